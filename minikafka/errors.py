@@ -1,0 +1,258 @@
+"""Every error that minikafka tells a peer or a person, in one hierarchy:
+
+    MinikafkaError                     has a Kafka error code, a name and a retriable flag
+    ├── RetriableError                 the same request may succeed later, perhaps elsewhere
+    │   ├── NotLeaderOrFollowerError, UnknownTopicOrPartitionError, FencedLeaderEpochError, …
+    │   └── StaleMetadataError …       (refresh metadata first: `refresh_metadata` is true)
+    ├── FatalError                     it never will, as it stands
+    │   └── OffsetOutOfRangeError, MessageTooLargeError, InvalidTopicError, InvalidConfigError, …
+    └── UsageError                     a person's command or configuration is wrong: exit status 2
+
+On the wire an error is (code, message, retriable); `error_for_code` turns it back into the class.
+Codes and names are Kafka's (Errors in Apache Kafka's protocol guide).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+NONE = 0
+
+
+class MinikafkaError(Exception):
+    """Base of all. `str(error)` is a sentence: what is wrong, and what would be right."""
+
+    code: ClassVar[int] = -1
+    name: ClassVar[str] = "UNKNOWN_SERVER_ERROR"
+    retriable: ClassVar[bool] = False
+    refresh_metadata: ClassVar[bool] = False
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.name)
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class UsageError(MinikafkaError):
+    """A command line, a configuration or a data directory that cannot work as it is."""
+
+    code = 42
+    name = "INVALID_REQUEST"
+
+
+class UnknownServerError(MinikafkaError):
+    """A bug or an unforeseen failure on the server: its log has the details."""
+
+
+class RetriableError(MinikafkaError):
+    retriable = True
+
+
+class FatalError(MinikafkaError):
+    pass
+
+
+class _Stale(RetriableError):
+    refresh_metadata = True
+
+
+class OffsetOutOfRangeError(FatalError):
+    code, name = 1, "OFFSET_OUT_OF_RANGE"
+
+
+class CorruptMessageError(RetriableError):
+    code, name = 2, "CORRUPT_MESSAGE"
+
+
+class UnknownTopicOrPartitionError(_Stale):
+    code, name = 3, "UNKNOWN_TOPIC_OR_PARTITION"
+
+
+class LeaderNotAvailableError(_Stale):
+    code, name = 5, "LEADER_NOT_AVAILABLE"
+
+
+class NotLeaderOrFollowerError(_Stale):
+    code, name = 6, "NOT_LEADER_OR_FOLLOWER"
+
+
+class RequestTimedOutError(RetriableError):
+    code, name = 7, "REQUEST_TIMED_OUT"
+
+
+class BrokerNotAvailableError(RetriableError):
+    code, name = 8, "BROKER_NOT_AVAILABLE"
+
+
+class ReplicaNotAvailableError(_Stale):
+    code, name = 9, "REPLICA_NOT_AVAILABLE"
+
+
+class MessageTooLargeError(FatalError):
+    code, name = 10, "MESSAGE_TOO_LARGE"
+
+
+class NetworkError(_Stale):
+    code, name = 13, "NETWORK_EXCEPTION"
+
+
+class InvalidTopicError(FatalError):
+    code, name = 17, "INVALID_TOPIC_EXCEPTION"
+
+
+class NotEnoughReplicasError(RetriableError):
+    """Nothing was appended."""
+
+    code, name = 19, "NOT_ENOUGH_REPLICAS"
+
+
+class NotEnoughReplicasAfterAppendError(RetriableError):
+    """The record was appended and may yet be committed."""
+
+    code, name = 20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND"
+
+
+class InvalidRequiredAcksError(FatalError):
+    code, name = 21, "INVALID_REQUIRED_ACKS"
+
+
+class UnsupportedVersionError(FatalError):
+    code, name = 35, "UNSUPPORTED_VERSION"
+
+
+class TopicAlreadyExistsError(FatalError):
+    code, name = 36, "TOPIC_ALREADY_EXISTS"
+
+
+class InvalidPartitionsError(FatalError):
+    code, name = 37, "INVALID_PARTITIONS"
+
+
+class InvalidReplicationFactorError(FatalError):
+    code, name = 38, "INVALID_REPLICATION_FACTOR"
+
+
+class InvalidReplicaAssignmentError(FatalError):
+    code, name = 39, "INVALID_REPLICA_ASSIGNMENT"
+
+
+class InvalidConfigError(FatalError):
+    code, name = 40, "INVALID_CONFIG"
+
+
+class NotControllerError(RetriableError):
+    code, name = 41, "NOT_CONTROLLER"
+
+
+class InvalidRequestError(FatalError):
+    code, name = 42, "INVALID_REQUEST"
+
+
+class OutOfOrderSequenceNumberError(FatalError):
+    code, name = 45, "OUT_OF_ORDER_SEQUENCE_NUMBER"
+
+
+class DuplicateSequenceNumberError(FatalError):
+    code, name = 46, "DUPLICATE_SEQUENCE_NUMBER"
+
+
+class InvalidProducerEpochError(FatalError):
+    code, name = 47, "INVALID_PRODUCER_EPOCH"
+
+
+class KafkaStorageError(_Stale):
+    """The disk under this replica failed or is full: the replica is fenced."""
+
+    code, name = 56, "KAFKA_STORAGE_ERROR"
+
+
+class UnknownProducerIdError(FatalError):
+    code, name = 59, "UNKNOWN_PRODUCER_ID"
+
+
+class ReassignmentInProgressError(FatalError):
+    code, name = 60, "REASSIGNMENT_IN_PROGRESS"
+
+
+class TopicDeletionDisabledError(FatalError):
+    code, name = 73, "TOPIC_DELETION_DISABLED"
+
+
+class FencedLeaderEpochError(_Stale):
+    code, name = 74, "FENCED_LEADER_EPOCH"
+
+
+class UnknownLeaderEpochError(_Stale):
+    code, name = 75, "UNKNOWN_LEADER_EPOCH"
+
+
+class UnsupportedCompressionTypeError(FatalError):
+    code, name = 76, "UNSUPPORTED_COMPRESSION_TYPE"
+
+
+class StaleBrokerEpochError(FatalError):
+    code, name = 77, "STALE_BROKER_EPOCH"
+
+
+class OffsetNotAvailableError(RetriableError):
+    code, name = 78, "OFFSET_NOT_AVAILABLE"
+
+
+class PreferredLeaderNotAvailableError(RetriableError):
+    code, name = 80, "PREFERRED_LEADER_NOT_AVAILABLE"
+
+
+class EligibleLeadersNotAvailableError(RetriableError):
+    code, name = 83, "ELIGIBLE_LEADERS_NOT_AVAILABLE"
+
+
+class ElectionNotNeededError(RetriableError):
+    code, name = 84, "ELECTION_NOT_NEEDED"
+
+
+class InvalidRecordError(FatalError):
+    code, name = 87, "INVALID_RECORD"
+
+
+class InvalidUpdateVersionError(FatalError):
+    code, name = 95, "INVALID_UPDATE_VERSION"
+
+
+class UnknownTopicIdError(_Stale):
+    code, name = 100, "UNKNOWN_TOPIC_ID"
+
+
+class InconsistentTopicIdError(_Stale):
+    code, name = 103, "INCONSISTENT_TOPIC_ID"
+
+
+class IneligibleReplicaError(RetriableError):
+    code, name = 107, "INELIGIBLE_REPLICA"
+
+
+class StaleControllerEpochError(FatalError):
+    code, name = 11, "STALE_CONTROLLER_EPOCH"
+
+
+def _by_code() -> dict[int, type[MinikafkaError]]:
+    table: dict[int, type[MinikafkaError]] = {}
+    pending: list[type[MinikafkaError]] = [RetriableError, FatalError]
+    while pending:
+        parent = pending.pop()
+        for child in parent.__subclasses__():
+            pending.append(child)
+            if "code" in child.__dict__:
+                assert child.code not in table, f"two errors with code {child.code}"
+                table[child.code] = child
+    return table
+
+
+_ERRORS = _by_code()
+
+
+def error_for_code(code: int, message: str = "") -> MinikafkaError:
+    """The error of a Kafka error code (not 0); one that is not known becomes UnknownServerError."""
+    assert code != NONE
+    return _ERRORS.get(code, UnknownServerError)(message)

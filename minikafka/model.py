@@ -1,0 +1,202 @@
+"""The nouns of minikafka, in Kafka's vocabulary. Frozen values; imports nothing of the package.
+
+Units and ranges, everywhere in the project:
+
+- offsets count records of one partition from 0; `log_end_offset` is the next offset to be
+  written (exclusive), `high_watermark` the first offset that is not known to be committed;
+- `leader_epoch` counts leader changes and ISR removals of one partition (rule R2);
+- `partition_version` is the ZooKeeper data version of the partition's state znode: for one topic
+  id it totally orders the states of a partition (rule R3);
+- `broker_epoch` is the czxid of `/brokers/ids/<id>`: it names one incarnation of a broker;
+- times are integers of milliseconds, monotonic (`now_ms`) unless the name says `timestamp_ms`,
+  which is wall-clock time since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+NO_LEADER = -1
+NO_EPOCH = -1
+UNKNOWN_OFFSET = -1
+UNKNOWN_BROKER_EPOCH = -1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TopicPartition:
+    """One partition of one topic, by name."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetAndEpoch:
+    """An offset and the leader epoch that it is of."""
+
+    offset: int
+    leader_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """The replication state of one partition, as the controller wrote it (the State znode).
+
+    `isr` holds broker ids, in assignment order. `isr_storage` maps each member to its mark,
+    `<storage id>@<broker epoch>` as it was admitted (core/incarnation.py): a member whose data
+    directory has another id has lost its log. `partition_version` is the znode's data version,
+    not part of its data.
+    """
+
+    leader: int
+    leader_epoch: int
+    isr: tuple[int, ...]
+    controller_epoch: int
+    partition_version: int
+    isr_storage: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The replicas of one partition in order of preference; `adding` and `removing` are subsets
+    of `replicas` while a reassignment is under way."""
+
+    replicas: tuple[int, ...]
+    adding: tuple[int, ...] = ()
+    removing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """A topic: its name, its id (22 characters, made anew whenever a topic of that name is
+    created), and the assignment of each partition, by partition number from 0."""
+
+    name: str
+    topic_id: str
+    assignments: Mapping[int, Assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerInfo:
+    """A registered broker. `broker_epoch` is -1 before it is registered.
+
+    `dirty` says that it started without a clean-shutdown marker on a host that has been booted
+    since, so that its logs may lack what was acknowledged (replication.md: storage identity).
+    """
+
+    broker_id: int
+    name: str
+    grpc_host: str
+    grpc_port: int
+    kafka_host: str | None = None
+    kafka_port: int | None = None
+    rack: str | None = None
+    storage_id: str = ""
+    dirty: bool = False
+    broker_epoch: int = UNKNOWN_BROKER_EPOCH
+
+    @property
+    def grpc_address(self) -> str:
+        host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
+        return f"{host}:{self.grpc_port}"
+
+    @property
+    def kafka_address(self) -> str | None:
+        return None if self.kafka_host is None else f"{self.kafka_host}:{self.kafka_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMetadata:
+    """What a broker knows of one partition from the controller: topic id, assignment, state."""
+
+    topic_partition: TopicPartition
+    topic_id: str
+    assignment: Assignment
+    state: PartitionState
+
+
+class BatchHeader(NamedTuple):
+    """The 61-byte header of a Kafka v2 record batch, decoded (records/header.py has the layout).
+
+    `size_bytes` is the whole batch, header included. `base_sequence` is -1 and `producer_id` is -1
+    for a producer that is not idempotent. Offsets of the batch: base_offset .. base_offset +
+    last_offset_delta, both inclusive.
+    """
+
+    base_offset: int
+    size_bytes: int
+    leader_epoch: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp_ms: int
+    max_timestamp_ms: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    record_count: int
+
+    @property
+    def last_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEntry:
+    """A leader epoch and the offset of its first record (the leader's log end when it began)."""
+
+    leader_epoch: int
+    start_offset: int
+
+
+@dataclass(slots=True, frozen=True)
+class FollowerPosition:
+    """Where a follower stands in one partition (rule R7): the offset it wants, the latest epoch
+    in its log (-1: none), the leader epoch that it follows, its log start."""
+
+    topic_partition: TopicPartition
+    topic_id: str
+    fetch_offset: int
+    last_fetched_epoch: int
+    current_leader_epoch: int
+    log_start_offset: int
+
+
+@dataclass(slots=True, frozen=True)
+class IsrProposal:
+    """A leader's proposal of a new ISR over `partition_version`, each member with the broker epoch
+    that the leader knows of it (-1: not known)."""
+
+    topic_partition: TopicPartition
+    topic_id: str
+    leader_epoch: int
+    partition_version: int
+    isr: tuple[tuple[int, int], ...]
+    reason: str = ""
+
+
+def broker_name(broker_id: int) -> str:
+    """The name of a broker that was given none: 1 is A, 26 is Z, later and others by number."""
+    return chr(ord("A") + broker_id - 1) if 1 <= broker_id <= 26 else str(broker_id)
+
+
+def describe_state(
+    leader: int, leader_epoch: int, isr: tuple[int, ...], names: Mapping[int, str]
+) -> str:
+    """A partition's state in the words of the slide: `Leader=A Epoch=1 ISR={A,B,C,D}`."""
+
+    def name(broker_id: int) -> str:
+        return names.get(broker_id) or broker_name(broker_id)
+
+    leader_name = "none" if leader == NO_LEADER else name(leader)
+    members = ",".join(name(member) for member in sorted(isr))
+    return f"Leader={leader_name} Epoch={leader_epoch} ISR={{{members}}}"

@@ -1,0 +1,343 @@
+"""How a configuration property is declared, read from text and spelt: the machinery of config.py.
+
+A property is a dataclass field made by one of the functions below (`whole`, `boolean`, `text`,
+...); its metadata holds a `Property`'s parts. Reading turns stripped, non-blank text into a value,
+or raises ValueError with a sentence that says what would be right. Pure, without state.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, field, fields
+from typing import Any, NamedTuple, NoReturn
+
+from minikafka.errors import UsageError
+
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
+_DURATION_UNITS_MS = {
+    "ms": 1,
+    "s": 1000,
+    "m": 60_000,
+    "min": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+}
+_SIZE_UNITS_BYTES = {
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+
+
+class Endpoint(NamedTuple):
+    """A host (name or address, IPv6 without brackets) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Property(NamedTuple):
+    """The declaration of one property.
+
+    `read` turns stripped, non-blank text into the value or raises ValueError with a sentence that
+    says what would be right. `broker_property` names, for a topic's property, the broker's one
+    that is its default. `dynamic`: may change without a restart.
+    """
+
+    name: str
+    scope: str  # "broker" or "topic"
+    kind: str
+    default: Any
+    expects: str
+    doc: str
+    dynamic: bool
+    read: Callable[[str], Any]
+    broker_property: str | None = None
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING
+
+
+class ConfigEntry(NamedTuple):
+    """One line of a configuration as people see it; `value` is the text that would set it."""
+
+    name: str
+    value: str
+    is_default: bool
+    dynamic: bool
+    doc: str
+
+
+# --- Kinds of values: each returns a dataclass field that carries its own reader. ---------------
+
+
+def declare(
+    kind: str,
+    default: Any,
+    doc: str,
+    expects: str,
+    read: Callable[[str], Any],
+    *,
+    dynamic: bool = False,
+    broker: str | None = None,
+) -> Any:
+    metadata = dict(
+        zip(
+            _PARTS,
+            (kind, default, expects, doc, dynamic or broker is not None, read, broker),
+            strict=True,
+        )
+    )
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_PARTS = ("kind", "default", "expects", "doc", "dynamic", "read", "broker_property")
+
+
+def declarations(config_class: type[Any], scope: str) -> tuple[Property, ...]:
+    """The properties that the fields of a dataclass declare, in the order of the source."""
+    return tuple(
+        Property(name=each.name.replace("_", "."), scope=scope, **each.metadata)
+        for each in fields(config_class)
+    )
+
+
+def whole(
+    default: Any,
+    doc: str,
+    low: int = 0,
+    high: int = INT32_MAX,
+    *,
+    dynamic: bool = False,
+    broker: str | None = None,
+) -> Any:
+    expects = f"a whole number from {low} to {high}"
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,30}", text):
+            raise ValueError(f"expected {expects}{_in_plain_units(text)}")
+        if not low <= int(text) <= high:
+            raise ValueError(f"expected {expects}")
+        return int(text)
+
+    return declare("integer", default, doc, expects, read, dynamic=dynamic, broker=broker)
+
+
+def _in_plain_units(text: str) -> str:
+    """For `7d` or `1 GiB`, what a person probably meant; empty for anything else."""
+    parts = re.fullmatch(r"([0-9]{1,15})\s*([A-Za-z]+)", text)
+    if parts is None:
+        return ""
+    amount, unit = int(parts[1]), parts[2].lower()
+    for units, plain in ((_DURATION_UNITS_MS, "milliseconds"), (_SIZE_UNITS_BYTES, "bytes")):
+        if unit in units:
+            return f", without a unit ({text} is {amount * units[unit]} {plain})"
+    return ", without a unit"
+
+
+def long(
+    default: Any, doc: str, low: int = 0, *, dynamic: bool = False, broker: str | None = None
+) -> Any:
+    return whole(default, doc, low, INT64_MAX, dynamic=dynamic, broker=broker)
+
+
+def boolean(default: bool, doc: str, *, dynamic: bool = False, broker: str | None = None) -> Any:
+    def read(text: str) -> bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError("expected true or false")
+        return text.lower() == "true"
+
+    return declare("boolean", default, doc, "true or false", read, dynamic=dynamic, broker=broker)
+
+
+def only(default: str, why: str, doc: str, *, broker: str | None = None) -> Any:
+    """A property of which minikafka supports one of Kafka's values; `why` says so to a person."""
+
+    def read(text: str) -> str:
+        if text != default:
+            raise ValueError(f"expected {default}: {why}")
+        return text
+
+    return declare("text", default, doc, default, read, dynamic=True, broker=broker)
+
+
+def text_value(default: Any, doc: str, expects: str, read: Callable[[str], Any]) -> Any:
+    return declare("text", default, doc, expects, read)
+
+
+ADDRESS = re.compile(
+    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?P<plain>[^\s:/\[\],]+)):(?P<port>[0-9]{1,5})"
+)
+
+
+def endpoint(default: Any, doc: str, lowest_port: int) -> Any:
+    expects = f"HOST:PORT with a port from {lowest_port} to 65535, such as 127.0.0.1:19092"
+
+    def read(text: str) -> Endpoint:
+        parts = ADDRESS.fullmatch(text)
+        if parts is None or not lowest_port <= int(parts["port"]) <= 65535:
+            raise ValueError(f"expected {expects}")
+        return Endpoint(parts["bracketed"] or parts["plain"], int(parts["port"]))
+
+    return declare("text", default, doc, expects, read)
+
+
+CONNECT_EXPECTED = "HOST:PORT[,HOST:PORT...][/chroot], such as 127.0.0.1:2181"
+
+
+def read_zookeeper_connect(text: str) -> str:
+    hosts, slash, chroot = text.partition("/")
+    servers = [server.strip() for server in hosts.split(",")]
+    parsed = [ADDRESS.fullmatch(server) for server in servers]
+    if not all(parts and 1 <= int(parts["port"]) <= 65535 for parts in parsed):
+        raise ValueError(f"expected {CONNECT_EXPECTED}")
+    if slash and not re.fullmatch(r"[^\s/,]+(/[^\s/,]+)*", chroot):
+        raise ValueError(f"expected {CONNECT_EXPECTED}")
+    return ",".join(servers) + slash + chroot
+
+
+def read_directory(text: str) -> str:
+    if "," in text:
+        raise ValueError(
+            "expected one directory: minikafka keeps all partitions of a broker in one"
+        )
+    return text
+
+
+NAME_EXPECTED = "1 to 64 letters, digits, '.', '_' or '-'"
+
+
+def read_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError(f"expected {NAME_EXPECTED}")
+    return text
+
+
+def refuse_kafka_listener(text: str) -> NoReturn:
+    raise ValueError(
+        "minikafka does not speak Kafka's protocol to clients yet: leave it out; "
+        "grpc.listener is the address at which this broker serves"
+    )
+
+
+# --- Files of properties ------------------------------------------------------------------------
+
+
+def parse_properties(content: str) -> dict[str, str]:
+    """The pairs of a Java .properties file (java.util.Properties.load), as server.properties is.
+
+    Comments begin with # or !; the name ends at the first =, : or blank; a line that ends in an odd
+    number of backslashes goes on in the next; a name given twice keeps its last value. Raises
+    UsageError for a line without a name and for a broken Unicode escape, with the line's number.
+    """
+    pairs: dict[str, str] = {}
+    for number, line in _logical_lines(content):
+        name_end = _NAME_END.match(line)
+        assert name_end is not None, "the pattern matches the empty string"
+        raw_name, raw_value = name_end[1], line[name_end.end() :]
+        if not raw_name:
+            raise UsageError(f"line {number}: {line!r} has no property name: expected NAME=VALUE")
+        pairs[_unescape(raw_name, number)] = _unescape(raw_value, number)
+    return pairs
+
+
+_NAME_END = re.compile(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*")
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.|$)")
+_CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
+
+
+def _logical_lines(content: str) -> list[tuple[int, str]]:
+    """(number of the first line, text) of each pair, continuations joined, comments left out."""
+    lines: list[tuple[int, str]] = []
+    unfinished: tuple[int, str] | None = None
+    for number, natural in enumerate(re.split(r"\r\n|\r|\n", content), start=1):
+        line = natural.lstrip(" \t\f")
+        if unfinished is None and (not line or line[0] in "#!"):
+            continue
+        begun, text = unfinished or (number, "")
+        backslashes = len(line) - len(line.rstrip("\\"))
+        if backslashes % 2 == 1:
+            unfinished = (begun, text + line[:-1])
+        else:
+            unfinished = None
+            lines.append((begun, text + line))
+    if unfinished is not None:
+        lines.append(unfinished)
+    return [(number, text) for number, text in lines if text]
+
+
+def _unescape(text: str, line_number: int) -> str:
+    def plain(escape: re.Match[str]) -> str:
+        escaped = escape[1]
+        if len(escaped) == 5:
+            return chr(int(escaped[1:], 16))
+        if escaped == "u":
+            raise UsageError(f"line {line_number}: {text!r} has a broken escape: expected \\uXXXX")
+        return _CONTROL.get(escaped, escaped)
+
+    return _ESCAPE.sub(plain, text)
+
+
+# --- Kafka's properties that minikafka does not have --------------------------------------------
+
+# Families of which minikafka has no property at all, then single names.
+_FOREIGN_FAMILIES = tuple(
+    """
+sasl. ssl. security. quota. transaction. transactional. offsets. group. metric. metrics. kafka.
+delegation. remote. connection. connections. listener. password. share. telemetry.
+controller.quorum. zookeeper.ssl. replication.quota. alter.log. authorizer.
+""".split()  # noqa: SIM905
+)
+_FOREIGN = frozenset(
+    """
+advertised.host.name advertised.port alter.config.policy.class.name auto.include.jmx.reporter
+broker.heartbeat.interval.ms broker.id.generation.enable broker.session.timeout.ms
+broker.session.uuid client.quota.callback.class compression.gzip.level compression.lz4.level
+compression.zstd.level control.plane.listener.name controller.listener.names
+controller.socket.timeout.ms create.topic.policy.class.name
+delete.records.purgatory.purge.interval.requests early.start.listeners fetch.max.bytes
+fetch.purgatory.purge.interval.requests flush.messages flush.ms
+follower.replication.throttled.replicas host.name initial.broker.registration.timeout.ms
+inter.broker.listener.name inter.broker.protocol.version leader.replication.throttled.replicas
+local.retention.bytes local.retention.ms log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
+log.cleaner.enable log.cleaner.io.buffer.load.factor log.cleaner.io.buffer.size
+log.cleaner.io.max.bytes.per.second log.cleaner.max.compaction.lag.ms
+log.cleaner.min.cleanable.ratio log.cleaner.min.compaction.lag.ms log.cleaner.threads
+log.dir.failure.timeout.ms log.flush.interval.messages log.flush.interval.ms
+log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms
+log.index.interval.messages log.local.retention.bytes log.local.retention.ms
+log.message.downconversion.enable log.message.format.version log.message.timestamp.after.max.ms
+log.message.timestamp.before.max.ms log.message.timestamp.difference.max.ms log.preallocate
+log.roll.jitter.hours log.roll.jitter.ms max.compaction.lag.ms max.connection.creation.rate
+max.connections max.connections.per.ip max.connections.per.ip.overrides
+max.incremental.fetch.session.cache.slots message.downconversion.enable message.format.version
+message.timestamp.after.max.ms message.timestamp.before.max.ms
+message.timestamp.difference.max.ms min.cleanable.dirty.ratio min.compaction.lag.ms node.id
+num.io.threads num.network.threads num.recovery.threads.per.data.dir
+num.replica.alter.log.dirs.threads num.replica.fetchers port preallocate principal.builder.class
+process.roles producer.id.expiration.check.interval.ms
+producer.purgatory.purge.interval.requests queued.max.requests remote.storage.enable
+replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms
+request.timeout.ms reserved.broker.max.id segment.jitter.ms socket.listen.backlog.size
+socket.receive.buffer.bytes socket.send.buffer.bytes unclean.leader.election.interval.ms
+zookeeper.clientCnxnSocket zookeeper.max.in.flight.requests zookeeper.set.acl
+zookeeper.sync.time.ms
+""".split()  # noqa: SIM905
+)
+
+
+def foreign_property(name: str) -> bool:
+    """Whether this is a property of Apache Kafka that minikafka does not have."""
+    return name in _FOREIGN or name.startswith(_FOREIGN_FAMILIES)

@@ -1,0 +1,485 @@
+"""Configuration: what is accepted, what is refused, and what a person is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minikafka.config import (
+    BrokerConfig,
+    Endpoint,
+    TopicConfig,
+    parse_broker_config,
+    parse_properties,
+    properties,
+    topic_config,
+    validate_topic_overrides,
+)
+from minikafka.errors import InvalidConfigError, UsageError
+
+REQUIRED = {"broker.id": "1", "zookeeper.connect": "127.0.0.1:2181", "log.dirs": "/data"}
+
+
+def broker(**more: str) -> BrokerConfig:
+    return parse_broker_config(
+        REQUIRED | {name.replace("_", "."): text for name, text in more.items()}
+    )
+
+
+def refusal(**more: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        broker(**more)
+    return str(caught.value)
+
+
+def topic_refusal(name: str, text: str) -> str:
+    with pytest.raises(InvalidConfigError) as caught:
+        validate_topic_overrides({name: text})
+    return str(caught.value)
+
+
+# --- Defaults -----------------------------------------------------------------------------------
+
+
+def test_a_broker_needs_an_id_zookeeper_and_a_directory_and_nothing_else() -> None:
+    config = broker()
+    assert (config.broker_id, config.zookeeper_connect, config.log_dirs) == (
+        1,
+        "127.0.0.1:2181",
+        "/data",
+    )
+    assert config == BrokerConfig(1, "127.0.0.1:2181", "/data")
+
+
+@pytest.mark.parametrize("name", sorted(REQUIRED))
+def test_a_missing_required_property_is_named_with_what_is_expected(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{name} is required and not set: expected \S"):
+        parse_broker_config({other: text for other, text in REQUIRED.items() if other != name})
+
+
+def test_the_defaults_of_a_topic_are_those_of_kafka() -> None:
+    assert {entry.name: entry.value for entry in TopicConfig().describe()} == {
+        "cleanup.policy": "delete",
+        "compression.type": "producer",
+        "delete.retention.ms": "86400000",
+        "file.delete.delay.ms": "60000",
+        "flush.before.ack": "false",
+        "index.interval.bytes": "4096",
+        "max.message.bytes": "1048588",
+        "message.timestamp.type": "CreateTime",
+        "min.insync.replicas": "1",
+        "retention.bytes": "-1",
+        "retention.ms": "604800000",
+        "segment.bytes": "1073741824",
+        "segment.index.bytes": "10485760",
+        "segment.ms": "604800000",
+        "unclean.leader.election.enable": "false",
+    }
+
+
+def test_a_broker_without_log_properties_gives_topics_the_default_configuration() -> None:
+    assert broker().topic_defaults() == TopicConfig()
+
+
+def test_every_topic_property_has_a_broker_property_for_its_default() -> None:
+    of_broker = {declared.name for declared in properties(BrokerConfig)}
+    assert {declared.broker_property for declared in properties(TopicConfig)} <= of_broker
+
+
+def test_every_default_is_one_that_could_have_been_written_in_a_file() -> None:
+    for entry in broker().describe():
+        if entry.value:
+            assert broker(**{entry.name: entry.value}) == broker()
+    for entry in TopicConfig().describe():
+        assert topic_config({entry.name: entry.value}, TopicConfig()) == TopicConfig()
+
+
+def test_every_property_says_in_one_sentence_what_it_is_for() -> None:
+    for declared in properties(BrokerConfig) + properties(TopicConfig):
+        assert re.fullmatch(r"[A-Z][^\n]+\.", declared.doc), declared.name
+
+
+# --- Topic defaults of a broker -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_texts", "field", "value"),
+    [
+        ({"log_retention_ms": "5", "log_retention_minutes": "1"}, "retention_ms", 5),
+        ({"log_retention_minutes": "2", "log_retention_hours": "1"}, "retention_ms", 120_000),
+        ({"log_retention_minutes": "-1"}, "retention_ms", -1),
+        ({"log_retention_hours": "1"}, "retention_ms", 3_600_000),
+        ({"log_retention_hours": "-1"}, "retention_ms", -1),
+        ({"log_retention_ms": "-1"}, "retention_ms", -1),
+        ({"log_roll_ms": "7", "log_roll_hours": "1"}, "segment_ms", 7),
+        ({"log_roll_hours": "2"}, "segment_ms", 7_200_000),
+        ({"log_segment_bytes": "1024"}, "segment_bytes", 1024),
+        ({"log_flush_before_ack": "true"}, "flush_before_ack", True),
+        ({"message_max_bytes": "2048"}, "max_message_bytes", 2048),
+        ({"log_index_size_max_bytes": "64"}, "segment_index_bytes", 64),
+        ({"unclean_leader_election_enable": "true"}, "unclean_leader_election_enable", True),
+        ({"min_insync_replicas": "2"}, "min_insync_replicas", 2),
+    ],
+)
+def test_the_finest_unit_that_is_set_gives_a_topic_its_default(
+    given_texts: dict[str, str], field: str, value: Any
+) -> None:
+    expected = dataclasses.replace(TopicConfig(), **{field: value})
+    assert broker(**given_texts).topic_defaults() == expected
+
+
+def test_an_override_of_a_topic_wins_over_the_default_of_the_broker() -> None:
+    defaults = broker(min_insync_replicas="2", log_segment_bytes="4096").topic_defaults()
+    config = topic_config({"min.insync.replicas": "3", "retention.ms": "-1"}, defaults)
+    assert config == dataclasses.replace(
+        defaults, min_insync_replicas=3, retention_ms=-1, segment_bytes=4096
+    )
+
+
+# --- Values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("FALSE", False), (" True ", True), ("false\t", False)]
+)
+def test_a_boolean_is_read_in_any_case_and_without_its_blanks(text: str, value: bool) -> None:
+    assert broker(delete_topic_enable=text).delete_topic_enable is value
+
+
+@pytest.mark.parametrize("text", ["yes", "1", "on", "truee"])
+def test_anything_else_is_no_boolean(text: str) -> None:
+    assert (
+        refusal(delete_topic_enable=text)
+        == f"delete.topic.enable={text} is not valid: expected true or false"
+    )
+
+
+@pytest.mark.parametrize("text", ["-2", "2147483648", "1.5", "0x10", "1_000", "٣", "ten", "1e3"])
+def test_a_number_out_of_range_or_no_number_is_refused_with_the_range(text: str) -> None:
+    message = refusal(replica_fetch_wait_max_ms=text)
+    assert message.startswith(f"replica.fetch.wait.max.ms={text} is not valid: expected")
+    assert "a whole number from 0 to 2147483647" in message
+
+
+def test_a_number_too_large_for_64_bits_is_refused() -> None:
+    assert "a whole number from -1 to 9223372036854775807" in topic_refusal(
+        "retention.ms", str(2**63)
+    )
+    validate_topic_overrides({"retention.ms": str(2**63 - 1)})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "plain"),
+    [
+        ("retention.ms", "7d", "7d is 604800000 milliseconds"),
+        ("retention.ms", "500ms", "500ms is 500 milliseconds"),
+        ("retention.bytes", "1 GiB", "1 GiB is 1073741824 bytes"),
+        ("retention.bytes", "3kb", "3kb is 3000 bytes"),
+        ("retention.bytes", "3parsecs", "without a unit"),
+    ],
+)
+def test_a_value_with_a_unit_is_refused_and_reckoned_out(name: str, text: str, plain: str) -> None:
+    assert plain in topic_refusal(name, text)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\t"])
+def test_a_blank_value_is_refused_and_the_default_named(text: str) -> None:
+    assert refusal(num_partitions=text).startswith("num.partitions is blank: expected a whole")
+    assert refusal(num_partitions=text).endswith("or leave it out for 1")
+    assert refusal(broker_rack=text).endswith("or leave it out for none")
+    assert topic_refusal("retention.ms", text).endswith("or leave it out for 604800000")
+    assert refusal(broker_id=text).endswith("expected a whole number from 1 to 2147483647")
+
+
+def test_a_broker_id_starts_at_one() -> None:
+    assert (
+        refusal(broker_id="0")
+        == "broker.id=0 is not valid: expected a whole number from 1 to 2147483647"
+    )
+
+
+def test_compaction_is_refused_as_something_that_comes_later() -> None:
+    for message in (
+        topic_refusal("cleanup.policy", "compact"),
+        refusal(log_cleanup_policy="compact"),
+    ):
+        assert message.endswith("expected delete: log compaction comes in a later version")
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_the_broker_never_recompresses_and_says_where_compression_is_chosen(codec: str) -> None:
+    assert topic_refusal("compression.type", codec).endswith(
+        "expected producer: the broker keeps batches as they came: compress at the producer"
+    )
+
+
+def test_only_the_time_of_creation_is_kept_with_records() -> None:
+    assert "expected CreateTime" in topic_refusal("message.timestamp.type", "LogAppendTime")
+
+
+# --- Addresses, directories, names --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("localhost:1", Endpoint("localhost", 1)),
+        ("127.0.0.1:0", Endpoint("127.0.0.1", 0)),
+        ("[::1]:65535", Endpoint("::1", 65535)),
+    ],
+)
+def test_a_listener_is_a_host_and_a_port(text: str, endpoint: Endpoint) -> None:
+    config = broker(grpc_listener=text)
+    assert config.grpc_listener == config.advertised_grpc == endpoint
+    assert str(endpoint) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost", ":9092", "a:65536", "::1:9092", "a b:1", "http://a:1", "a:-1"]
+)
+def test_a_listener_of_another_form_is_refused_with_an_example(text: str) -> None:
+    assert refusal(grpc_listener=text) == (
+        f"grpc.listener={text} is not valid: "
+        "expected HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:19092"
+    )
+
+
+def test_others_cannot_be_told_port_zero() -> None:
+    assert "a port from 1 to 65535" in refusal(grpc_advertised_listener="a:0")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_a_broker_that_listens_everywhere_must_say_what_others_connect_to(host: str) -> None:
+    assert "set grpc.advertised.listener" in refusal(grpc_listener=f"{host}:19092")
+    config = broker(grpc_listener=f"{host}:19092", grpc_advertised_listener="kafka-1:19092")
+    assert config.advertised_grpc == Endpoint("kafka-1", 19092)
+
+
+@pytest.mark.parametrize("name", ["listeners", "advertised_listeners"])
+def test_a_kafka_listener_is_refused_and_the_grpc_listener_named(name: str) -> None:
+    message = refusal(**{name: "PLAINTEXT://localhost:9092"})
+    assert "does not speak Kafka's protocol to clients yet" in message
+    assert "grpc.listener" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a:1, b:2 ,c:3/kafka/one", "a:1,b:2,c:3/kafka/one"),
+        ("[::1]:2181", "[::1]:2181"),
+        ("zookeeper-1.example:2181/chroot", "zookeeper-1.example:2181/chroot"),
+    ],
+)
+def test_zookeeper_is_a_list_of_servers_and_perhaps_a_path(text: str, kept: str) -> None:
+    assert broker(zookeeper_connect=text).zookeeper_connect == kept
+
+
+@pytest.mark.parametrize("text", ["embedded", "a", "a:1,", "a:0", "a:1/", "a:1//b", "a:1/x,b:2/x"])
+def test_a_zookeeper_address_of_another_form_is_refused(text: str) -> None:
+    assert refusal(zookeeper_connect=text) == (
+        f"zookeeper.connect={text} is not valid: "
+        "expected HOST:PORT[,HOST:PORT...][/chroot], such as 127.0.0.1:2181"
+    )
+
+
+def test_log_dir_is_another_name_of_log_dirs_and_they_must_agree() -> None:
+    without = {name: text for name, text in REQUIRED.items() if name != "log.dirs"}
+    assert parse_broker_config(without | {"log.dir": "/data"}) == broker()
+    assert broker(log_dir="/data") == broker()
+    assert refusal(log_dir="/elsewhere").startswith("log.dir and log.dirs differ")
+
+
+def test_a_broker_keeps_its_data_in_one_directory() -> None:
+    assert "expected one directory" in refusal(log_dirs="/a,/b")
+
+
+def test_a_broker_without_a_name_is_called_by_its_number() -> None:
+    assert (broker().name, broker(broker_id="5").name, broker(broker_id="27").name) == (
+        "A",
+        "E",
+        "27",
+    )
+    assert broker(broker_name="kafka-1.rack_2").name == "kafka-1.rack_2"
+
+
+def test_a_name_that_reads_like_the_id_of_another_broker_is_refused() -> None:
+    assert broker(broker_name="1").name == "1"
+    assert "reads like the id of another broker" in refusal(broker_name="2")
+    assert "1 to 64 letters" in refusal(broker_name="a b")
+
+
+@pytest.mark.parametrize(
+    ("larger", "smaller", "value"),
+    [
+        ("replica.fetch.wait.max.ms", "replica.lag.time.max.ms", "499"),
+        ("message.max.bytes", "socket.request.max.bytes", "1048587"),
+        ("socket.request.max.bytes", "queued.max.request.bytes", "104857599"),
+    ],
+)
+def test_two_properties_that_contradict_each_other_are_both_named(
+    larger: str, smaller: str, value: str
+) -> None:
+    message = refusal(**{smaller: value})
+    assert larger in message
+    assert f"{smaller}={value}" in message
+    assert message.endswith(f"expected at most {value}")
+
+
+# --- Names --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("broker_id", "broker.id"),
+        ("Broker.Id", "broker.id"),
+        ("brokerid", "broker.id"),
+        ("zookeper.connect", "zookeeper.connect"),
+        ("num.partition", "num.partitions"),
+        ("replica.lag.max.time.ms", "replica.lag.time.max.ms"),
+        ("grpc.listeners", "grpc.listener"),
+    ],
+)
+def test_a_misspelt_broker_property_gets_a_suggestion(misspelt: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_broker_config(REQUIRED | {misspelt: "1"})
+    assert str(caught.value) == f"{misspelt!r} is not a property of a broker: did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("min.isr.replicas", "min.insync.replicas"),
+        ("retention_ms", "retention.ms"),
+        ("segment.byte", "segment.bytes"),
+        ("unclean.leader.election", "unclean.leader.election.enable"),
+    ],
+)
+def test_a_misspelt_topic_property_gets_a_suggestion(misspelt: str, meant: str) -> None:
+    assert topic_refusal(misspelt, "1").endswith(f"did you mean {meant}?")
+
+
+def test_a_name_like_no_other_gets_the_list_of_properties() -> None:
+    message = topic_refusal("quux", "1")
+    for declared in properties(TopicConfig):
+        assert declared.name in message
+
+
+def test_a_topic_property_at_the_broker_is_answered_with_the_brokers_name_for_it() -> None:
+    assert refusal(retention_ms="1").endswith("the broker's default for it is log.retention.ms")
+    assert refusal(segment_ms="1").endswith("the broker's default for it is log.roll.ms")
+
+
+def test_a_broker_property_at_a_topic_is_answered_with_the_topics_name_for_it() -> None:
+    assert topic_refusal("log.retention.ms", "1").endswith("the topic's is retention.ms")
+    assert topic_refusal("message.max.bytes", "1").endswith("the topic's is max.message.bytes")
+    assert "a broker's property, not a topic's" in topic_refusal("num.partitions", "1")
+    assert "a broker's property, not a topic's" in topic_refusal("log.dir", "1")
+
+
+@pytest.mark.parametrize("name", ["num.network.threads", "ssl.keystore.type", "node.id"])
+def test_a_kafka_property_that_minikafka_lacks_is_called_that(name: str) -> None:
+    expected = f"{name} is a Kafka property that minikafka does not have: leave it out"
+    assert refusal(**{name: "1"}) == expected
+
+
+def test_a_kafka_topic_property_that_minikafka_lacks_is_called_that() -> None:
+    assert "is a Kafka property that minikafka does not have" in topic_refusal("flush.ms", "1")
+
+
+def test_no_property_of_minikafka_is_called_foreign() -> None:
+    from minikafka.properties import foreign_property
+
+    own = [declared.name for declared in properties(BrokerConfig) + properties(TopicConfig)]
+    assert [name for name in own if foreign_property(name)] == []
+
+
+# --- describe -----------------------------------------------------------------------------------
+
+
+def test_describe_tells_what_was_set_from_what_is_default() -> None:
+    entries = {entry.name: entry for entry in broker(num_partitions="3").describe()}
+    assert (entries["num.partitions"].value, entries["num.partitions"].is_default) == ("3", False)
+    assert entries["min.insync.replicas"].is_default
+    assert entries["grpc.listener"].value == "127.0.0.1:19092"
+    assert entries["broker.rack"].value == ""
+    assert entries["broker.id"].is_default is False
+    assert list(entries) == sorted(entries)
+
+
+def test_describe_of_a_broker_is_enough_to_start_it_again() -> None:
+    config = broker(num_partitions="3", broker_name="kafka", log_roll_ms="5")
+    texts = {entry.name: entry.value for entry in config.describe() if entry.value}
+    assert parse_broker_config(texts) == config
+
+
+# --- .properties files --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "pairs"),
+    [
+        ("", {}),
+        ("# comment\n! comment\n\n  \t\n   # comment", {}),
+        ("a=1\nb:2\nc 3\n d\t=\t4 ", {"a": "1", "b": "2", "c": "3", "d": "4 "}),
+        ("a.b.c = x=y:z", {"a.b.c": "x=y:z"}),
+        ("a=1\r\nb=2\rc=3", {"a": "1", "b": "2", "c": "3"}),
+        ("a=1\na=2", {"a": "2"}),
+        ("a=\nb", {"a": "", "b": ""}),
+        ("a=1,\\\n    2,\\\n\t3\nb=4", {"a": "1,2,3", "b": "4"}),
+        ("a=1\\\n# not a comment", {"a": "1# not a comment"}),
+        ("a=one\\\\\nb=2", {"a": "one\\", "b": "2"}),
+        ("a=1\\", {"a": "1"}),
+        ("a\\ b\\=c=d", {"a b=c": "d"}),
+        ("a=\\t\\n\\u00e9\\q", {"a": "\t\né" + "q"}),
+        ("\\", {}),
+    ],
+)
+def test_a_properties_file_is_read_as_java_reads_it(content: str, pairs: dict[str, str]) -> None:
+    assert parse_properties(content) == pairs
+
+
+def test_a_line_without_a_name_is_refused_with_its_number() -> None:
+    with pytest.raises(UsageError, match=r"^line 3: '=1' has no property name"):
+        parse_properties("# one\n\n=1")
+
+
+def test_a_broken_unicode_escape_is_refused_with_its_number() -> None:
+    with pytest.raises(UsageError, match=r"^line 2: .* has a broken escape: expected \\uXXXX"):
+        parse_properties("a=1\nb=\\u12")
+
+
+def test_a_file_with_comments_and_continuations_gives_a_broker() -> None:
+    content = """
+        # The broker of the example.
+        broker.id=3
+        zookeeper.connect=one:2181,\\
+                          two:2181/kafka
+        log.dirs : /var/lib/minikafka
+    """
+    config = parse_broker_config(parse_properties(content))
+    assert config == BrokerConfig(3, "one:2181,two:2181/kafka", "/var/lib/minikafka")
+
+
+@given(st.text())
+def test_any_text_is_either_pairs_or_a_usage_error(content: str) -> None:
+    try:
+        pairs = parse_properties(content)
+    except UsageError as error:
+        pairs = {"refused": str(error)}
+    assert pairs.get("refused", "line ").startswith("line ")
+    assert all(isinstance(value, str) for value in pairs.values())
+
+
+@given(
+    st.dictionaries(st.text(alphabet="abc.", min_size=1), st.text(alphabet="xyz,:/ =1", max_size=9))
+)
+def test_pairs_written_plainly_are_read_back(pairs: dict[str, str]) -> None:
+    content = "".join(f"{name} = {value}\n" for name, value in pairs.items())
+    expected = {name: value.lstrip(" ") for name, value in pairs.items()}
+    assert parse_properties(content) == expected
