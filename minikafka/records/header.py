@@ -1,0 +1,197 @@
+"""The Kafka v2 record batch: its layout, and what is done with a batch without looking inside.
+
+    offset  size  field
+         0     8  base offset                int64
+         8     4  batch length               int32   bytes after this field: size - 12
+        12     4  partition leader epoch     int32
+        16     1  magic                      int8    2
+        17     4  CRC-32C                    uint32  of everything from the attributes to the end
+        21     2  attributes                 int16   bits 0-2 codec, 3 timestamp type,
+                                                     4 transactional, 5 control
+        23     4  last offset delta          int32
+        27     8  base timestamp             int64   ms; of the first record
+        35     8  max timestamp              int64   ms
+        43     8  producer id                int64   -1: not idempotent
+        51     2  producer epoch             int16
+        53     4  base sequence              int32
+        57     4  record count               int32
+        61        records                    compressed as a whole if there is a codec
+
+All big-endian (Kafka protocol guide, "Record Batch"; KIP-98). The first sixteen bytes lie outside
+the CRC: a broker gives a batch its offset and epoch by putting a new `stamp` before the rest of the
+bytes, which it neither copies nor decompresses.
+
+No state. Invariant: a header that `parse_header` returned has magic 2 and a length that holds at
+least a header; nothing here allocates by a length that it read.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from crc32c import crc32c
+
+from minikafka.errors import CorruptMessageError, InvalidRecordError
+from minikafka.model import BatchHeader
+
+Buffer = bytes | bytearray | memoryview
+
+MAGIC = 2
+HEADER_BYTES = 61
+LENGTH_PREFIX_BYTES = 12  # base offset and batch length: what the batch length does not count
+STAMP_BYTES = 16
+CRC_START = 21  # the attributes are the first byte under the CRC
+
+CODEC_MASK = 0x07
+TIMESTAMP_TYPE_LOG_APPEND = 0x08
+TRANSACTIONAL = 0x10
+CONTROL = 0x20
+
+_HEADER = Struct(">qiibIhiqqqhii")
+_STAMP = Struct(">qii")
+assert (_HEADER.size, _STAMP.size) == (HEADER_BYTES, STAMP_BYTES)
+
+
+def parse_header(buffer: Buffer, position: int = 0) -> BatchHeader:
+    """Decode the header at `position`. The batch itself may reach beyond the buffer.
+
+    Raises CorruptMessageError if the header is not whole, has another magic than 2 or an impossible
+    length.
+    """
+    try:
+        (
+            base_offset,
+            batch_length,
+            leader_epoch,
+            magic,
+            crc,
+            attributes,
+            last_offset_delta,
+            base_timestamp_ms,
+            max_timestamp_ms,
+            producer_id,
+            producer_epoch,
+            base_sequence,
+            record_count,
+        ) = _HEADER.unpack_from(buffer, position)
+    except Exception as error:
+        raise CorruptMessageError(
+            f"a record batch needs a header of {HEADER_BYTES} bytes; "
+            f"{max(len(buffer) - position, 0)} are left at position {position}"
+        ) from error
+    if magic != MAGIC:
+        raise CorruptMessageError(
+            f"record batch at position {position} has magic {magic}; only {MAGIC} is supported"
+        )
+    if batch_length < HEADER_BYTES - LENGTH_PREFIX_BYTES:
+        raise CorruptMessageError(
+            f"record batch at position {position} claims a length of {batch_length} bytes; "
+            f"the least is {HEADER_BYTES - LENGTH_PREFIX_BYTES}"
+        )
+    return BatchHeader(
+        base_offset,
+        batch_length + LENGTH_PREFIX_BYTES,
+        leader_epoch,
+        crc,
+        attributes,
+        last_offset_delta,
+        base_timestamp_ms,
+        max_timestamp_ms,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        record_count,
+    )
+
+
+def split(buffer: Buffer) -> list[BatchHeader]:
+    """The headers of all batches of a buffer, in order; batch i begins where batch i-1 ends.
+
+    Raises CorruptMessageError for a bad header or a batch that the buffer does not hold wholly, and
+    InvalidRecordError for an offset range or a record count below zero. For followers and readers;
+    what a client produced is checked by `split_produced`.
+    """
+    headers = []
+    position, end = 0, len(buffer)
+    while position < end:
+        header = parse_header(buffer, position)
+        position += header.size_bytes
+        if position > end:
+            raise CorruptMessageError(
+                f"record batch at position {position - header.size_bytes} claims "
+                f"{header.size_bytes} bytes; {end - position + header.size_bytes} are there"
+            )
+        if header.last_offset_delta < 0 or header.record_count < 0:
+            raise InvalidRecordError(
+                f"record batch has last offset delta {header.last_offset_delta} and record count "
+                f"{header.record_count}; neither may be negative"
+            )
+        headers.append(header)
+    return headers
+
+
+def split_produced(buffer: Buffer) -> list[BatchHeader]:
+    """Like `split`, for batches that a client sent: also those rules hold that make offsets and
+    sequences countable (Kafka's LogValidator).
+
+    Raises InvalidRecordError for an empty batch, a record count that is not the offset range, a
+    control batch, a base offset other than 0, and a producer id without a valid sequence.
+    """
+    headers = split(buffer)
+    for header in headers:
+        problem = _problem_of_produced(header)
+        if problem is not None:
+            raise InvalidRecordError(f"a produced record batch {problem}")
+    return headers
+
+
+def _problem_of_produced(header: BatchHeader) -> str | None:
+    if header.record_count == 0:
+        return "holds no record; it must hold at least one"
+    if header.record_count != header.last_offset_delta + 1:
+        return (
+            f"counts {header.record_count} records over {header.last_offset_delta + 1} offsets; "
+            "the two must be equal"
+        )
+    if header.attributes & CONTROL:
+        return "is a control batch; only brokers write those"
+    if header.attributes & CODEC_MASK > 4:
+        return f"has unknown codec {header.attributes & CODEC_MASK}; valid are 0 to 4"
+    if header.base_offset != 0:
+        return f"has base offset {header.base_offset}; it must be 0, the broker assigns offsets"
+    if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
+        return (
+            f"of producer {header.producer_id} has epoch {header.producer_epoch} and sequence "
+            f"{header.base_sequence}; an idempotent producer sends both from 0"
+        )
+    return None
+
+
+def crc_of(buffer: Buffer, position: int, size_bytes: int) -> int:
+    """The CRC-32C that the batch of `size_bytes` at `position` should carry; copies nothing."""
+    return int(crc32c(memoryview(buffer)[position + CRC_START : position + size_bytes]))
+
+
+def verify_crc(buffer: Buffer, position: int, header: BatchHeader) -> None:
+    """Raises CorruptMessageError if the batch at `position` is not what its CRC says."""
+    actual = crc_of(buffer, position, header.size_bytes)
+    if actual != header.crc:
+        raise CorruptMessageError(
+            f"record batch at position {position} (base offset {header.base_offset}, "
+            f"{header.size_bytes} bytes) has CRC-32C {actual:#010x}, not {header.crc:#010x}"
+        )
+
+
+def stamp(base_offset: int, size_bytes: int, leader_epoch: int) -> bytes:
+    """The first 16 bytes of a batch of `size_bytes` with this offset and epoch. A broker appends
+    `[stamp(...), memoryview(batch)[STAMP_BYTES:]]`."""
+    return _STAMP.pack(base_offset, size_bytes - LENGTH_PREFIX_BYTES, leader_epoch)
+
+
+def is_control(header: BatchHeader) -> bool:
+    """A batch of transaction markers: it takes offsets, but no consumer sees its records."""
+    return bool(header.attributes & CONTROL)
+
+
+def is_transactional(header: BatchHeader) -> bool:
+    return bool(header.attributes & TRANSACTIONAL)
