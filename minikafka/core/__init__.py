@@ -1,0 +1,1 @@
+"""The decisions of replication, pure: event and time in, effects out."""

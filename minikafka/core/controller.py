@@ -1,0 +1,301 @@
+"""The controller: the one writer of leader, leader epoch and ISR (replication.md section 2).
+
+Pure: a method takes an event and is an `Operation` (controller_commands.py); what brokers are to
+be told collects in `outbox`. All that is remembered is in `context`. A `Controller` lives for one
+term: it is made when the election is won and dropped when the term ends, however it ends.
+
+Where things are: election.py decides about one partition, alter_partition.py about a leader's
+proposal, controller_base.py turns decisions into States, controller_topics.py is about topics, and
+this module about brokers, proposals, and elections that are asked for.
+
+Errors: `DeposedError` and `GaveUpError` end the term. MinikafkaErrors are the answer to a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from minikafka.core.alter_partition import Applied, Proposal, judge
+from minikafka.core.controller_base import event
+from minikafka.core.controller_commands import (
+    AllocateProducerIds,
+    ClearPreferredElection,
+    DeposedError,
+    Operation,
+    Outcome,
+    StateChange,
+)
+from minikafka.core.controller_context import BrokerBatch
+from minikafka.core.controller_topics import TopicController
+from minikafka.core.election import (
+    Decision,
+    PartitionView,
+    controlled_shutdown,
+    for_leaderless,
+    preferred_election,
+)
+from minikafka.errors import (
+    ElectionNotNeededError,
+    EligibleLeadersNotAvailableError,
+    InvalidRequestError,
+    MinikafkaError,
+    PreferredLeaderNotAvailableError,
+    UnknownTopicIdError,
+    UnknownTopicOrPartitionError,
+)
+from minikafka.model import (
+    NO_LEADER,
+    BrokerInfo,
+    PartitionState,
+    TopicDescription,
+    TopicPartition,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRead:
+    """All that a new controller reads, after `sync`."""
+
+    brokers: Mapping[int, BrokerInfo]
+    topics: Mapping[str, TopicDescription]
+    states: Mapping[TopicPartition, PartitionState]
+    deletions: frozenset[str] = frozenset()
+    preferred_election: tuple[TopicPartition, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The answer to one proposal: an error or None, and the State as it is now (None: unknown)."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None
+    state: PartitionState | None
+
+
+class Controller(TopicController):
+    """One term as the active controller."""
+
+    # --- who lives ---
+
+    @event
+    def load(self, read: ClusterRead) -> Operation[None]:
+        """Take over: failed members leave, leaderless partitions get leaders, everybody hears
+        everything, deletions and elections that were begun go on."""
+        assert not self.context.brokers, "a term is loaded once"
+        self.context.topics.update(read.topics)
+        self.context.states.update(read.states)
+        self.context.deletions.update(read.deletions & read.topics.keys())
+        self.context.take_brokers(read.brokers)
+        yield from self.settle()
+        for broker_id in sorted(read.brokers):
+            self._welcome(broker_id)
+        yield from self.start_deletions(set(read.deletions))
+        if read.preferred_election is not None:
+            yield from self._run_preferred_election(read.preferred_election)
+
+    @event
+    def on_brokers(self, brokers: Mapping[int, BrokerInfo]) -> Operation[BrokerBatch]:
+        """The live brokers as ZooKeeper has them now. Dead and bounced ones fail in one batch,
+        before anybody who started counts as a candidate; then those who started are told all."""
+        changed = brokers != self.context.brokers
+        batch = self.context.take_brokers(brokers)
+        for broker_id in batch.dead + batch.bounced:
+            self.outbox.close(broker_id)
+        if not changed:
+            return batch
+        yield from self.settle()
+        for broker_id in batch.started:
+            self._welcome(broker_id)
+        self.outbox.announce()
+        return batch
+
+    def _welcome(self, broker_id: int) -> None:
+        """Tell an incarnation everything: each partition, and what it is to delete."""
+        self.outbox.open(self.context.brokers[broker_id])
+        for tp, _ in self.context.views():
+            self.outbox.put_state(self.context.metadata(tp), to=[broker_id])
+        for name in sorted(self.context.deletions):
+            self.tell_deletion(name, broker_id)
+
+    @event
+    def on_configs(self) -> Operation[None]:
+        """Topic configurations changed: unclean elections may have become possible."""
+        yield from self.settle()
+
+    @event
+    def on_failed_replicas(
+        self, broker_id: int, broker_epoch: int, replicas: Iterable[tuple[TopicPartition, str]]
+    ) -> Operation[list[tuple[str, MinikafkaError | None]]]:
+        """Disks failed under replicas (partition, topic id) of a broker: until its next
+        incarnation they are in no ISR where another is in sync, and lead nothing."""
+        self.check_incarnation(broker_id, broker_epoch)
+        results: list[tuple[str, MinikafkaError | None]] = []
+        for tp, topic_id in replicas:
+            assignment, topic = self.context.assignment(tp), self.context.topic(tp.topic)
+            if assignment is None or topic is None or topic.topic_id != topic_id:
+                results.append((str(tp), _unknown(tp)))
+                continue
+            self.context.failed_replicas.setdefault(tp, {})[broker_id] = broker_epoch
+            results.append((str(tp), None))
+        yield from self.settle()
+        return results
+
+    @event
+    def on_controlled_shutdown(
+        self, broker_id: int, broker_epoch: int
+    ) -> Operation[list[TopicPartition]]:
+        """A broker wants to leave: its partitions get other leaders and it leaves every ISR that
+        has another member. Returns what it still leads although there are other replicas."""
+        self.check_incarnation(broker_id, broker_epoch)
+        self.context.shutting_down[broker_id] = broker_epoch
+        self.outbox.announce()
+        yield from self.commit(
+            lambda: self.changes(lambda view: controlled_shutdown(view, broker_id))
+        )
+        return [
+            tp
+            for tp, view in self.context.views()
+            if view.state.leader == broker_id and len(view.assignment.replicas) > 1
+        ]
+
+    # --- proposals of leaders ---
+
+    @event
+    def alter_partition(
+        self, broker_id: int, broker_epoch: int, proposals: Sequence[Proposal]
+    ) -> Operation[list[Judged]]:
+        """Leaders propose ISRs. Raises if the proposer's incarnation does not live."""
+        self.check_incarnation(broker_id, broker_epoch)
+        waiting: dict[TopicPartition, Proposal] = {}
+        errors: dict[TopicPartition, MinikafkaError | None] = {}
+        for proposal in proposals:
+            if proposal.topic_partition in waiting:
+                twice = f"{proposal.topic_partition} is in the request twice"
+                raise InvalidRequestError(twice)
+            waiting[proposal.topic_partition] = proposal
+
+        def decide() -> list[StateChange]:
+            """Judge what waits; a proposal that was written before a conflict elsewhere in the
+            request is judged again, and found applied."""
+            changes = []
+            for tp, proposal in waiting.items():
+                verdict, view = self._judge(broker_id, proposal)
+                errors[tp] = verdict if isinstance(verdict, MinikafkaError) else None
+                if view is not None and isinstance(verdict, Decision):
+                    changes.append(self.change(tp, view, verdict))
+            return changes
+
+        yield from self.commit(decide)
+        return [Judged(tp, errors[tp], self._known_state(p)) for tp, p in waiting.items()]
+
+    def _judge(
+        self, broker_id: int, proposal: Proposal
+    ) -> tuple[Decision | Applied | MinikafkaError, PartitionView | None]:
+        tp = proposal.topic_partition
+        view = self.context.view(tp)
+        if view is None:
+            return _unknown(tp), None
+        if self.context.topics[tp.topic].topic_id != proposal.topic_id:
+            return UnknownTopicIdError(f"{tp}: there is no topic of id {proposal.topic_id}"), None
+        return judge(view, broker_id, proposal), view
+
+    def _known_state(self, proposal: Proposal) -> PartitionState | None:
+        topic = self.context.topic(proposal.topic_partition.topic)
+        if topic is None or topic.topic_id != proposal.topic_id:
+            return None
+        return self.context.states.get(proposal.topic_partition)
+
+    # --- elections that are asked for ---
+
+    @event
+    def elect_leaders(
+        self, partitions: Sequence[TopicPartition], *, unclean: bool
+    ) -> Operation[list[tuple[str, MinikafkaError | None]]]:
+        """Preferred or unclean elections, of all partitions that need one if none are named."""
+        return (yield from self._elect(partitions, unclean=unclean))
+
+    def _elect(
+        self, partitions: Sequence[TopicPartition], *, unclean: bool
+    ) -> Operation[list[tuple[str, MinikafkaError | None]]]:
+        named = list(dict.fromkeys(partitions)) or [tp for tp, _ in self.context.views()]
+        errors = {tp: self._election_error(tp, unclean) for tp in named}
+        wanted = [tp for tp in named if errors[tp] is None]
+        yield from self.commit(
+            lambda: self.changes(_forced_election if unclean else preferred_election, wanted)
+        )
+        return [
+            (str(tp), error)
+            for tp, error in errors.items()
+            if partitions or not isinstance(error, ElectionNotNeededError)
+        ]
+
+    def _election_error(self, tp: TopicPartition, unclean: bool) -> MinikafkaError | None:
+        """Why there is no such election, or None."""
+        view = self.context.view(tp)
+        if view is None:
+            return _unknown(tp)
+        preferred = view.assignment.replicas[0]
+        if view.state.leader != NO_LEADER if unclean else view.state.leader == preferred:
+            return ElectionNotNeededError(f"{tp}: {view.name(view.state.leader)} leads already")
+        if (_forced_election if unclean else preferred_election)(view) is not None:
+            return None
+        if unclean:
+            return EligibleLeadersNotAvailableError(f"{tp}: no replica is alive")
+        return PreferredLeaderNotAvailableError(
+            f"{tp}: {view.name(preferred)} is not alive, not in sync or about to leave"
+        )
+
+    @event
+    def on_preferred_election(self, partitions: Sequence[TopicPartition]) -> Operation[None]:
+        """Someone left a work list in ZooKeeper; it goes when it is done."""
+        yield from self._run_preferred_election(partitions)
+
+    def _run_preferred_election(self, partitions: Sequence[TopicPartition]) -> Operation[None]:
+        if partitions:
+            yield from self._elect(partitions, unclean=False)
+        outcome: Outcome = yield ClearPreferredElection()
+        if outcome is Outcome.DEPOSED:
+            raise DeposedError("another controller has been elected")
+
+    @event
+    def rebalance(self, imbalance_percent: int) -> Operation[int]:
+        """Give leadership back to the preferred replicas of each live broker of whose preferred
+        partitions more than `imbalance_percent` are led by others. Returns how many moved."""
+        preferred: dict[int, list[TopicPartition]] = {}
+        elsewhere: dict[int, list[TopicPartition]] = {}
+        for tp, view in self.context.views():
+            first = view.assignment.replicas[0]
+            preferred.setdefault(first, []).append(tp)
+            if view.state.leader != first:
+                elsewhere.setdefault(first, []).append(tp)
+        wanted = [
+            tp
+            for broker_id, moved in sorted(elsewhere.items())
+            if len(moved) * 100 > imbalance_percent * len(preferred[broker_id])
+            for tp in moved
+        ]
+        before = self.counters.elections
+        yield from self.commit(lambda: self.changes(preferred_election, wanted))
+        return self.counters.elections - before
+
+    # --- producer ids ---
+
+    @event
+    def allocate_producer_ids(
+        self, broker_id: int, broker_epoch: int
+    ) -> Operation[tuple[int, int]]:
+        """A block of producer ids (first, exclusive end) for a live broker."""
+        self.check_incarnation(broker_id, broker_epoch)
+        block: tuple[int, int] = yield AllocateProducerIds(broker_id)
+        return block
+
+
+def _forced_election(view: PartitionView) -> Decision | None:
+    """An admin accepts loss; a clean candidate is still taken first."""
+    decision = for_leaderless(view, unclean=True)
+    return None if decision is None or decision.leader == NO_LEADER else decision
+
+
+def _unknown(tp: TopicPartition) -> UnknownTopicOrPartitionError:
+    return UnknownTopicOrPartitionError(f"there is no partition {tp}")

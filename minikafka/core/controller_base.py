@@ -1,0 +1,211 @@
+"""The trunk of the controller's core: how a decision becomes a State, and the state of a term.
+
+`ControllerBase` holds the context (what is known), the outbox (what is to be told) and counters;
+`commit` is the only way in which a State changes: decide, write fenced, take over what was written,
+tell the brokers; whatever met a conflict is read again and decided again.
+
+Invariants: a State is told only after it has been written; what is decided follows from the context
+alone, so that deciding again is right after any conflict; one event is handled to its end before
+the next begins; every State that is written obeys `check_transition`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+from minikafka.core.controller_commands import (
+    DeposedError,
+    GaveUpError,
+    Operation,
+    Outcome,
+    ReadStates,
+    StateChange,
+    WriteStates,
+)
+from minikafka.core.controller_context import ClusterContext, ControllerCounters
+from minikafka.core.election import (
+    Decision,
+    PartitionView,
+    after_failures,
+    first_state,
+    for_leaderless,
+    next_state,
+)
+from minikafka.core.outbox import Outbox
+from minikafka.errors import NotControllerError, StaleBrokerEpochError
+from minikafka.model import NO_LEADER, PartitionState, TopicPartition
+
+MAX_CONFLICTS = 10
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ControllerBase:
+    """One term of a controller. `unclean_allowed(topic)` is the topic's
+    unclean.leader.election.enable as it is now."""
+
+    def __init__(
+        self, controller_id: int, controller_epoch: int, unclean_allowed: Callable[[str], bool]
+    ) -> None:
+        self.context = ClusterContext(controller_id, controller_epoch)
+        self.outbox = Outbox()
+        self.counters = ControllerCounters()
+        self.unclean_allowed = unclean_allowed
+        self._handling: str | None = None
+
+    def begin(self, event_name: str) -> None:
+        assert self._handling is None, f"{event_name} came while handling {self._handling}"
+        self._handling = event_name
+
+    def end(self) -> None:
+        self._handling = None
+
+    # --- writing States ---
+
+    def commit(self, decide: Callable[[], Iterable[StateChange]]) -> Operation[None]:
+        """Write all that `decide` wants. After conflicts: read those States, and decide again."""
+        for _ in range(MAX_CONFLICTS):
+            changes = tuple(decide())
+            if not changes:
+                return
+            conflicts = yield from self._write(changes)
+            if not conflicts:
+                return
+            yield from self._read_again(conflicts)
+        raise GaveUpError(f"conflicts in {MAX_CONFLICTS} writes on end")
+
+    def _write(self, changes: tuple[StateChange, ...]) -> Operation[list[TopicPartition]]:
+        """Returns the partitions whose write met a conflict."""
+        for change in changes:
+            check_transition(change)
+        outcomes: list[Outcome] = yield WriteStates(changes)
+        assert len(outcomes) == len(changes)
+        for change, outcome in zip(changes, outcomes, strict=True):
+            if outcome is Outcome.WRITTEN:
+                self._adopt(change)
+        if Outcome.DEPOSED in outcomes:
+            raise DeposedError(f"controller epoch {self.context.controller_epoch} is over")
+        return [
+            change.topic_partition
+            for change, outcome in zip(changes, outcomes, strict=True)
+            if outcome is Outcome.CONFLICT
+        ]
+
+    def _adopt(self, change: StateChange) -> None:
+        self.context.states[change.topic_partition] = change.new
+        self.outbox.put_state(self.context.metadata(change.topic_partition))
+        old_isr = set(change.old.isr) if change.old else set(change.new.isr)
+        old_leader = change.old.leader if change.old else NO_LEADER
+        self.counters.elections += change.new.leader not in (old_leader, NO_LEADER)
+        self.counters.unclean_elections += change.unclean
+        self.counters.isr_shrinks += bool(old_isr - set(change.new.isr))
+        self.counters.isr_expands += bool(set(change.new.isr) - old_isr)
+
+    def _read_again(self, conflicts: list[TopicPartition]) -> Operation[None]:
+        topics = {tp.topic: self.context.topics[tp.topic] for tp in conflicts}
+        found: dict[TopicPartition, PartitionState] = yield ReadStates(topics)
+        for tp in conflicts:
+            state = found.get(tp)
+            if state is None:
+                self.context.states.pop(tp, None)
+                continue
+            if state.controller_epoch > self.context.controller_epoch:
+                raise DeposedError(f"{tp} was written by controller epoch {state.controller_epoch}")
+            self.context.states[tp] = state
+            self.outbox.put_state(self.context.metadata(tp))
+
+    # --- the standing rules ---
+
+    def settle(self) -> Operation[None]:
+        """Bring every partition to where it should be, seeing who lives: failures first, all in
+        one batch; then elections where there is no leader; then States for new partitions."""
+        yield from self.commit(lambda: self.changes(after_failures))
+        yield from self.commit(self._offline_elections)
+        yield from self.commit(self._births)
+
+    def _offline_elections(self) -> Iterator[StateChange]:
+        for tp, view in self.context.views():
+            if view.state.leader == NO_LEADER:
+                decision = for_leaderless(view, unclean=self.unclean_allowed(tp.topic))
+                if decision is not None:
+                    yield self.change(tp, view, decision)
+
+    def changes(
+        self,
+        rule: Callable[[PartitionView], Decision | None],
+        among: Iterable[TopicPartition] | None = None,
+    ) -> Iterator[StateChange]:
+        """What a rule changes, among all partitions or some."""
+        for tp in (tp for tp, _ in self.context.partitions()) if among is None else among:
+            view = self.context.view(tp)
+            if view is not None and (decision := rule(view)) is not None:
+                yield self.change(tp, view, decision)
+
+    def change(
+        self, topic_partition: TopicPartition, view: PartitionView, decision: Decision
+    ) -> StateChange:
+        new = next_state(view, decision, self.context.controller_epoch)
+        return StateChange(topic_partition, view.state, new, decision.reason, decision.unclean)
+
+    def _births(self) -> Iterator[StateChange]:
+        context = self.context
+        for tp, assignment in context.partitions():
+            if tp not in context.states:
+                state = first_state(
+                    assignment, context.brokers, context.shutting_down, context.controller_epoch
+                )
+                if state is not None:
+                    yield StateChange(tp, None, state, "created")
+
+    def check_incarnation(self, broker_id: int, broker_epoch: int) -> None:
+        """Raises unless this incarnation lives: StaleBrokerEpochError for one that is over,
+        NotControllerError (ask again) for one that this controller has not heard of."""
+        broker = self.context.brokers.get(broker_id)
+        if broker is None or broker.broker_epoch < broker_epoch:
+            raise NotControllerError(
+                f"this controller does not see broker {broker_id} with broker epoch {broker_epoch} "
+                "alive: try again"
+            )
+        if broker.broker_epoch > broker_epoch:
+            raise StaleBrokerEpochError(
+                f"broker epoch {broker_epoch} of broker {broker_id} is over, it is "
+                f"{broker.broker_epoch} now"
+            )
+
+
+Handler = TypeVar("Handler", bound=ControllerBase)
+
+
+def event(
+    handle: Callable[Concatenate[Handler, P], Operation[T]],
+) -> Callable[Concatenate[Handler, P], Operation[T]]:
+    """Marks a method as the handling of one event: asserts that no other is under way."""
+
+    @wraps(handle)
+    def handle_alone(self: Handler, /, *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
+        self.begin(handle.__name__)
+        try:
+            return (yield from handle(self, *args, **kwargs))
+        finally:
+            self.end()
+
+    return handle_alone
+
+
+def check_transition(change: StateChange) -> None:
+    """Asserts invariants 1 and 3 of replication.md section 7 of a State before it is written."""
+    old, new = change.old, change.new
+    assert new.leader == NO_LEADER or new.leader in new.isr, change
+    assert len(set(new.isr)) == len(new.isr), change
+    assert set(new.isr_storage) <= set(new.isr), change
+    if old is None:
+        assert (new.leader_epoch, new.partition_version) == (0, 0), change
+        assert new.leader in new.isr, change
+        return
+    bump = new.leader != old.leader or bool(set(old.isr) - set(new.isr))
+    assert new.partition_version == old.partition_version + 1, change
+    assert new.leader_epoch == old.leader_epoch + bump, change
+    assert new.controller_epoch >= old.controller_epoch, change

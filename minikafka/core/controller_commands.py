@@ -1,0 +1,133 @@
+"""What the controller's core asks of the world, and how it gets the answers.
+
+Handling an event is an `Operation`: a generator that yields commands and is sent their results,
+and that returns what is to be answered to whoever asked. So the code of an operation reads from top
+to bottom, although every write in it waits for ZooKeeper; and it stays pure: the runtime executes
+commands with asyncio, tests and the simulator as they like.
+
+| command | result |
+|---|---|
+| WriteStates | one Outcome for each change |
+| ReadStates | dict of TopicPartition to PartitionState |
+| CreateTopicNode, UpdateTopicNode, RemoveTopic, ClearPreferredElection | Outcome |
+| ReadTopicConfigs | dict of topic to overrides |
+| WriteTopicConfig, MarkTopicDeleted | None |
+| AllocateProducerIds | (first, exclusive end) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias, TypeVar
+
+from minikafka.model import PartitionState, TopicDescription, TopicPartition, describe_state
+
+
+class Outcome(Enum):
+    """How a fenced write ended (the same words as in the store's port)."""
+
+    WRITTEN = "written"
+    CONFLICT = "conflict"
+    DEPOSED = "deposed"
+
+
+class DeposedError(Exception):
+    """Another controller has been elected: this one must stop at once."""
+
+
+class GaveUpError(Exception):
+    """A write met conflicts again and again: something else writes what only we may."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A partition's State before (None: it has none yet) and after, and why."""
+
+    topic_partition: TopicPartition
+    old: PartitionState | None
+    new: PartitionState
+    reason: str
+    unclean: bool = False
+
+    @property
+    def expected_version(self) -> int:
+        return -1 if self.old is None else self.old.partition_version
+
+    def describe(self, names: Mapping[int, str]) -> str:
+        """In the words of the slide: `topic-0: Leader=A Epoch=1 ISR={A,B,C,D} (E died)`."""
+        state = describe_state(self.new.leader, self.new.leader_epoch, self.new.isr, names)
+        return f"{self.topic_partition}: {state} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStates:
+    changes: tuple[StateChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStates:
+    topics: Mapping[str, TopicDescription]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTopicNode:
+    topic: TopicDescription
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateTopicNode:
+    topic: TopicDescription
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTopic:
+    """States, topic, configuration, and the deletion marker last. Nodes that are not there are no
+    conflict: it must be possible to remove a marker for a topic that does not exist."""
+
+    topic: TopicDescription
+
+
+@dataclass(frozen=True, slots=True)
+class ClearPreferredElection:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTopicConfigs:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTopicConfig:
+    topic: str
+    overrides: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkTopicDeleted:
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateProducerIds:
+    broker_id: int
+
+
+Command: TypeAlias = (
+    WriteStates
+    | ReadStates
+    | CreateTopicNode
+    | UpdateTopicNode
+    | RemoveTopic
+    | ClearPreferredElection
+    | ReadTopicConfigs
+    | WriteTopicConfig
+    | MarkTopicDeleted
+    | AllocateProducerIds
+)
+
+T = TypeVar("T")
+# Commands have results of different types: each `yield` names the one that it expects.
+Operation: TypeAlias = Generator[Command, Any, T]

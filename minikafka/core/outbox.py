@@ -1,0 +1,125 @@
+"""What the controller still has to tell each broker, merged.
+
+State per live broker: the newest State of each partition that it has not acknowledged, replicas to
+delete, topics to forget. One letter at a time is on its way to a broker; what was in a letter that
+failed goes back under what has been added since.
+
+Invariants: everything is addressed to one incarnation (broker epoch) and goes with it; of one topic
+id a broker is told versions in rising order, though perhaps not all of them; a letter is read in
+the order States, deletions, topics to forget; a topic that is to be forgotten has no State waiting.
+Bounded by the number of brokers times the number of partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from minikafka.model import BrokerInfo, PartitionMetadata, TopicPartition
+
+Replica = tuple[TopicPartition, str]  # with the topic id
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message to one incarnation of a broker. It may be empty but for the list of live brokers,
+    which the sender adds. `full`: it names every partition there is."""
+
+    broker: BrokerInfo
+    partitions: tuple[PartitionMetadata, ...] = ()
+    deletions: tuple[Replica, ...] = ()
+    deleted_topics: tuple[tuple[str, str], ...] = ()
+    full: bool = False
+
+
+@dataclass(slots=True)
+class _Box:
+    broker: BrokerInfo
+    full: bool = True  # until the first letter is acknowledged
+    partitions: dict[TopicPartition, PartitionMetadata] = field(default_factory=dict)
+    deletions: dict[Replica, None] = field(default_factory=dict)
+    deleted_topics: dict[tuple[str, str], None] = field(default_factory=dict)
+    due: bool = True  # something is to be said, if only who lives
+
+
+class Outbox:
+    """Waiting messages by broker."""
+
+    def __init__(self) -> None:
+        self._boxes: dict[int, _Box] = {}
+
+    def brokers(self) -> dict[int, BrokerInfo]:
+        """Whom there is a box for, by id: the incarnations that are told everything."""
+        return {broker_id: box.broker for broker_id, box in self._boxes.items()}
+
+    def open(self, broker: BrokerInfo) -> None:
+        """Begin anew for this incarnation; what an earlier one was owed is dropped."""
+        self._boxes[broker.broker_id] = _Box(broker)
+
+    def close(self, broker_id: int) -> None:
+        """The broker is gone, and what it was owed with it."""
+        self._boxes.pop(broker_id, None)
+
+    def announce(self) -> None:
+        """Tell everybody, if only who lives."""
+        for box in self._boxes.values():
+            box.due = True
+
+    def put_state(self, metadata: PartitionMetadata, to: Iterable[int] | None = None) -> None:
+        """A partition's newest State, to these brokers (None: all). An older one goes."""
+        for box in self._chosen(to):
+            waiting = box.partitions.get(metadata.topic_partition)
+            assert (
+                waiting is None
+                or waiting.topic_id != metadata.topic_id
+                or waiting.state.partition_version <= metadata.state.partition_version
+            ), f"{metadata.topic_partition}: an older State after a newer one"
+            box.partitions[metadata.topic_partition] = metadata
+            box.due = True
+
+    def put_deletion(self, broker_id: int, topic_partition: TopicPartition, topic_id: str) -> None:
+        """A replica to stop and delete; nothing if that broker has no box (it is told later)."""
+        for box in self._chosen([broker_id]):
+            box.deletions[topic_partition, topic_id] = None
+            box.due = True
+
+    def put_deleted_topic(self, name: str, topic_id: str, to: Iterable[int] | None = None) -> None:
+        """A topic to forget; its waiting States go."""
+        for box in self._chosen(to):
+            for tp, waiting in list(box.partitions.items()):
+                if tp.topic == name and waiting.topic_id == topic_id:
+                    del box.partitions[tp]
+            box.deleted_topics[name, topic_id] = None
+            box.due = True
+
+    def take(self, broker_id: int, broker_epoch: int) -> Letter | None:
+        """All that waits for this incarnation, as one letter; None if there is nothing to say."""
+        box = self._boxes.get(broker_id)
+        if box is None or box.broker.broker_epoch != broker_epoch or not box.due:
+            return None
+        self._boxes[broker_id] = _Box(box.broker, full=False, due=False)
+        return Letter(
+            box.broker,
+            tuple(box.partitions[tp] for tp in sorted(box.partitions)),
+            tuple(box.deletions),
+            tuple(box.deleted_topics),
+            box.full,
+        )
+
+    def put_back(self, letter: Letter) -> None:
+        """A letter was not acknowledged: what it said waits again, unless something newer does."""
+        box = self._boxes.get(letter.broker.broker_id)
+        if box is None or box.broker.broker_epoch != letter.broker.broker_epoch:
+            return
+        box.full = box.full or letter.full
+        for metadata in letter.partitions:
+            tp = metadata.topic_partition
+            if (tp.topic, metadata.topic_id) not in box.deleted_topics:
+                box.partitions.setdefault(tp, metadata)
+        box.deletions = dict.fromkeys([*letter.deletions, *box.deletions])
+        box.deleted_topics = dict.fromkeys([*letter.deleted_topics, *box.deleted_topics])
+        box.due = True
+
+    def _chosen(self, to: Iterable[int] | None) -> list[_Box]:
+        ids = self._boxes.keys() if to is None else to
+        return [self._boxes[broker_id] for broker_id in ids if broker_id in self._boxes]
