@@ -1,0 +1,1 @@
+"""Partition logs in files: segments, indexes, checkpoints, recovery, retention."""

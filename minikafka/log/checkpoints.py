@@ -1,0 +1,92 @@
+"""The small text files that say how far things are: replaced as a whole, durably.
+
+    replication-offset-checkpoint, recovery-point-offset-checkpoint, log-start-offset-checkpoint
+        0                       version
+        2                       number of entries
+        orders 0 1742           topic, partition, offset
+        orders 1 9
+
+    leader-epoch-checkpoint (in a partition's folder)
+        0
+        1
+        3 1700                  leader epoch, its start offset
+
+Kafka's formats. Temporary file, fsync, rename, fsync of the folder: a crash leaves the old or the
+new file. No state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from minikafka.log.files import Disk
+from minikafka.model import EpochEntry, TopicPartition
+
+HIGH_WATERMARKS = "replication-offset-checkpoint"
+RECOVERY_POINTS = "recovery-point-offset-checkpoint"
+LOG_STARTS = "log-start-offset-checkpoint"
+LEADER_EPOCHS = "leader-epoch-checkpoint"
+
+_VERSION = "0"
+_logger = logging.getLogger("minikafka.log")
+
+
+def write_offsets(disk: Disk, path: Path, offsets: Mapping[TopicPartition, int]) -> None:
+    """Raises OSError."""
+    lines = [f"{tp.topic} {tp.partition} {offset}" for tp, offset in sorted(offsets.items())]
+    disk.write_file(path, _encode(lines), durable=True)
+
+
+def read_offsets(path: Path) -> dict[TopicPartition, int]:
+    """The offsets of a checkpoint; of a missing or damaged one, none: each caller's default
+    (nothing committed, nothing flushed, nothing deleted) is safe then."""
+    offsets: dict[TopicPartition, int] = {}
+    try:
+        for line in _decode(path) or ():
+            topic, partition, offset = line.split(" ")
+            offsets[TopicPartition(topic, int(partition))] = int(offset)
+    except ValueError as error:
+        _logger.warning("checkpoint %s is damaged and not used: %s", path, error)
+        return {}
+    return offsets
+
+
+def write_epochs(disk: Disk, directory: Path, entries: Iterable[EpochEntry]) -> None:
+    """Raises OSError."""
+    lines = [f"{entry.leader_epoch} {entry.start_offset}" for entry in entries]
+    disk.write_file(directory / LEADER_EPOCHS, _encode(lines), durable=True)
+
+
+def read_epochs(directory: Path) -> list[EpochEntry] | None:
+    """None if there is no usable checkpoint: the epochs are then to be found in the batches."""
+    path = directory / LEADER_EPOCHS
+    try:
+        lines = _decode(path)
+        if lines is None:
+            return None
+        entries = [EpochEntry(*map(int, line.split(" "))) for line in lines]
+        if any(entry.leader_epoch < 0 or entry.start_offset < 0 for entry in entries):
+            raise ValueError("an entry is negative")
+    except (ValueError, TypeError) as error:
+        _logger.warning("checkpoint %s is damaged and not used: %s", path, error)
+        return None
+    return entries
+
+
+def _encode(lines: list[str]) -> bytes:
+    return "\n".join([_VERSION, str(len(lines)), *lines, ""]).encode()
+
+
+def _decode(path: Path) -> list[str] | None:
+    """The entries; None if there is no file. ValueError if it is damaged."""
+    try:
+        version, count, *lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    if version != _VERSION:
+        raise ValueError(f"version {version!r}; {_VERSION} is supported")
+    if int(count) != len(lines):
+        raise ValueError(f"{count} entries are promised, {len(lines)} are there")
+    return lines

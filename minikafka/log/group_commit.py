@@ -1,0 +1,98 @@
+"""fsync in groups, off the loop: callers that overlap share one.
+
+State: `durable_offset`, below which everything is on the disk's own memory; the fsync under way, if
+any; and how far a truncation has lowered what that one may claim. Invariant: durable_offset <= the
+log end offset, and every byte below it was fsynced after it was last written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minikafka.log.files import Disk
+
+
+@dataclass
+class SyncWork:
+    """What makes a log durable up to `target`: open files (closed when done), paths, the folder."""
+
+    target: int
+    fds: list[int] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    directory: Path | None = None
+
+    def run(self, disk: Disk) -> None:
+        """In a thread. OSError. A path that has gone meanwhile was deleted with segment or log."""
+        try:
+            for path in self.paths:
+                try:
+                    self.fds.append(disk.open(path, 0))
+                except FileNotFoundError:
+                    continue
+            for fd in self.fds:
+                disk.fsync(fd)
+            if self.directory is not None and self.directory.exists():
+                disk.sync_directory(self.directory)
+        finally:
+            for fd in self.fds:
+                disk.close(fd)
+
+
+class GroupCommit:
+    """Shares fsyncs among the callers of one log. All methods on the loop."""
+
+    __slots__ = ("_bound", "_collect", "_disk", "_done", "_executor", "_inflight", "durable_offset")
+
+    def __init__(
+        self,
+        disk: Disk,
+        executor: Executor,
+        durable_offset: int,
+        collect: Callable[[], SyncWork],
+        done: Callable[[OSError | None], None],
+    ) -> None:
+        """`collect` says what there is to sync now; `done` hears how each fsync ended: it may raise
+        what the callers are to get."""
+        self._disk = disk
+        self._executor = executor
+        self._collect = collect
+        self._done = done
+        self._inflight: asyncio.Task[None] | None = None
+        self._bound = durable_offset
+        self.durable_offset = durable_offset
+
+    async def flush_to(self, end_offset: Callable[[], int]) -> int:
+        """Wait until what is below the end offset of this moment is durable; less, if the log is
+        truncated meanwhile."""
+        target = end_offset()
+        while self.durable_offset < min(target, end_offset()):
+            if self._inflight is None:
+                self._inflight = asyncio.ensure_future(self._run())
+            await asyncio.shield(self._inflight)
+        return self.durable_offset
+
+    def lower(self, offset: int) -> None:
+        """The log was truncated to `offset`: nothing at or above it is durable any more."""
+        self.durable_offset = min(self.durable_offset, offset)
+        self._bound = min(self._bound, offset)
+
+    def restart(self, offset: int) -> None:
+        """The log is empty and begins at `offset`: nothing is missing below it."""
+        self._bound = self.durable_offset = offset
+
+    async def _run(self) -> None:
+        try:
+            work = self._collect()
+            self._bound = work.target
+            await asyncio.get_running_loop().run_in_executor(self._executor, work.run, self._disk)
+        except OSError as error:
+            self._done(error)
+        else:
+            self.durable_offset = max(self.durable_offset, min(work.target, self._bound))
+            self._done(None)
+        finally:
+            self._inflight = None

@@ -1,0 +1,145 @@
+"""The sparse indexes of one segment: offset -> position, and timestamp -> offset.
+
+On disk as Kafka has them, big-endian:
+
+    .index      (offset - base offset: uint32, position: uint32)                   ascending in both
+    .timeindex  (timestamp_ms: int64, offset - base offset: uint32)                ascending in both
+
+An offset entry names the first offset of a batch and where that batch begins; a time entry says
+that up to and including `offset` no record is newer than `timestamp`. The position 0 needs no
+entry.
+
+The segment that is appended to holds its indexes in memory (`SegmentIndex`); they are written when
+it is rolled or closed. A closed segment's indexes stay on disk and are searched there
+(`IndexFile`), so that an idle segment costs no memory. Both can be rebuilt from the segment, and
+after a crash are.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from struct import Struct
+
+OFFSET_ENTRY = Struct(">II")
+TIME_ENTRY = Struct(">qI")
+MAX_RELATIVE_OFFSET = 2**31 - 1
+
+
+class SegmentIndex:
+    """Both indexes of one segment in memory. Offsets are relative to the segment's base offset."""
+
+    __slots__ = ("offsets", "positions", "time_offsets", "timestamps")
+
+    def __init__(self) -> None:
+        self.offsets = array("I")
+        self.positions = array("I")
+        self.timestamps = array("q")
+        self.time_offsets = array("I")
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def add(self, offset: int, position: int) -> None:
+        """A batch that begins at `offset` lies at `position`."""
+        self.offsets.append(offset)
+        self.positions.append(position)
+
+    def add_time(self, timestamp_ms: int, offset: int) -> None:
+        """No record up to `offset` is newer; entries that say nothing new are left out."""
+        if not self.timestamps or timestamp_ms > self.timestamps[-1]:
+            self.timestamps.append(timestamp_ms)
+            self.time_offsets.append(offset)
+
+    def floor_offset(self, offset: int) -> tuple[int, int]:
+        """(offset, position) of the last entry at or below `offset`; (0, 0) if there is none."""
+        return self._entry(bisect_right(self.offsets, offset) - 1)
+
+    def floor_position(self, position: int) -> tuple[int, int]:
+        """(offset, position) of the last entry at or below `position`; (0, 0) if there is none."""
+        return self._entry(bisect_right(self.positions, position) - 1)
+
+    def offset_before_timestamp(self, timestamp_ms: int) -> int:
+        """An offset such that all records below it are older than `timestamp_ms`."""
+        index = bisect_left(self.timestamps, timestamp_ms) - 1
+        return self.time_offsets[index] if index >= 0 else 0
+
+    def truncate(self, offset: int, position: int) -> None:
+        """Drop what names a batch at or above `position`, or a time at or above `offset`."""
+        keep = bisect_left(self.positions, position)
+        del self.offsets[keep:], self.positions[keep:]
+        keep = bisect_left(self.time_offsets, offset)
+        del self.timestamps[keep:], self.time_offsets[keep:]
+
+    def encode_offsets(self) -> bytes:
+        words = array("I", bytes(OFFSET_ENTRY.size * len(self.offsets)))
+        words[0::2] = self.offsets
+        words[1::2] = self.positions
+        return _big_endian(words)
+
+    def encode_times(self) -> bytes:
+        halves = array("I", self.timestamps.tobytes())
+        high = 1 if sys.byteorder == "little" else 0
+        words = array("I", bytes(TIME_ENTRY.size * len(self.timestamps)))
+        words[0::3] = halves[high::2]
+        words[1::3] = halves[1 - high :: 2]
+        words[2::3] = self.time_offsets
+        return _big_endian(words)
+
+    @classmethod
+    def decode(cls, offsets: bytes, times: bytes) -> SegmentIndex | None:
+        """The indexes from their files; None unless both are well-formed and ascending."""
+        if len(offsets) % OFFSET_ENTRY.size or len(times) % TIME_ENTRY.size:
+            return None
+        index = cls()
+        for offset, position in OFFSET_ENTRY.iter_unpack(offsets):
+            if index.offsets and (offset <= index.offsets[-1] or position <= index.positions[-1]):
+                return None
+            index.add(offset, position)
+        for timestamp_ms, offset in TIME_ENTRY.iter_unpack(times):
+            if index.timestamps and (
+                timestamp_ms <= index.timestamps[-1] or offset <= index.time_offsets[-1]
+            ):
+                return None
+            index.timestamps.append(timestamp_ms)
+            index.time_offsets.append(offset)
+        return index
+
+    def _entry(self, index: int) -> tuple[int, int]:
+        return (self.offsets[index], self.positions[index]) if index >= 0 else (0, 0)
+
+
+class IndexFile:
+    """A sorted index on disk, searched by reading single entries: for closed segments."""
+
+    __slots__ = ("_pread", "_struct", "count")
+
+    def __init__(self, pread: Callable[[int, int], bytes], size_bytes: int, entry: Struct) -> None:
+        self._pread = pread
+        self._struct = entry
+        self.count = size_bytes // entry.size
+
+    def entry(self, index: int) -> tuple[int, int]:
+        first, second = self._struct.unpack(
+            self._pread(self._struct.size, index * self._struct.size)
+        )
+        return first, second
+
+    def floor(self, value: int, field: int) -> tuple[int, int] | None:
+        """The last entry whose `field` (0 or 1) is at or below `value`."""
+        low, high = 0, self.count
+        while low < high:
+            middle = (low + high) // 2
+            if self.entry(middle)[field] <= value:
+                low = middle + 1
+            else:
+                high = middle
+        return self.entry(low - 1) if low else None
+
+
+def _big_endian(words: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        words.byteswap()
+    return words.tobytes()

@@ -1,0 +1,494 @@
+"""The log of one partition: segments, what is known about them, and the way back from failures.
+
+State: the segments in order, the last of them active; log start, log end and high watermark; the
+leader epochs as last stored; the idempotent producers at the log's end; the durable offset
+(recovery point); and the failure that fenced it, if one did.
+
+Invariants:
+- log_start_offset <= high_watermark <= log_end_offset; durable offset <= log_end_offset;
+- segment i+1 begins at or above the end of segment i; every byte below a segment's size is a
+  whole batch;
+- after a failed write nothing is appended any more until the log is opened anew (KAFKA-10778);
+  what was there before can still be read;
+- no snapshot and no stored epoch speaks of an offset above the log's end.
+
+All methods are for the broker's loop (or, before that runs, for one thread); only fsyncs and the
+unlinking of files happen elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from minikafka.broker.ports import RecoveredLog
+from minikafka.config import TopicConfig
+from minikafka.core.epochs import EpochCache
+from minikafka.core.producer_state import ProducerStateTable
+from minikafka.errors import CorruptMessageError, KafkaStorageError, OffsetOutOfRangeError
+from minikafka.log import checkpoints, producers, retention, timestamps
+from minikafka.log.files import Buffer
+from minikafka.log.group_commit import GroupCommit, SyncWork
+from minikafka.log.host import LogHost
+from minikafka.log.recovery import LoadedSegments
+from minikafka.log.segment import INDEX_SUFFIX, TIME_INDEX_SUFFIX, Segment
+from minikafka.model import BatchHeader, EpochEntry, TopicPartition
+
+PRODUCER_EXPIRATION_MS = 86_400_000  # Kafka's producer.id.expiration.ms
+PARTITION_METADATA = "partition.metadata"
+_HINTS_MAX = 32
+_logger = logging.getLogger("minikafka.log")
+
+
+class DiskLog:
+    """The PartitionLog of the ports, on disk. Made by the store."""
+
+    def __init__(
+        self,
+        host: LogHost,
+        topic_partition: TopicPartition,
+        topic_id: str,
+        directory: Path,
+        config: TopicConfig,
+        loaded: LoadedSegments,
+    ) -> None:
+        self.topic_partition = topic_partition
+        self.topic_id = topic_id
+        self.directory = directory
+        self._host = host
+        self._disk = host.disk
+        self._config = config
+        self._segments = loaded.segments
+        self._active = loaded.segments[-1]
+        self._bases = [segment.base_offset for segment in loaded.segments]
+        self.log_start_offset = loaded.log_start_offset
+        self.log_end_offset = self._active.next_offset
+        self.high_watermark = loaded.high_watermark
+        self.size_bytes = sum(segment.size_bytes for segment in loaded.segments)
+        # What the checkpoint files may say: a log that falls below it must have them rewritten.
+        self.checkpointed_end = max(loaded.high_watermark, loaded.recovery_point)
+        self._epochs = loaded.epochs
+        self._epochs_are_stored = loaded.epochs_are_stored
+        self._epochs_lock = threading.Lock()
+        self._producers: ProducerStateTable | None = None  # None: to be loaded
+        self._hints: dict[int, int] = {}  # offset -> position in its segment, of recent reads
+        self._failure: str | None = None
+        self.closed = False
+        self.intact = True  # False: the file may hold other bytes than were appended
+        self._unsynced: list[Segment] = [
+            segment
+            for segment in loaded.segments[:-1]
+            if segment.next_offset > loaded.recovery_point
+        ]
+        self._directory_unsynced = True
+        self._commit = GroupCommit(
+            host.disk, host.executor, loaded.recovery_point, self._sync_work, self._on_flushed
+        )
+        self._background: set[asyncio.Task[int]] = set()
+
+    def __repr__(self) -> str:
+        return f"DiskLog({self.topic_partition}, {self.log_start_offset}..{self.log_end_offset})"
+
+    @property
+    def recovery_point(self) -> int:
+        """Everything below it has been fsynced."""
+        return self._commit.durable_offset
+
+    @property
+    def failed(self) -> bool:
+        return self._failure is not None
+
+    def recovered(self) -> RecoveredLog:
+        """See the port. The producers are a copy, the caller's own."""
+        return RecoveredLog(
+            self.log_start_offset,
+            self.log_end_offset,
+            self.high_watermark,
+            self._epochs,
+            self.load_producers(),
+        )
+
+    def configure(self, config: TopicConfig) -> None:
+        self._config = config
+
+    # --- append and read -------------------------------------------------------------------------
+
+    def append(self, buffers: Sequence[Buffer], headers: Sequence[BatchHeader]) -> None:
+        """See the port. KafkaStorageError: nothing of it counts, and nothing else will."""
+        self._check_usable()
+        assert headers[0].base_offset == self.log_end_offset, (headers[0], self)
+        size_bytes = 0
+        for header in headers:
+            size_bytes += header.size_bytes
+        try:
+            producer_table = self._producer_table()
+            if retention.roll_is_due(self._active, self._config, size_bytes, headers):
+                self._roll()
+            interval_bytes = self._config.index_interval_bytes
+            self._active.append(buffers, headers, size_bytes, interval_bytes)
+        except OSError as error:
+            self._on_append_failed(error)
+        for header in headers:
+            if header.producer_id >= 0:
+                producer_table.update(header)
+        if len(self._hints) >= _HINTS_MAX:
+            self._hints.clear()
+        self._hints[self.log_end_offset] = self._active.size_bytes - size_bytes
+        self.log_end_offset = headers[-1].next_offset
+        self.size_bytes += size_bytes
+
+    def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
+        """See the port. OffsetOutOfRangeError outside of log start .. log end."""
+        if not self.log_start_offset <= offset <= self.log_end_offset:
+            raise OffsetOutOfRangeError(
+                f"offset {offset} of {self.topic_partition} is not there; the log holds "
+                f"{self.log_start_offset} up to {self.log_end_offset} (exclusive)"
+            )
+        end_offset = min(end_offset, self.log_end_offset)
+        parts: list[bytes] = []
+        index = bisect_right(self._bases, offset) - 1
+        try:
+            while offset < end_offset and index < len(self._segments):
+                data, offset = self._read_segment(index, offset, max_bytes, end_offset, bool(parts))
+                if data:
+                    parts.append(data)
+                    max_bytes -= len(data)
+                if offset < self._end_of(index):
+                    break
+                index += 1
+        except OSError as error:
+            self._fence("read", error)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _end_of(self, index: int) -> int:
+        """Where segment `index` ends for readers: where the next begins, if there is one."""
+        return self._bases[index + 1] if index + 1 < len(self._bases) else self.log_end_offset
+
+    def _read_segment(
+        self, index: int, offset: int, max_bytes: int, end_offset: int, optional: bool
+    ) -> tuple[bytes, int]:
+        """(bytes, next offset to read) from one segment; at least one batch unless `optional`."""
+        segment, hints = self._segments[index], self._hints
+        segment.acquire()
+        try:
+            start = hints.get(offset, -1)
+            if start < 0:
+                start = 0 if offset == segment.base_offset else segment.position_of(offset)
+            end, next_offset = segment.size_bytes, self._end_of(index)
+            if end_offset < segment.next_offset:
+                known = hints.get(end_offset, -1)
+                end = known if known >= 0 else segment.position_of(end_offset)
+                next_offset = end_offset
+            if end - start > max_bytes:
+                end, next_offset = segment.last_boundary(start, start + max_bytes)
+                if optional and end - start > max_bytes:
+                    return b"", offset
+            if start >= end:
+                return b"", max(offset, next_offset)
+            data = segment.read(start, end)
+        finally:
+            segment.release()
+        if end < segment.size_bytes or segment is self._active:
+            if len(hints) >= _HINTS_MAX:
+                hints.clear()
+            hints[next_offset] = end
+        return data, next_offset
+
+    # --- truncation ------------------------------------------------------------------------------
+
+    def truncate_to(self, offset: int) -> None:
+        """See the port. Also drops stored epochs that begin at or above `offset`."""
+        self._check_usable()
+        if offset < self._segments[0].base_offset:
+            self.restart_at(offset)
+            return
+        try:
+            if offset < self.log_end_offset:
+                self._truncate_segments(offset)
+                self._forget_above(min(offset, self.log_end_offset))
+            self._cut_epochs(min(offset, self.log_end_offset))
+        except (OSError, CorruptMessageError) as error:
+            self._fence("truncation", error)
+
+    def _truncate_segments(self, offset: int) -> None:
+        keep = bisect_right(self._bases, offset)
+        if keep < len(self._segments):
+            self._active.deactivate(write_indexes=False)
+            self._set_aside(range(len(self._segments) - 1, keep - 1, -1), delay_ms=0)
+            # Durable first: should the machine fail, they must not come back after what is new.
+            self._disk.sync_directory(self.directory)
+        self._active = self._segments[-1]
+        if not self._active.active:
+            self._active.activate(self._config.index_interval_bytes)
+        self.log_end_offset = self._active.truncate(offset, self._config.index_interval_bytes)
+        self.size_bytes = sum(segment.size_bytes for segment in self._segments)
+
+    def restart_at(self, offset: int) -> None:
+        """See the port."""
+        self._check_usable()
+        try:
+            self._active.deactivate(write_indexes=False)
+            self._set_aside(range(len(self._segments) - 1, -1, -1), delay_ms=0)
+            snapshots = producers.snapshot_offsets(self.directory)
+            producers.remove_snapshots(self._disk, self.directory, snapshots)
+            self._disk.sync_directory(self.directory)
+            self._active = Segment.create(self._disk, self.directory, offset)
+            self._segments.append(self._active)
+            self._bases.append(offset)
+            self.log_start_offset = self.log_end_offset = self.high_watermark = offset
+            self.size_bytes = 0
+            self._commit.restart(offset)
+            self._forget_above(offset)
+            self._store_epochs_later(())
+            self.write_epochs()
+        except OSError as error:
+            self._fence("restart", error)
+
+    def _set_aside(self, indexes: Iterable[int], delay_ms: int) -> None:
+        """Let segments go, in the order given: renamed now, unlinked later."""
+        for index in indexes:
+            segment = self._segments.pop(index)
+            del self._bases[index]
+            self.size_bytes -= segment.size_bytes
+            if segment in self._unsynced:
+                self._unsynced.remove(segment)
+            self._host.discard(self._disk.set_aside(segment.files()), delay_ms)
+        self._hints.clear()
+
+    def _forget_above(self, offset: int) -> None:
+        """After a cut to `offset` (the log's end): nothing may speak of more."""
+        self._hints.clear()
+        self._producers = None
+        self._commit.lower(offset)
+        above = [at for at in producers.snapshot_offsets(self.directory) if at > offset]
+        producers.remove_snapshots(self._disk, self.directory, above)
+        self.high_watermark = min(self.high_watermark, offset)
+        self.log_start_offset = min(self.log_start_offset, offset)
+        if offset < self.checkpointed_end:
+            self._host.on_lowered()
+
+    # --- epochs and producers --------------------------------------------------------------------
+
+    def store_epochs(self, entries: Sequence[EpochEntry]) -> None:
+        """See the port: two fsyncs, so about a millisecond."""
+        self._check_usable()
+        self._store_epochs_later(tuple(entries))
+        try:
+            self.write_epochs()
+        except OSError as error:
+            self._fence("leader-epoch checkpoint", error)
+
+    def write_epochs(self) -> None:
+        """Write the epoch checkpoint if it is out of date. From any thread; OSError."""
+        with self._epochs_lock:
+            if not self._epochs_are_stored:
+                checkpoints.write_epochs(self._disk, self.directory, self._epochs)
+                self._epochs_are_stored = True
+
+    def _store_epochs_later(self, entries: tuple[EpochEntry, ...]) -> None:
+        with self._epochs_lock:
+            if entries != self._epochs:
+                self._epochs, self._epochs_are_stored = entries, False
+
+    def _cut_epochs(self, offset: int) -> None:
+        cache = EpochCache(self._epochs)
+        if cache.truncate_from_end(offset):
+            self._store_epochs_later(tuple(cache.entries()))
+
+    def load_producers(self) -> ProducerStateTable:
+        """See the port. A copy, the caller's own."""
+        try:
+            return producers.copy_producers(self._producer_table())
+        except OSError as error:
+            self._fence("replay of producers", error)
+
+    def _producer_table(self) -> ProducerStateTable:
+        if self._producers is None:
+            self._producers = producers.load_producers(
+                self.directory, self._segments, self.log_end_offset
+            )
+        return self._producers
+
+    # --- offsets and retention -------------------------------------------------------------------
+
+    def set_high_watermark(self, offset: int) -> None:
+        assert offset <= self.log_end_offset, (offset, self)
+        self.high_watermark = offset
+
+    def advance_log_start(self, offset: int) -> None:
+        """See the port. Does nothing if the log starts there or later."""
+        assert offset <= self.log_end_offset, (offset, self)
+        if offset <= self.log_start_offset:
+            return
+        self.log_start_offset = offset
+        self.high_watermark = max(self.high_watermark, offset)
+        try:
+            self._delete_segments(now_timestamp_ms=None)
+        except OSError as error:
+            self._fence("deletion of segments", error)
+
+    def retain(self, now_timestamp_ms: int) -> int:
+        """See the port."""
+        self._check_usable()
+        try:
+            if retention.roll_by_age_is_due(self._active, self._config, now_timestamp_ms):
+                self._roll()
+            self._delete_segments(now_timestamp_ms)
+            if self._producers is not None:
+                self._producers.expire(now_timestamp_ms - PRODUCER_EXPIRATION_MS)
+        except OSError as error:
+            self._fence("retention", error)
+        return self.log_start_offset
+
+    def _delete_segments(self, now_timestamp_ms: int | None) -> None:
+        """Delete what retention allows; without a time, only what lies below the log's start."""
+        if now_timestamp_ms is None:
+            count = bisect_right(self._bases, self.log_start_offset) - 1
+        else:
+            count = retention.deletable(
+                self._segments,
+                self._config,
+                now_timestamp_ms,
+                self.high_watermark,
+                self.log_start_offset,
+            )
+        if count == 0:
+            return
+        self._set_aside([0] * count, self._config.file_delete_delay_ms)
+        self.log_start_offset = max(self.log_start_offset, self._bases[0])
+        cache = EpochCache(self._epochs)
+        if cache.truncate_from_start(self.log_start_offset):
+            self._store_epochs_later(tuple(cache.entries()))
+        _logger.info(
+            "%s: deleted %d segments, the log starts at %d",
+            self.topic_partition,
+            count,
+            self.log_start_offset,
+        )
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """See the port."""
+        try:
+            return timestamps.offset_for_timestamp(
+                self._segments, self.log_start_offset, timestamp_ms
+            )
+        except OSError as error:
+            self._fence("search by timestamp", error)
+
+    def max_timestamp(self) -> tuple[int, int] | None:
+        """See the port."""
+        try:
+            return timestamps.max_timestamp(self._segments, self.log_start_offset)
+        except OSError as error:
+            self._fence("search by timestamp", error)
+
+    # --- rolling, flushing, closing --------------------------------------------------------------
+
+    def _roll(self) -> None:
+        """Close the active segment and begin another at the log's end."""
+        offset = self.log_end_offset
+        table = self._producer_table()
+        producers.write_snapshot(self._disk, self.directory, offset, table, durable=False)
+        self._active.deactivate()
+        self._unsynced.append(self._active)
+        self._active = Segment.create(self._disk, self.directory, offset)
+        self._segments.append(self._active)
+        self._bases.append(offset)
+        self._directory_unsynced = True
+        self._hints.clear()
+        keep = {*self._bases}
+        stale = [at for at in producers.snapshot_offsets(self.directory) if at not in keep]
+        producers.remove_snapshots(self._disk, self.directory, stale)
+        self._flush_in_background()
+
+    def _flush_in_background(self) -> None:
+        """A rolled segment is flushed, so that a recovery need not look at it."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # no loop, no broker: whoever uses the log calls flush
+        task = loop.create_task(self.flush())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        # A failure has fenced the log and said so; nobody else waits for it.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def flush(self) -> int:
+        """See the port. KafkaStorageError also if an fsync has ever failed: what the system then
+        did with the pages is unknown."""
+        if self._failure is not None and not self.intact:
+            self._check_usable()
+        return await self._commit.flush_to(lambda: self.log_end_offset)
+
+    def _sync_work(self) -> SyncWork:
+        work = SyncWork(self.log_end_offset)
+        for segment in self._unsynced:
+            work.fds.append(segment.duplicate_fd())
+            work.paths += (segment.file(INDEX_SUFFIX), segment.file(TIME_INDEX_SUFFIX))
+        work.fds.append(self._active.duplicate_fd())
+        if self._directory_unsynced:
+            work.paths.append(self.directory / PARTITION_METADATA)
+            work.directory = self.directory
+        self._unsynced = []
+        self._directory_unsynced = False
+        return work
+
+    def _on_flushed(self, error: OSError | None) -> None:
+        if error is not None:
+            self.intact = False
+            self._fence("fsync", error)
+
+    def close(self, durable: bool) -> None:
+        """Write what a clean start relies on, and let go of all files. In any thread, once, when
+        nobody else uses the log. OSError, but the files are closed."""
+        try:
+            if durable and not self.failed:
+                self._write_closing_files()
+            if durable and self.intact:
+                self.write_epochs()
+        finally:
+            self.closed = True
+            for segment in self._segments:
+                segment.deactivate(write_indexes=False)
+
+    def _write_closing_files(self) -> None:
+        offset = self.log_end_offset
+        self._active.write_indexes()
+        if self._producers is not None:
+            producers.write_snapshot(
+                self._disk, self.directory, offset, self._producers, durable=False
+            )
+            keep = {offset, *self._bases}
+            stale = [at for at in producers.snapshot_offsets(self.directory) if at not in keep]
+            producers.remove_snapshots(self._disk, self.directory, stale)
+
+    # --- failure ---------------------------------------------------------------------------------
+
+    def _on_append_failed(self, error: OSError) -> NoReturn:
+        try:
+            if self._active.active:
+                self._active.cut_back()
+        except OSError as second:
+            self.intact = False
+            _logger.error("%s: cannot be cut back either: %s", self.topic_partition, second)
+        self._fence("append", error)
+
+    def _fence(self, action: str, error: Exception) -> NoReturn:
+        """Refuse everything that writes from now on, and say why."""
+        message = (
+            f"{action} of {self.topic_partition} in {self.directory} failed: {error}; "
+            "this replica takes no more records until the broker is restarted with a working disk"
+        )
+        if self._failure is None:
+            self._failure = message
+            _logger.error("%s", message)
+        raise KafkaStorageError(message) from error
+
+    def _check_usable(self) -> None:
+        if self._failure is not None:
+            raise KafkaStorageError(self._failure)

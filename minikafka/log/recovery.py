@@ -1,0 +1,175 @@
+"""Opening the folder of one partition: trust it after a clean shutdown, else check it.
+
+After a clean shutdown the segments are as they were left; only the active one's tail is walked
+over. Otherwise every batch from the recovery point on (below it everything was fsynced) is checked:
+length, CRC, ascending offsets, and that each segment begins where the one before it ends. The log
+is cut at the first thing that is wrong and later segments go; indexes are made anew; epochs are
+completed from the headers and cut to the log's end (replication.md section 5).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minikafka.config import TopicConfig
+from minikafka.core.epochs import EpochCache
+from minikafka.errors import CorruptMessageError
+from minikafka.log import checkpoints, producers
+from minikafka.log.files import DELETED_SUFFIX, TEMPORARY_SUFFIX, Disk
+from minikafka.log.segment import LOG_SUFFIX, Segment
+from minikafka.model import BatchHeader, EpochEntry
+
+_logger = logging.getLogger("minikafka.log")
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """What the store's checkpoints say of one log; 0 where they say nothing."""
+
+    recovery_point: int = 0
+    log_start_offset: int = 0
+    high_watermark: int = 0
+
+
+@dataclass
+class LoadedSegments:
+    """A usable set of segments, the last of them active, and what goes with it."""
+
+    segments: list[Segment]
+    log_start_offset: int
+    high_watermark: int
+    recovery_point: int
+    epochs: tuple[EpochEntry, ...]
+    epochs_are_stored: bool
+
+
+def load_segments(
+    disk: Disk, directory: Path, config: TopicConfig, said: Checkpointed, clean: bool
+) -> LoadedSegments:
+    """The segments of a folder, usable; makes the first one in an empty folder. Raises OSError."""
+    remove_leftovers(disk, directory)
+    segments = _find_segments(disk, directory)
+    stored_epochs = checkpoints.read_epochs(directory)
+    epochs = EpochCache(stored_epochs or ())
+    complete = _completer(epochs)
+    if not segments:
+        segments = [Segment.create(disk, directory, said.log_start_offset)]
+    elif not (clean and _activate_last(segments[-1], config)):
+        segments = _recover(disk, segments, config, said.recovery_point, complete)
+    if segments[-1].next_offset < said.log_start_offset:
+        segments = _restart(disk, directory, segments, said.log_start_offset)
+    log_end_offset = segments[-1].next_offset
+    if stored_epochs is None:
+        for segment in segments:
+            for _, header in segment.headers(segment.base_offset):
+                complete(header)
+    epochs.truncate_from_end(log_end_offset)
+    above = [at for at in producers.snapshot_offsets(directory) if at > log_end_offset]
+    producers.remove_snapshots(disk, directory, above)
+    log_start_offset = max(said.log_start_offset, segments[0].base_offset)
+    entries = tuple(epochs.entries())
+    return LoadedSegments(
+        segments,
+        log_start_offset,
+        max(min(said.high_watermark, log_end_offset), log_start_offset),
+        min(said.recovery_point, log_end_offset),
+        entries,
+        epochs_are_stored=stored_epochs is not None and tuple(stored_epochs) == entries,
+    )
+
+
+def remove_leftovers(disk: Disk, directory: Path) -> None:
+    """Files that were given up before the last stop."""
+    for path in directory.iterdir():
+        if path.name.endswith((DELETED_SUFFIX, TEMPORARY_SUFFIX)):
+            disk.remove(path)
+
+
+def _find_segments(disk: Disk, directory: Path) -> list[Segment]:
+    paths = [path for path in directory.glob(f"*{LOG_SUFFIX}") if path.stem.isdecimal()]
+    bases = sorted(int(path.stem) for path in paths)
+    segments = []
+    for base, following in zip(bases, [*bases[1:], *bases[-1:]], strict=True):
+        segment = Segment(disk, directory, base, 0, following)
+        segment.size_bytes = segment.path.stat().st_size
+        segments.append(segment)
+    return segments
+
+
+def _activate_last(segment: Segment, config: TopicConfig) -> bool:
+    """After a clean shutdown. False if that is not what it looks like."""
+    try:
+        segment.activate(config.index_interval_bytes)
+    except CorruptMessageError as error:
+        _logger.error("%s is damaged in spite of a clean shutdown: %s", segment.path, error)
+        segment.deactivate(write_indexes=False)
+        segment.size_bytes = segment.path.stat().st_size
+        return False
+    return True
+
+
+def _completer(epochs: EpochCache) -> Callable[[BatchHeader], None]:
+    """Makes epochs agree with the batches that it is called with, in order of offset."""
+
+    def complete(header: BatchHeader) -> None:
+        if header.leader_epoch < 0 or epochs.epoch_at(header.base_offset) == header.leader_epoch:
+            return
+        epochs.truncate_from_end(header.base_offset)
+        if epochs.latest_epoch != header.leader_epoch:
+            epochs.assign(header.leader_epoch, header.base_offset)
+
+    return complete
+
+
+def _recover(
+    disk: Disk,
+    segments: list[Segment],
+    config: TopicConfig,
+    recovery_point: int,
+    on_header: Callable[[BatchHeader], None],
+) -> list[Segment]:
+    """Check what may not have reached the disk; returns the segments that stay, the last active."""
+    first = len(segments) - 1
+    while first > 0 and segments[first].base_offset > recovery_point:
+        first -= 1
+    expected: int | None = None
+    for index in range(first, len(segments)):
+        segment = segments[index]
+        if expected is not None and segment.base_offset != expected:
+            problem = f"{segment.path} begins at {segment.base_offset}; {expected} was due"
+            return _cut(disk, segments, index, problem)
+        if expected is not None:
+            segments[index - 1].deactivate()
+        segment.become_active()
+        try:
+            segment.rebuild(recovery_point, config.index_interval_bytes, on_header)
+        except CorruptMessageError as error:
+            segment.cut_back()
+            return _cut(disk, segments, index + 1, f"{segment.path}: {error}")
+        expected = segment.next_offset
+    return segments
+
+
+def _cut(disk: Disk, segments: list[Segment], keep: int, problem: str) -> list[Segment]:
+    """Everything after the first `keep` segments goes, the last first; they never come back."""
+    _logger.warning("log cut at offset %d: %s", segments[keep - 1].next_offset, problem)
+    for segment in reversed(segments[keep:]):
+        for path in disk.set_aside(segment.files()):
+            disk.remove(path)
+    disk.sync_directory(segments[0].path.parent)
+    return segments[:keep]
+
+
+def _restart(
+    disk: Disk, directory: Path, segments: list[Segment], log_start_offset: int
+) -> list[Segment]:
+    """All that is left was deleted by the log's start long ago."""
+    for segment in reversed(segments):
+        segment.deactivate(write_indexes=False)
+        for path in disk.set_aside(segment.files()):
+            disk.remove(path)
+    disk.sync_directory(directory)
+    return [Segment.create(disk, directory, log_start_offset)]
