@@ -1,0 +1,1 @@
+"""Everything that speaks to ZooKeeper; the only importer of kazoo."""

@@ -1,0 +1,163 @@
+"""Who is controller: the ephemeral node /controller, and /controller_epoch, whose version fences
+every write of a controller (replication.md section 2).
+
+One multi creates the former and raises the latter, so they are from one transaction: the czxid of
+/controller is the mzxid of /controller_epoch. That, and the owner of /controller, is how a
+candidate whose answer was lost learns whether it has won. While /controller is there, no other
+multi of that kind can succeed, so a node of this session is a controllership of this session, also
+if it was won by a request that was given up on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo.exceptions import BadVersionError, NoNodeError
+from kazoo.protocol.states import ZnodeStat
+
+from minikafka.broker.ports import ControllerElection, StoreEvent
+from minikafka.zookeeper import codec
+from minikafka.zookeeper.codec import ControllerNode
+from minikafka.zookeeper.errors import OutcomeUnknownError
+from minikafka.zookeeper.paths import Layout
+from minikafka.zookeeper.session import ZooKeeperSession
+from minikafka.zookeeper.transaction import failure
+from minikafka.zookeeper.watches import Watches
+
+log = logging.getLogger(__name__)
+
+NOBODY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A controllership of this process: what fences its writes."""
+
+    controller_epoch: int
+    epoch_version: int  # of the node /controller_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """/controller (None: nobody) and /controller_epoch, as they were read."""
+
+    controller: ControllerNode | None
+    owner: int  # session id
+    czxid: int
+    version: int
+    controller_epoch: int
+    epoch_stat: ZnodeStat
+
+    @property
+    def of_one_transaction(self) -> bool:
+        return bool(self.czxid == self.epoch_stat.mzxid)
+
+
+class Controllership:
+    """`lease` is None unless this process is controller, as far as it knows."""
+
+    def __init__(self, session: ZooKeeperSession, layout: Layout, watches: Watches) -> None:
+        self._session = session
+        self._layout = layout
+        self._watches = watches
+        self.lease: Lease | None = None
+
+    def on_session_lost(self) -> None:
+        self.lease = None
+
+    async def read(self) -> ControllerElection:
+        pair = await self._read()
+        return self._as_election(pair)
+
+    async def elect(self, broker_id: int) -> ControllerElection:
+        """Become controller unless another is it. May be called again at any time."""
+        while True:
+            pair = await self._read()
+            if pair.controller is None:
+                await self._stand(broker_id, pair)
+                continue  # whatever came of it is read
+            election = self._as_election(pair)
+            if election.won or pair.owner != self._session.session_id:
+                return election
+            # Somebody has set /controller_epoch by hand: the fence of this controllership is gone.
+            log.warning("/controller_epoch was changed without an election: electing again")
+            await self._delete_own(pair)
+
+    async def resign(self) -> None:
+        """Give /controller up if it is this session's; nothing otherwise."""
+        lease, self.lease = self.lease, None
+        while True:
+            pair = await self._read()
+            if pair.controller is None or pair.owner != self._session.session_id:
+                return
+            if lease is not None and pair.epoch_stat.version == lease.epoch_version:
+                await self._delete_fenced(lease)
+                lease = None  # the next round, if there is one, goes by the owner
+            else:
+                await self._delete_own(pair)
+
+    def _as_election(self, pair: _Pair) -> ControllerElection:
+        if pair.controller is None:
+            self.lease = None
+            return ControllerElection(False, NOBODY, pair.controller_epoch)
+        won = pair.owner == self._session.session_id and pair.of_one_transaction
+        self.lease = Lease(pair.controller_epoch, pair.epoch_stat.version) if won else None
+        return ControllerElection(won, pair.controller.broker_id, pair.controller_epoch)
+
+    async def _read(self) -> _Pair:
+        """Both nodes, with the watch of /controller armed. If there is a controller, the epoch is
+        the one of its election, unless somebody changed it by hand."""
+        for _ in range(3):
+            found = await self._watches.data(self._layout.controller, StoreEvent.CONTROLLER_CHANGED)
+            epoch_data, epoch_stat = await self._session.repeat(
+                lambda client: client.get_async(self._layout.controller_epoch)
+            )
+            epoch = codec.decode_controller_epoch(self._layout.controller_epoch, epoch_data)
+            if found is None:
+                return _Pair(None, 0, 0, 0, epoch, epoch_stat)
+            data, stat = found
+            node = codec.decode_controller(self._layout.controller, data)
+            pair = _Pair(node, stat.ephemeralOwner, stat.czxid, stat.version, epoch, epoch_stat)
+            if pair.of_one_transaction:
+                break
+            # Elected between the two reads: read again.
+        return pair
+
+    async def _stand(self, broker_id: int, pair: _Pair) -> None:
+        """One attempt to be elected over `pair`."""
+        node = codec.encode_controller(ControllerNode(broker_id, int(time.time() * 1000)))
+        epoch = codec.encode_controller_epoch(pair.controller_epoch + 1)
+
+        def build(transaction: Any) -> None:
+            transaction.create(self._layout.controller, node, ephemeral=True)
+            transaction.set_data(self._layout.controller_epoch, epoch, pair.epoch_stat.version)
+
+        try:
+            failed = failure(await self._session.transact(build))
+            if failed is not None:
+                log.debug("another broker was elected controller first: %r", failed.error)
+        except OutcomeUnknownError:
+            log.info("the answer to this broker's election was lost: reading who has won")
+        await self._session.sync()
+
+    async def _delete_fenced(self, lease: Lease) -> None:
+        def build(transaction: Any) -> None:
+            transaction.check(self._layout.controller_epoch, lease.epoch_version)
+            transaction.delete(self._layout.controller)
+
+        with contextlib.suppress(OutcomeUnknownError):  # the caller reads it again
+            await self._session.transact(build)
+        await self._session.sync()
+
+    async def _delete_own(self, pair: _Pair) -> None:
+        """Delete a /controller that was just read and is this session's."""
+        # Whatever became of it, the caller reads it again.
+        with contextlib.suppress(NoNodeError, BadVersionError, OutcomeUnknownError):
+            await self._session.call(
+                lambda client: client.delete_async(self._layout.controller, pair.version)
+            )
+        await self._session.sync()

@@ -1,0 +1,179 @@
+"""A plain read-only client for people: `minikafka zk tree|get|ls PATH`. Synchronous.
+
+Paths are under the chroot of the connect string, if it has one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.protocol.states import ZnodeStat
+
+from minikafka.errors import NetworkError, UsageError
+from minikafka.zookeeper.errors import NodeNotFoundError, ZooKeeperError
+from minikafka.zookeeper.paths import split_connect
+from minikafka.zookeeper.session import stop_client_in_thread
+
+DEFAULT_TIMEOUT_MS = 10_000
+_READS_AT_ONCE = 64
+_STOP_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStat:
+    """Times are wall clock, zxids are transaction ids, `ephemeral_owner` is a session id or 0."""
+
+    version: int
+    czxid: int
+    mzxid: int
+    pzxid: int
+    ctime_ms: int
+    mtime_ms: int
+    cversion: int
+    ephemeral_owner: int
+    data_bytes: int
+    num_children: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`children` in order of name; only `tree` fills them."""
+
+    path: str
+    data: bytes
+    stat: NodeStat
+    children: tuple[Node, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2] or "/"
+
+
+class Inspector:
+    """Reads of one connection. NodeNotFoundError if the path is not there, NetworkError if the
+    connection is lost or an answer takes longer than the timeout."""
+
+    def __init__(self, client: KazooClient, root: str, timeout_ms: int) -> None:
+        self._client = client
+        self._root = root
+        self._timeout_s = timeout_ms / 1000
+
+    def get(self, path: str) -> Node:
+        path = _checked(path)
+        found = self._read([path])[0]
+        if found is None:
+            raise NodeNotFoundError(path)
+        return found[0]
+
+    def ls(self, path: str) -> list[str]:
+        """The names of the children, in order."""
+        path = _checked(path)
+        found = self._read([path])[0]
+        if found is None:
+            raise NodeNotFoundError(path)
+        return found[1]
+
+    def tree(self, path: str = "/") -> Node:
+        """The node with everything below it. What vanishes while it is read is left out."""
+        path = _checked(path)
+        nodes: dict[str, tuple[Node, list[str]]] = {}
+        level = [path]
+        while level:
+            found = [node for node in self._read(level) if node is not None]
+            nodes.update((node.path, (node, names)) for node, names in found)
+            level = [_join(node.path, name) for node, names in found for name in names]
+        if path not in nodes:
+            raise NodeNotFoundError(path)
+        return _assemble(path, nodes)
+
+    def _read(self, paths: Sequence[str]) -> list[tuple[Node, list[str]] | None]:
+        """Each node with the names of its children; None where there is none."""
+        read: list[tuple[Node, list[str]] | None] = []
+        for start in range(0, len(paths), _READS_AT_ONCE):
+            requests = [
+                (
+                    path,
+                    self._client.get_async(self._root + path.rstrip("/") or "/"),
+                    self._client.get_children_async(self._root + path.rstrip("/") or "/"),
+                )
+                for path in paths[start : start + _READS_AT_ONCE]
+            ]
+            read += [self._answer(path, data, children) for path, data, children in requests]
+        return read
+
+    def _answer(self, path: str, data: Any, children: Any) -> tuple[Node, list[str]] | None:
+        try:
+            found, stat = data.get(timeout=self._timeout_s)
+            names = children.get(timeout=self._timeout_s)
+        except NoNodeError:
+            return None
+        except self._client.handler.timeout_exception:
+            raise NetworkError(
+                f"ZooKeeper has not answered for {self._timeout_s:g} s: is it paused?"
+            ) from None
+        except KazooException as error:
+            if type(error).__name__ in ("ConnectionLoss", "SessionExpiredError"):
+                raise NetworkError("the connection to ZooKeeper was lost") from None
+            raise ZooKeeperError(f"ZooKeeper refused to read {path}: {error!r}") from None
+        return Node(path, found, _stat(stat)), sorted(names)
+
+
+@contextmanager
+def open_inspector(connect: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> Iterator[Inspector]:
+    """Connect to `host:port,…[/chroot]`. UsageError if no server can be reached in time."""
+    hosts, layout = split_connect(connect)
+    try:
+        client = KazooClient(hosts=hosts, timeout=timeout_ms / 1000)
+    except ValueError:
+        raise UsageError(f"{connect!r} is no address of ZooKeeper: expected HOST:PORT,…") from None
+    try:
+        if not client.start_async().wait(timeout_ms / 1000):
+            raise UsageError(
+                f"ZooKeeper cannot be reached at {hosts} within {timeout_ms} ms: "
+                "check the address and that it runs"
+            )
+        yield Inspector(client, layout.root, timeout_ms)
+    finally:
+        stopped = threading.Event()
+        stop_client_in_thread(client, stopped.set)
+        stopped.wait(_STOP_TIMEOUT_S)
+
+
+def _checked(path: str) -> str:
+    if path == "/":
+        return path
+    if not path.startswith("/") or path.endswith("/") or "//" in path:
+        raise UsageError(f"{path!r} is no path of a node: expected one like /brokers/ids")
+    return path
+
+
+def _join(parent: str, name: str) -> str:
+    return f"/{name}" if parent == "/" else f"{parent}/{name}"
+
+
+def _assemble(path: str, nodes: dict[str, tuple[Node, list[str]]]) -> Node:
+    node, names = nodes[path]
+    paths = [_join(path, name) for name in names]
+    children = tuple(_assemble(child, nodes) for child in paths if child in nodes)
+    return Node(node.path, node.data, node.stat, children)
+
+
+def _stat(stat: ZnodeStat) -> NodeStat:
+    return NodeStat(
+        version=stat.version,
+        czxid=stat.czxid,
+        mzxid=stat.mzxid,
+        pzxid=stat.pzxid,
+        ctime_ms=stat.ctime,
+        mtime_ms=stat.mtime,
+        cversion=stat.cversion,
+        ephemeral_owner=stat.ephemeralOwner,
+        data_bytes=stat.dataLength,
+        num_children=stat.numChildren,
+    )

@@ -1,0 +1,125 @@
+"""Where everything lies in ZooKeeper (replication.md section 1).
+
+A `Layout` is the paths under one chroot; the chroot is part of every path that is sent, so that
+kazoo's own chroot is not needed (which cannot make one that is not there).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_BROKER = "<default>"
+_CONFIG_CHANGE = "config_change_"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`root`: "" or "/name[/name…]", without a slash at the end."""
+
+    root: str = ""
+
+    @property
+    def controller(self) -> str:
+        return f"{self.root}/controller"
+
+    @property
+    def controller_epoch(self) -> str:
+        return f"{self.root}/controller_epoch"
+
+    @property
+    def broker_ids(self) -> str:
+        return f"{self.root}/brokers/ids"
+
+    def broker(self, broker_id: int) -> str:
+        return f"{self.broker_ids}/{broker_id}"
+
+    @property
+    def topics(self) -> str:
+        return f"{self.root}/brokers/topics"
+
+    def topic(self, topic: str) -> str:
+        return f"{self.topics}/{_name(topic)}"
+
+    def partitions(self, topic: str) -> str:
+        return f"{self.topic(topic)}/partitions"
+
+    def partition(self, topic: str, partition: int) -> str:
+        return f"{self.partitions(topic)}/{partition}"
+
+    def state(self, topic: str, partition: int) -> str:
+        return f"{self.partition(topic, partition)}/state"
+
+    @property
+    def topic_configs(self) -> str:
+        return f"{self.root}/config/topics"
+
+    def topic_config(self, topic: str) -> str:
+        return f"{self.topic_configs}/{_name(topic)}"
+
+    @property
+    def broker_configs(self) -> str:
+        return f"{self.root}/config/brokers"
+
+    def broker_config(self, broker: str) -> str:
+        """`broker`: an id as text, or DEFAULT_BROKER for all of them."""
+        return f"{self.broker_configs}/{_name(broker)}"
+
+    @property
+    def config_changes(self) -> str:
+        return f"{self.root}/config/changes"
+
+    @property
+    def config_change_prefix(self) -> str:
+        """ZooKeeper appends ten digits to it."""
+        return f"{self.config_changes}/{_CONFIG_CHANGE}"
+
+    @property
+    def delete_topics(self) -> str:
+        return f"{self.root}/admin/delete_topics"
+
+    def delete_topic(self, topic: str) -> str:
+        return f"{self.delete_topics}/{_name(topic)}"
+
+    @property
+    def preferred_election(self) -> str:
+        return f"{self.root}/admin/preferred_replica_election"
+
+    @property
+    def producer_id_block(self) -> str:
+        return f"{self.root}/latest_producer_id_block"
+
+    @property
+    def cluster_id(self) -> str:
+        return f"{self.root}/cluster/id"
+
+    def persistent(self) -> list[str]:
+        """The nodes that are made at start and never deleted, each after its parents. All are empty
+        except /controller_epoch."""
+        chroot = self.root.split("/")[1:]
+        parents = ["/" + "/".join(chroot[: depth + 1]) for depth in range(len(chroot))]
+        return [
+            *parents,
+            f"{self.root}/brokers",
+            self.broker_ids,
+            self.topics,
+            f"{self.root}/config",
+            self.topic_configs,
+            self.broker_configs,
+            self.config_changes,
+            f"{self.root}/admin",
+            self.delete_topics,
+            f"{self.root}/cluster",
+            self.controller_epoch,
+        ]
+
+
+def split_connect(connect: str) -> tuple[str, Layout]:
+    """("host:port,host:port", layout) of a connect string `host:port,…[/chroot]`."""
+    hosts, _, chroot = connect.partition("/")
+    return hosts, Layout(f"/{chroot.strip('/')}" if chroot.strip("/") else "")
+
+
+def _name(name: str) -> str:
+    assert "/" not in name, f"{name!r} is no name of a node"
+    assert name not in ("", ".", ".."), f"{name!r} is no name of a node"
+    return name

@@ -1,0 +1,342 @@
+"""ZooKeeper as a broker needs it: the implementation of `ClusterStore` (broker/ports.py).
+
+The parts: the session (session.py), reads with watches (watches.py), the registration of the broker
+(registration.py), the controllership (election.py), the controller's fenced writes (fenced.py).
+Here: the reads of everything, and the writes that any broker may do.
+
+State: the events that wait; the announcement that is due when the watches are armed again after a
+new connection (LOST outranks RECONNECTED, if connections follow one another quickly).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.protocol.states import ZnodeStat
+
+from minikafka.broker.ports import (
+    ControllerElection,
+    SessionLostError,
+    StateWrite,
+    StoreEvent,
+    WriteOutcome,
+)
+from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition
+from minikafka.zookeeper import codec, registration
+from minikafka.zookeeper.election import Controllership
+from minikafka.zookeeper.errors import ZooKeeperError
+from minikafka.zookeeper.fenced import FencedWriter
+from minikafka.zookeeper.paths import split_connect
+from minikafka.zookeeper.session import SessionChange, ZooKeeperSession, gather_all
+from minikafka.zookeeper.watches import EventQueue, Watches
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SESSION_TIMEOUT_MS = 6_000
+DEFAULT_CONNECTION_TIMEOUT_MS = 18_000
+# Every broker has read a configuration change long before, or will read everything anyway.
+_CONFIG_CHANGE_LIFETIME_MS = 15 * 60 * 1000
+
+
+class ZooKeeperStore:
+    """One broker's view of ZooKeeper. `connect`: `host:port,…[/chroot]`; times in milliseconds.
+
+    All calls raise SessionLostError as `ClusterStore` says, CorruptNodeError for a node that cannot
+    be read, and ZooKeeperError for an answer that has no place in the protocol.
+    """
+
+    def __init__(
+        self,
+        connect: str,
+        session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS,
+        connection_timeout_ms: int = DEFAULT_CONNECTION_TIMEOUT_MS,
+    ) -> None:
+        hosts, self._layout = split_connect(connect)
+        self.events: asyncio.Queue[StoreEvent] = EventQueue()
+        self._session = ZooKeeperSession(
+            hosts, session_timeout_ms, connection_timeout_ms, self._on_session_change
+        )
+        self._watches = Watches(self._session, self.events)
+        self._controllership = Controllership(self._session, self._layout, self._watches)
+        self._fenced = FencedWriter(self._session, self._layout, self._controllership)
+        self._broker_id: int | None = None
+        self._announcement: StoreEvent | None = None
+        self._rejoining: asyncio.Task[None] | None = None
+
+    # --- life ---
+
+    @property
+    def connected(self) -> bool:
+        return self._session.connected
+
+    @property
+    def out_of_touch_ms(self) -> int:
+        return self._session.out_of_touch_ms
+
+    @property
+    def session(self) -> ZooKeeperSession:
+        return self._session
+
+    async def start(self) -> None:
+        """Connect and make the persistent nodes. UsageError if no server can be reached in time."""
+        await self._session.start()
+        try:
+            await self._make_persistent_nodes()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _make_persistent_nodes(self) -> None:
+        paths = self._layout.persistent()
+        # Reads go out together and cost no write of ZooKeeper's log, unlike a create that fails.
+        found = await gather_all([self._get(path) for path in paths])
+        for path, node in zip(paths, found, strict=True):
+            is_epoch = path == self._layout.controller_epoch
+            if node is None:
+                await self._create_if_absent(
+                    path, codec.encode_controller_epoch(0) if is_epoch else b""
+                )
+
+    async def close(self) -> None:
+        """End the session, with every ephemeral node of this broker."""
+        if self._rejoining is not None:
+            self._rejoining.cancel()
+        await self._session.close()
+
+    async def sync(self) -> None:
+        await self._session.sync()
+
+    async def cluster_id(self) -> str:
+        """22 characters, as Kafka's: a random UUID in URL-safe base 64."""
+        path = self._layout.cluster_id
+        while True:
+            found = await self._get(path)
+            if found is not None:
+                return codec.decode_cluster_id(path, found[0])
+            proposal = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+            await self._create_if_absent(path, codec.encode_cluster_id(proposal))
+
+    # --- the session's changes ---
+
+    def _on_session_change(self, change: SessionChange) -> None:
+        if change is SessionChange.SUSPENDED:
+            self.events.put_nowait(StoreEvent.SUSPENDED)
+            return
+        if change is SessionChange.LOST:
+            self._controllership.on_session_lost()
+            self._announcement = StoreEvent.LOST
+        elif self._announcement is None:
+            self._announcement = StoreEvent.RECONNECTED
+        if self._rejoining is not None:
+            self._rejoining.cancel()
+        self._rejoining = asyncio.get_running_loop().create_task(self._rejoin())
+
+    async def _rejoin(self) -> None:
+        """Arm the watches again, then tell."""
+        try:
+            await self._watches.rearm()
+        except SessionLostError:
+            return  # out of touch again: the next connection does this anew
+        except ZooKeeperError:
+            log.exception("arming the ZooKeeper watches again failed")
+        assert self._announcement is not None
+        self.events.put_nowait(self._announcement)
+        self._announcement = None
+
+    # --- brokers and controller ---
+
+    async def register_broker(self, broker: BrokerInfo) -> int:
+        self._broker_id = broker.broker_id
+        return await registration.register(self._session, self._layout, broker)
+
+    async def unregister_broker(self) -> None:
+        if self._broker_id is not None:
+            await registration.unregister(self._session, self._layout, self._broker_id)
+
+    async def elect_controller(self, broker_id: int) -> ControllerElection:
+        return await self._controllership.elect(broker_id)
+
+    async def resign_controller(self) -> None:
+        await self._controllership.resign()
+
+    async def read_controller(self) -> ControllerElection:
+        return await self._controllership.read()
+
+    async def read_brokers(self) -> dict[int, BrokerInfo]:
+        ids = await self._watches.children(self._layout.broker_ids, StoreEvent.BROKERS_CHANGED)
+        brokers = await gather_all(
+            [self._read_broker(int(name)) for name in ids if name.isdecimal()]
+        )
+        return {broker.broker_id: broker for broker in brokers if broker is not None}
+
+    async def _read_broker(self, broker_id: int) -> BrokerInfo | None:
+        path = self._layout.broker(broker_id)
+        found = await self._watches.data(path, StoreEvent.BROKERS_CHANGED)
+        if found is None:
+            self._watches.forget(path)
+            return None
+        data, stat = found
+        return codec.decode_broker(path, data, broker_id, stat.czxid)
+
+    # --- topics ---
+
+    async def read_topics(self) -> dict[str, TopicDescription]:
+        names = await self._watches.children(self._layout.topics, StoreEvent.TOPICS_CHANGED)
+        topics = await gather_all([self._read_topic(name) for name in sorted(names)])
+        return {topic.name: topic for topic in topics if topic is not None}
+
+    async def _read_topic(self, name: str) -> TopicDescription | None:
+        path = self._layout.topic(name)
+        found = await self._get(path)
+        return None if found is None else codec.decode_topic(path, found[0], name)
+
+    async def read_states(
+        self, topics: Mapping[str, TopicDescription]
+    ) -> dict[TopicPartition, PartitionState]:
+        """Partitions without a state yet are left out."""
+        partitions = [
+            TopicPartition(topic.name, number)
+            for topic in topics.values()
+            for number in topic.assignments
+        ]
+        states = await gather_all([self._read_state(partition) for partition in partitions])
+        return {
+            partition: state
+            for partition, state in zip(partitions, states, strict=True)
+            if state is not None
+        }
+
+    async def _read_state(self, partition: TopicPartition) -> PartitionState | None:
+        path = self._layout.state(partition.topic, partition.partition)
+        found = await self._get(path)
+        if found is None:
+            return None
+        data, stat = found
+        return codec.decode_state(path, data, stat.version)
+
+    # --- the controller's writes ---
+
+    async def write_states(self, writes: Sequence[StateWrite]) -> list[WriteOutcome]:
+        return await self._fenced.write_states(writes)
+
+    async def create_topic(self, topic: TopicDescription) -> WriteOutcome:
+        return await self._fenced.create_topic(topic)
+
+    async def update_topic(self, topic: TopicDescription) -> WriteOutcome:
+        return await self._fenced.update_topic(topic)
+
+    async def delete_topic_nodes(self, topic: TopicDescription) -> WriteOutcome:
+        return await self._fenced.delete_topic_nodes(topic)
+
+    async def clear_preferred_election(self) -> WriteOutcome:
+        return await self._fenced.clear_preferred_election()
+
+    async def allocate_producer_ids(self, broker_id: int, count: int) -> tuple[int, int]:
+        """NotControllerError if this is not, or no longer, the controller."""
+        return await self._fenced.allocate_producer_ids(broker_id, count)
+
+    # --- deletions, preferred elections ---
+
+    async def mark_topic_deleted(self, topic: str) -> None:
+        await self._create_if_absent(self._layout.delete_topic(topic), b"")
+
+    async def read_deletions(self) -> set[str]:
+        return set(
+            await self._watches.children(
+                self._layout.delete_topics, StoreEvent.DELETE_TOPICS_CHANGED
+            )
+        )
+
+    async def read_preferred_election(self) -> list[TopicPartition] | None:
+        path = self._layout.preferred_election
+        found = await self._watches.data(path, StoreEvent.PREFERRED_ELECTION_CHANGED)
+        return None if found is None else codec.decode_preferred_election(path, found[0])
+
+    # --- configuration ---
+
+    async def read_topic_configs(self) -> dict[str, dict[str, str]]:
+        return await self._read_configs(self._layout.topic_configs)
+
+    async def read_broker_configs(self) -> dict[str, dict[str, str]]:
+        return await self._read_configs(self._layout.broker_configs)
+
+    async def _read_configs(self, parent: str) -> dict[str, dict[str, str]]:
+        await self._watches.children(self._layout.config_changes, StoreEvent.CONFIG_CHANGED)
+        names: list[str] = await self._repeat(lambda client: client.get_children_async(parent))
+        found = await gather_all([self._get(f"{parent}/{name}") for name in names])
+        return {
+            name: codec.decode_config(f"{parent}/{name}", node[0])
+            for name, node in zip(names, found, strict=True)
+            if node is not None
+        }
+
+    async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> None:
+        await self._set_or_create(self._layout.topic_config(topic), codec.encode_config(overrides))
+        await self._announce_config_change(f"topics/{topic}")
+
+    async def _announce_config_change(self, entity_path: str) -> None:
+        data = codec.encode_config_change(entity_path)
+        # Announced twice, if an answer is lost, is no harm: it is a hint to read again.
+        path, stat = await self._repeat(
+            lambda client: client.create_async(
+                self._layout.config_change_prefix, data, sequence=True, include_data=True
+            )
+        )
+        await self._purge_config_changes(path, stat.mtime)
+
+    async def _purge_config_changes(self, newest: str, now_timestamp_ms: int) -> None:
+        """Delete the announcements that have outlived their use, by ZooKeeper's own clock, which
+        has just dated the `newest`."""
+        parent = self._layout.config_changes
+        names: list[str] = await self._repeat(lambda client: client.get_children_async(parent))
+        found = await gather_all([self._get(f"{parent}/{name}") for name in names])
+        for name, node in zip(names, found, strict=True):
+            if node is None or f"{parent}/{name}" == newest:
+                continue
+            if node[1].mtime + _CONFIG_CHANGE_LIFETIME_MS <= now_timestamp_ms:
+                await self._delete_if_present(f"{parent}/{name}")
+
+    # --- single nodes ---
+
+    async def _repeat(self, operation: Any) -> Any:
+        return await self._session.repeat(operation)
+
+    async def _get(self, path: str) -> tuple[bytes, ZnodeStat] | None:
+        try:
+            found: tuple[bytes, ZnodeStat] = await self._repeat(
+                lambda client: client.get_async(path)
+            )
+            return found
+        except NoNodeError:
+            return None
+
+    async def _create_if_absent(self, path: str, data: bytes) -> None:
+        try:
+            await self._repeat(lambda client: client.create_async(path, data))
+        except NodeExistsError:
+            return  # by another broker, or by this one before an answer was lost
+
+    async def _delete_if_present(self, path: str) -> None:
+        try:
+            await self._repeat(lambda client: client.delete_async(path))
+        except NoNodeError:
+            return
+
+    async def _set_or_create(self, path: str, data: bytes) -> None:
+        while True:
+            try:
+                await self._repeat(lambda client: client.set_async(path, data))
+                return
+            except NoNodeError:
+                pass
+            try:
+                await self._repeat(lambda client: client.create_async(path, data))
+                return
+            except NodeExistsError:
+                continue
