@@ -1,0 +1,204 @@
+"""The composition root: the one place where the broker's ports get their real parts.
+
+    ZooKeeperStore (kazoo)  ->  DiskLogStore (files)  ->  GrpcPeers, GrpcServer (gRPC)  ->  Broker
+
+`run_broker` is what `minikafka broker` runs: a broker process from start to exit status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import resource
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from minikafka.broker.broker import Broker
+from minikafka.broker.ports import SessionLostError
+from minikafka.config import BrokerConfig
+from minikafka.errors import KafkaStorageError
+from minikafka.log.store import DiskLogStore
+from minikafka.model import BrokerInfo
+from minikafka.rpc.peers import GrpcPeers
+from minikafka.rpc.server import GrpcServer
+from minikafka.rpc.tuning import tune_malloc
+from minikafka.zookeeper.store import ZooKeeperStore
+
+logger = logging.getLogger(__name__)
+
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+SERVING_WAIT_S = 10.0
+
+
+def run_broker(config: BrokerConfig) -> int:
+    """Run one broker until SIGTERM or SIGINT; returns the exit status: 0 after an orderly shutdown,
+    1 if it could not go on. UsageError if it cannot start as it is configured."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("kazoo").setLevel(logging.WARNING)
+    tune_malloc()
+    _raise_file_limit()
+    gc.freeze()  # what is imported stays: the collector need not walk it again and again
+    return uvloop.run(_run(config))
+
+
+class Stop:
+    """What a person wants: the first signal an orderly end, the second one a quick end, which
+    leaves out the controlled shutdown (the logs are closed all the same)."""
+
+    def __init__(self) -> None:
+        self.wanted = asyncio.Event()
+        self.at_once = asyncio.Event()
+
+    def on_signal(self) -> None:
+        if self.wanted.is_set():
+            self.at_once.set()
+        self.wanted.set()
+
+
+async def _run(config: BrokerConfig) -> int:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.on_signal)
+    store = ZooKeeperStore(
+        config.zookeeper_connect,
+        config.zookeeper_session_timeout_ms,
+        config.zookeeper_connection_timeout_ms,
+    )
+    try:
+        if not await _unless(stop.wanted, store.start()):
+            return 0
+        return await _run_in_cluster(config, store, stop)
+    except SessionLostError as error:
+        logger.critical("the ZooKeeper session was lost while starting: %s", error)
+        return 1
+    finally:
+        await store.close()
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, unless the event comes first: then it is cancelled. Tells whether it was done;
+    raises what it raised."""
+    doing = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((doing, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        doing.cancel()
+        await asyncio.wait((doing,))
+    if doing.cancelled():
+        return False
+    doing.result()
+    return True
+
+
+async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Stop) -> int:
+    cluster_id = await store.cluster_id()
+    logs = DiskLogStore(
+        Path(config.log_dirs), cluster_id, config.broker_id, config.topic_defaults()
+    )
+    peers = GrpcPeers()
+    try:
+        info = _broker_info(config, logs)
+        broker = Broker(config, info, cluster_id, logs, store, peers, _now_ms, _now_timestamp_ms)
+        server = GrpcServer(
+            broker.service,
+            max_request_bytes=config.socket_request_max_bytes,
+            max_queued_bytes=config.queued_max_request_bytes,
+        )
+        listener = config.grpc_listener
+        port = await server.start(listener.host, listener.port, serving=False)
+        if config.grpc_advertised_listener is None:
+            broker.announce(port)
+        try:
+            return await _serve(broker, server, stop)
+        finally:
+            await server.stop()
+    finally:
+        await peers.close()
+        await logs.close(clean=False)
+
+
+def _broker_info(config: BrokerConfig, logs: DiskLogStore) -> BrokerInfo:
+    endpoint = config.advertised_grpc
+    return BrokerInfo(
+        config.broker_id,
+        config.name,
+        endpoint.host,
+        endpoint.port,
+        rack=config.broker_rack,
+        storage_id=logs.storage_id,
+        dirty=logs.dirty,
+    )
+
+
+async def _serve(broker: Broker, server: GrpcServer, stop: Stop) -> int:
+    status = 0
+    try:
+        if await _unless(stop.wanted, broker.start()):
+            await _serve_until_stopped(broker, server, stop)
+    finally:
+        # First nobody can ask any more, then the logs are closed.
+        await server.stop()
+        try:
+            await broker.close(clean=not broker.fatal.done())
+        except KafkaStorageError as error:
+            # Not raised: it would hide why the broker ends, if that is another error.
+            logger.error("%s", error)
+            status = 1
+    return 1 if broker.fatal.done() else status
+
+
+async def _serve_until_stopped(broker: Broker, server: GrpcServer, stop: Stop) -> None:
+    stopping = asyncio.ensure_future(stop.wanted.wait())
+    serving = asyncio.ensure_future(_announce_serving(broker, server))
+    try:
+        await asyncio.wait((serving, stopping, broker.fatal), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+        await asyncio.wait((stopping, broker.fatal), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        serving.cancel()
+        stopping.cancel()
+        await asyncio.wait((serving, stopping))
+    if broker.fatal.done():
+        logger.critical("stopping: %s", broker.fatal.exception())
+        return
+    await server.set_serving(False)
+    if not await _unless(stop.at_once, broker.shut_down()):
+        logger.warning("told twice: stopping without handing over")
+
+
+async def _announce_serving(broker: Broker, server: GrpcServer) -> None:
+    """Say that this broker serves, once it does."""
+    try:
+        async with asyncio.timeout(SERVING_WAIT_S):
+            await broker.wait_until_serving()
+    except TimeoutError:
+        logger.warning("no controller has spoken to this broker yet: waiting for one")
+        await broker.wait_until_serving()
+    await server.set_serving(True)
+    info = broker.info
+    print(f"broker {info.broker_id} ({info.name}) serves gRPC at {info.grpc_address}", flush=True)
+
+
+def _raise_file_limit() -> None:
+    """Every log keeps a file open: take as many as the system allows this process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def _now_timestamp_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,1 @@
+"""The runtime of a broker: partitions, replication, controller, request handlers."""

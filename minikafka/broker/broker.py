@@ -1,0 +1,330 @@
+"""One broker: its parts, its life, and what it makes of news from ZooKeeper.
+
+    start:     register -> run the controller candidate -> wait for the first UpdateState -> serve
+    session    LOST: the controller resigns; register again (a new broker epoch); run for it again
+    shutdown:  leadership moves away -> the ISR is left -> logs are closed clean -> deregister
+    otherwise  crash-only: kill -9 at any moment is a supported way to stop
+
+All on one event loop. The parts know each other as drawn here; `app.py` brings the adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from minikafka.broker.controller import ControllerRuntime
+from minikafka.broker.controller_client import CALL_TIMEOUT_MS, ControllerClient
+from minikafka.broker.isr_proposals import IsrProposals
+from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.ports import ClusterStore, LogStore, Peers, SessionLostError, StoreEvent
+from minikafka.broker.replica_manager import ReplicaManager, TopicOverrides
+from minikafka.broker.replicator import Replicator
+from minikafka.broker.requests import (
+    ControlledShutdownRequest,
+    ReportFailedReplicas,
+)
+from minikafka.broker.service import Service
+from minikafka.config import BrokerConfig
+from minikafka.errors import BrokerNotAvailableError, MinikafkaError, UsageError
+from minikafka.model import BrokerInfo, TopicPartition
+
+logger = logging.getLogger(__name__)
+
+REPORT_RETRY_S = 0.5
+SHUTDOWN_CALL_TIMEOUT_MS = 5_000
+HANDED_OVER_WAIT_S = 1.0
+SESSION_RETRY_S = 0.1
+
+
+class Broker:
+    """`info` is this broker as others shall see it; its broker epoch is set when it registers.
+    `fatal` is completed with an error when the broker cannot go on."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        info: BrokerInfo,
+        cluster_id: str,
+        logs: LogStore,
+        store: ClusterStore,
+        peers: Peers,
+        now_ms: Callable[[], int],
+        now_timestamp_ms: Callable[[], int],
+    ) -> None:
+        self.config = config
+        self.info = info
+        self.store = store
+        self.peers = peers
+        self.logs = logs
+        self._now_ms = now_ms
+        self.metadata = MetadataCache()
+        self.replicator = Replicator(
+            config,
+            peers,
+            lambda broker_id: self.metadata.brokers.get(broker_id),
+            self.incarnation,
+            now_ms,
+            self._on_task_done,
+        )
+        self.proposals = IsrProposals(
+            lambda request: self.controller_client.alter_partition(request),
+            self.incarnation,
+            lambda: store.connected,
+        )
+        self.replicas = ReplicaManager(
+            config,
+            logs,
+            self.metadata,
+            self.replicator,
+            self.proposals,
+            self._read_overrides,
+            now_ms,
+            now_timestamp_ms,
+            self._on_task_done,
+        )
+        self.controller = ControllerRuntime(
+            store, peers, config, self.replicas.update_state, now_ms
+        )
+        self.controller_client = ControllerClient(
+            config.broker_id, self.metadata, store, peers, self.controller, now_ms
+        )
+        self.service = Service(
+            config,
+            cluster_id,
+            self.metadata,
+            self.replicas,
+            self.controller,
+            self.controller_client,
+            store,
+            now_ms,
+        )
+        self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def announce(self, grpc_port: int) -> None:
+        """The port that the gRPC server got; before `start`."""
+        self.info = replace(self.info, grpc_port=grpc_port)
+
+    def incarnation(self) -> tuple[int, int]:
+        """(broker id, broker epoch) of this broker now."""
+        return self.config.broker_id, self.replicas.broker_epoch
+
+    async def _read_overrides(self) -> TopicOverrides:
+        try:
+            # A lagging server might not know yet what a topic was created with.
+            await self.store.sync()
+            return await self.store.read_topic_configs()
+        except SessionLostError as error:
+            raise BrokerNotAvailableError("topic configurations cannot be read now") from error
+
+    # --- starting --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Register and take up work. UsageError if another live broker has the id."""
+        await self.replicas.reload_configs()
+        await self._register()
+        for run in (
+            self._run_store_events,
+            self._run_failure_reports,
+            self.proposals.run,
+            self.replicas.run_lag_checks,
+            self.replicas.run_checkpoints,
+            self.replicas.run_retention,
+        ):
+            self._spawn(run())
+        await self.controller.start(self._on_task_done)
+
+    async def _register(self) -> None:
+        broker_epoch = await self.store.register_broker(self.info)
+        self.info = replace(self.info, broker_epoch=broker_epoch)
+        self.replicas.on_registered(broker_epoch)
+        self.controller.on_registered(broker_epoch)
+        logger.info("registered as broker %s, broker epoch %d", self.info.broker_id, broker_epoch)
+
+    async def wait_until_serving(self) -> None:
+        """Until a controller has told this broker of the cluster."""
+        async with aclosing(self.metadata.watch()) as updates:
+            async for _ in updates:
+                if self.config.broker_id in self.metadata.brokers:
+                    return
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._on_task_done)
+        self._tasks.append(task)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """A task that fails takes the broker down (crash-only): most never end, and none of them
+        is to fail."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None and task not in self._tasks:
+            return
+        if isinstance(error, UsageError):
+            logger.critical("%s", error)
+        else:
+            logger.critical("a task of the broker ended: %r", error, exc_info=error)
+        if not self.fatal.done():
+            self.fatal.set_exception(error or RuntimeError("a task of the broker ended"))
+            self.fatal.exception()  # whoever asks gets it; nobody has to
+
+    # --- news from ZooKeeper ---------------------------------------------------------------------
+
+    async def _run_store_events(self) -> None:
+        while True:
+            event = await self.store.events.get()
+            logger.debug("ZooKeeper: %s", event.value)
+            refresh_first = event is StoreEvent.CONFIG_CHANGED
+            if not refresh_first:
+                self.controller.on_store_event(event)
+            try:
+                await self._on_store_event(event)
+            except UsageError:
+                raise
+            except (SessionLostError, MinikafkaError) as error:
+                # Out of touch: RECONNECTED or LOST will come, and all is read anew. Or a node that
+                # cannot be read: what is known stays.
+                logger.warning("ZooKeeper: %s: %s", event.value, error)
+            if refresh_first:
+                self.controller.on_store_event(event)
+
+    async def _on_store_event(self, event: StoreEvent) -> None:
+        match event:
+            case StoreEvent.SUSPENDED:
+                logger.warning("ZooKeeper is out of touch")
+            case StoreEvent.LOST:
+                logger.warning("the ZooKeeper session is lost")
+                self.replicas.on_session_lost()
+                await self._register_again()
+            case StoreEvent.RECONNECTED:
+                logger.info("ZooKeeper is in touch again, in the same session")
+                await self._read_controller()
+                await self.replicas.reload_configs()
+            case StoreEvent.CONTROLLER_CHANGED:
+                await self._read_controller()
+            case StoreEvent.CONFIG_CHANGED:
+                await self.replicas.reload_configs()
+            case _:
+                pass  # the controller's business
+
+    async def _register_again(self) -> None:
+        while True:
+            try:
+                await self._register()
+                break
+            except SessionLostError:
+                await asyncio.sleep(SESSION_RETRY_S)
+        await self._read_controller()
+        await self.replicas.reload_configs()
+
+    async def _read_controller(self) -> None:
+        election = await self.store.read_controller()
+        self.metadata.set_controller(election.controller_id, election.controller_epoch)
+
+    # --- failed disks ----------------------------------------------------------------------------
+
+    async def _run_failure_reports(self) -> None:
+        """Tell the controller of replicas whose disk failed, until it knows. Later ones learn of it
+        from the answers to their messages (ReplicaManager.update_state)."""
+        reported: dict[TopicPartition, str] = {}
+        while True:
+            await self.replicas.something_failed.wait()
+            self.replicas.something_failed.clear()
+            failed = {
+                topic_partition: topic_id
+                for topic_partition, topic_id in self.replicas.failed.items()
+                if reported.get(topic_partition) != topic_id
+            }
+            if not failed:
+                continue
+            request = ReportFailedReplicas(*self.incarnation(), list(failed.items()))
+            try:
+                await self.controller_client.call(request, CALL_TIMEOUT_MS)
+                reported.update(failed)
+            except MinikafkaError as error:
+                logger.warning("failed replicas could not be reported: %s", error)
+                await asyncio.sleep(REPORT_RETRY_S)
+                self.replicas.something_failed.set()
+
+    # --- stopping --------------------------------------------------------------------------------
+
+    async def shut_down(self) -> None:
+        """Controlled shutdown: hand over leadership, leave the ISR. Serves until it returns."""
+        if not self.config.controlled_shutdown_enable:
+            return
+        retries = self.config.controlled_shutdown_max_retries
+        backoff_s = self.config.controlled_shutdown_retry_backoff_ms / 1000
+        for attempt in range(retries + 1):
+            if attempt and not self.store.connected:
+                break  # nobody can hand over anything now
+            request = ControlledShutdownRequest(*self.incarnation())
+            try:
+                response = await self.controller_client.controlled_shutdown(
+                    request, SHUTDOWN_CALL_TIMEOUT_MS
+                )
+            except MinikafkaError as error:
+                logger.warning("controlled shutdown: %s", error)
+            else:
+                remaining = [tp for tp in response.remaining if self._someone_may_take_over(tp)]
+                if not remaining:
+                    await self._wait_until_told()
+                    logger.info("controlled shutdown: leadership is handed over")
+                    return
+                logger.info("controlled shutdown: still leads %s", ", ".join(map(str, remaining)))
+            if attempt < retries:
+                await asyncio.sleep(backoff_s)
+        logger.warning("controlled shutdown did not succeed; stopping all the same")
+
+    async def _wait_until_told(self) -> None:
+        """Until this broker knows itself that it does not lead any more, so that whoever waits for
+        an answer gets a clear one; not for long."""
+        try:
+            async with (
+                asyncio.timeout(HANDED_OVER_WAIT_S),
+                aclosing(self.metadata.watch()) as updates,
+            ):
+                async for _ in updates:
+                    if not any(
+                        replica.core.is_leader and self._someone_may_take_over(topic_partition)
+                        for topic_partition, replica in self.replicas.replicas.items()
+                    ):
+                        return
+        except TimeoutError:
+            logger.info("controlled shutdown: the controller has not sent word in time")
+
+    def _someone_may_take_over(self, topic_partition: TopicPartition) -> bool:
+        """Is it worth waiting: is another replica alive that may come into sync?"""
+        metadata = self.metadata.partition(topic_partition)
+        return metadata is not None and any(
+            replica in self.metadata.eligible
+            for replica in metadata.assignment.replicas
+            if replica != self.config.broker_id
+        )
+
+    async def close(self, *, clean: bool = True) -> None:
+        """Stop all work, close the logs, deregister. Peers and store are the caller's. Not `clean`
+        after a failure of the broker: the logs are looked through at the next start.
+
+        Raises KafkaStorageError, when all is done, if a log could not be closed."""
+        # First it follows nobody any more: the next controller does not know that this broker was
+        # leaving, and would let it into the ISR again.
+        await self.replicator.close()
+        await self.controller.stop(resign=True)
+        for task in self._tasks:
+            task.remove_done_callback(self._on_task_done)
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.replicas.close(BrokerNotAvailableError(f"broker {self.info.name} is stopping"))
+        try:
+            await self.logs.close(clean=clean)
+        finally:
+            try:
+                await self.store.unregister_broker()
+            except (SessionLostError, MinikafkaError) as error:
+                logger.info("not deregistered, the session ends by itself: %s", error)

@@ -1,0 +1,245 @@
+"""The broker's part in controllership: candidate, and when elected the active controller.
+
+State: the term, if this broker is the controller (controller_term.py), and whether it may stand for
+election: it must be registered, in touch with ZooKeeper, and have given up an earlier term.
+
+One task: stand for election; if won, serve the term until it ends, however that comes; give
+`/controller` up (under the fence of the controller epoch) and stand again. If lost, wait until
+there is news of `/controller`. LOST ends a term at once, in the call that brings it.
+
+The broker's main loop owns `store.events` and hands each event to `on_store_event`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from minikafka.broker import controller_requests
+from minikafka.broker.controller_term import ControllerTerm, Surroundings
+from minikafka.broker.ports import ClusterStore, Peers, SessionLostError, StoreEvent
+from minikafka.broker.requests import (
+    AlterPartitionRequest,
+    AlterPartitionResponse,
+    ControlledShutdownRequest,
+    ControlledShutdownResponse,
+    ControllerRequest,
+    ControllerResponse,
+    DeleteTopicsRequest,
+    UpdateStateRequest,
+    UpdateStateResponse,
+)
+from minikafka.config import BrokerConfig
+from minikafka.core.controller import Controller
+from minikafka.core.controller_commands import DeposedError, Operation
+from minikafka.errors import NotControllerError, StaleControllerEpochError
+from minikafka.model import BrokerInfo
+
+log = logging.getLogger("minikafka.controller")
+
+# Long: a broker may have to open many logs before it answers. What is late is sent again.
+UPDATE_STATE_TIMEOUT_MS = 30_000
+
+
+class ControllerRuntime:
+    """Candidate and controller.
+
+    `update_state` is how this broker itself is told its States: as any other, but for the network.
+    """
+
+    def __init__(
+        self,
+        store: ClusterStore,
+        peers: Peers,
+        config: BrokerConfig,
+        update_state: Callable[[UpdateStateRequest], Awaitable[UpdateStateResponse]],
+        now_ms: Callable[[], int],
+        *,
+        backoff_ms: int = 100,
+        max_waiting_requests: int = 1000,
+        deletion_wait_ms: int = 5000,
+    ) -> None:
+        self._store = store
+        self._peers = peers
+        self._update_state = update_state
+        self._broker_id = config.broker_id
+        self._config = config
+        self._backoff_ms = backoff_ms
+        self._in_touch = asyncio.Event()
+        self._in_touch.set()
+        self._around = Surroundings(
+            store,
+            self._send,
+            config,
+            self._in_touch,
+            now_ms,
+            backoff_ms=backoff_ms,
+            max_waiting_requests=max_waiting_requests,
+            deletion_wait_ms=deletion_wait_ms,
+        )
+        self._registered = asyncio.Event()
+        self._news = asyncio.Event()  # of /controller
+        self._sessions_lost = 0
+        self._owes_resignation = False
+        self._term: ControllerTerm | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def _send(self, broker: BrokerInfo, request: UpdateStateRequest) -> UpdateStateResponse:
+        if broker.broker_id == self._broker_id:
+            return await self._update_state(request)
+        return await self._peers.update_state(broker, request, UPDATE_STATE_TIMEOUT_MS)
+
+    # --- what others ask ---
+
+    @property
+    def active(self) -> bool:
+        """Whether this broker is the controller and has taken over."""
+        return self._term is not None and self._term.loaded
+
+    @property
+    def controller_epoch(self) -> int:
+        """That of the present term; -1 without one."""
+        return -1 if self._term is None else self._term.core.context.controller_epoch
+
+    @property
+    def core(self) -> Controller | None:
+        """The controller's knowledge and counters while it is active, for reading."""
+        return self._term.core if self._term is not None and self._term.loaded else None
+
+    async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse:
+        """A leader proposes ISRs."""
+        return await self._active_term().request(
+            lambda core: controller_requests.alter_partition(core, request)
+        )
+
+    async def controlled_shutdown(
+        self, request: ControlledShutdownRequest
+    ) -> ControlledShutdownResponse:
+        """A broker wants to leave."""
+
+        def shut_down(core: Controller) -> Operation[ControlledShutdownResponse]:
+            remaining = yield from core.on_controlled_shutdown(
+                request.broker_id, request.broker_epoch
+            )
+            return ControlledShutdownResponse(remaining)
+
+        return await self._active_term().request(shut_down)
+
+    async def controller_call(self, request: ControllerRequest) -> ControllerResponse:
+        """Anything else. A deletion is answered when the topics are gone, or soon."""
+        term = self._active_term()
+        deletable = self._config.delete_topic_enable
+        response = await term.request(
+            lambda core: controller_requests.controller_call(
+                core, request, term.chance(), deletable=deletable
+            )
+        )
+        if isinstance(request, DeleteTopicsRequest):
+            await term.deleted(request, response)
+        return response
+
+    def _active_term(self) -> ControllerTerm:
+        if self._term is None:
+            raise NotControllerError(f"broker {self._broker_id} is not the controller")
+        return self._term
+
+    # --- life ---
+
+    async def start(self, on_task_done: Callable[[asyncio.Task[None]], None] | None = None) -> None:
+        """Stand for election from now on; the broker is registered. `on_task_done` hears of the end
+        of the candidate's task, which never ends unless it is stopped, or by a bug."""
+        assert self._task is None, "started already"
+        self._registered.set()
+        self._task = asyncio.create_task(self._stand(), name="controller")
+        if on_task_done is not None:
+            self._task.add_done_callback(on_task_done)
+
+    def on_registered(self, broker_epoch: int) -> None:
+        """The broker is registered again, after LOST, under a new broker epoch."""
+        log.debug("broker %d is registered with epoch %d", self._broker_id, broker_epoch)
+        self._registered.set()
+
+    async def stop(self, resign: bool = True) -> None:
+        """End all; `resign`: let another be elected now, not when the session ends."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        self._task = None
+        if resign and self._owes_resignation:
+            try:
+                await self._store.resign_controller()
+            except SessionLostError as lost:
+                log.info("controllership ends with the session: %s", lost)
+            self._owes_resignation = False
+
+    def on_store_event(self, event: StoreEvent) -> None:
+        """News from ZooKeeper, in the order in which they came."""
+        if event is StoreEvent.SUSPENDED:
+            self._in_touch.clear()
+            return
+        if event is StoreEvent.LOST:
+            self._sessions_lost += 1
+            self._registered.clear()
+            self._owes_resignation = False
+            self._end_term(SessionLostError("the session with ZooKeeper is lost"))
+        if event in (StoreEvent.RECONNECTED, StoreEvent.LOST):
+            self._in_touch.set()
+        if event in (StoreEvent.RECONNECTED, StoreEvent.LOST, StoreEvent.CONTROLLER_CHANGED):
+            self._news.set()
+        if self._term is not None:
+            self._term.hint(event)
+
+    def _end_term(self, reason: Exception) -> None:
+        if self._term is not None:
+            self._term.end(reason)
+            self._term = None
+
+    # --- the candidate ---
+
+    async def _stand(self) -> None:
+        while True:
+            await self._registered.wait()
+            await self._in_touch.wait()
+            self._news.clear()
+            sessions_lost = self._sessions_lost
+            try:
+                if self._owes_resignation:
+                    await self._store.resign_controller()
+                    self._owes_resignation = False
+                election = await self._store.elect_controller(self._broker_id)
+            except SessionLostError as lost:
+                log.info("no election while the session is gone: %s", lost)
+                await asyncio.sleep(self._backoff_ms / 1000)
+                continue
+            except Exception:  # the candidate outlives whatever ZooKeeper says, and tells it
+                log.exception("broker %d cannot stand for election", self._broker_id)
+                await asyncio.sleep(self._backoff_ms / 100)
+                continue
+            if sessions_lost != self._sessions_lost:
+                continue  # whatever it says, it is about a session that is gone
+            if election.won:
+                await self._lead(election.controller_epoch)
+            elif election.controller_id in (-1, self._broker_id):
+                await asyncio.sleep(self._backoff_ms / 1000)
+            else:
+                await self._news.wait()
+
+    async def _lead(self, controller_epoch: int) -> None:
+        self._owes_resignation = True
+        self._term = term = ControllerTerm(self._around, self._broker_id, controller_epoch)
+        try:
+            reason = await term.run()
+        finally:
+            if self._term is term:
+                self._term = None
+        if isinstance(reason, DeposedError | StaleControllerEpochError):
+            log.info("broker %d is controller no more: %s", self._broker_id, reason)
+        elif isinstance(reason, SessionLostError):
+            log.warning("broker %d resigns as controller: %s", self._broker_id, reason)
+        else:
+            log.error(
+                "broker %d resigns as controller after a failure", self._broker_id, exc_info=reason
+            )
+            await asyncio.sleep(self._backoff_ms / 1000)

@@ -1,0 +1,98 @@
+"""The controller's requests, between the doors' types and the core's: no decision is taken here.
+
+Each function makes the `Operation` of a request on a controller, or the response of its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, assert_never
+
+from minikafka.broker.requests import (
+    AllocateProducerIdsRequest,
+    AlterPartitionRequest,
+    AlterPartitionResponse,
+    AlterPartitionResult,
+    AlterTopicConfigRequest,
+    ControllerRequest,
+    ControllerResponse,
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    ElectLeadersRequest,
+    NamedResult,
+    ReportFailedReplicas,
+)
+from minikafka.core.alter_partition import Proposal
+from minikafka.core.controller import Controller, Judged
+from minikafka.core.controller_commands import Operation
+from minikafka.core.controller_topics import Chance, NewTopic, Results
+
+Plan: TypeAlias = Callable[[Controller], Operation[ControllerResponse]]
+
+
+def alter_partition(
+    controller: Controller, request: AlterPartitionRequest
+) -> Operation[AlterPartitionResponse]:
+    """All proposals of one leader."""
+    proposals = [
+        Proposal(
+            topic_partition=proposal.topic_partition,
+            topic_id=proposal.topic_id,
+            leader_epoch=proposal.leader_epoch,
+            partition_version=proposal.partition_version,
+            isr=tuple(proposal.isr),
+            reason=proposal.reason,
+        )
+        for proposal in request.proposals
+    ]
+    judged: Sequence[Judged] = yield from controller.alter_partition(
+        request.broker_id, request.broker_epoch, proposals
+    )
+    return AlterPartitionResponse(
+        controller.context.controller_epoch,
+        [AlterPartitionResult(j.topic_partition, j.error, j.state) for j in judged],
+    )
+
+
+def controller_call(
+    controller: Controller, request: ControllerRequest, chance: Chance, *, deletable: bool
+) -> Operation[ControllerResponse]:
+    """Any other request. `deletable`: delete.topic.enable."""
+    match request:
+        case CreateTopicsRequest():
+            topics = [
+                NewTopic(t.name, t.num_partitions, t.replication_factor, t.configs, t.assignments)
+                for t in request.topics
+            ]
+            results = yield from controller.create_topics(
+                topics, chance, validate_only=request.validate_only
+            )
+        case DeleteTopicsRequest():
+            results = yield from controller.delete_topics(request.names, enabled=deletable)
+        case CreatePartitionsRequest():
+            results = yield from controller.create_partitions(
+                request.topic, request.total_count, request.assignments
+            )
+        case ElectLeadersRequest():
+            results = yield from controller.elect_leaders(
+                request.partitions, unclean=request.unclean
+            )
+        case AlterTopicConfigRequest():
+            results = yield from controller.alter_topic_config(request.topic, request.changes)
+        case ReportFailedReplicas():
+            results = yield from controller.on_failed_replicas(
+                request.broker_id, request.broker_epoch, request.partitions
+            )
+        case AllocateProducerIdsRequest():
+            start, end = yield from controller.allocate_producer_ids(
+                request.broker_id, request.broker_epoch
+            )
+            return ControllerResponse(producer_id_start=start, producer_id_end=end)
+        case _:
+            assert_never(request)
+    return _named(results)
+
+
+def _named(results: Results) -> ControllerResponse:
+    return ControllerResponse([NamedResult(name, error) for name, error in results])

@@ -1,0 +1,340 @@
+"""The ports of the broker: what it needs of the world, as Protocols.
+
+`app.py` puts the real parts in (log/, zookeeper/, rpc/); the simulator puts fakes in. Nothing in
+`broker/` knows more of its adapters than stands here. Adapters raise the errors named here and no
+others of their own libraries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, runtime_checkable
+
+from minikafka.broker.requests import (
+    AlterPartitionRequest,
+    AlterPartitionResponse,
+    ClusterMetadata,
+    ClusterUpdate,
+    ControlledShutdownRequest,
+    ControlledShutdownResponse,
+    ControllerRequest,
+    ControllerResponse,
+    FetchRequest,
+    FetchResult,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+    PartitionStatus,
+    ProduceRequest,
+    ProduceResult,
+    ReplicaFetchRequest,
+    ReplicaFetchResponse,
+    TopicConfigEntry,
+    UpdateStateRequest,
+    UpdateStateResponse,
+)
+from minikafka.config import TopicConfig
+from minikafka.core.producer_state import ProducerStateTable
+from minikafka.model import (
+    BatchHeader,
+    BrokerInfo,
+    EpochEntry,
+    PartitionState,
+    TopicDescription,
+    TopicPartition,
+)
+
+Buffer = bytes | bytearray | memoryview
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredLog:
+    """What a log holds when it is opened: offsets, epoch entries in order, producers."""
+
+    log_start_offset: int
+    log_end_offset: int
+    high_watermark: int  # from its checkpoint: may be stale, is never ahead of the truth
+    epochs: tuple[EpochEntry, ...]
+    producers: ProducerStateTable
+
+
+class PartitionLog(Protocol):
+    """The log of one partition on this broker's disk. Synchronous calls are short file work on the
+    page cache; all of them raise KafkaStorageError when the disk fails or is full, after which the
+    log refuses further appends (the partition is fenced)."""
+
+    topic_partition: TopicPartition
+    topic_id: str
+
+    @property
+    def log_start_offset(self) -> int: ...
+    @property
+    def log_end_offset(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    def recovered(self) -> RecoveredLog: ...
+
+    def append(self, buffers: Sequence[Buffer], headers: Sequence[BatchHeader]) -> None:
+        """Append whole batches in one writev. `buffers` concatenated are the batches exactly as
+        they go to disk; `headers` describe them in order, final; the first begins
+        at log_end_offset. Rolls the segment first if that is due."""
+
+    def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
+        """Whole batches from the one that contains `offset` on, ending at or below `end_offset`
+        (exclusive), as far as `max_bytes` goes but at least one if there is one; b"" if not."""
+
+    def truncate_to(self, offset: int) -> None:
+        """Cut everything at or above `offset`; a batch that straddles it goes whole."""
+
+    def restart_at(self, offset: int) -> None:
+        """Drop everything and begin anew, empty, at `offset`."""
+
+    def load_producers(self) -> ProducerStateTable:
+        """The producer state at log_end_offset, from snapshot and replay (after a truncation)."""
+
+    def store_epochs(self, entries: Sequence[EpochEntry]) -> None:
+        """Write the leader-epoch checkpoint, durably, now."""
+
+    def set_high_watermark(self, offset: int) -> None:
+        """Remember the high watermark for the next checkpoint and as the bound of retention."""
+
+    def advance_log_start(self, offset: int) -> None:
+        """Raise log_start_offset (records below are gone for readers; segments go when whole)."""
+
+    def retain(self, now_timestamp_ms: int) -> int:
+        """Apply retention by time and size and roll by age; returns log_start_offset after it.
+        Files are unlinked later, off the loop."""
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record at or after `timestamp_ms`, or None. Works by
+        batch header and, inside an uncompressed batch, by record; a compressed batch answers with
+        its base offset and base timestamp if that is enough, else its base offset."""
+
+    def max_timestamp(self) -> tuple[int, int] | None:
+        """(offset of the last record of the batch with the largest timestamp, that timestamp)."""
+
+    def configure(self, config: TopicConfig) -> None: ...
+
+    async def flush(self) -> int:
+        """fsync everything appended so far, in a thread; returns the offset that is durable now.
+        Calls that overlap share one fsync."""
+
+
+class LogStore(Protocol):
+    """All logs of one data directory."""
+
+    @property
+    def storage_id(self) -> str: ...
+    @property
+    def dirty(self) -> bool: ...
+    def logs(self) -> Mapping[TopicPartition, PartitionLog]:
+        """Every log that was found on disk at start or opened since."""
+
+    def open(
+        self, topic_partition: TopicPartition, topic_id: str, config: TopicConfig
+    ) -> PartitionLog:
+        """The log of this partition, created if there is none. One of another topic id (a topic
+        that was deleted and made again) is deleted first."""
+
+    def delete(self, topic_partition: TopicPartition, topic_id: str) -> None:
+        """Delete the log if it is of this topic id; the files go off the loop."""
+
+    async def checkpoint(self) -> None:
+        """Write high-watermark, recovery-point and log-start checkpoints, off the loop."""
+
+    def record_broker_epoch(self, broker_epoch: int) -> None:
+        """Remember this incarnation's broker epoch for the clean-shutdown marker."""
+
+    async def close(self, clean: bool) -> None:
+        """Flush and checkpoint everything; `clean` writes the clean-shutdown marker last."""
+
+
+# --- ZooKeeper -----------------------------------------------------------------------------------
+
+
+class StoreEvent(Enum):
+    """What ZooKeeper tells a broker. Each is a hint to read again, never the news itself."""
+
+    SUSPENDED = "suspended"  # out of touch: the session may or may not live on
+    RECONNECTED = "reconnected"  # in touch again, in the same session; watches are armed again
+    LOST = "lost"  # the session is gone, with every ephemeral node; a new one has begun
+    BROKERS_CHANGED = "brokers changed"
+    TOPICS_CHANGED = "topics changed"
+    CONTROLLER_CHANGED = "controller changed"
+    CONFIG_CHANGED = "config changed"
+    DELETE_TOPICS_CHANGED = "delete topics changed"
+    PREFERRED_ELECTION_CHANGED = "preferred election changed"
+
+
+class WriteOutcome(Enum):
+    """How a fenced write of the controller ended (an ambiguous loss is resolved by reading)."""
+
+    WRITTEN = "written"
+    CONFLICT = "conflict"  # the node has another version, is there already, or is not there
+    DEPOSED = "deposed"  # /controller_epoch has moved on: this controller is no longer it
+
+
+class SessionLostError(Exception):
+    """The ZooKeeper session is gone, or out of touch for longer than its timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerElection:
+    """Who is controller. `won` says that it is this broker, in this session."""
+
+    won: bool
+    controller_id: int  # -1: nobody at this moment
+    controller_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateWrite:
+    """A state to be written over `expected_version` of the znode (-1: it must not be there yet).
+    `state.partition_version` is what the version will be: expected_version + 1."""
+
+    topic_partition: TopicPartition
+    state: PartitionState
+    expected_version: int
+
+
+@runtime_checkable
+class ClusterStore(Protocol):
+    """ZooKeeper as a broker needs it (replication.md section 1). All calls raise SessionLostError
+    when the session is lost or out of touch for too long."""
+
+    events: asyncio.Queue[StoreEvent]
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def out_of_touch_ms(self) -> int:
+        """0 while connected; else the milliseconds since ZooKeeper was last heard of."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def sync(self) -> None: ...
+    async def cluster_id(self) -> str:
+        """The id of the cluster, made on first use."""
+
+    async def register_broker(self, broker: BrokerInfo) -> int:
+        """Create `/brokers/ids/<id>`; returns the broker epoch (its czxid). UsageError if another
+        live broker has the id."""
+
+    async def unregister_broker(self) -> None: ...
+    async def elect_controller(self, broker_id: int) -> ControllerElection: ...
+    async def resign_controller(self) -> None: ...
+    async def read_controller(self) -> ControllerElection: ...
+    async def read_brokers(self) -> dict[int, BrokerInfo]: ...
+    async def read_topics(self) -> dict[str, TopicDescription]: ...
+    async def read_states(
+        self, topics: Mapping[str, TopicDescription]
+    ) -> dict[TopicPartition, PartitionState]: ...
+
+    # Fenced: each is one multi with the check of /controller_epoch (rule R1).
+    async def write_states(self, writes: Sequence[StateWrite]) -> list[WriteOutcome]: ...
+    async def create_topic(self, topic: TopicDescription) -> WriteOutcome: ...
+    async def update_topic(self, topic: TopicDescription) -> WriteOutcome: ...
+    async def delete_topic_nodes(self, topic: TopicDescription) -> WriteOutcome:
+        """Remove states, topic, its config, and the deletion marker last."""
+
+    async def clear_preferred_election(self) -> WriteOutcome: ...
+    async def allocate_producer_ids(self, broker_id: int, count: int) -> tuple[int, int]:
+        """(first, exclusive end) of a block that nobody else was or will be given."""
+
+    # By any broker.
+    async def mark_topic_deleted(self, topic: str) -> None: ...
+    async def read_deletions(self) -> set[str]: ...
+    async def read_preferred_election(self) -> list[TopicPartition] | None: ...
+    async def read_topic_configs(self) -> dict[str, dict[str, str]]: ...
+    async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> None:
+        """Write `/config/topics/<topic>` and announce it under /config/changes."""
+
+    async def read_broker_configs(self) -> dict[str, dict[str, str]]:
+        """Overrides by broker id as text, `<default>` for all."""
+
+
+# --- the other brokers ---------------------------------------------------------------------------
+
+
+class ReplicationStream(Protocol):
+    """The follower's end of the bidirectional stream to one leader. One request is outstanding."""
+
+    async def fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
+        """Send, and wait for the answer. NetworkError when the stream or the peer is gone."""
+
+    def close(self) -> None: ...
+
+
+class Peers(Protocol):
+    """Calls to other brokers. All raise NetworkError when the peer cannot be reached in time, and
+    otherwise the typed error that it answered with."""
+
+    def open_replication(self, leader: BrokerInfo) -> ReplicationStream: ...
+    async def update_state(
+        self, broker: BrokerInfo, request: UpdateStateRequest, timeout_ms: int
+    ) -> UpdateStateResponse: ...
+    async def alter_partition(
+        self, controller: BrokerInfo, request: AlterPartitionRequest, timeout_ms: int
+    ) -> AlterPartitionResponse: ...
+    async def controlled_shutdown(
+        self, controller: BrokerInfo, request: ControlledShutdownRequest, timeout_ms: int
+    ) -> ControlledShutdownResponse: ...
+    async def controller_call(
+        self, controller: BrokerInfo, request: ControllerRequest, timeout_ms: int
+    ) -> ControllerResponse:
+        """Any other request that only the controller serves (topics, elections, producer ids)."""
+
+    async def close(self) -> None: ...
+
+
+# --- the doors -----------------------------------------------------------------------------------
+
+
+class BrokerService(Protocol):
+    """What a broker does, as its doors (the gRPC servers, the Kafka listener) call it.
+
+    Calls raise MinikafkaError when they fail as a whole; errors of single partitions or topics are
+    in the results.
+    """
+
+    # For clients.
+    def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
+        """Appends before it returns, so that the order of calls is the order in the log; what it
+        returns completes when the acks are in (with acks=0: at once)."""
+
+    async def fetch(self, request: FetchRequest) -> Sequence[FetchResult]: ...
+    async def list_offsets(
+        self, partitions: Sequence[ListOffsetsPartition]
+    ) -> Sequence[ListOffsetsResult]: ...
+    async def metadata(
+        self, topics: Sequence[str] | None, allow_auto_create: bool
+    ) -> ClusterMetadata:
+        """None: all topics. A topic that is not there has an error in its place."""
+
+    def watch(self) -> AsyncIterator[ClusterUpdate]: ...
+    async def describe_partitions(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Sequence[PartitionStatus]: ...
+    async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]: ...
+    async def init_producer_id(self) -> tuple[int, int]:
+        """(producer id, producer epoch)."""
+
+    async def administer(self, request: ControllerRequest, timeout_ms: int) -> ControllerResponse:
+        """For clients: forwarded to the controller, wherever it is; retries while there is none."""
+
+    # For other brokers.
+    async def replica_fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
+        """Held until there is something to say or max_wait_ms is over. Cancelled when the stream
+        ends."""
+
+    async def update_state(self, request: UpdateStateRequest) -> UpdateStateResponse: ...
+    async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse: ...
+    async def controlled_shutdown(
+        self, request: ControlledShutdownRequest
+    ) -> ControlledShutdownResponse: ...
+    async def controller_call(self, request: ControllerRequest) -> ControllerResponse:
+        """From another broker: NotControllerError unless this broker is the active controller."""

@@ -1,0 +1,386 @@
+"""One replica at run time: the pure partition, its log file, and who waits for it.
+
+Every event goes to the core; its effects are carried out here at once and in order (`apply`), so
+nothing comes between a decision and its deed. A disk that fails fences this replica and no other.
+
+A replica that has left the broker (`stopped`) does nothing any more, whoever still holds on to it:
+an answer that was on its way, a flush that was under way.
+
+flush.before.ack: `core.log.flushed_offset` is what counts. A log that was just opened counts as not
+flushed at all, since what a killed process wrote need not be on the disk; the leader flushes when
+it begins to lead and after appends, a follower before each fetch that acknowledges more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from minikafka.broker.ports import Buffer, PartitionLog
+from minikafka.config import TopicConfig
+from minikafka.core.effects import (
+    CompleteProduce,
+    Effect,
+    HighWatermarkAdvanced,
+    ProposeIsr,
+    RaiseLogStart,
+    RestartLog,
+    RoleChanged,
+    StoreEpochs,
+    TruncateLog,
+)
+from minikafka.core.epochs import EpochCache
+from minikafka.core.leader import ParkedProduce, PartitionSettings
+from minikafka.core.partition import Partition
+from minikafka.core.replica_log import ReplicaLog
+from minikafka.errors import KafkaStorageError, MinikafkaError
+from minikafka.model import (
+    Assignment,
+    BatchHeader,
+    IsrProposal,
+    PartitionState,
+    TopicPartition,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class FetchWaiter:
+    """A parked fetch: woken once, by the first of the replicas that it waits for or by time."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until it is woken, or `timeout_s` is over."""
+        timer = asyncio.get_running_loop().call_later(timeout_s, self.wake)
+        try:
+            await self._future
+        finally:
+            timer.cancel()
+
+
+class ReplicaOwner(Protocol):
+    """What a replica tells the rest of its broker (the ReplicaManager)."""
+
+    def on_role_changed(self, replica: Replica) -> None: ...
+    def on_isr_proposal(self, replica: Replica, proposal: IsrProposal) -> None: ...
+    def on_storage_failed(self, replica: Replica) -> None: ...
+    def on_task_done(self, task: asyncio.Task[None]) -> None:
+        """A task of the replica has ended; one that failed, failed by a bug."""
+
+
+class Replica:
+    """`now_ms` is the broker's monotonic clock."""
+
+    def __init__(
+        self,
+        topic_partition: TopicPartition,
+        topic_id: str,
+        broker_id: int,
+        broker_epoch: int,
+        log: PartitionLog,
+        config: TopicConfig,
+        lag_time_max_ms: int,
+        eligible: dict[int, int],
+        owner: ReplicaOwner,
+        now_ms: Callable[[], int],
+    ) -> None:
+        recovered = log.recovered()
+        self.topic_partition = topic_partition
+        self.topic_id = topic_id
+        self.log = log
+        self.config = config
+        self._lag_time_max_ms = lag_time_max_ms
+        self._owner = owner
+        self._now_ms = now_ms
+        self.core = Partition(
+            topic_partition,
+            topic_id,
+            broker_id,
+            broker_epoch,
+            ReplicaLog(
+                recovered.log_start_offset,
+                recovered.log_end_offset,
+                recovered.high_watermark,
+                EpochCache(recovered.epochs),
+                recovered.producers,
+                recovered.log_start_offset,
+            ),
+            self._settings(config),
+            eligible,
+        )
+        self._consumer_waiters: set[FetchWaiter] = set()
+        self._follower_waiters: set[FetchWaiter] = set()
+        self.stopped = False
+        self._flush: asyncio.Task[None] | None = None
+        self._awaiting_flush: list[tuple[int, asyncio.Future[object]]] = []
+
+    def _settings(self, config: TopicConfig) -> PartitionSettings:
+        return PartitionSettings(
+            config.min_insync_replicas, self._lag_time_max_ms, config.flush_before_ack
+        )
+
+    # --- events from the controller --------------------------------------------------------------
+
+    def adopt(self, state: PartitionState, assignment: Assignment) -> None:
+        """Take over a State if it is newer than the one held (rule R3)."""
+        if self.stopped:
+            return
+        self.apply(self.core.adopt(state, assignment, self._now_ms()))
+        self._maybe_flush_soon()
+
+    def configure(self, config: TopicConfig) -> None:
+        """New topic settings, applied without a restart."""
+        self.config = config
+        self.log.configure(config)
+        self.apply(self.core.configure(self._settings(config), self._now_ms()))
+        self._maybe_flush_soon()
+
+    def on_proposal_answered(
+        self, proposal: IsrProposal, error: MinikafkaError | None, state: PartitionState | None
+    ) -> None:
+        """The controller's answer; its State counts whatever the error."""
+        if self.stopped:
+            return
+        self.apply(self.core.on_proposal_answered(proposal, error, state, self._now_ms()))
+        self._maybe_flush_soon()
+
+    def check_lag(self) -> None:
+        if self.core.is_leader:
+            self.apply(self.core.leader().check_lag(self._now_ms()))
+
+    # --- appending -------------------------------------------------------------------------------
+
+    def append_as_leader(self, buffers: list[Buffer], headers: Sequence[BatchHeader]) -> None:
+        """Append planned batches (`Leader.plan_append`). Raises KafkaStorageError."""
+        leader = self.core.leader()
+        try:
+            self.log.append(buffers, headers)
+        except KafkaStorageError as error:
+            self.fail_storage(error)
+            raise
+        self._wake(self._follower_waiters)
+        self.apply(leader.on_appended(headers, self._now_ms()))
+        self._maybe_flush_soon()
+
+    def park(self, required_offset: int) -> tuple[ParkedProduce, asyncio.Future[object]]:
+        """Wait until everything below `required_offset` is committed; the future yields None or the
+        error to answer with."""
+        token: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        parked, effects = self.core.leader().park(token, required_offset)
+        self.apply(effects)
+        return parked, token
+
+    def append_as_follower(
+        self,
+        records: bytes,
+        headers: Sequence[BatchHeader],
+        leader_high_watermark: int,
+        leader_log_start: int,
+    ) -> None:
+        """Append the leader's batches, exactly as they came, and take over its offsets. A disk that
+        fails fences the replica; nothing is counted then."""
+        if headers:
+            try:
+                self.log.append([records], headers)
+            except KafkaStorageError as error:
+                self.fail_storage(error)
+                return
+        self.apply(self.core.on_follower_appended(headers, leader_high_watermark, leader_log_start))
+
+    def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
+        """As `PartitionLog.read`. A disk that fails fences the replica; KafkaStorageError."""
+        with self.fenced_by_its_disk():
+            return self.log.read(offset, max_bytes, end_offset)
+
+    @contextmanager
+    def fenced_by_its_disk(self) -> Iterator[None]:
+        """A KafkaStorageError in here fences the replica, and is raised on."""
+        try:
+            yield
+        except KafkaStorageError as error:
+            self.fail_storage(error)
+            raise
+
+    # --- flush.before.ack ------------------------------------------------------------------------
+
+    @property
+    def must_flush(self) -> bool:
+        """Is there something that counts for nothing until it is on the disk?"""
+        flushed_offset = self.core.log.flushed_offset
+        return self.config.flush_before_ack and flushed_offset < self.core.log.log_end_offset
+
+    async def flush(self) -> None:
+        """Bring what is in the log now to the disk. A disk that fails fences the replica; no error
+        is raised then."""
+        try:
+            offset = await self.log.flush()
+        except KafkaStorageError as error:
+            self.fail_storage(error)
+            return
+        self._on_flushed(offset)
+
+    def _on_flushed(self, offset: int) -> None:
+        if self.stopped:
+            return
+        if self.core.is_leader:
+            self.apply(self.core.leader().on_flushed(offset, self._now_ms()))
+        else:
+            log = self.core.log
+            log.flushed_offset = max(log.flushed_offset, min(offset, log.log_end_offset))
+        flushed_offset = self.core.log.flushed_offset
+        waiting, self._awaiting_flush = self._awaiting_flush, []
+        for end_offset, token in waiting:
+            if end_offset > flushed_offset:
+                self._awaiting_flush.append((end_offset, token))
+            elif not token.done():
+                token.set_result(None)
+
+    def _maybe_flush_soon(self) -> None:
+        """The leader's log is flushed in the background, one fsync for many appends."""
+        if self._flush is None and self.must_flush and self.core.is_leader:
+            self._flush = asyncio.get_running_loop().create_task(self._flush_as_leader())
+            self._flush.add_done_callback(self._owner.on_task_done)
+
+    async def _flush_as_leader(self) -> None:
+        """Until all is on the disk, what is appended meanwhile included. That there is nothing left
+        and that the task is over is one step: nobody can append in between."""
+        try:
+            while self.must_flush and self.core.is_leader:
+                await self.flush()
+        finally:
+            self._flush = None
+
+    def when_flushed(self, end_offset: int) -> asyncio.Future[object]:
+        """Wait until what this leader has appended below `end_offset` is on its own disk; the
+        future yields None or the error to answer with. For acks=1."""
+        token: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        if end_offset <= self.core.log.flushed_offset:
+            token.set_result(None)
+        else:
+            self._awaiting_flush.append((end_offset, token))
+        return token
+
+    def _fail_awaiting_flush(self, error: MinikafkaError) -> None:
+        waiting, self._awaiting_flush = self._awaiting_flush, []
+        for _, token in waiting:
+            if not token.done():
+                token.set_result(error)
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    def add_consumer_waiter(self, waiter: FetchWaiter) -> None:
+        self._consumer_waiters.add(waiter)
+
+    def add_follower_waiter(self, waiter: FetchWaiter) -> None:
+        self._follower_waiters.add(waiter)
+
+    def discard_waiter(self, waiter: FetchWaiter) -> None:
+        self._consumer_waiters.discard(waiter)
+        self._follower_waiters.discard(waiter)
+
+    @staticmethod
+    def _wake(waiters: set[FetchWaiter]) -> None:
+        for waiter in waiters:
+            waiter.wake()
+        waiters.clear()
+
+    def wake_all(self) -> None:
+        self._wake(self._consumer_waiters)
+        self._wake(self._follower_waiters)
+
+    # --- carrying out effects --------------------------------------------------------------------
+
+    def apply(self, effects: Sequence[Effect]) -> None:
+        """Carry out effects in order. If a file cannot be changed, the rest is void: the replica is
+        fenced instead. Whoever waits for an answer gets it all the same."""
+        for effect in effects:
+            try:
+                self._apply_one(effect)
+            except KafkaStorageError as error:
+                self.fail_storage(error)
+                for late in effects:
+                    if isinstance(late, CompleteProduce):
+                        self._complete(late)
+                return
+
+    def _apply_one(self, effect: Effect) -> None:
+        match effect:
+            case CompleteProduce():
+                self._complete(effect)
+            case HighWatermarkAdvanced(high_watermark):
+                self.log.set_high_watermark(high_watermark)
+                self._wake(self._consumer_waiters)
+            case StoreEpochs(entries):
+                self.log.store_epochs(entries)
+            case TruncateLog(offset, committed_lost):
+                self._truncate(offset, committed_lost)
+            case RestartLog(offset):
+                logger.warning("%s: restarting the log at %d", self.topic_partition, offset)
+                self.log.restart_at(offset)
+            case RaiseLogStart(offset):
+                self.log.advance_log_start(offset)
+            case ProposeIsr(proposal):
+                self._owner.on_isr_proposal(self, proposal)
+            case RoleChanged():
+                if self._awaiting_flush:
+                    self._fail_if_not_leader()
+                self.wake_all()
+                self._owner.on_role_changed(self)
+
+    def _fail_if_not_leader(self) -> None:
+        """Who waits for the leader's disk waits in vain: the records may be cut."""
+        try:
+            self.core.leader()
+        except MinikafkaError as error:
+            self._fail_awaiting_flush(error)
+
+    def _truncate(self, offset: int, committed_lost: bool) -> None:
+        if committed_lost:
+            logger.error(
+                "%s: cutting committed records from %d on: there was an unclean election",
+                self.topic_partition,
+                offset,
+            )
+        else:
+            logger.info("%s: truncating to %d", self.topic_partition, offset)
+        self.log.truncate_to(offset)
+        self.core.restore_producers(self.log.log_end_offset, self.log.load_producers())
+
+    @staticmethod
+    def _complete(effect: CompleteProduce) -> None:
+        token = effect.token
+        assert isinstance(token, asyncio.Future)
+        if not token.done():
+            token.set_result(effect.error)
+
+    def fail_storage(self, error: KafkaStorageError) -> None:
+        """Fence this replica: its disk failed. Once; later failures say nothing new."""
+        if self.stopped:
+            return
+        effects = self.core.on_storage_failure(str(error))
+        if effects:
+            logger.error("%s: fenced, its disk failed: %s", self.topic_partition, error)
+            self.apply(effects)
+            self._owner.on_storage_failed(self)
+
+    def stop(self, error: MinikafkaError) -> None:
+        """The replica leaves this broker (its topic is deleted, or the broker ends). Whoever waits
+        is told `error`."""
+        if self.core.is_leader:
+            self.apply(self.core.leader().fail_all_parked(error))
+        self._fail_awaiting_flush(error)
+        self.stopped = True
+        if self._flush is not None:
+            self._flush.cancel()
+        self.wake_all()

@@ -1,0 +1,340 @@
+"""All replicas of a broker: which there are, what the controller says of them, and their upkeep.
+
+State: replicas by partition, each with its topic's effective configuration. UpdateState messages
+are taken one at a time, in order of arrival; States by version (rule R3), so a late message changes
+nothing. A broker that has just started has logs but no replicas: a replica exists once the
+controller has addressed this incarnation (replication.md section 4); what arrives before this
+broker knows its incarnation waits for that.
+
+A replica whose log failed, or could not be opened, stays out for this incarnation. The controller
+is told at once, and again in the answer to every message that is about it: another controller, or
+the same one after this broker had a new session, does not know yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from minikafka.broker.isr_proposals import IsrProposals
+from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.ports import LogStore
+from minikafka.broker.replica import Replica, ReplicaOwner
+from minikafka.broker.replicator import Replicator
+from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
+from minikafka.config import BrokerConfig, TopicConfig, topic_config
+from minikafka.core.isr import LagCheckSchedule
+from minikafka.errors import (
+    InvalidConfigError,
+    KafkaStorageError,
+    MinikafkaError,
+    NotLeaderOrFollowerError,
+    StaleBrokerEpochError,
+    StaleControllerEpochError,
+    UnknownTopicOrPartitionError,
+)
+from minikafka.model import (
+    IsrProposal,
+    PartitionMetadata,
+    TopicPartition,
+    describe_state,
+)
+
+logger = logging.getLogger(__name__)
+
+TopicOverrides = dict[str, dict[str, str]]
+
+
+class ReplicaManager(ReplicaOwner):
+    """`read_overrides` reads the overrides of all topics from ZooKeeper; `now_ms` is monotonic,
+    `now_timestamp_ms` wall-clock time."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        logs: LogStore,
+        metadata: MetadataCache,
+        replicator: Replicator,
+        proposals: IsrProposals,
+        read_overrides: Callable[[], Awaitable[TopicOverrides]],
+        now_ms: Callable[[], int],
+        now_timestamp_ms: Callable[[], int],
+        on_task_done: Callable[[asyncio.Task[None]], None],
+    ) -> None:
+        self.config = config
+        self.logs = logs
+        self.metadata = metadata
+        self.broker_epoch = -1
+        self.replicas: dict[TopicPartition, Replica] = {}
+        self.failed: dict[TopicPartition, str] = {}  # topic ids of replicas with a failed disk
+        self.something_failed = asyncio.Event()
+        self._replicator = replicator
+        self._proposals = proposals
+        self._read_overrides = read_overrides
+        self._overrides: TopicOverrides = {}
+        self._defaults = config.topic_defaults()
+        self._now_ms = now_ms
+        self._now_timestamp_ms = now_timestamp_ms
+        self._on_task_done = on_task_done
+        self._one_at_a_time = asyncio.Lock()
+        self._registered = asyncio.Event()
+        self._session_lost = False
+        self._addressed_epoch = -1  # the incarnation that a controller has addressed last
+
+    # --- finding ---------------------------------------------------------------------------------
+
+    def find(self, topic_partition: TopicPartition) -> Replica:
+        """The replica of this partition here. Raises UnknownTopicOrPartitionError for one that no
+        broker has, NotLeaderOrFollowerError for one that others have."""
+        replica = self.replicas.get(topic_partition)
+        if replica is not None:
+            return replica
+        known = self.metadata.topics.get(topic_partition.topic)
+        if known is None:
+            raise UnknownTopicOrPartitionError(f"there is no topic {topic_partition.topic!r}")
+        if topic_partition.partition not in known:
+            raise UnknownTopicOrPartitionError(
+                f"topic {topic_partition.topic!r} has partitions 0 to {len(known) - 1}; "
+                f"there is no partition {topic_partition.partition}"
+            )
+        raise NotLeaderOrFollowerError(
+            f"broker {self.config.broker_id} has no replica of {topic_partition}"
+        )
+
+    def topic_config(self, topic: str) -> TopicConfig:
+        """The effective configuration of a topic. An override in ZooKeeper that is wrong (the
+        controller writes none; a person may have) counts as not set, the others hold."""
+        overrides = self._overrides.get(topic, {})
+        try:
+            return topic_config(overrides, self._defaults)
+        except InvalidConfigError:
+            return self._valid_part(topic, overrides)
+
+    def _valid_part(self, topic: str, overrides: Mapping[str, str]) -> TopicConfig:
+        config = self._defaults
+        for name, value in overrides.items():
+            try:
+                config = topic_config({name: value}, config)
+            except InvalidConfigError as error:
+                logger.error("topic %s: an override counts as not set: %s", topic, error)
+        return config
+
+    def overrides(self, topic: str) -> dict[str, str]:
+        """What the topic itself sets."""
+        return dict(self._overrides.get(topic, {}))
+
+    # --- from the controller ---------------------------------------------------------------------
+
+    async def update_state(self, request: UpdateStateRequest) -> UpdateStateResponse:
+        """Fence, then adopt States, delete replicas, keep metadata; in this order."""
+        # A message for the incarnation before this one may still be on its way; it would give this
+        # one a role for which its log may be too short.
+        await self._registered.wait()
+        async with self._one_at_a_time:
+            self._fence(request)
+            if any(self._is_new_topic(metadata) for metadata in request.partitions):
+                self._overrides = await self._read_overrides()
+                self._fence(request)
+            self._addressed_epoch = max(self._addressed_epoch, request.target_broker_epoch)
+            self.metadata.apply(request)
+            errors: list[tuple[TopicPartition, MinikafkaError]] = []
+            for metadata in request.partitions:
+                try:
+                    self._adopt(metadata)
+                except KafkaStorageError as error:
+                    errors.append((metadata.topic_partition, error))
+            deleted = []
+            for topic_partition, topic_id in request.deletions:
+                try:
+                    self._delete(topic_partition, topic_id)
+                except KafkaStorageError as error:
+                    logger.error("%s: cannot be deleted: %s", topic_partition, error)
+                    errors.append((topic_partition, error))
+                    continue
+                deleted.append((topic_partition, topic_id))
+            self._replicator.on_brokers_changed()
+            return UpdateStateResponse(deleted, errors)
+
+    def _is_new_topic(self, metadata: PartitionMetadata) -> bool:
+        """Not known here, or only under the id of a topic that had the same name: its settings have
+        to be read before it is served."""
+        return self.metadata.topic_id(metadata.topic_partition.topic) != metadata.topic_id
+
+    @property
+    def addressed(self) -> bool:
+        """Has a controller spoken to the present incarnation of this broker?"""
+        return not self._session_lost and self._addressed_epoch >= self.broker_epoch
+
+    def _fence(self, request: UpdateStateRequest) -> None:
+        if request.controller_epoch < self.metadata.controller_epoch:
+            raise StaleControllerEpochError(
+                f"controller epoch {request.controller_epoch} is over: "
+                f"{self.metadata.controller_epoch} has been seen"
+            )
+        if request.target_broker_epoch < self.broker_epoch:
+            raise StaleBrokerEpochError(
+                f"broker {self.config.broker_id} is in incarnation {self.broker_epoch} now; "
+                f"the message is for {request.target_broker_epoch}"
+            )
+
+    def _adopt(self, metadata: PartitionMetadata) -> None:
+        """KafkaStorageError if the replica here has failed, now or before."""
+        topic_partition, state = metadata.topic_partition, metadata.state
+        here = self.config.broker_id
+        replica = self.replicas.get(topic_partition)
+        if replica is not None and replica.topic_id != metadata.topic_id:
+            self._drop(replica)
+            replica = None
+        if here not in metadata.assignment.replicas and here not in state.isr:
+            return
+        if replica is None:
+            replica = self._open(metadata)
+        before = replica.core.state
+        replica.adopt(state, metadata.assignment)
+        if replica.core.state is not before and before is not None:
+            logger.info("%s: %s", topic_partition, self._describe(replica))
+        if replica.core.failed is not None:
+            raise KafkaStorageError(f"{topic_partition}: {replica.core.failed}")
+
+    def _describe(self, replica: Replica) -> str:
+        state = replica.core.state
+        assert state is not None
+        names = {broker.broker_id: broker.name for broker in self.metadata.brokers.values()}
+        return describe_state(state.leader, state.leader_epoch, state.isr, names)
+
+    def _open(self, metadata: PartitionMetadata) -> Replica:
+        topic_partition, topic_id = metadata.topic_partition, metadata.topic_id
+        if self.failed.get(topic_partition) == topic_id:
+            # The controller counts on it that it stays away until the next incarnation.
+            raise KafkaStorageError(f"{topic_partition}: its log could not be opened")
+        config = self.topic_config(topic_partition.topic)
+        try:
+            log = self.logs.open(topic_partition, topic_id, config)
+            replica = Replica(
+                topic_partition,
+                topic_id,
+                self.config.broker_id,
+                self.broker_epoch,
+                log,
+                config,
+                self.config.replica_lag_time_max_ms,
+                self.metadata.eligible,
+                self,
+                self._now_ms,
+            )
+        except KafkaStorageError as error:
+            logger.error("%s: cannot open its log: %s", topic_partition, error)
+            self._note_failed(topic_partition, topic_id)
+            raise
+        self.replicas[metadata.topic_partition] = replica
+        return replica
+
+    def _delete(self, topic_partition: TopicPartition, topic_id: str) -> None:
+        replica = self.replicas.get(topic_partition)
+        if replica is not None and replica.topic_id == topic_id:
+            self._drop(replica)
+        if self.failed.get(topic_partition) == topic_id:
+            del self.failed[topic_partition]
+        self.logs.delete(topic_partition, topic_id)
+
+    def _drop(self, replica: Replica) -> None:
+        del self.replicas[replica.topic_partition]
+        self._replicator.forget(replica.topic_partition)
+        replica.stop(UnknownTopicOrPartitionError(f"{replica.topic_partition} has been deleted"))
+
+    def on_session_lost(self) -> None:
+        """From now on others may lead what this broker leads."""
+        self._session_lost = True
+
+    def on_registered(self, broker_epoch: int) -> None:
+        """This broker has a (new) incarnation. A log that could not be opened may be tried anew."""
+        if broker_epoch != self.broker_epoch:
+            self.failed = {
+                topic_partition: topic_id
+                for topic_partition, topic_id in self.failed.items()
+                if topic_partition in self.replicas
+            }
+        self.broker_epoch = broker_epoch
+        self._session_lost = False
+        self.logs.record_broker_epoch(broker_epoch)
+        for replica in self.replicas.values():
+            replica.core.reregister(broker_epoch)
+        self._registered.set()
+
+    async def reload_configs(self) -> None:
+        """Topic settings changed in ZooKeeper: apply them without a restart."""
+        async with self._one_at_a_time:
+            self._overrides = await self._read_overrides()
+            for replica in list(self.replicas.values()):
+                config = self.topic_config(replica.topic_partition.topic)
+                if config != replica.config:
+                    logger.info("%s: new configuration", replica.topic_partition)
+                    replica.configure(config)
+
+    # --- from the replicas -----------------------------------------------------------------------
+
+    def on_role_changed(self, replica: Replica) -> None:
+        self._replicator.on_role_changed(replica)
+
+    def on_isr_proposal(self, replica: Replica, proposal: IsrProposal) -> None:
+        self._proposals.submit(replica, proposal)
+
+    def on_storage_failed(self, replica: Replica) -> None:
+        self._note_failed(replica.topic_partition, replica.topic_id)
+
+    def on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._on_task_done(task)
+
+    def _note_failed(self, topic_partition: TopicPartition, topic_id: str) -> None:
+        self.failed[topic_partition] = topic_id
+        self.something_failed.set()
+
+    # --- upkeep ----------------------------------------------------------------------------------
+
+    async def run_lag_checks(self) -> None:
+        """For as long as the broker lives."""
+        schedule = LagCheckSchedule(self.config.replica_lag_time_max_ms, self._now_ms())
+        while True:
+            await asyncio.sleep(max(1, schedule.next_ms - self._now_ms()) / 1000)
+            if schedule.due(self._now_ms()):
+                for replica in list(self.replicas.values()):
+                    replica.check_lag()
+
+    async def run_checkpoints(self) -> None:
+        """Write offset checkpoints every now and then, off the loop."""
+        interval_s = self.config.replica_high_watermark_checkpoint_interval_ms / 1000
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.logs.checkpoint()
+            except KafkaStorageError as error:
+                logger.error("checkpoints could not be written: %s", error)
+
+    async def run_retention(self) -> None:
+        """Delete old segments and forget idle producers every now and then."""
+        interval_s = self.config.log_retention_check_interval_ms / 1000
+        while True:
+            await asyncio.sleep(interval_s)
+            self.retain(list(self.replicas.values()))
+
+    def retain(self, replicas: Iterable[Replica]) -> None:
+        """One round of retention over these replicas."""
+        now_timestamp_ms = self._now_timestamp_ms()
+        for replica in replicas:
+            if replica.core.failed is not None:
+                continue
+            try:
+                log_start_offset = replica.log.retain(now_timestamp_ms)
+            except KafkaStorageError as error:
+                replica.fail_storage(error)
+                continue
+            replica.core.on_log_start_raised(log_start_offset)
+            replica.core.log.producers.expire(
+                now_timestamp_ms - self.config.producer_id_expiration_ms
+            )
+
+    def close(self, error: MinikafkaError) -> None:
+        """The broker ends: whoever waits is told so."""
+        for replica in self.replicas.values():
+            replica.stop(error)

@@ -1,0 +1,384 @@
+"""The typed requests that every door of a broker translates onto (gRPC, later Kafka's protocol).
+
+Frozen or slotted values without behaviour. Errors travel as `MinikafkaError | None` per item; a
+request that fails as a whole raises. Record data are whole v2 batches, opaque (`bytes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from minikafka.errors import MinikafkaError
+from minikafka.model import (
+    BrokerInfo,
+    OffsetAndEpoch,
+    PartitionMetadata,
+    PartitionState,
+    TopicPartition,
+)
+from minikafka.model import (
+    FollowerPosition as FollowerPosition,
+)
+from minikafka.model import (
+    IsrProposal as IsrProposal,
+)
+
+LATEST_TIMESTAMP = -1
+EARLIEST_TIMESTAMP = -2
+MAX_TIMESTAMP = -3
+
+# --- produce and fetch ---------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ProducePartition:
+    """Whole v2 batches for one partition; the base offsets in them are replaced."""
+
+    topic_partition: TopicPartition
+    records: bytes
+
+
+@dataclass(slots=True)
+class ProduceRequest:
+    """`acks` is 0, 1 or -1 (all). `timeout_ms` bounds the wait for replication."""
+
+    acks: int
+    timeout_ms: int
+    partitions: Sequence[ProducePartition]
+
+
+@dataclass(slots=True)
+class LeaderHint:
+    """Who leads, as far as the broker that refused knows: saves the client a metadata request."""
+
+    leader: int
+    leader_epoch: int
+
+
+@dataclass(slots=True)
+class ProduceResult:
+    """`base_offset` is that of the first batch; -1 with an error."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+    base_offset: int = -1
+    log_start_offset: int = -1
+    leader_hint: LeaderHint | None = None
+
+
+@dataclass(slots=True)
+class FetchPartition:
+    """`current_leader_epoch` -1: not checked."""
+
+    topic_partition: TopicPartition
+    fetch_offset: int
+    max_bytes: int
+    current_leader_epoch: int = -1
+
+
+@dataclass(slots=True)
+class FetchRequest:
+    """A consumer's fetch: waits up to `max_wait_ms` until `min_bytes` are there."""
+
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int
+    partitions: Sequence[FetchPartition]
+
+
+@dataclass(slots=True)
+class FetchResult:
+    """`records`: whole batches; the first may begin below the offset that was asked for."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+    high_watermark: int = -1
+    log_start_offset: int = -1
+    records: bytes = b""
+    leader_hint: LeaderHint | None = None
+
+
+@dataclass(slots=True)
+class ListOffsetsPartition:
+    """`timestamp_ms`: wall clock, or LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, MAX_TIMESTAMP."""
+
+    topic_partition: TopicPartition
+    timestamp_ms: int
+    current_leader_epoch: int = -1
+
+
+@dataclass(slots=True)
+class ListOffsetsResult:
+    """Offset -1: no record at or after that timestamp."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+    offset: int = -1
+    timestamp_ms: int = -1
+    leader_epoch: int = -1
+
+
+# --- what a cluster looks like -------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class TopicMetadata:
+    name: str
+    topic_id: str = ""
+    error: MinikafkaError | None = None
+    partitions: Sequence[PartitionMetadata] = ()
+
+
+@dataclass(slots=True)
+class ClusterMetadata:
+    """`brokers` are the live ones. `controller_id` -1: none known."""
+
+    cluster_id: str
+    controller_id: int
+    controller_epoch: int
+    brokers: Sequence[BrokerInfo]
+    topics: Sequence[TopicMetadata]
+
+
+@dataclass(slots=True)
+class ReplicaStatus:
+    """A replica's progress as its leader (or for its own log, itself) knows it; -1 not known."""
+
+    broker_id: int
+    log_end_offset: int
+    lag_ms: int = -1
+
+
+@dataclass(slots=True)
+class PartitionStatus:
+    """One partition, asked of its leader: offsets in records, size in bytes."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+    log_start_offset: int = -1
+    log_end_offset: int = -1
+    high_watermark: int = -1
+    size_bytes: int = -1
+    replicas: Sequence[ReplicaStatus] = ()
+
+
+@dataclass(slots=True)
+class TopicConfigEntry:
+    """`is_default` tells whether the topic overrides it."""
+
+    name: str
+    value: str
+    is_default: bool
+
+
+# --- between brokers: replication ----------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ReplicaFetchRequest:
+    """One follower's fetch of every partition that it replicates from one leader."""
+
+    replica_id: int
+    replica_broker_epoch: int
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int
+    partition_max_bytes: int
+    positions: Sequence[FollowerPosition]
+
+
+@dataclass(slots=True)
+class ReplicaFetchResult:
+    """The leader's answer for one partition. Exactly one of: an error (with the State that the
+    leader holds, where that helps), `diverging`, or records (possibly none) with the offsets."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+    state: PartitionState | None = None
+    diverging: OffsetAndEpoch | None = None
+    high_watermark: int = -1
+    log_start_offset: int = -1
+    log_end_offset: int = -1
+    records: bytes = b""
+
+
+@dataclass(slots=True)
+class ReplicaFetchResponse:
+    """Partitions with nothing to say are left out."""
+
+    results: Sequence[ReplicaFetchResult]
+
+
+# --- between brokers: control --------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class UpdateStateRequest:
+    """Controller to broker, in this order: states to adopt, replicas to delete, metadata to keep.
+
+    A broker takes `partitions` for its metadata and, where it is a replica, adopts the State.
+    `deletions` are replicas to stop and delete, by topic id. `deleted_topics` (name, id) leave the
+    metadata; with `full`, so does every topic that is not named (it was deleted while this broker
+    did not listen). `brokers` are all live brokers, `shutting_down` those of them that leave.
+    """
+
+    controller_id: int
+    controller_epoch: int
+    target_broker_epoch: int
+    brokers: Sequence[BrokerInfo]
+    shutting_down: Sequence[int]
+    partitions: Sequence[PartitionMetadata]
+    deletions: Sequence[tuple[TopicPartition, str]] = ()
+    deleted_topics: Sequence[tuple[str, str]] = ()
+    full: bool = False
+
+
+@dataclass(slots=True)
+class UpdateStateResponse:
+    """`deleted`: the deletions that are done. `errors`: partitions that could not be opened."""
+
+    deleted: Sequence[tuple[TopicPartition, str]] = ()
+    errors: Sequence[tuple[TopicPartition, MinikafkaError]] = ()
+
+
+@dataclass(slots=True)
+class AlterPartitionRequest:
+    broker_id: int
+    broker_epoch: int
+    proposals: Sequence[IsrProposal]
+
+
+@dataclass(slots=True)
+class AlterPartitionResult:
+    """The current State comes with every answer, refused or not (None: partition unknown)."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None
+    state: PartitionState | None
+
+
+@dataclass(slots=True)
+class AlterPartitionResponse:
+    """`controller_epoch` of the controller that answered."""
+
+    controller_epoch: int
+    results: Sequence[AlterPartitionResult]
+
+
+@dataclass(slots=True)
+class ControlledShutdownRequest:
+    broker_id: int
+    broker_epoch: int
+
+
+@dataclass(slots=True)
+class ControlledShutdownResponse:
+    """Partitions that this broker still leads because nobody else in sync can."""
+
+    remaining: Sequence[TopicPartition]
+
+
+# --- to the controller: everything else ----------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ReportFailedReplicas:
+    """Replicas whose disk failed on `broker_id`: they leave the ISR and lead no more."""
+
+    broker_id: int
+    broker_epoch: int
+    partitions: Sequence[tuple[TopicPartition, str]]
+
+
+@dataclass(slots=True)
+class CreateTopic:
+    """`replicas` non-empty is an explicit assignment; otherwise counts, -1 for the defaults."""
+
+    name: str
+    num_partitions: int = -1
+    replication_factor: int = -1
+    configs: Mapping[str, str] = field(default_factory=dict)
+    assignments: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class CreateTopicsRequest:
+    topics: Sequence[CreateTopic]
+    validate_only: bool = False
+
+
+@dataclass(slots=True)
+class DeleteTopicsRequest:
+    names: Sequence[str]
+
+
+@dataclass(slots=True)
+class CreatePartitionsRequest:
+    """`total_count` partitions the topic shall have; `assignments` for the new ones, or empty."""
+
+    topic: str
+    total_count: int
+    assignments: Sequence[Sequence[int]] = ()
+
+
+@dataclass(slots=True)
+class ElectLeadersRequest:
+    """Preferred, or unclean (accepts loss, explicitly). Empty `partitions`: all."""
+
+    unclean: bool
+    partitions: Sequence[TopicPartition]
+
+
+@dataclass(slots=True)
+class AlterTopicConfigRequest:
+    """`changes`: property to value, None to go back to the default."""
+
+    topic: str
+    changes: Mapping[str, str | None]
+
+
+@dataclass(slots=True)
+class AllocateProducerIdsRequest:
+    broker_id: int
+    broker_epoch: int
+
+
+ControllerRequest = (
+    ReportFailedReplicas
+    | CreateTopicsRequest
+    | DeleteTopicsRequest
+    | CreatePartitionsRequest
+    | ElectLeadersRequest
+    | AlterTopicConfigRequest
+    | AllocateProducerIdsRequest
+)
+
+
+@dataclass(slots=True)
+class NamedResult:
+    """The outcome for one topic or partition, by name."""
+
+    name: str
+    error: MinikafkaError | None = None
+
+
+@dataclass(slots=True)
+class ControllerResponse:
+    """One result for each named thing of the request; for producer ids the block [start, end)."""
+
+    results: Sequence[NamedResult] = ()
+    producer_id_start: int = -1
+    producer_id_end: int = -1
+
+
+@dataclass(slots=True)
+class ClusterUpdate:
+    """What a watcher of the cluster hears: first everything, then what changed. `brokers` is given
+    (all live ones) only when they changed; partitions and deleted topics since the last update."""
+
+    partitions: Sequence[PartitionMetadata]
+    deleted_topics: Sequence[tuple[str, str]]
+    brokers: Sequence[BrokerInfo] | None
+    controller_id: int
+    controller_epoch: int

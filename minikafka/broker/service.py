@@ -1,0 +1,283 @@
+"""What a broker does for those who call it: the BrokerService of ports.py, over its parts.
+
+Thin: each call goes to the part that knows. What clients may see of the cluster comes from the
+metadata cache; what changes the cluster goes to the controller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from minikafka.broker.controller_client import ControllerClient, LocalController
+from minikafka.broker.fetch import FetchHandler
+from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.ports import ClusterStore
+from minikafka.broker.produce import ProduceHandler
+from minikafka.broker.replica import Replica
+from minikafka.broker.replica_manager import ReplicaManager
+from minikafka.broker.requests import (
+    EARLIEST_TIMESTAMP,
+    LATEST_TIMESTAMP,
+    MAX_TIMESTAMP,
+    AllocateProducerIdsRequest,
+    AlterPartitionRequest,
+    AlterPartitionResponse,
+    ClusterMetadata,
+    ClusterUpdate,
+    ControlledShutdownRequest,
+    ControlledShutdownResponse,
+    ControllerRequest,
+    ControllerResponse,
+    CreateTopic,
+    CreateTopicsRequest,
+    FetchRequest,
+    FetchResult,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+    PartitionStatus,
+    ProduceRequest,
+    ProduceResult,
+    ReplicaFetchRequest,
+    ReplicaFetchResponse,
+    ReplicaStatus,
+    TopicConfigEntry,
+    TopicMetadata,
+    UpdateStateRequest,
+    UpdateStateResponse,
+)
+from minikafka.config import BrokerConfig
+from minikafka.core.isr import NEVER_MS
+from minikafka.errors import (
+    BrokerNotAvailableError,
+    InvalidRequestError,
+    MinikafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
+from minikafka.model import TopicPartition
+
+AUTO_CREATE_TIMEOUT_MS = 10_000
+METADATA_WAIT_MS = 5_000
+
+
+class Service:
+    """Implements BrokerService."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        cluster_id: str,
+        metadata: MetadataCache,
+        replicas: ReplicaManager,
+        controller: LocalController,
+        controller_client: ControllerClient,
+        store: ClusterStore,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._cluster_id = cluster_id
+        self._metadata = metadata
+        self._replicas = replicas
+        self._controller = controller
+        self._controller_client = controller_client
+        self._store = store
+        self._now_ms = now_ms
+        self._produce = ProduceHandler(replicas.find, self._check_in_touch)
+        self._fetch = FetchHandler(replicas.find, now_ms)
+        self._producer_ids = (0, 0)
+        self._producer_ids_lock = asyncio.Lock()
+
+    # --- records ---------------------------------------------------------------------------------
+
+    def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
+        return self._produce.produce(request)
+
+    def _check_in_touch(self) -> None:
+        """A broker whose session may be over must not take what it may have to lose: from the end
+        of a session until the controller has addressed the next incarnation, others may lead. All
+        is safe without this; it is a courtesy to producers with acks=1 (replication.md section 3).
+        """
+        limit_ms = self._config.zookeeper_session_timeout_ms
+        if self._store.out_of_touch_ms > limit_ms:
+            raise BrokerNotAvailableError(
+                f"broker {self._config.broker_id} has not reached ZooKeeper for more than "
+                f"{limit_ms} ms; another broker may lead by now"
+            )
+        if not self._replicas.addressed:
+            raise BrokerNotAvailableError(
+                f"broker {self._config.broker_id} has not heard from the controller in its present "
+                "ZooKeeper session; another broker may lead"
+            )
+
+    async def fetch(self, request: FetchRequest) -> Sequence[FetchResult]:
+        return await self._fetch.fetch(request)
+
+    async def replica_fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
+        return await self._fetch.replica_fetch(request)
+
+    async def list_offsets(
+        self, partitions: Sequence[ListOffsetsPartition]
+    ) -> Sequence[ListOffsetsResult]:
+        results = []
+        for item in partitions:
+            result = ListOffsetsResult(item.topic_partition)
+            try:
+                self._list_offset(item, result)
+            except MinikafkaError as error:
+                result.error = error
+            results.append(result)
+        return results
+
+    def _list_offset(self, item: ListOffsetsPartition, result: ListOffsetsResult) -> None:
+        replica = self._replicas.find(item.topic_partition)
+        leader = replica.core.leader()
+        leader.check_leader_epoch(item.current_leader_epoch)
+        result.leader_epoch = leader.state.leader_epoch
+        if item.timestamp_ms == EARLIEST_TIMESTAMP:
+            result.offset = replica.core.log.log_start_offset
+            return
+        latest = leader.latest_offset()
+        if item.timestamp_ms == LATEST_TIMESTAMP:
+            result.offset = latest
+            return
+        if item.timestamp_ms < 0 and item.timestamp_ms != MAX_TIMESTAMP:
+            raise InvalidRequestError(
+                f"timestamp {item.timestamp_ms} has no meaning; give one from 0 on, "
+                "-1 (latest), -2 (earliest) or -3 (of the largest timestamp)"
+            )
+        with replica.fenced_by_its_disk():
+            if item.timestamp_ms == MAX_TIMESTAMP:
+                found = replica.log.max_timestamp()
+            else:
+                found = replica.log.offset_for_timestamp(item.timestamp_ms)
+        if found is not None and found[0] < latest:
+            result.offset, result.timestamp_ms = found
+
+    async def init_producer_id(self) -> tuple[int, int]:
+        async with self._producer_ids_lock:
+            start, end = self._producer_ids
+            if start == end:
+                response = await self._controller_client.call(
+                    AllocateProducerIdsRequest(self._config.broker_id, self._replicas.broker_epoch),
+                    AUTO_CREATE_TIMEOUT_MS,
+                )
+                start, end = response.producer_id_start, response.producer_id_end
+                assert start < end, response
+            self._producer_ids = (start + 1, end)
+            return start, 0
+
+    # --- the cluster -----------------------------------------------------------------------------
+
+    async def metadata(
+        self, topics: Sequence[str] | None, allow_auto_create: bool
+    ) -> ClusterMetadata:
+        names = sorted(self._metadata.topics) if topics is None else list(dict.fromkeys(topics))
+        if allow_auto_create and self._config.auto_create_topics_enable:
+            errors = await self._auto_create([n for n in names if n not in self._metadata.topics])
+        else:
+            errors = {}
+        return ClusterMetadata(
+            self._cluster_id,
+            self._metadata.controller_id,
+            self._metadata.controller_epoch,
+            list(self._metadata.brokers.values()),
+            [self._topic_metadata(name, errors.get(name)) for name in names],
+        )
+
+    def _topic_metadata(self, name: str, error: MinikafkaError | None) -> TopicMetadata:
+        partitions = self._metadata.topics.get(name)
+        if partitions is None:
+            missing = UnknownTopicOrPartitionError(f"there is no topic {name!r}")
+            return TopicMetadata(name, error=error or missing)
+        ordered = [partitions[number] for number in sorted(partitions)]
+        return TopicMetadata(name, ordered[0].topic_id, None, ordered)
+
+    async def _auto_create(self, names: list[str]) -> dict[str, MinikafkaError]:
+        if not names:
+            return {}
+        request = CreateTopicsRequest([CreateTopic(name) for name in names])
+        try:
+            response = await self.administer(request, AUTO_CREATE_TIMEOUT_MS)
+        except MinikafkaError as error:
+            return dict.fromkeys(names, error)
+        return {
+            result.name: result.error
+            for result in response.results
+            if result.error is not None and not isinstance(result.error, TopicAlreadyExistsError)
+        }
+
+    def watch(self) -> AsyncIterator[ClusterUpdate]:
+        return self._metadata.watch()
+
+    async def describe_partitions(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Sequence[PartitionStatus]:
+        statuses = []
+        for topic_partition in partitions:
+            try:
+                statuses.append(self._status(self._replicas.find(topic_partition)))
+            except MinikafkaError as error:
+                statuses.append(PartitionStatus(topic_partition, error))
+        return statuses
+
+    def _status(self, replica: Replica) -> PartitionStatus:
+        leader = replica.core.leader()
+        log = replica.core.log
+        now_ms = self._now_ms()
+        progress = [ReplicaStatus(self._config.broker_id, log.log_end_offset, 0)]
+        for broker_id, follower in sorted(leader.followers.items()):
+            behind = follower.log_end_offset != log.log_end_offset
+            lag_ms = now_ms - follower.caught_up_ms if behind else 0
+            known = follower.caught_up_ms > NEVER_MS
+            progress.append(
+                ReplicaStatus(broker_id, follower.log_end_offset, lag_ms if known else -1)
+            )
+        return PartitionStatus(
+            replica.topic_partition,
+            None,
+            log.log_start_offset,
+            log.log_end_offset,
+            log.high_watermark,
+            replica.log.size_bytes,
+            progress,
+        )
+
+    async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
+        if topic not in self._metadata.topics:
+            raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
+        overrides = self._replicas.overrides(topic)
+        return [
+            TopicConfigEntry(entry.name, entry.value, entry.name not in overrides)
+            for entry in self._replicas.topic_config(topic).describe()
+        ]
+
+    # --- to and from the controller --------------------------------------------------------------
+
+    async def administer(self, request: ControllerRequest, timeout_ms: int) -> ControllerResponse:
+        deadline_ms = self._now_ms() + timeout_ms
+        response = await self._controller_client.call(request, timeout_ms)
+        if isinstance(request, CreateTopicsRequest) and not request.validate_only:
+            # So that the client finds its topic when it asks this broker next.
+            there = [
+                result.name
+                for result in response.results
+                if result.error is None or isinstance(result.error, TopicAlreadyExistsError)
+            ]
+            remaining_ms = max(0, deadline_ms - self._now_ms())
+            await self._metadata.wait_for_topics(there, min(remaining_ms, METADATA_WAIT_MS))
+        return response
+
+    async def update_state(self, request: UpdateStateRequest) -> UpdateStateResponse:
+        return await self._replicas.update_state(request)
+
+    async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse:
+        return await self._controller.alter_partition(request)
+
+    async def controlled_shutdown(
+        self, request: ControlledShutdownRequest
+    ) -> ControlledShutdownResponse:
+        return await self._controller.controlled_shutdown(request)
+
+    async def controller_call(self, request: ControllerRequest) -> ControllerResponse:
+        return await self._controller.controller_call(request)

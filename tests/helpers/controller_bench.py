@@ -1,0 +1,192 @@
+"""A bench for the controller's core: carries operations out on a `FakeZooKeeper`, without a loop.
+
+Broker 1 is A, 2 is B and so on. `register` and `kill` change who lives; `controller()` makes a core
+that has won an election; `run` carries an operation out and returns its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from minikafka.broker.ports import StateWrite
+from minikafka.core.controller import ClusterRead, Controller
+from minikafka.core.controller_commands import (
+    AllocateProducerIds,
+    ClearPreferredElection,
+    Command,
+    CreateTopicNode,
+    MarkTopicDeleted,
+    Operation,
+    Outcome,
+    ReadStates,
+    ReadTopicConfigs,
+    RemoveTopic,
+    StateChange,
+    UpdateTopicNode,
+    WriteStates,
+    WriteTopicConfig,
+)
+from minikafka.core.controller_topics import Chance, NewTopic
+from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
+from tests.helpers.cluster_store import FakeZooKeeper
+
+T = TypeVar("T")
+
+
+def broker(
+    broker_id: int,
+    broker_epoch: int = -1,
+    storage_id: str | None = None,
+    dirty: bool = False,
+    rack: str | None = None,
+) -> BrokerInfo:
+    name = broker_name(broker_id)
+    return BrokerInfo(
+        broker_id,
+        name,
+        "127.0.0.1",
+        9000 + broker_id,
+        rack=rack,
+        storage_id=storage_id or f"disk-{name}",
+        dirty=dirty,
+        broker_epoch=broker_epoch,
+    )
+
+
+class Bench:
+    """One ZooKeeper, one controller at a time."""
+
+    def __init__(self) -> None:
+        self.zookeeper = FakeZooKeeper()
+        self.core: Controller = None  # type: ignore[assignment]
+        self.unclean_topics: set[str] = set()
+        self.commands: list[Command] = []
+        self.changes: list[StateChange] = []
+        self.injected: list[Any] = []  # results for the next WriteStates, CreateTopicNode and so on
+        self._topic_ids = 0
+
+    # --- the cluster ---
+
+    def register(self, *broker_ids: int, **properties: Any) -> None:
+        """Start brokers (again): each gets a new broker epoch."""
+        for broker_id in broker_ids:
+            self.zookeeper.brokers.pop(broker_id, None)
+            self.zookeeper.register(broker(broker_id, **properties), self)
+
+    def kill(self, *broker_ids: int) -> None:
+        for broker_id in broker_ids:
+            del self.zookeeper.brokers[broker_id]
+
+    def epoch(self, broker_id: int) -> int:
+        return self.zookeeper.brokers[broker_id][0].broker_epoch
+
+    # --- the controller ---
+
+    def elect(self) -> Controller:
+        """A new controller takes over."""
+        self.zookeeper.controller = None
+        epoch = self.zookeeper.elect(1, object()).controller_epoch
+        self.core = Controller(1, epoch, lambda topic: topic in self.unclean_topics)
+        preferred = self.zookeeper.preferred_election
+        self.run(
+            self.core.load(
+                ClusterRead(
+                    self.zookeeper.live_brokers(),
+                    dict(self.zookeeper.topics),
+                    self.zookeeper.read_states(self.zookeeper.topics),
+                    frozenset(self.zookeeper.deletions),
+                    None if preferred is None else tuple(preferred),
+                )
+            )
+        )
+        return self.core
+
+    def see_brokers(self) -> Any:
+        return self.run(self.core.on_brokers(self.zookeeper.live_brokers()))
+
+    def chance(self, start: int = 0) -> Chance:
+        def topic_id() -> str:
+            self._topic_ids += 1
+            return f"topic-id-{self._topic_ids}"
+
+        return Chance(lambda bound: start % bound, topic_id)
+
+    def create(self, name: str, *replicas: Sequence[int]) -> None:
+        """A topic with these replicas for each partition."""
+        topic = NewTopic(name, assignments=dict(enumerate(replicas)))
+        assert self.run(self.core.create_topics([topic], self.chance())) == [(name, None)]
+
+    def put_topic(self, name: str, *replicas: Sequence[int]) -> None:
+        """A topic that is in ZooKeeper without its States."""
+        assignments = {p: Assignment(tuple(r)) for p, r in enumerate(replicas)}
+        self.zookeeper.topics[name] = TopicDescription(name, f"id-of-{name}", assignments)
+
+    def line(self, name: str = "t", partition: int = 0) -> str:
+        """The State in ZooKeeper, as people read it."""
+        tp = TopicPartition(name, partition)
+        state = self.zookeeper.states[tp]
+        assert self.core.context.states[tp] == state
+        return StateChange(tp, None, state, "").describe({}).removesuffix(" ()").partition(": ")[2]
+
+    def letters(self) -> dict[int, Any]:
+        """Take everything that waits for the brokers."""
+        found = {}
+        for broker_id, info in self.core.outbox.brokers().items():
+            letter = self.core.outbox.take(broker_id, info.broker_epoch)
+            if letter is not None:
+                found[broker_id] = letter
+        return found
+
+    # --- carrying out ---
+
+    def run(self, operation: Operation[T]) -> T:
+        result: Any = None
+        try:
+            while True:
+                try:
+                    command = operation.send(result)
+                except StopIteration as stop:
+                    value: T = stop.value
+                    return value
+                self.commands.append(command)
+                result = self._execute(command)
+        finally:
+            operation.close()
+
+    def _execute(self, command: Command) -> Any:
+        zookeeper, epoch = self.zookeeper, self.core.context.controller_epoch
+        if self.injected and not isinstance(command, ReadStates | ReadTopicConfigs):
+            injected = self.injected.pop(0)
+            if callable(injected):
+                injected()
+            elif injected is not None:
+                return injected
+        match command:
+            case WriteStates():
+                return [self._write(change, epoch) for change in command.changes]
+            case ReadStates():
+                return zookeeper.read_states(command.topics)
+            case CreateTopicNode():
+                return Outcome[zookeeper.create_topic(command.topic, epoch).name]
+            case UpdateTopicNode():
+                return Outcome[zookeeper.update_topic(command.topic, epoch).name]
+            case RemoveTopic():
+                return Outcome[zookeeper.remove_topic(command.topic, epoch).name]
+            case ClearPreferredElection():
+                return Outcome[zookeeper.clear_preferred_election(epoch).name]
+            case ReadTopicConfigs():
+                return dict(zookeeper.configs)
+            case WriteTopicConfig():
+                return zookeeper.write_topic_config(command.topic, command.overrides)
+            case MarkTopicDeleted():
+                return zookeeper.mark_topic_deleted(command.topic)
+            case AllocateProducerIds():
+                return zookeeper.allocate_producer_ids(1000)
+
+    def _write(self, change: StateChange, epoch: int) -> Outcome:
+        write = StateWrite(change.topic_partition, change.new, change.expected_version)
+        outcome = Outcome[self.zookeeper.write_state(write, epoch).name]
+        if outcome is Outcome.WRITTEN:
+            self.changes.append(change)
+        return outcome

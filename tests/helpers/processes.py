@@ -1,0 +1,204 @@
+"""A cluster of real processes, as `minikafka up` makes it, and a producer that keeps count.
+
+Everything lies under one directory and is ended with the fixture: `minikafka down` ends each
+process by its own pid, and whoever survives that is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kazoo.client import KazooClient
+
+from minikafka.client import AsyncAdmin, AsyncConsumer, AsyncProducer
+from minikafka.errors import MinikafkaError
+from minikafka.model import PartitionState, TopicPartition, describe_state
+from tests.helpers.waiting import until
+
+FAST = ("zookeeper.session.timeout.ms=1500", "replica.lag.time.max.ms=1500")
+
+
+class ProcessCluster:
+    """`minikafka up --detach` in `path`. Brokers are named A, B, C, …"""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def minikafka(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command of the CLI on this cluster."""
+        done = subprocess.run(
+            [sys.executable, "-m", "minikafka", *arguments],
+            cwd=self.path,
+            env={**os.environ, "MINIKAFKA_DATA_DIR": str(self.path), "COLUMNS": "200"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert not check or done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done
+
+    def up(self, brokers: int, zookeeper: str, *settings: str) -> None:
+        options = [option for setting in (*FAST, *settings) for option in ("--set", setting)]
+        self.minikafka(
+            "up", "--detach", "--brokers", str(brokers), "--zookeeper", zookeeper, *options
+        )
+
+    def down(self) -> None:
+        file = self.path / "cluster.json"
+        if not file.exists():
+            return
+        document = json.loads(file.read_text())
+        for broker in document["brokers"]:
+            self.signal_pid(broker["pid"], signal.SIGCONT)
+        self.minikafka("down", check=False)
+        for broker in document["brokers"]:
+            self.signal_pid(broker["pid"], signal.SIGKILL)
+
+    def signal_pid(self, pid: int | None, number: signal.Signals) -> None:
+        """Only if that pid is still a process of this cluster."""
+        if pid is None:
+            return
+        with suppress(OSError):
+            if str(self.path) in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, number)
+
+    def document(self) -> dict[str, object]:
+        return json.loads((self.path / "cluster.json").read_text())  # type: ignore[no-any-return]
+
+    @property
+    def bootstrap(self) -> str:
+        brokers = json.loads((self.path / "cluster.json").read_text())["brokers"]
+        return ",".join(broker["grpc"] for broker in brokers)
+
+    def kill(self, name: str, number: str = "KILL") -> None:
+        self.minikafka("kill", name, "--signal", number)
+
+    def restart(self, name: str) -> None:
+        self.minikafka("restart", name)
+
+    def zookeeper(self) -> KazooClient:
+        """A plain ZooKeeper client on the same servers; the caller stops it."""
+        client = KazooClient(
+            json.loads((self.path / "cluster.json").read_text())["zookeeper"]["hosts"]
+        )
+        client.start(timeout=15)
+        return client
+
+    def state_in_zookeeper(self, topic: str, partition: int = 0) -> tuple[dict[str, object], int]:
+        """The State znode and its version, as any ZooKeeper client reads it."""
+        client = self.zookeeper()
+        try:
+            data, stat = client.get(f"/brokers/topics/{topic}/partitions/{partition}/state")
+            return json.loads(data), stat.version
+        finally:
+            client.stop()
+            client.close()
+
+
+async def state_of(admin: AsyncAdmin, topic: str) -> PartitionState | None:
+    """The State of partition 0, as whichever broker answers knows it."""
+    try:
+        described = await admin.describe_topic(topic)
+    except MinikafkaError:
+        return None
+    return described.partitions[0].state
+
+
+async def until_words(admin: AsyncAdmin, topic: str, words: str) -> None:
+    """Until the partition's state reads like this, in the words of the slide."""
+
+    async def read() -> bool:
+        state = await state_of(admin, topic)
+        if state is None:
+            return False
+        seen.append(describe_state(state.leader, state.leader_epoch, state.isr, {}))
+        return seen[-1] == words
+
+    seen: list[str] = []
+    try:
+        await until(read, 40)
+    except AssertionError:
+        raise AssertionError(f"never {words!r}; states seen: {list(dict.fromkeys(seen))}") from None
+
+
+async def until_isr(admin: AsyncAdmin, topic: str, size: int) -> PartitionState:
+    async def read() -> PartitionState | None:
+        state = await state_of(admin, topic)
+        return state if state is not None and state.leader > 0 and len(state.isr) == size else None
+
+    found = await until(read, 40)
+    assert found is not None
+    return found
+
+
+@dataclass
+class Load:
+    """A producer that sends numbered records, one at a time per lane, and remembers what was
+    acknowledged; an idempotent one must leave each number in the log exactly once."""
+
+    bootstrap: str
+    topic: str
+    lanes: int = 8
+    acknowledged: list[int] = field(default_factory=list)
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    _next: int = 0
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def __aenter__(self) -> Load:
+        self._producer = AsyncProducer(self.bootstrap, acks="all", delivery_timeout_ms=60_000)
+        await self._producer.start()
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(self.lanes)]
+        return self
+
+    async def _run(self) -> None:
+        while not self._stop.is_set():
+            number, self._next = self._next, self._next + 1
+            try:
+                await (await self._producer.send(self.topic, b"%d" % number))
+            except MinikafkaError as error:
+                self.failed.append((number, repr(error)))
+            else:
+                self.acknowledged.append(number)
+
+    async def more(self, count: int) -> None:
+        """Until that many more are acknowledged."""
+        goal = len(self.acknowledged) + count
+        await until(lambda: len(self.acknowledged) >= goal, 40)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+        await self._producer.close()
+
+    def judge(self, read: Sequence[int]) -> None:
+        """Everything that was acknowledged was read, once; nothing twice."""
+        lost = sorted(set(self.acknowledged) - set(read))
+        duplicated = sorted(number for number, times in Counter(read).items() if times > 1)
+        assert not lost, f"lost {len(lost)}: {lost[:10]}"
+        assert not duplicated, f"duplicated {len(duplicated)}: {duplicated[:10]}"
+        assert not self.failed, self.failed[:5]
+
+
+async def read_numbers(bootstrap: str, topic: str) -> list[int]:
+    """Every committed record of partition 0."""
+    partition = TopicPartition(topic, 0)
+    async with AsyncConsumer(bootstrap) as consumer:
+        consumer.assign([partition])
+        consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        numbers: list[int] = []
+        while await consumer.position(partition) < end:
+            numbers += [int(record.value or b"") for record in await consumer.poll(5_000)]
+        return numbers

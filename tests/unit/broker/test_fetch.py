@@ -1,0 +1,345 @@
+"""Fetches of consumers and followers at a leader."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from minikafka.broker import fetch as fetch_module
+from minikafka.broker.fetch import FetchHandler
+from minikafka.broker.requests import (
+    FetchPartition,
+    FetchRequest,
+    FetchResult,
+    FollowerPosition,
+    ReplicaFetchRequest,
+    ReplicaFetchResponse,
+)
+from minikafka.core.effects import Role
+from minikafka.errors import (
+    FencedLeaderEpochError,
+    InconsistentTopicIdError,
+    KafkaStorageError,
+    NotLeaderOrFollowerError,
+    OffsetOutOfRangeError,
+    StaleBrokerEpochError,
+    UnknownTopicOrPartitionError,
+)
+from minikafka.model import TopicPartition
+from minikafka.records.header import split
+from tests.helpers.brokers import batch_of
+from tests.helpers.replicas import TOPIC_ID, TP, Bench, partition, settle
+
+OTHER = TopicPartition("u", 0)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    await bench.close()
+
+
+@pytest.fixture
+def handler(bench: Bench) -> FetchHandler:
+    return FetchHandler(bench.manager.find, bench.clock)
+
+
+def append(bench: Bench, *values: bytes, tp: TopicPartition = TP) -> None:
+    replica = bench.manager.find(tp)
+    batch = batch_of(*values)
+    plan = replica.core.leader().plan_append(split(batch), 1)
+    replica.append_as_leader([batch], plan.headers)
+
+
+def position(
+    fetch_offset: int = 0,
+    tp: TopicPartition = TP,
+    *,
+    last_fetched_epoch: int = -1,
+    leader_epoch: int = 0,
+    topic_id: str = TOPIC_ID,
+) -> FollowerPosition:
+    return FollowerPosition(tp, topic_id, fetch_offset, last_fetched_epoch, leader_epoch, 0)
+
+
+def request(
+    *positions: FollowerPosition,
+    replica_id: int = 2,
+    broker_epoch: int = 200,
+    max_wait_ms: int = 60_000,
+    max_bytes: int = 10_000,
+    partition_max_bytes: int = 10_000,
+) -> ReplicaFetchRequest:
+    return ReplicaFetchRequest(
+        replica_id, broker_epoch, max_wait_ms, 1, max_bytes, partition_max_bytes, positions
+    )
+
+
+async def start(
+    handler: FetchHandler, request: ReplicaFetchRequest
+) -> asyncio.Future[ReplicaFetchResponse]:
+    fetching = asyncio.ensure_future(handler.replica_fetch(request))
+    await settle()
+    return fetching
+
+
+def consume(
+    offset: int, tp: TopicPartition = TP, *, max_wait_ms: int = 60_000, min_bytes: int = 1
+) -> FetchRequest:
+    return FetchRequest(max_wait_ms, min_bytes, 10_000, [FetchPartition(tp, offset, 10_000)])
+
+
+async def consume_later(
+    handler: FetchHandler, request: FetchRequest
+) -> asyncio.Future[list[FetchResult]]:
+    fetching = asyncio.ensure_future(handler.fetch(request))
+    await settle()
+    assert not fetching.done()
+    return fetching  # type: ignore[return-value]
+
+
+# --- followers -----------------------------------------------------------------------------------
+
+
+async def test_a_follower_waits_for_records_and_is_woken_by_them(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    fetching = await start(handler, request(position()))
+    assert not fetching.done()
+    append(bench, b"a")
+    (result,) = (await fetching).results
+    assert (result.high_watermark, result.log_end_offset) == (0, 1)
+    assert b"a" in result.records
+
+
+async def test_an_empty_wait_ends_with_the_offsets_of_every_partition(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    await bench.update(partition(tp=OTHER))
+    both = request(position(), position(0, OTHER), max_wait_ms=0)
+    for _ in range(2):
+        results = (await handler.replica_fetch(both)).results
+        assert [result.topic_partition for result in results] == [TP, OTHER]
+
+
+async def test_an_answer_with_records_also_tells_what_is_new_of_quiet_partitions(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    await bench.update(partition(tp=OTHER, isr=(1, 2)))
+    append(bench, b"quiet", tp=OTHER)
+    await handler.replica_fetch(request(position(), position(0, OTHER)))
+    # This fetch commits the record of the quiet partition; the busy one answers it.
+    append(bench, b"busy")
+    quiet = position(1, OTHER, last_fetched_epoch=0)
+    results = (await handler.replica_fetch(request(position(), quiet))).results
+    assert [(r.topic_partition, r.high_watermark) for r in results] == [(TP, 0), (OTHER, 1)]
+    append(bench, b"busy")
+    busy = position(1, last_fetched_epoch=0)
+    results = (await handler.replica_fetch(request(busy, quiet))).results
+    assert [(r.topic_partition, r.high_watermark) for r in results] == [(TP, 1)]
+
+
+async def test_what_a_follower_was_told_is_forgotten_with_its_incarnation(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    await bench.update(partition(tp=OTHER, isr=(1, 2)))
+    await handler.replica_fetch(request(position(), position(0, OTHER), max_wait_ms=0))
+    append(bench, b"busy")
+    both = position(), position(0, OTHER)
+    assert len((await handler.replica_fetch(request(*both))).results) == 1
+    assert len((await handler.replica_fetch(request(*both, broker_epoch=201))).results) == 2
+    await handler.replica_fetch(request(position(), broker_epoch=201))
+    assert list(handler._told[2].offsets) == [TP]
+
+
+async def test_a_role_or_epoch_that_changes_wakes_the_follower_with_the_state(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2, 3)
+    fetching = await start(handler, request(position()))
+    await bench.update(partition(1, 1, isr=(1, 2), version=1))
+    (result,) = (await fetching).results
+    assert isinstance(result.error, FencedLeaderEpochError)
+    assert result.state is not None
+    assert result.state.leader_epoch == 1
+    fetching = await start(handler, request(position(leader_epoch=1)))
+    await bench.update(partition(2, 2, isr=(1, 2), version=2))
+    (result,) = (await fetching).results
+    assert isinstance(result.error, NotLeaderOrFollowerError)
+
+
+async def test_a_deletion_wakes_followers_and_consumers(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    fetching = await start(handler, request(position()))
+    consuming = await consume_later(handler, consume(0))
+    topics = [("t", TOPIC_ID)]
+    await bench.update(deletions=[(TP, TOPIC_ID)], deleted_topics=topics)
+    (result,) = (await fetching).results
+    assert isinstance(result.error, UnknownTopicOrPartitionError)
+    assert isinstance((await consuming)[0].error, UnknownTopicOrPartitionError)
+
+
+async def test_an_error_in_one_partition_leaves_the_others_their_records(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    append(bench, b"a")
+    unknown, foreign = position(0, OTHER), position(topic_id="another")
+    results = (await handler.replica_fetch(request(unknown, foreign, position()))).results
+    assert isinstance(results[0].error, UnknownTopicOrPartitionError)
+    assert isinstance(results[1].error, InconsistentTopicIdError)
+    assert b"a" in results[2].records
+
+
+async def test_out_of_range_and_divergence_carry_what_the_follower_needs(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    append(bench, b"a", b"b")
+    (result,) = (await handler.replica_fetch(request(position(9)))).results
+    assert isinstance(result.error, OffsetOutOfRangeError)
+    assert (result.log_start_offset, result.log_end_offset) == (0, 2)
+    diverging = position(9, last_fetched_epoch=0)
+    (result,) = (await handler.replica_fetch(request(diverging))).results
+    assert result.diverging is not None
+    assert result.diverging.offset == 2
+
+
+async def test_a_fetch_of_an_older_incarnation_counts_for_nothing(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    replica = await bench.lead(1, 2)
+    append(bench, b"a")
+    await handler.replica_fetch(request(position()))
+    old = request(position(1, last_fetched_epoch=0), broker_epoch=199)
+    (result,) = (await handler.replica_fetch(old)).results
+    assert isinstance(result.error, StaleBrokerEpochError)
+    assert replica.core.log.high_watermark == 0
+
+
+async def test_an_answer_is_bounded_but_every_follower_gets_on(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    await bench.update(partition(tp=OTHER, isr=(1, 2)))
+    for tp in (TP, OTHER):
+        append(bench, b"x" * 500, tp=tp)
+        append(bench, b"y" * 500, tp=tp)
+    tight = request(position(), position(0, OTHER), max_bytes=100)
+    results = (await handler.replica_fetch(tight)).results
+    assert [len(split(r.records)) for r in results] == [1, 0]
+
+
+async def test_a_position_counts_once_when_its_fetch_arrives(
+    bench: Bench, handler: FetchHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = await bench.lead(1, 2)
+    leader = replica.core.leader()
+    counted: list[int] = []
+    record = leader.record_replica_fetch
+
+    def count(*arguments: object) -> object:
+        counted.append(1)
+        return record(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(leader, "record_replica_fetch", count)
+    fetching = await start(handler, request(position()))
+    append(bench, b"a")
+    await fetching
+    assert counted == [1]
+
+
+@pytest.mark.parametrize("by", ["consumer", "follower"])
+async def test_a_read_that_fails_fences_the_replica(
+    bench: Bench, handler: FetchHandler, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    replica = await bench.lead(1)
+    append(bench, b"a")
+
+    def fail(*_: object) -> bytes:
+        raise KafkaStorageError("Input/output error")
+
+    monkeypatch.setattr(replica.log, "read", fail)
+    if by == "consumer":
+        error = (await handler.fetch(consume(0)))[0].error
+    else:
+        error = (await handler.replica_fetch(request(position()))).results[0].error
+    assert isinstance(error, KafkaStorageError)
+    assert replica.core.role is Role.FAILED
+    assert bench.manager.failed == {TP: TOPIC_ID}
+
+
+# --- consumers -----------------------------------------------------------------------------------
+
+
+async def test_a_consumer_waits_for_as_many_bytes_as_it_wants(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1)
+    fetching = await consume_later(handler, consume(0, min_bytes=200))
+    append(bench, b"a")
+    await settle()
+    assert not fetching.done()
+    append(bench, b"b" * 200)
+    (result,) = await fetching
+    assert len(split(result.records)) == 2
+
+
+async def test_a_consumer_that_waits_in_vain_gets_an_empty_answer(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    append(bench, b"not committed")
+    (result,) = await handler.fetch(consume(0, max_wait_ms=0))
+    assert (result.records, result.high_watermark, result.error) == (b"", 0, None)
+
+
+async def test_a_consumer_is_told_who_leads(bench: Bench, handler: FetchHandler) -> None:
+    bench.manager.on_registered(100)
+    await bench.update(partition(2, 3))
+    (result,) = await handler.fetch(consume(0))
+    assert isinstance(result.error, NotLeaderOrFollowerError)
+    assert result.leader_hint is not None
+    assert (result.leader_hint.leader, result.leader_hint.leader_epoch) == (2, 3)
+
+
+async def test_a_replica_without_a_state_leads_nothing(bench: Bench) -> None:
+    replica = await bench.lead(1)
+    replica.core.state = None
+    replica.core._leader = None
+    (result,) = await FetchHandler(lambda _: replica, bench.clock).fetch(consume(0))
+    assert isinstance(result.error, NotLeaderOrFollowerError)
+    assert result.leader_hint is None
+
+
+async def test_a_consumer_cannot_make_the_broker_read_more_than_its_limit(
+    bench: Bench, handler: FetchHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.lead(1)
+    for _ in range(3):
+        append(bench, b"x" * 500)
+    monkeypatch.setattr(fetch_module, "MAX_FETCH_BYTES", 1_200)
+    greedy = FetchRequest(0, 1, 2**31, [FetchPartition(TP, 0, 2**31)] * 2)
+    results = await handler.fetch(greedy)
+    assert [len(split(result.records)) for result in results] == [2, 1]
+
+
+async def test_a_fetch_that_is_given_up_leaves_nothing_behind(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    replica = await bench.lead(1)
+    fetching = await consume_later(handler, consume(0))
+    assert len(replica._consumer_waiters) == 1
+    fetching.cancel()
+    await asyncio.gather(fetching, return_exceptions=True)
+    assert not replica._consumer_waiters

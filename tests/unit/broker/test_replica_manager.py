@@ -1,0 +1,312 @@
+"""The controller's messages, and the upkeep of replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from minikafka.core.effects import Role
+from minikafka.errors import (
+    KafkaStorageError,
+    NotLeaderOrFollowerError,
+    StaleBrokerEpochError,
+    StaleControllerEpochError,
+    UnknownTopicOrPartitionError,
+)
+from minikafka.model import TopicPartition
+from tests.helpers.replicas import TOPIC_ID, TP, Bench, partition, settle
+from tests.helpers.waiting import until
+
+OTHER = TopicPartition("u", 0)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    await bench.close()
+
+
+# --- incarnations --------------------------------------------------------------------------------
+
+
+async def test_a_message_for_the_incarnation_before_does_not_give_the_new_one_a_role(
+    bench: Bench,
+) -> None:
+    """The controller still talks to the process that died; the next one has the same port."""
+    late = asyncio.ensure_future(bench.update(partition(1), target_broker_epoch=50))
+    await settle()
+    assert not bench.manager.replicas
+    bench.manager.on_registered(100)
+    with pytest.raises(StaleBrokerEpochError):
+        await late
+    assert not bench.manager.replicas
+    assert not bench.manager.addressed
+
+
+async def test_a_message_that_comes_before_the_registration_is_known_is_taken_then(
+    bench: Bench,
+) -> None:
+    early = asyncio.ensure_future(bench.update(partition(1)))
+    await settle()
+    bench.manager.on_registered(100)
+    await early
+    assert bench.manager.replicas[TP].core.broker_epoch == 100
+    assert bench.manager.addressed
+
+
+async def test_after_a_lost_session_the_broker_is_not_addressed_until_the_controller_speaks(
+    bench: Bench,
+) -> None:
+    await bench.lead(1)
+    assert bench.manager.addressed
+    bench.manager.on_session_lost()
+    await bench.update()  # to the incarnation that is over
+    assert not bench.manager.addressed
+    bench.manager.on_registered(105)
+    assert not bench.manager.addressed
+    await bench.update(target_broker_epoch=105)
+    assert bench.manager.addressed
+    assert bench.manager.replicas[TP].core.leader().broker_epoch == 105
+
+
+async def test_messages_of_older_controllers_are_refused(bench: Bench) -> None:
+    await bench.lead(1)
+    bench.metadata.set_controller(3, 9)
+    with pytest.raises(StaleControllerEpochError):
+        await bench.update(partition(2, 1, version=1))
+
+
+async def test_a_controller_that_is_deposed_while_settings_are_read_is_refused(
+    bench: Bench,
+) -> None:
+    bench.manager.on_registered(100)
+    bench.while_reading = lambda: bench.metadata.set_controller(3, 9)
+    with pytest.raises(StaleControllerEpochError):
+        await bench.update(partition(1))
+    assert not bench.manager.replicas
+
+
+# --- finding -------------------------------------------------------------------------------------
+
+
+async def test_what_is_not_here_is_refused_by_where_it_is(bench: Bench) -> None:
+    await bench.lead(1)
+    await bench.update(partition(2, tp=OTHER, isr=(2,), replicas=(2, 3)))
+    with pytest.raises(NotLeaderOrFollowerError, match="has no replica"):
+        bench.manager.find(OTHER)
+    with pytest.raises(UnknownTopicOrPartitionError, match="no partition 4"):
+        bench.manager.find(TopicPartition("t", 4))
+    with pytest.raises(UnknownTopicOrPartitionError, match="no topic"):
+        bench.manager.find(TopicPartition("nope", 0))
+
+
+# --- topics that come and go ---------------------------------------------------------------------
+
+
+async def test_a_topic_made_again_gets_a_new_log_and_its_settings_are_read_first(
+    bench: Bench,
+) -> None:
+    old = await bench.lead(1)
+    bench.overrides = {"t": {"min.insync.replicas": "2"}}
+    await bench.update(partition(1, topic_id="new", isr=(1,)))
+    new = bench.manager.replicas[TP]
+    assert new is not old
+    assert old.stopped
+    assert new.core.settings.min_insync_replicas == 2
+    assert new.log.topic_id == "new"
+
+
+async def test_a_topic_made_again_elsewhere_leaves_no_old_leader_here(bench: Bench) -> None:
+    old = await bench.lead(1)
+    await bench.update(partition(2, topic_id="new", isr=(2,), replicas=(2, 3)))
+    assert old.stopped
+    with pytest.raises(NotLeaderOrFollowerError):
+        bench.manager.find(TP)
+
+
+async def test_a_deletion_of_another_topic_id_deletes_nothing(bench: Bench) -> None:
+    await bench.lead(1)
+    response = await bench.update(deletions=[(TP, "older"), (OTHER, "unknown")])
+    assert list(response.deleted) == [(TP, "older"), (OTHER, "unknown")]
+    assert TP in bench.manager.replicas
+
+
+async def test_a_deletion_that_fails_is_told_and_can_be_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.lead(1)
+
+    def fail(*_: object) -> None:
+        raise KafkaStorageError("Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.logs, "delete", fail)
+        response = await bench.update(deletions=[(TP, TOPIC_ID)])
+    assert [tp for tp, _ in response.errors] == [TP]
+    assert not response.deleted
+    response = await bench.update(deletions=[(TP, TOPIC_ID)])
+    assert list(response.deleted) == [(TP, TOPIC_ID)]
+    assert TP not in bench.logs.logs()
+
+
+async def test_a_member_of_the_isr_outside_the_assignment_is_a_replica_too(
+    bench: Bench,
+) -> None:
+    bench.manager.on_registered(100)
+    await bench.update(partition(2, isr=(1, 2), replicas=(2, 3)))
+    assert TP in bench.manager.replicas
+
+
+# --- failed disks --------------------------------------------------------------------------------
+
+
+async def test_a_failed_replica_is_told_in_every_answer_about_it(bench: Bench) -> None:
+    replica = await bench.lead(1)
+    replica.fail_storage(KafkaStorageError("No space left on device"))
+    assert bench.manager.something_failed.is_set()
+    response = await bench.update(partition(1), controller_epoch=2)
+    assert [tp for tp, _ in response.errors] == [TP]
+    bench.manager.on_registered(105)
+    response = await bench.update(
+        partition(1, 1, version=1), controller_epoch=2, target_broker_epoch=105
+    )
+    assert [tp for tp, _ in response.errors] == [TP]
+    assert replica.core.role is Role.FAILED
+
+
+async def test_a_log_that_cannot_be_opened_stays_out_until_the_next_incarnation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.manager.on_registered(100)
+
+    def fail(*_: object) -> None:
+        raise KafkaStorageError("Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.logs, "open", fail)
+        response = await bench.update(partition(2), partition(2, tp=OTHER, topic_id="u"))
+        assert [tp for tp, _ in response.errors] == [TP, OTHER]
+    response = await bench.update(partition(2, 1, version=1))
+    assert [tp for tp, _ in response.errors] == [TP]
+    assert bench.manager.failed == {TP: TOPIC_ID, OTHER: "u"}
+    await bench.update(deletions=[(OTHER, "u")])
+    assert bench.manager.failed == {TP: TOPIC_ID}
+    bench.manager.on_registered(105)
+    response = await bench.update(partition(2, 2, version=2), target_broker_epoch=105)
+    assert not response.errors
+    assert TP in bench.manager.replicas
+    assert not bench.manager.failed
+
+
+async def test_a_failed_replica_stays_failed_in_the_next_session(bench: Bench) -> None:
+    replica = await bench.lead(1)
+    replica.fail_storage(KafkaStorageError("gone"))
+    bench.manager.on_registered(105)
+    assert bench.manager.failed == {TP: TOPIC_ID}
+    bench.manager.on_registered(105)
+    assert bench.manager.failed == {TP: TOPIC_ID}
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+async def test_wrong_settings_in_zookeeper_count_as_not_set_and_the_others_hold(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.overrides = {
+        "t": {"min.insync.replicas": "2", "retention.ms": "soon", "no.such": "thing"}
+    }
+    replica = await bench.lead(1)
+    assert replica.config.min_insync_replicas == 2
+    assert "retention.ms=soon" in caplog.text
+    assert "no.such" in caplog.text
+    bench.overrides = {"t": {"min.insync.replicas": "none"}}
+    await bench.manager.reload_configs()
+    assert replica.config.min_insync_replicas == 1
+    await bench.manager.reload_configs()
+    assert bench.manager.overrides("t") == {"min.insync.replicas": "none"}
+
+
+async def test_settings_are_read_one_after_the_other(bench: Bench) -> None:
+    bench.manager.on_registered(100)
+    await asyncio.gather(bench.manager.reload_configs(), bench.update(partition(1)))
+    assert bench.reads == 2
+
+
+# --- upkeep --------------------------------------------------------------------------------------
+
+
+async def test_retention_that_fails_fences_one_replica_and_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = await bench.lead(1)
+    await bench.update(partition(1, tp=OTHER, isr=(1,)))
+    retained: list[TopicPartition] = []
+    good = bench.manager.replicas[OTHER]
+
+    def fail(_: int) -> int:
+        retained.append(TP)
+        raise KafkaStorageError("Input/output error")
+
+    def retain(_: int) -> int:
+        retained.append(OTHER)
+        return 0
+
+    monkeypatch.setattr(bad.log, "retain", fail)
+    monkeypatch.setattr(good.log, "retain", retain)
+    bench.manager.retain([bad, good])
+    bench.manager.retain([bad, good])
+    assert retained == [TP, OTHER, OTHER]
+    assert bad.core.role is Role.FAILED
+
+
+async def test_upkeep_runs_by_the_clock_and_outlives_a_failing_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(
+        tmp_path,
+        {
+            "replica.high.watermark.checkpoint.interval.ms": "1",
+            "log.retention.check.interval.ms": "1",
+            "replica.lag.time.max.ms": "2",
+            "replica.fetch.wait.max.ms": "1",
+        },
+    )
+    replica = await bench.lead(1, 2)
+    checkpoints: list[int] = []
+    retained: list[int] = []
+
+    async def checkpoint() -> None:
+        checkpoints.append(1)
+        if len(checkpoints) == 1:
+            raise KafkaStorageError(errno.errorcode[errno.EIO])
+
+    monkeypatch.setattr(bench.logs, "checkpoint", checkpoint)
+    monkeypatch.setattr(replica.log, "retain", lambda _: retained.append(1) or 0)
+    tasks = [
+        asyncio.ensure_future(work)
+        for work in (
+            bench.manager.run_checkpoints(),
+            bench.manager.run_retention(),
+            bench.manager.run_lag_checks(),
+        )
+    ]
+    await until(lambda: len(checkpoints) > 1 and retained)
+    bench.clock.now_ms += 500  # late by far: this broker was stalled, so nobody is blamed
+    await settle()
+    assert replica.core.leader().isr.pending is None
+
+    def later() -> bool:
+        bench.clock.now_ms += 1
+        return replica.core.leader().isr.pending is not None
+
+    await until(later)
+    for task in tasks:
+        task.cancel()
+    assert "checkpoints could not be written" in caplog.text
+    await bench.close()

@@ -1,0 +1,318 @@
+"""The follower's loops, against leaders whose every answer the test gives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from minikafka.broker.requests import ReplicaFetchResponse, ReplicaFetchResult
+from minikafka.core.effects import Role
+from minikafka.errors import (
+    FencedLeaderEpochError,
+    KafkaStorageError,
+    NetworkError,
+    OffsetOutOfRangeError,
+    UnknownLeaderEpochError,
+    UnknownServerError,
+)
+from minikafka.model import OffsetAndEpoch, TopicPartition
+from tests.helpers.replicas import BROKERS, TP, Bench, partition, settle, stored
+from tests.helpers.waiting import until
+
+OTHER = TopicPartition("u", 0)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    await bench.close()
+
+
+def records(
+    base_offset: int, *values: bytes, high_watermark: int = 0, tp: TopicPartition = TP
+) -> ReplicaFetchResult:
+    return ReplicaFetchResult(
+        tp,
+        high_watermark=high_watermark,
+        log_start_offset=0,
+        log_end_offset=base_offset + len(values),
+        records=stored(base_offset, *values),
+    )
+
+
+async def test_what_the_leader_sends_is_appended_and_the_next_fetch_acknowledges_it(
+    bench: Bench,
+) -> None:
+    stream = await bench.follow()
+    assert stream.leader == BROKERS[1]
+    stream.answer(records(0, b"a", b"b", high_watermark=1))
+    await bench.stream(requests=2)
+    position = stream.requests[1].positions[0]
+    assert (position.fetch_offset, position.last_fetched_epoch) == (2, 0)
+    assert bench.manager.replicas[TP].core.log.high_watermark == 1
+
+
+async def test_with_flush_before_ack_the_next_fetch_waits_for_the_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.overrides = {"t": {"flush.before.ack": "true"}}
+    stream = await bench.follow()
+    replica = bench.manager.replicas[TP]
+    go, flush = asyncio.Event(), replica.log.flush
+
+    async def held() -> int:
+        await go.wait()
+        return await flush()
+
+    monkeypatch.setattr(replica.log, "flush", held)
+    stream.answer(records(0, b"a"))
+    await settle()
+    assert replica.log.log_end_offset == 1
+    assert len(stream.requests) == 1
+    go.set()
+    await bench.stream(requests=2)
+    assert replica.core.log.flushed_offset == 1
+
+
+async def test_a_follower_whose_disk_fails_on_flush_is_fenced_and_acknowledges_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.overrides = {"t": {"flush.before.ack": "true"}}
+    stream = await bench.follow()
+    replica = bench.manager.replicas[TP]
+
+    async def fail() -> int:
+        raise KafkaStorageError("Input/output error")
+
+    monkeypatch.setattr(replica.log, "flush", fail)
+    stream.answer(records(0, b"a"))
+    await until(lambda: replica.core.role is Role.FAILED)
+    await settle()
+    assert len(stream.requests) == 1
+
+
+async def test_a_full_disk_fences_one_follower_and_the_others_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.manager.on_registered(100)
+    await bench.update(partition(2), partition(2, tp=OTHER))
+    stream = await bench.stream()
+
+    def full(*_: object) -> None:
+        raise KafkaStorageError("No space left on device")
+
+    monkeypatch.setattr(bench.manager.replicas[TP].log, "append", full)
+    stream.answer(records(0, b"a"), records(0, b"b", tp=OTHER))
+    stream = await bench.stream(requests=2)
+    assert [p.topic_partition for p in stream.requests[1].positions] == [OTHER]
+    assert bench.manager.failed == {TP: partition().topic_id}
+
+
+async def test_a_partition_with_records_goes_behind_the_others(bench: Bench) -> None:
+    bench.manager.on_registered(100)
+    await bench.update(partition(2), partition(2, tp=OTHER))
+    stream = await bench.stream()
+    assert [p.topic_partition for p in stream.requests[0].positions] == [TP, OTHER]
+    stream.answer(records(0, b"a"))
+    await bench.stream(requests=2)
+    assert [p.topic_partition for p in stream.requests[1].positions] == [OTHER, TP]
+
+
+async def test_a_refused_partition_backs_off_and_the_others_go_on(bench: Bench) -> None:
+    bench.manager.on_registered(100)
+    await bench.update(partition(2), partition(2, tp=OTHER))
+    stream = await bench.stream()
+    asked = []
+    for number, pause_ms in enumerate((20, 40, 50, 50), start=1):
+        stream.answer(ReplicaFetchResult(TP, UnknownLeaderEpochError("not yet")))
+        await bench.stream(requests=2 * number)
+        request = stream.requests[-1]
+        assert [p.topic_partition for p in request.positions] == [OTHER]
+        assert request.max_wait_ms == pause_ms
+        asked.append(request)
+        bench.clock.now_ms += pause_ms
+        stream.answer()
+        await bench.stream(requests=2 * number + 1)
+        assert len(stream.requests[-1].positions) == 2
+    stream.answer(ReplicaFetchResult(TP, None, high_watermark=0, log_start_offset=0))
+    await bench.stream(requests=10)
+    assert stream.requests[-1].max_wait_ms == 500
+
+
+async def test_a_single_refused_partition_is_tried_again_by_time(bench: Bench) -> None:
+    stream = await bench.follow()
+    for number in (2, 3):
+        stream.answer(ReplicaFetchResult(TP, UnknownLeaderEpochError("not yet")))
+        await settle()
+        assert len(stream.requests) == number - 1
+        bench.clock.now_ms += 100
+        await bench.stream(requests=number)
+
+
+async def test_corrupt_or_foreign_records_are_not_appended(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    stream = await bench.follow()
+    broken = records(0, b"a")
+    broken.records = broken.records[:-1] + b"!"
+    for result in (broken, records(5, b"gap"), records(0, b"a")):
+        result.log_end_offset = 1
+        stream.answer(result)
+        await settle()
+        bench.clock.now_ms += 100
+        stream = await bench.stream(requests=len(stream.requests) + (not stream.waiting))
+    assert bench.manager.replicas[TP].log.log_end_offset == 1
+    assert "CRC-32C" in caplog.text
+    assert any(record.levelno == logging.ERROR for record in caplog.records)
+    assert "do not follow on" in caplog.text
+
+
+async def test_a_fenced_follower_adopts_the_leaders_state_and_fetches_at_once(
+    bench: Bench,
+) -> None:
+    stream = await bench.follow()
+    newer = partition(2, 1, isr=(1, 2), version=1).state
+    stream.answer(ReplicaFetchResult(TP, FencedLeaderEpochError("old"), newer))
+    await bench.stream(requests=2)
+    assert stream.requests[1].positions[0].current_leader_epoch == 1
+    # The same State again says nothing new: that is a refusal like any other.
+    stream.answer(ReplicaFetchResult(TP, FencedLeaderEpochError("old"), newer))
+    await settle()
+    assert len(stream.requests) == 2
+
+
+async def test_a_state_that_names_another_leader_moves_the_follower(bench: Bench) -> None:
+    stream = await bench.follow()
+    newer = partition(3, 1, isr=(1, 3), version=1).state
+    stream.answer(ReplicaFetchResult(TP, FencedLeaderEpochError("old"), newer))
+    moved = await bench.stream(2)
+    assert moved.leader == BROKERS[2]
+    assert bench.replicator._followed == {TP: 3}
+
+
+async def test_a_follower_that_fell_out_of_the_leaders_log_begins_anew_there(
+    bench: Bench,
+) -> None:
+    stream = await bench.follow()
+    gone = ReplicaFetchResult(
+        TP, OffsetOutOfRangeError("gone"), log_start_offset=7, log_end_offset=9
+    )
+    stream.answer(gone)
+    await bench.stream(requests=2)
+    assert stream.requests[1].positions[0].fetch_offset == 7
+    assert bench.manager.replicas[TP].log.log_start_offset == 7
+    stream.answer(gone)  # nothing to be done about it: a refusal
+    await settle()
+    assert len(stream.requests) == 2
+
+
+async def test_a_follower_that_is_ahead_of_a_shorter_leader_cuts_its_log(
+    bench: Bench,
+) -> None:
+    stream = await bench.follow()
+    stream.answer(records(0, b"a"))
+    stream = await bench.stream(requests=2)
+    stream.answer(records(1, b"b"))
+    stream = await bench.stream(requests=3)
+    stream.answer(
+        ReplicaFetchResult(TP, OffsetOutOfRangeError("gone"), log_start_offset=0, log_end_offset=1)
+    )
+    await bench.stream(requests=4)
+    assert bench.manager.replicas[TP].log.log_end_offset == 1
+
+
+async def test_a_diverging_tail_is_cut(bench: Bench) -> None:
+    stream = await bench.follow()
+    stream.answer(records(0, b"a"))
+    stream = await bench.stream(requests=2)
+    stream.answer(records(1, b"b"))
+    await bench.stream(requests=3)
+    stream.answer(ReplicaFetchResult(TP, diverging=OffsetAndEpoch(1, 0)))
+    await bench.stream(requests=4)
+    assert stream.requests[3].positions[0].fetch_offset == 1
+
+
+async def test_an_answer_that_comes_after_the_epoch_moved_is_dropped(bench: Bench) -> None:
+    stream = await bench.follow()
+    stream.answer(records(0, b"late"))
+    replica = bench.manager.replicas[TP]
+    newer = partition(2, 1, version=1)
+    replica.adopt(newer.state, newer.assignment)  # before the loop has seen the answer
+    again = await bench.stream(2)
+    assert replica.log.log_end_offset == 0
+    assert again.requests[0].positions[0].current_leader_epoch == 1
+    asked = {TP: stream.requests[0].positions[0]}
+    loop = bench.replicator._loops[2]
+    loop._take_all(ReplicaFetchResponse([records(0, b"a"), records(0, b"b", tp=OTHER)]), asked)
+    assert replica.log.log_end_offset == 0
+
+
+async def test_a_new_partition_interrupts_the_fetch_that_waits(bench: Bench) -> None:
+    stream = await bench.follow()
+    await bench.update(partition(2, tp=OTHER))
+    again = await bench.stream(2)
+    assert stream.closed
+    assert len(again.requests[0].positions) == 2
+
+
+async def test_a_deleted_partition_is_fetched_no_more(bench: Bench) -> None:
+    bench.manager.on_registered(100)
+    await bench.update(partition(2), partition(2, tp=OTHER))
+    stream = await bench.stream()
+    await bench.update(deletions=[(TP, partition().topic_id)])
+    stream.answer(records(0, b"late"))
+    await bench.stream(requests=2)
+    assert [p.topic_partition for p in stream.requests[1].positions] == [OTHER]
+    bench.replicator.forget(TP)
+
+
+async def test_a_broken_stream_is_opened_anew(bench: Bench) -> None:
+    stream = await bench.follow()
+    stream.fail(NetworkError("connection reset"))
+    again = await bench.stream(2)
+    assert stream.closed
+    again.fail(UnknownServerError("a bug over there"))
+    await bench.stream(3)
+
+
+async def test_a_leader_that_is_not_alive_is_waited_for(bench: Bench) -> None:
+    bench.manager.on_registered(100)
+    await bench.update(partition(2), brokers=BROKERS[:1])
+    await settle()
+    assert not bench.peers.streams
+    await bench.update(brokers=BROKERS)
+    await bench.stream()
+
+
+async def test_a_leader_in_another_incarnation_gets_another_stream(bench: Bench) -> None:
+    stream = await bench.follow()
+    returned = BROKERS[1].__class__(2, "B", "127.0.0.1", 2, broker_epoch=900)
+    await bench.update(brokers=[BROKERS[0], returned])
+    stream.answer()
+    again = await bench.stream(2)
+    assert stream.closed
+    assert again.leader == returned
+
+
+async def test_after_the_end_nothing_is_followed_any_more(bench: Bench) -> None:
+    stream = await bench.follow()
+    await bench.replicator.close()
+    assert stream.closed
+    await bench.update(partition(3, 1, version=1), partition(2, tp=OTHER))
+    await bench.update(partition(-1, 2, version=2))
+    await settle()
+    assert len(bench.peers.streams) == 1
+
+
+async def test_a_loop_that_dies_of_a_bug_is_not_left_unnoticed(bench: Bench) -> None:
+    stream = await bench.follow()
+    stream.fail(AssertionError("a bug"))
+    await until(lambda: bench.ended)
+    assert isinstance(bench.ended[0], AssertionError)
+    assert stream.closed
