@@ -1,0 +1,1 @@
+"""Generated from protos/minikafka/v1 by `make proto`: do not edit."""

@@ -1,0 +1,221 @@
+"""The port Peers over gRPC: what a broker asks of the other brokers.
+
+One connection to each broker, for the incarnation (broker epoch) and address that the caller names:
+with another incarnation the connection is made anew, so that no call meant for the new process
+waits for the backoff of the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from minikafka.broker.requests import (
+    AllocateProducerIdsRequest,
+    AlterPartitionRequest,
+    AlterPartitionResponse,
+    ControlledShutdownRequest,
+    ControlledShutdownResponse,
+    ControllerRequest,
+    ControllerResponse,
+    ReplicaFetchRequest,
+    ReplicaFetchResponse,
+    ReportFailedReplicas,
+    UpdateStateRequest,
+    UpdateStateResponse,
+)
+from minikafka.errors import NetworkError
+from minikafka.model import BrokerInfo
+from minikafka.properties import Endpoint
+from minikafka.rpc import convert_control as convert
+from minikafka.rpc.calls import Connection, raise_for_failure
+from minikafka.rpc.convert import raise_error_of
+from minikafka.rpc.generated.control_pb2_grpc import BrokerControlServiceStub, ControllerServiceStub
+from minikafka.rpc.hot import replicate_to_wire, replicated_from_wire
+from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, channel_options
+
+log = logging.getLogger(__name__)
+
+REPLICATE = "/minikafka.v1.ReplicationService/Replicate"
+
+
+class GrpcReplicationStream:
+    """The follower's end of a Replicate stream; opened by the first fetch. After a NetworkError, or
+    a fetch that was cancelled, it is closed for good: an answer may be on its way that nobody waits
+    for any more, so the next one would be taken for it."""
+
+    def __init__(self, connection: Connection, margin_ms: int) -> None:
+        self._connection = connection
+        self._margin_ms = margin_ms
+        self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
+        self._closed = False
+        self._waiting: asyncio.Timeout | None = None  # of the fetch that is under way
+        connection.closes(self)
+
+    async def fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
+        """Raises NetworkError if there is no answer `margin_ms` after `request.max_wait_ms`."""
+        address = self._connection.address
+        if self._closed:
+            raise NetworkError(f"{address}: the replication stream is closed")
+        timeout_ms = request.max_wait_ms + self._margin_ms
+        try:
+            async with asyncio.timeout(timeout_ms / 1000) as self._waiting:
+                if self._call is None:
+                    self._call = self._connection.open_stream(REPLICATE)
+                await self._call.write(replicate_to_wire(request))
+                raw = await self._call.read()
+        except TimeoutError:
+            why = "the stream was closed" if self._closed else f"no answer within {timeout_ms} ms"
+            self._end()
+            raise NetworkError(f"{address}: {why}") from None
+        except (Exception, asyncio.CancelledError) as failure:
+            self._end()
+            raise_for_failure(failure, address)
+        finally:
+            self._waiting = None
+        if not isinstance(raw, bytes):
+            self._end()
+            raise NetworkError(f"{address} ended the replication stream")
+        try:
+            return replicated_from_wire(raw)
+        except DecodeError as failure:
+            self._end()
+            raise NetworkError(f"{address} sent an unreadable answer: {failure}") from None
+
+    def close(self) -> None:
+        """A fetch that is under way fails with NetworkError."""
+        self._end()
+        if self._waiting is not None and not self._waiting.expired():
+            # Cancelling the call does not wake a write that waits for the connection.
+            self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    def _end(self) -> None:
+        self._closed = True
+        if self._call is not None:
+            self._call.cancel()
+
+
+class GrpcPeers:
+    """`margin_ms`: how much longer than the leader may hold a fetch its answer may take."""
+
+    def __init__(
+        self,
+        *,
+        margin_ms: int = 2_000,
+        connect_timeout_ms: int = 3_000,
+        keepalive: Keepalive = DEFAULT_KEEPALIVE,
+    ) -> None:
+        self._margin_ms = margin_ms
+        self._options = channel_options(connect_timeout_ms, keepalive)
+        self._connections: dict[int, tuple[int, Connection]] = {}  # by id: broker epoch, connection
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def open_replication(self, leader: BrokerInfo) -> GrpcReplicationStream:
+        return GrpcReplicationStream(self._connection(leader), self._margin_ms)
+
+    async def update_state(
+        self, broker: BrokerInfo, request: UpdateStateRequest, timeout_ms: int
+    ) -> UpdateStateResponse:
+        wire = convert.update_state_to_wire(request)
+        response = await self._connection(broker).call(
+            lambda channel, timeout: BrokerControlServiceStub(channel).UpdateState(
+                wire, timeout=timeout
+            ),
+            timeout_ms,
+        )
+        raise_error_of(response)
+        return convert.state_updated_from_wire(response)
+
+    async def alter_partition(
+        self, controller: BrokerInfo, request: AlterPartitionRequest, timeout_ms: int
+    ) -> AlterPartitionResponse:
+        wire = convert.alter_partition_to_wire(request)
+        response = await self._connection(controller).call(
+            lambda channel, timeout: ControllerServiceStub(channel).AlterPartition(
+                wire, timeout=timeout
+            ),
+            timeout_ms,
+        )
+        raise_error_of(response)
+        return convert.partitions_altered_from_wire(response)
+
+    async def controlled_shutdown(
+        self, controller: BrokerInfo, request: ControlledShutdownRequest, timeout_ms: int
+    ) -> ControlledShutdownResponse:
+        wire = convert.controlled_shutdown_to_wire(request)
+        response = await self._connection(controller).call(
+            lambda channel, timeout: ControllerServiceStub(channel).ControlledShutdown(
+                wire, timeout=timeout
+            ),
+            timeout_ms,
+        )
+        raise_error_of(response)
+        return convert.shut_down_from_wire(response)
+
+    async def controller_call(
+        self, controller: BrokerInfo, request: ControllerRequest, timeout_ms: int
+    ) -> ControllerResponse:
+        connection = self._connection(controller)
+        match request:
+            case ReportFailedReplicas():
+                failed = convert.failed_replicas_to_wire(request)
+                reported = await connection.call(
+                    lambda channel, timeout: ControllerServiceStub(channel).ReportFailedReplicas(
+                        failed, timeout=timeout
+                    ),
+                    timeout_ms,
+                )
+                raise_error_of(reported)
+                return ControllerResponse()
+            case AllocateProducerIdsRequest():
+                wanted = convert.producer_ids_to_wire(request)
+                block = await connection.call(
+                    lambda channel, timeout: ControllerServiceStub(channel).AllocateProducerIds(
+                        wanted, timeout=timeout
+                    ),
+                    timeout_ms,
+                )
+                raise_error_of(block)
+                return ControllerResponse((), block.producer_id_start, block.producer_id_end)
+        wire = convert.administer_to_wire(request, timeout_ms)
+        response = await connection.call(
+            lambda channel, timeout: ControllerServiceStub(channel).Administer(
+                wire, timeout=timeout
+            ),
+            timeout_ms,
+        )
+        raise_error_of(response)
+        return convert.administered_from_wire(response)
+
+    async def close(self) -> None:
+        """Every outstanding call and stream fails with NetworkError."""
+        self._closed = True
+        for _, connection in self._connections.values():
+            self._close_soon(connection)
+        self._connections.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _connection(self, broker: BrokerInfo) -> Connection:
+        if self._closed:
+            raise NetworkError("this broker is stopping: it calls nobody any more")
+        address = str(Endpoint(broker.grpc_host, broker.grpc_port))
+        known = self._connections.get(broker.broker_id)
+        if known is not None:
+            broker_epoch, connection = known
+            if (broker_epoch, connection.address) == (broker.broker_epoch, address):
+                return connection
+            log.info("connecting anew to broker %d at %s", broker.broker_id, address)
+            self._close_soon(connection)
+        connection = Connection(address, self._options)
+        self._connections[broker.broker_id] = broker.broker_epoch, connection
+        return connection
+
+    def _close_soon(self, connection: Connection) -> None:
+        task = asyncio.get_running_loop().create_task(connection.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,143 @@
+"""A broker's gRPC server: its four services over one BrokerService, health checking, reflection."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from minikafka.broker.ports import BrokerService
+from minikafka.errors import UsageError
+from minikafka.properties import Endpoint
+from minikafka.rpc import unary
+from minikafka.rpc.generated import client_pb2, control_pb2, replication_pb2
+from minikafka.rpc.streams import Streams
+from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, server_options
+
+SERVICES = tuple(
+    service.full_name
+    for module in (replication_pb2, control_pb2, client_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+_DEFAULT_MAX_REQUEST_BYTES = 104_857_600
+_DEFAULT_MAX_QUEUED_BYTES = 268_435_456
+
+
+class GrpcServer:
+    """`max_request_bytes` is socket.request.max.bytes, `max_queued_bytes` is
+    queued.max.request.bytes: the memory of produce requests that are not answered yet."""
+
+    def __init__(
+        self,
+        service: BrokerService,
+        *,
+        max_request_bytes: int = _DEFAULT_MAX_REQUEST_BYTES,
+        max_queued_bytes: int = _DEFAULT_MAX_QUEUED_BYTES,
+        keepalive: Keepalive = DEFAULT_KEEPALIVE,
+    ) -> None:
+        self._service = service
+        self._max_request_bytes = max_request_bytes
+        self._keepalive = keepalive
+        self._streams = Streams(
+            service, max_request_bytes=max_request_bytes, max_queued_bytes=max_queued_bytes
+        )
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, host: str, port: int, *, serving: bool = True) -> int:
+        """Listen; returns the port, which is a free one for port 0. `serving` is what health checks
+        hear (see set_serving). Raises UsageError if the port is taken or the host is not ours."""
+        assert self._server is None, "a GrpcServer is started once"
+        _check_can_listen(host, port)
+        server = grpc.aio.server(options=server_options(self._keepalive))
+        server.add_generic_rpc_handlers(self._handlers())
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        try:
+            bound_port = server.add_insecure_port(str(Endpoint(host, port)))
+        except RuntimeError as failure:
+            raise UsageError(f"cannot listen on {Endpoint(host, port)}: {failure}") from None
+        await self.set_serving(serving)
+        await server.start()
+        self._server = server
+        return bound_port
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health checks hear, of the broker as a whole and of each of its services."""
+        statuses = health_pb2.HealthCheckResponse
+        status = statuses.SERVING if serving else statuses.NOT_SERVING
+        for name in (health.OVERALL_HEALTH, *SERVICES):
+            await self._health.set(name, status)
+
+    async def stop(self, grace_ms: int = 1_000) -> None:
+        """Take no more requests, send the answers that are due within `grace_ms`, end.
+        Idempotent."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        await self._health.enter_graceful_shutdown()
+        self._streams.stop()
+        await server.stop(grace_ms / 1000)
+
+    def _handlers(self) -> list[grpc.GenericRpcHandler]:
+        streams = self._streams
+        bidirectional = grpc.stream_stream_rpc_method_handler
+        tables: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {
+            "minikafka.v1.ReplicationService": {"Replicate": bidirectional(streams.replicate)},
+            "minikafka.v1.BrokerControlService": self._unary(unary.BROKER_CONTROL),
+            "minikafka.v1.ControllerService": self._unary(unary.CONTROLLER),
+            "minikafka.v1.ClientService": {
+                **self._unary(unary.CLIENT),
+                "Produce": bidirectional(streams.produce),
+                "Fetch": bidirectional(streams.fetch),
+                "WatchPartitions": grpc.unary_stream_rpc_method_handler(streams.watch),
+            },
+        }
+        assert tables.keys() == set(SERVICES)
+        return [
+            grpc.method_handlers_generic_handler(name, methods) for name, methods in tables.items()
+        ]
+
+    def _unary(
+        self, methods: dict[str, unary.Method]
+    ) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
+        return {
+            name: unary.unary_handler(name, method, self._service, self._max_request_bytes)
+            for name, method in methods.items()
+        }
+
+
+def _check_can_listen(host: str, port: int) -> None:
+    """gRPC binds as many of a name's addresses as it can, and does not say why it could not bind
+    one: so each is tried here first. UsageError unless all that this machine has are free."""
+    endpoint = Endpoint(host, port)
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as failure:
+        raise UsageError(f"cannot listen on {endpoint}: {failure.strerror}") from None
+    refused: OSError | None = None
+    tried = 0
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+            tried += 1
+        except OSError as failure:
+            if failure.errno == errno.EADDRINUSE:
+                raise UsageError(
+                    f"port {port} on {host} is taken by another process: "
+                    "choose another one, or 0 for a free one"
+                ) from None
+            refused = failure
+    if not tried:
+        reason = refused.strerror if refused is not None else "no such address"
+        raise UsageError(f"cannot listen on {endpoint}: {reason}")

@@ -1,0 +1,202 @@
+"""The unary methods that a broker serves: each reads its message, calls the BrokerService, and
+answers with results or with the error of the request as a whole, in a response of the same type.
+
+The tables say for each method: the request's message, the response's message, what to do. Requests
+arrive as bytes, so that their size is known before anything is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from minikafka.broker.ports import BrokerService
+from minikafka.broker.requests import ControllerRequest, ControllerResponse
+from minikafka.rpc import convert_client, convert_control
+from minikafka.rpc.convert import error_for_peer, error_to_wire, tps_from_wire
+from minikafka.rpc.generated import client_pb2, control_pb2
+from minikafka.rpc.streams import Context, too_large
+
+
+class Method(NamedTuple):
+    """`serve(service, request message)` gives the response message, or raises. `error_holder` names
+    the field of the response that holds the message with the error; empty: the response itself."""
+
+    request: type[Message]
+    response: type[Message]
+    serve: Callable[[BrokerService, Any], Awaitable[Message]]
+    error_holder: str = ""
+
+
+def unary_handler(
+    name: str, method: Method, service: BrokerService, max_request_bytes: int
+) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def handle(raw: bytes, context: Context) -> bytes:
+        try:
+            if len(raw) > max_request_bytes:
+                raise too_large(len(raw), max_request_bytes)
+            response = await method.serve(service, method.request.FromString(raw))
+            return response.SerializeToString()
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: unreadable message")
+        except Exception as raised:
+            return _failed(method, raised, name)
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _failed(method: Method, raised: Exception, name: str) -> bytes:
+    response: Any = method.response()
+    holder = getattr(response, method.error_holder) if method.error_holder else response
+    holder.error.CopyFrom(error_to_wire(error_for_peer(raised, name)))
+    return bytes(response.SerializeToString())
+
+
+# --- brokers -------------------------------------------------------------------------------------
+
+
+async def _update_state(service: BrokerService, wire: control_pb2.UpdateStateRequest) -> Message:
+    response = await service.update_state(convert_control.update_state_from_wire(wire))
+    return convert_control.state_updated_to_wire(response)
+
+
+async def _alter_partition(
+    service: BrokerService, wire: control_pb2.AlterPartitionRequest
+) -> Message:
+    response = await service.alter_partition(convert_control.alter_partition_from_wire(wire))
+    return convert_control.partitions_altered_to_wire(response)
+
+
+async def _controlled_shutdown(
+    service: BrokerService, wire: control_pb2.ControlledShutdownRequest
+) -> Message:
+    request = convert_control.controlled_shutdown_from_wire(wire)
+    return convert_control.shut_down_to_wire(await service.controlled_shutdown(request))
+
+
+async def _report_failed_replicas(
+    service: BrokerService, wire: control_pb2.ReportFailedReplicasRequest
+) -> Message:
+    await service.controller_call(convert_control.failed_replicas_from_wire(wire))
+    return control_pb2.ReportFailedReplicasResponse()
+
+
+async def _allocate_producer_ids(
+    service: BrokerService, wire: control_pb2.AllocateProducerIdsRequest
+) -> Message:
+    block = await service.controller_call(convert_control.producer_ids_from_wire(wire))
+    return control_pb2.AllocateProducerIdsResponse(
+        producer_id_start=block.producer_id_start, producer_id_end=block.producer_id_end
+    )
+
+
+async def _administer(service: BrokerService, wire: control_pb2.AdministerRequest) -> Message:
+    response = await service.controller_call(convert_control.administer_from_wire(wire))
+    return convert_control.administered_to_wire(response)
+
+
+# --- clients -------------------------------------------------------------------------------------
+
+
+async def _list_offsets(service: BrokerService, wire: client_pb2.ListOffsetsRequest) -> Message:
+    results = await service.list_offsets(convert_client.list_offsets_from_wire(wire))
+    return convert_client.offsets_to_wire(results)
+
+
+async def _get_metadata(service: BrokerService, wire: client_pb2.GetMetadataRequest) -> Message:
+    topics = convert_client.wanted_topics(wire)
+    metadata = await service.metadata(topics, wire.allow_auto_topic_creation)
+    return convert_client.metadata_to_wire(metadata)
+
+
+async def _describe_partitions(
+    service: BrokerService, wire: client_pb2.DescribePartitionsRequest
+) -> Message:
+    statuses = await service.describe_partitions(tps_from_wire(wire.partitions))
+    return convert_client.statuses_to_wire(statuses)
+
+
+async def _describe_topic_configs(
+    service: BrokerService, wire: client_pb2.DescribeTopicConfigsRequest
+) -> Message:
+    return convert_client.entries_to_wire(await service.describe_topic_configs(wire.topic))
+
+
+async def _init_producer_id(
+    service: BrokerService, wire: client_pb2.InitProducerIdRequest
+) -> Message:
+    producer_id, producer_epoch = await service.init_producer_id()
+    return client_pb2.InitProducerIdResponse(producer_id=producer_id, producer_epoch=producer_epoch)
+
+
+async def _administer_cluster(
+    service: BrokerService, wire: client_pb2.AdministerClusterRequest
+) -> Message:
+    request: ControllerRequest = convert_control.administer_from_wire(wire.request)
+    response: ControllerResponse = await service.administer(request, wire.request.timeout_ms)
+    return client_pb2.AdministerClusterResponse(
+        response=convert_control.administered_to_wire(response)
+    )
+
+
+BROKER_CONTROL = {
+    "UpdateState": Method(
+        control_pb2.UpdateStateRequest, control_pb2.UpdateStateResponse, _update_state
+    ),
+}
+
+CONTROLLER = {
+    "AlterPartition": Method(
+        control_pb2.AlterPartitionRequest, control_pb2.AlterPartitionResponse, _alter_partition
+    ),
+    "ControlledShutdown": Method(
+        control_pb2.ControlledShutdownRequest,
+        control_pb2.ControlledShutdownResponse,
+        _controlled_shutdown,
+    ),
+    "ReportFailedReplicas": Method(
+        control_pb2.ReportFailedReplicasRequest,
+        control_pb2.ReportFailedReplicasResponse,
+        _report_failed_replicas,
+    ),
+    "AllocateProducerIds": Method(
+        control_pb2.AllocateProducerIdsRequest,
+        control_pb2.AllocateProducerIdsResponse,
+        _allocate_producer_ids,
+    ),
+    "Administer": Method(
+        control_pb2.AdministerRequest, control_pb2.AdministerResponse, _administer
+    ),
+}
+
+CLIENT = {
+    "ListOffsets": Method(
+        client_pb2.ListOffsetsRequest, client_pb2.ListOffsetsResponse, _list_offsets
+    ),
+    "GetMetadata": Method(
+        client_pb2.GetMetadataRequest, client_pb2.GetMetadataResponse, _get_metadata
+    ),
+    "DescribePartitions": Method(
+        client_pb2.DescribePartitionsRequest,
+        client_pb2.DescribePartitionsResponse,
+        _describe_partitions,
+    ),
+    "DescribeTopicConfigs": Method(
+        client_pb2.DescribeTopicConfigsRequest,
+        client_pb2.DescribeTopicConfigsResponse,
+        _describe_topic_configs,
+    ),
+    "InitProducerId": Method(
+        client_pb2.InitProducerIdRequest, client_pb2.InitProducerIdResponse, _init_producer_id
+    ),
+    "AdministerCluster": Method(
+        client_pb2.AdministerClusterRequest,
+        client_pb2.AdministerClusterResponse,
+        _administer_cluster,
+        error_holder="response",
+    ),
+}
