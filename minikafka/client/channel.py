@@ -1,0 +1,69 @@
+"""What the client needs of one broker, as a Protocol: `minikafka.rpc.channel.BrokerChannel` over
+gRPC, a fake in the tests.
+
+All calls raise NetworkError when the broker cannot be reached or the connection breaks, and
+otherwise the typed error that the broker answered with. A channel reconnects by itself: the client
+keeps one per address until it is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
+
+from minikafka.broker.requests import (
+    ClusterMetadata,
+    ClusterUpdate,
+    ControllerRequest,
+    ControllerResponse,
+    FetchRequest,
+    FetchResult,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+    PartitionStatus,
+    ProduceRequest,
+    ProduceResult,
+    TopicConfigEntry,
+)
+from minikafka.model import TopicPartition
+
+
+class Channel(Protocol):
+    """One broker, by its address. Cancelling an awaited call abandons the answer, nothing more."""
+
+    def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
+        """Requests reach the broker in the order of the calls; answers may come in another."""
+
+    def fetch(self, request: FetchRequest) -> Awaitable[Sequence[FetchResult]]: ...
+    def list_offsets(
+        self, partitions: Sequence[ListOffsetsPartition]
+    ) -> Awaitable[Sequence[ListOffsetsResult]]: ...
+    def metadata(
+        self, topics: Sequence[str] | None, allow_auto_create: bool
+    ) -> Awaitable[ClusterMetadata]:
+        """None: all topics. A topic that is not there has an error in its place."""
+
+    def watch(self, topics: Sequence[str]) -> AsyncIterator[ClusterUpdate]:
+        """First everything, then every change. No topics: all."""
+
+    def describe_partitions(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Awaitable[Sequence[PartitionStatus]]: ...
+    def describe_topic_configs(self, topic: str) -> Awaitable[Sequence[TopicConfigEntry]]: ...
+    def init_producer_id(self) -> Awaitable[tuple[int, int]]:
+        """(producer id, producer epoch), the id never given before."""
+
+    def administer(
+        self, request: ControllerRequest, timeout_ms: int
+    ) -> Awaitable[ControllerResponse]: ...
+    async def close(self) -> None: ...
+
+
+Connect = Callable[[str], Channel]
+
+
+def connect_over_grpc(address: str) -> Channel:
+    """The channel of a real broker; gRPC is imported when the first one is made."""
+    from minikafka.rpc.channel import BrokerChannel
+
+    return BrokerChannel(address)

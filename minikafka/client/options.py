@@ -1,0 +1,35 @@
+"""The settings of a producer and of a consumer after they were read and checked. Units in the
+names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minikafka.records.compression import Codec
+
+
+@dataclass(frozen=True, slots=True)
+class SenderOptions:
+    """`acks` is -1, 0 or 1."""
+
+    acks: int
+    codec: Codec
+    idempotence: bool
+    linger_ms: float
+    max_in_flight: int
+    request_timeout_ms: float
+    delivery_timeout_ms: float
+    max_request_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetcherOptions:
+    """`reset`: "earliest", "latest" or "error"."""
+
+    max_wait_ms: int
+    max_bytes: int
+    max_partition_bytes: int
+    check_crcs: bool
+    reset: str
+    request_timeout_ms: float
+    max_block_ms: float

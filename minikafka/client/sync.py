@@ -1,0 +1,447 @@
+"""Producer, Consumer and Admin for code without asyncio: blocking, safe to use from several
+threads.
+
+One background thread of the process runs one event loop (uvloop where there is one) for all of
+them, from the first client to the last: gRPC's asyncio side wants to live in one loop. Nothing of
+the async clients is touched from another thread.
+
+State of a Producer: an inbox of records that the loop has not taken yet. Invariant: the records of
+one thread are taken in the order of its calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import Future
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+from minikafka.broker.requests import (
+    ClusterMetadata,
+    ClusterUpdate,
+    ListOffsetsResult,
+    NamedResult,
+    PartitionStatus,
+    TopicConfigEntry,
+    TopicMetadata,
+)
+from minikafka.client.accumulator import Delivery
+from minikafka.client.admin import AsyncAdmin
+from minikafka.client.consumer import AsyncConsumer, Partition
+from minikafka.client.fetcher import FetchedBatches
+from minikafka.client.producer import AsyncProducer
+from minikafka.client.values import ConsumerRecord, Headers, RecordMetadata, WouldBlockError
+from minikafka.errors import UsageError
+from minikafka.model import TopicPartition
+
+_T = TypeVar("_T")
+_INBOX_RECORDS = 100_000  # beyond this `send` waits for the loop
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class _LoopThread:
+    """The background thread, counted: it ends with the last client that uses it, and a later client
+    starts another one. The loop stays: gRPC may still have a word for it after a client is closed,
+    and must not find it closed as well."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def acquire(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            self._users += 1
+            if self._loop is None:
+                self._loop = _new_event_loop()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="minikafka-client", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users or self._loop is None or self._thread is None:
+                return
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._thread = None
+
+
+_loop_thread = _LoopThread()
+
+
+class _Blocking:
+    """What the three clients share: an async client on the background loop."""
+
+    def __init__(self) -> None:
+        self._loop = _loop_thread.acquire()
+        self._open = True
+        self._close_lock = threading.Lock()
+
+    def _call(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float | None = None) -> _T:
+        """Run it on the loop and wait. TimeoutError cancels it."""
+        if asyncio._get_running_loop() is self._loop:
+            coroutine.close()
+            raise UsageError(
+                "a blocking call from the client's own thread (from a callback?) would wait for "
+                "itself; call it from another thread, or use the async client"
+            )
+        if not self._open:
+            coroutine.close()
+            raise UsageError("the client is closed")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout_s)
+        except BaseException:
+            future.cancel()  # also for KeyboardInterrupt while waiting
+            raise
+
+    def _start(self, start: Coroutine[Any, Any, None], close: Callable[[], Any]) -> None:
+        try:
+            self._call(start)
+        except BaseException:
+            self._close(close())
+            raise
+
+    def _close(self, close: Coroutine[Any, Any, None]) -> None:
+        with self._close_lock:
+            if not self._open:
+                close.close()
+                return
+            try:
+                self._call(close)
+            finally:
+                self._open = False
+                _loop_thread.release()
+
+
+class _Sent(NamedTuple):
+    """A record in the inbox: the arguments of `send`, and what its sender holds."""
+
+    arguments: tuple[
+        str, bytes | None, bytes | None, int | None, Headers, int
+    ]  # topic, value, key, partition, headers, timestamp
+    receipt: Future[RecordMetadata]
+
+
+class Producer(_Blocking):
+    """Writes records; see AsyncProducer for the options. Use it with `with`, or close it."""
+
+    def __init__(self, bootstrap: str | Iterable[str], **options: Any) -> None:
+        self._producer = AsyncProducer(bootstrap, **options)
+        super().__init__()
+        self._inbox: deque[_Sent] = deque()
+        self._taking = False  # the loop knows of the inbox
+        self._inbox_lock = threading.Lock()
+        self._room = threading.Condition(self._inbox_lock)
+        self._taker: asyncio.Task[None] | None = None
+        self._start(self._producer.start(), self._producer.close)
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(1_000 if isinstance(error, KeyboardInterrupt) else None)
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+    ) -> Future[RecordMetadata]:
+        """Take a record; `.result(timeout)` of what this returns is its RecordMetadata, or raises
+        its error (everything that AsyncProducer.send raises comes that way). Waits only for
+        room."""
+        if timestamp_ms is None:
+            timestamp_ms = int(time.time() * 1000)
+        receipt: Future[RecordMetadata] = Future()
+        sent = _Sent((topic, value, key, partition, headers, timestamp_ms), receipt)
+        with self._inbox_lock:
+            while self._open and len(self._inbox) >= _INBOX_RECORDS:
+                self._room.wait()
+            if not self._open:
+                raise UsageError("the client is closed")
+            self._inbox.append(sent)
+            wake, self._taking = not self._taking, True
+        if wake:
+            self._loop.call_soon_threadsafe(self._take)
+        return receipt
+
+    def flush(self, timeout_ms: float | None = None) -> None:
+        """Returns when every record sent before has its outcome; TimeoutError if that takes longer
+        than `timeout_ms`."""
+        self._call(self._flush(), None if timeout_ms is None else timeout_ms / 1000)
+
+    def close(self, timeout_ms: float | None = None) -> None:
+        """Send what is left, at most for `timeout_ms`, then end. Idempotent."""
+        self._close(self._finish(timeout_ms))
+        with self._inbox_lock:
+            self._room.notify_all()
+
+    # On the loop.
+
+    def _take(self) -> None:
+        self._taker = self._loop.create_task(self._take_all())
+
+    async def _take_all(self) -> None:
+        """Move the inbox to the producer, in order."""
+        while True:
+            with self._inbox_lock:
+                taken = list(self._inbox)
+                self._inbox.clear()
+                self._taking = bool(taken)
+                self._room.notify_all()
+            if not taken:
+                return
+            for sent in taken:
+                try:
+                    try:
+                        delivery = self._producer.send_nowait(*sent.arguments)
+                    except WouldBlockError:
+                        delivery = await self._producer.send(*sent.arguments)
+                except Exception as error:
+                    sent.receipt.set_exception(error)
+                else:
+                    delivery.add_done_callback(_Settle(sent.receipt))
+
+    async def _flush(self) -> None:
+        while (taker := self._taker) is not None and not taker.done():
+            await asyncio.wait([taker])
+        await self._producer.flush()
+
+    async def _finish(self, timeout_ms: float | None) -> None:
+        timeout_s = None if timeout_ms is None else timeout_ms / 1000
+        began_s = self._loop.time()
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._flush(), timeout_s)
+        finally:
+            if timeout_ms is not None:
+                timeout_ms = max(timeout_ms - (self._loop.time() - began_s) * 1000, 0)
+            await self._producer.close(timeout_ms)
+            if self._taker is not None:
+                await asyncio.wait([self._taker])
+
+
+class _Settle:
+    """Hands a delivery's outcome to the thread that waits for it."""
+
+    __slots__ = ("_receipt",)
+
+    def __init__(self, receipt: Future[RecordMetadata]) -> None:
+        self._receipt = receipt
+
+    def __call__(self, delivery: Delivery) -> None:
+        if not self._receipt.set_running_or_notify_cancel():
+            return
+        error = delivery.exception()
+        if error is not None:
+            self._receipt.set_exception(error)
+        else:
+            self._receipt.set_result(delivery.result())
+
+
+class Consumer(_Blocking):
+    """Reads records; see AsyncConsumer for options, arguments and errors. Use it with `with`, or
+    close it. Threads that share one consumer share its positions."""
+
+    def __init__(self, bootstrap: str | Iterable[str], **options: Any) -> None:
+        self._consumer = AsyncConsumer(bootstrap, **options)
+        super().__init__()
+        self._start(self._consumer.start(), self._consumer.close)
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._close(self._consumer.close())
+
+    def assign(self, partitions: Iterable[Partition]) -> None:
+        self._do(lambda: self._consumer.assign(partitions))
+
+    def assignment(self) -> list[TopicPartition]:
+        return self._do(self._consumer.assignment)
+
+    def partitions_of(self, topic: str) -> list[TopicPartition]:
+        return self._call(self._consumer.partitions_of(topic))
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._do(lambda: self._consumer.seek(partition, offset))
+
+    def seek_to_beginning(self, *partitions: Partition) -> None:
+        self._do(lambda: self._consumer.seek_to_beginning(*partitions))
+
+    def seek_to_end(self, *partitions: Partition) -> None:
+        self._do(lambda: self._consumer.seek_to_end(*partitions))
+
+    def seek_to_timestamp(self, partition: Partition, timestamp_ms: int) -> int:
+        return self._call(self._consumer.seek_to_timestamp(partition, timestamp_ms))
+
+    def position(self, partition: Partition) -> int:
+        return self._call(self._consumer.position(partition))
+
+    def high_watermark(self, partition: Partition) -> int:
+        return self._do(lambda: self._consumer.high_watermark(partition))
+
+    def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
+        return self._call(self._consumer.beginning_offsets(partitions))
+
+    def end_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
+        return self._call(self._consumer.end_offsets(partitions))
+
+    def offsets_for_times(
+        self, timestamps_ms: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int | None]:
+        return self._call(self._consumer.offsets_for_times(timestamps_ms))
+
+    def poll(self, timeout_ms: float | None = 500, max_records: int = 500) -> list[ConsumerRecord]:
+        return self._call(self._consumer.poll(timeout_ms, max_records))
+
+    def poll_batches(self, timeout_ms: float | None = 500) -> list[FetchedBatches]:
+        return self._call(self._consumer.poll_batches(timeout_ms))
+
+    def __iter__(self) -> Iterator[ConsumerRecord]:
+        """One record after another, without end. The position is that of the record given last."""
+        while True:
+            try:
+                record = self._consumer.pop()
+            except IndexError:
+                self._call(self._consumer.fill())
+            else:
+                yield record
+
+    def _do(self, function: Callable[[], _T]) -> _T:
+        async def run() -> _T:
+            return function()
+
+        return self._call(run())
+
+
+class Admin(_Blocking):
+    """Administration; see AsyncAdmin for arguments and errors. Use it with `with`, or close it."""
+
+    def __init__(self, bootstrap: str | Iterable[str], **options: Any) -> None:
+        self._admin = AsyncAdmin(bootstrap, **options)
+        super().__init__()
+        self._start(self._admin.start(), self._admin.close)
+
+    def __enter__(self) -> Admin:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._close(self._admin.close())
+
+    def cluster_id(self) -> str:
+        return self._call(self._admin.cluster_id())
+
+    def metadata(self, topics: Sequence[str] | None = None) -> ClusterMetadata:
+        return self._call(self._admin.metadata(topics))
+
+    def describe_topic(self, topic: str) -> TopicMetadata:
+        return self._call(self._admin.describe_topic(topic))
+
+    def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
+        return self._call(self._admin.describe_topic_configs(topic))
+
+    def describe_partitions(self, partitions: Iterable[TopicPartition]) -> list[PartitionStatus]:
+        return self._call(self._admin.describe_partitions(partitions))
+
+    def list_offsets(
+        self, timestamps_ms: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, ListOffsetsResult]:
+        return self._call(self._admin.list_offsets(timestamps_ms))
+
+    def watch(self, topics: Sequence[str] = ()) -> Iterator[ClusterUpdate]:
+        """Blocks for each update; close the iterator, or leave its loop, to end the watch."""
+        stream = self._admin.watch(topics)
+        try:
+            while True:
+                yield self._call(_next(stream))
+        finally:
+            if self._open and hasattr(stream, "aclose"):
+                self._call(stream.aclose())
+
+    def create_topic(
+        self,
+        name: str,
+        num_partitions: int = -1,
+        replication_factor: int = -1,
+        configs: Mapping[str, str] | None = None,
+        assignments: Mapping[int, Sequence[int]] | None = None,
+        validate_only: bool = False,
+        wait: bool = True,
+    ) -> None:
+        self._call(
+            self._admin.create_topic(
+                name, num_partitions, replication_factor, configs, assignments, validate_only, wait
+            )
+        )
+
+    def delete_topic(self, name: str) -> None:
+        self._call(self._admin.delete_topic(name))
+
+    def create_partitions(
+        self, topic: str, total_count: int, assignments: Sequence[Sequence[int]] = ()
+    ) -> None:
+        self._call(self._admin.create_partitions(topic, total_count, assignments))
+
+    def alter_topic_config(self, topic: str, changes: Mapping[str, str | None]) -> None:
+        self._call(self._admin.alter_topic_config(topic, changes))
+
+    def elect_leaders(
+        self, partitions: Sequence[TopicPartition] = (), unclean: bool = False
+    ) -> Sequence[NamedResult]:
+        return self._call(self._admin.elect_leaders(partitions, unclean))
+
+
+async def _next(stream: AsyncIterator[ClusterUpdate]) -> ClusterUpdate:
+    return await stream.__anext__()

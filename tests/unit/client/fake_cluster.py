@@ -1,0 +1,536 @@
+"""A cluster in memory, as clients see it: brokers with channels, leaders, logs that check
+sequences.
+
+All replicas of a partition share one log, so a change of leader loses nothing. Faults are injected
+by `cluster.faults`, functions of (broker id, partition, batch header) tried in order; each gives a
+Fault for a batch, or None. Answers take `answer_s`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from minikafka.broker.requests import (
+    EARLIEST_TIMESTAMP,
+    LATEST_TIMESTAMP,
+    AlterTopicConfigRequest,
+    ClusterMetadata,
+    ClusterUpdate,
+    ControllerResponse,
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    ElectLeadersRequest,
+    FetchResult,
+    LeaderHint,
+    ListOffsetsResult,
+    NamedResult,
+    PartitionStatus,
+    ProduceResult,
+    TopicConfigEntry,
+    TopicMetadata,
+)
+from minikafka.core.producer_state import ProducerStateTable
+from minikafka.errors import (
+    FencedLeaderEpochError,
+    InvalidTopicError,
+    MessageTooLargeError,
+    MinikafkaError,
+    NetworkError,
+    NotLeaderOrFollowerError,
+    OffsetOutOfRangeError,
+    TopicAlreadyExistsError,
+    UnknownLeaderEpochError,
+    UnknownTopicOrPartitionError,
+)
+from minikafka.model import (
+    Assignment,
+    BatchHeader,
+    BrokerInfo,
+    PartitionMetadata,
+    PartitionState,
+    TopicPartition,
+)
+from minikafka.records.header import STAMP_BYTES, parse_header, split_produced, stamp, verify_crc
+from minikafka.records.read import iter_records
+
+
+@dataclass
+class Fault:
+    """`append`: write the batch; then `error` (None: the regular answer), `hang` (no answer at
+    all) or `disconnect` (the connection breaks for everything outstanding)."""
+
+    append: bool = False
+    error: MinikafkaError | None = None
+    hint: LeaderHint | None = None
+    hang: bool = False
+    disconnect: bool = False
+
+
+FaultRule = Callable[[int, TopicPartition, BatchHeader], Fault | None]
+
+
+@dataclass
+class FakePartition:
+    topic_partition: TopicPartition
+    topic_id: str
+    replicas: tuple[int, ...]
+    leader: int
+    leader_epoch: int = 0
+    version: int = 0
+    log_start_offset: int = 0
+    batches: list[tuple[BatchHeader, bytes]] = field(default_factory=list)
+    producers: ProducerStateTable = field(default_factory=ProducerStateTable)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def log_end_offset(self) -> int:
+        return self.batches[-1][0].next_offset if self.batches else self.log_start_offset
+
+    def metadata(self) -> PartitionMetadata:
+        state = PartitionState(self.leader, self.leader_epoch, self.replicas, 1, self.version)
+        return PartitionMetadata(
+            self.topic_partition, self.topic_id, Assignment(self.replicas), state
+        )
+
+    def append(self, data: bytes) -> int:
+        """Append one batch as a leader does; returns its base offset (the first one's of a
+        repetition)."""
+        [header] = split_produced(data)
+        verify_crc(data, 0, header)
+        known = self.producers.check(header)
+        if known is not None:
+            return known.base_offset
+        base_offset = self.log_end_offset
+        stamped = stamp(base_offset, len(data), self.leader_epoch) + data[STAMP_BYTES:]
+        header = parse_header(stamped)
+        self.producers.update(header)
+        self.batches.append((header, stamped))
+        self.wake()
+        return base_offset
+
+    def wake(self) -> None:
+        self.arrived.set()
+        self.arrived = asyncio.Event()
+
+    def records(self):
+        return [record for header, data in self.batches for record in iter_records(data, header)]
+
+    def values(self) -> list[bytes]:
+        return [record.value for record in self.records()]
+
+
+class FakeCluster:
+    def __init__(self, broker_count: int = 3) -> None:
+        self.brokers = {
+            number: BrokerInfo(number, "", "fake", 9000 + number)
+            for number in range(1, broker_count + 1)
+        }
+        self.down: set[int] = set()
+        self.paused: dict[int, asyncio.Event] = {}
+        self.topics: dict[str, list[FakePartition]] = {}
+        self.configs: dict[str, dict[str, str]] = {}
+        self.faults: list[FaultRule] = []
+        self.answer_s = 0.001
+        self.auto_create = True
+        self.max_batch_bytes = 10**9
+        self.next_producer_id = 100
+        self.topics_made = 0
+        self.channels: list[FakeChannel] = []
+        self.calls: list[str] = []
+        self.produced: list[tuple[int, list[tuple[TopicPartition, BatchHeader]]]] = []
+        self.watchers: list[asyncio.Queue] = []
+        self.hints = True
+
+    @property
+    def bootstrap(self) -> str:
+        return self.brokers[1].grpc_address
+
+    def connect(self, address: str) -> "FakeChannel":
+        channel = FakeChannel(self, address)
+        self.channels.append(channel)
+        return channel
+
+    def live(self) -> list[BrokerInfo]:
+        return [info for number, info in self.brokers.items() if number not in self.down]
+
+    def create(self, name: str, partitions: int = 1, leader: int | None = None) -> None:
+        self.topics_made += 1
+        replicas = tuple(self.brokers)
+        self.topics[name] = [
+            FakePartition(
+                TopicPartition(name, number),
+                f"id-{self.topics_made}",
+                replicas,
+                leader or replicas[number % len(replicas)],
+            )
+            for number in range(partitions)
+        ]
+        self.tell(self.topics[name])
+
+    def delete(self, name: str) -> None:
+        partitions = self.topics.pop(name)
+        self.tell([], [(name, partitions[0].topic_id)])
+
+    def partition(self, topic: str, number: int = 0) -> FakePartition:
+        return self.topics[topic][number]
+
+    def move(self, topic: str, leader: int, number: int = 0) -> None:
+        """Another leader (-1: none), or the same one under a new epoch."""
+        partition = self.partition(topic, number)
+        partition.leader = leader
+        partition.leader_epoch += 1
+        partition.version += 1
+        partition.wake()
+        self.tell([partition])
+
+    def kill(self, broker: int) -> None:
+        """The process is gone: connections break. Leadership moves when the test says so."""
+        self.down.add(broker)
+        for channel in self.channels:
+            if channel.broker_id == broker:
+                channel.break_connection()
+
+    def restart(self, broker: int) -> None:
+        self.down.discard(broker)
+
+    def pause(self, broker: int) -> None:
+        self.paused[broker] = asyncio.Event()
+
+    def resume(self, broker: int) -> None:
+        self.paused.pop(broker).set()
+
+    def tell(self, partitions, deleted=()) -> None:
+        update = ClusterUpdate([each.metadata() for each in partitions], list(deleted), None, 1, 1)
+        for watcher in self.watchers:
+            watcher.put_nowait(update)
+
+    def find(self, topic_partition: TopicPartition) -> FakePartition:
+        partitions = self.topics.get(topic_partition.topic, [])
+        if topic_partition.partition >= len(partitions):
+            raise UnknownTopicOrPartitionError(f"{topic_partition} does not exist")
+        return partitions[topic_partition.partition]
+
+
+class FakeChannel:
+    def __init__(self, cluster: FakeCluster, address: str) -> None:
+        self.cluster = cluster
+        self.address = address
+        ids = [each.broker_id for each in cluster.brokers.values() if each.grpc_address == address]
+        self.broker_id = ids[0] if ids else -1
+        self.closed = False
+        self.outstanding: set[asyncio.Future] = set()
+        self.delayed: list[asyncio.Task] = []
+
+    def break_connection(self) -> None:
+        for future in list(self.outstanding):
+            if not future.done():
+                future.set_exception(NetworkError(f"connection to {self.address} lost"))
+
+    async def close(self) -> None:
+        self.closed = True
+        self.break_connection()
+
+    def check_reachable(self) -> None:
+        if self.closed or self.broker_id < 0 or self.broker_id in self.cluster.down:
+            raise NetworkError(f"{self.address} refused the connection")
+
+    async def arrive(self, call: str) -> None:
+        """A unary call's way: the network, and the broker's being paused."""
+        self.cluster.calls.append(call)
+        await asyncio.sleep(0)
+        self.check_reachable()
+        while self.broker_id in self.cluster.paused:
+            await self.cluster.paused[self.broker_id].wait()
+        self.check_reachable()
+
+    # --- produce ---------------------------------------------------------------------------------
+
+    def produce(self, request):
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self.outstanding.add(future)
+        future.add_done_callback(self.outstanding.discard)
+        try:
+            self.check_reachable()
+        except NetworkError as error:
+            loop.call_soon(self.answer, future, error)
+            return future
+        if self.broker_id in self.cluster.paused:
+            task = loop.create_task(self.produce_when_resumed(request, future))
+            self.delayed.append(task)
+        else:
+            self.serve_produce(request, future)
+        return future
+
+    async def produce_when_resumed(self, request, future) -> None:
+        await self.cluster.paused[self.broker_id].wait()
+        self.serve_produce(request, future)
+
+    def serve_produce(self, request, future) -> None:
+        loop = asyncio.get_running_loop()
+        headers = [
+            (each.topic_partition, parse_header(each.records)) for each in request.partitions
+        ]
+        self.cluster.produced.append((self.broker_id, headers))
+        results, hang = [], False
+        for each in request.partitions:
+            header = parse_header(each.records)
+            rules = (
+                rule(self.broker_id, each.topic_partition, header) for rule in self.cluster.faults
+            )
+            fault = next((fault for fault in rules if fault is not None), None)
+            results.append(self.produce_one(each, fault))
+            hang = hang or (fault is not None and fault.hang)
+            if fault is not None and fault.disconnect:
+                loop.call_later(self.cluster.answer_s, self.break_connection)
+                hang = True
+        if request.acks == 0:
+            loop.call_soon(self.answer, future, [ProduceResult(r.topic_partition) for r in results])
+        elif not hang:
+            loop.call_later(self.cluster.answer_s, self.answer, future, results)
+
+    def answer(self, future, outcome) -> None:
+        if future.done():
+            return
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    def produce_one(self, part, fault):
+        topic_partition = part.topic_partition
+        result = ProduceResult(topic_partition)
+        if fault is not None and not fault.append:
+            result.error, result.leader_hint = fault.error, fault.hint
+            return result
+        try:
+            partition = self.cluster.find(topic_partition)
+            if partition.leader != self.broker_id:
+                if self.cluster.hints and partition.leader >= 0:
+                    result.leader_hint = LeaderHint(partition.leader, partition.leader_epoch)
+                raise NotLeaderOrFollowerError("not the leader")
+            if len(part.records) > self.cluster.max_batch_bytes:
+                raise MessageTooLargeError(f"a batch of {len(part.records)} bytes is too large")
+            result.base_offset = partition.append(part.records)
+        except MinikafkaError as error:
+            result.error = error
+        if fault is not None and fault.error is not None:
+            result.error, result.base_offset = fault.error, -1
+        return result
+
+    # --- fetch and offsets -----------------------------------------------------------------------
+
+    async def fetch(self, request):
+        future = asyncio.get_running_loop().create_future()
+        self.outstanding.add(future)
+        serving = asyncio.ensure_future(self.serve_fetch(request))
+        try:
+            await asyncio.wait([serving, future], return_when=asyncio.FIRST_COMPLETED)
+            return future.result() if future.done() else serving.result()
+        finally:
+            self.outstanding.discard(future)
+            serving.cancel()
+
+    async def serve_fetch(self, request):
+        await self.arrive("fetch")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + request.max_wait_ms / 1000
+        while True:
+            results = [self.fetch_one(each) for each in request.partitions]
+            urgent = any(result.error is not None or result.records for result in results)
+            remaining_s = deadline - loop.time()
+            if urgent or remaining_s <= 0:
+                return results
+            events = [
+                asyncio.ensure_future(self.cluster.find(each.topic_partition).arrived.wait())
+                for each in request.partitions
+            ]
+            await asyncio.wait(events, timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED)
+            for event in events:
+                event.cancel()
+
+    def fetch_one(self, wanted):
+        result = FetchResult(wanted.topic_partition)
+        try:
+            partition = self.cluster.find(wanted.topic_partition)
+            self.check_leader(partition, wanted.current_leader_epoch, result)
+            end = partition.log_end_offset
+            if not partition.log_start_offset <= wanted.fetch_offset <= end:
+                raise OffsetOutOfRangeError(f"offset {wanted.fetch_offset} is out of range")
+            result.high_watermark = end
+            result.log_start_offset = partition.log_start_offset
+            chosen, size = [], 0
+            for header, data in partition.batches:
+                if header.next_offset <= wanted.fetch_offset:
+                    continue
+                if chosen and size + len(data) > wanted.max_bytes:
+                    break
+                chosen.append(data)
+                size += len(data)
+            result.records = b"".join(chosen)
+        except MinikafkaError as error:
+            result.error = error
+        return result
+
+    def check_leader(self, partition, leader_epoch, result) -> None:
+        if self.cluster.hints and partition.leader >= 0:
+            hint = LeaderHint(partition.leader, partition.leader_epoch)
+        else:
+            hint = None
+        if partition.leader != self.broker_id:
+            result.leader_hint = hint
+            raise NotLeaderOrFollowerError("not the leader")
+        if 0 <= leader_epoch < partition.leader_epoch:
+            result.leader_hint = hint
+            raise FencedLeaderEpochError("an old epoch")
+        if leader_epoch > partition.leader_epoch:
+            raise UnknownLeaderEpochError("an epoch of the future")
+
+    async def list_offsets(self, partitions):
+        await self.arrive("list_offsets")
+        return [self.list_one(each) for each in partitions]
+
+    def list_one(self, wanted):
+        result = ListOffsetsResult(wanted.topic_partition)
+        try:
+            partition = self.cluster.find(wanted.topic_partition)
+            if partition.leader != self.broker_id:
+                raise NotLeaderOrFollowerError("not the leader")
+        except MinikafkaError as error:
+            result.error = error
+            return result
+        if wanted.timestamp_ms == LATEST_TIMESTAMP:
+            result.offset = partition.log_end_offset
+        elif wanted.timestamp_ms == EARLIEST_TIMESTAMP:
+            result.offset = partition.log_start_offset
+        else:
+            for header, data in partition.batches:
+                if header.max_timestamp_ms < wanted.timestamp_ms:
+                    continue
+                result.offset = header.base_offset
+                result.timestamp_ms = header.base_timestamp_ms
+                if not header.attributes & 7:
+                    for record in iter_records(data, header):
+                        if record.timestamp_ms >= wanted.timestamp_ms:
+                            result.offset, result.timestamp_ms = record.offset, record.timestamp_ms
+                            break
+                break
+        return result
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    async def metadata(self, topics, allow_auto_create):
+        await self.arrive("metadata")
+        cluster = self.cluster
+        found = []
+        for name in cluster.topics if topics is None else topics:
+            if "/" in name:
+                found.append(TopicMetadata(name, error=InvalidTopicError(f"bad name {name!r}")))
+                continue
+            if name not in cluster.topics and allow_auto_create and cluster.auto_create:
+                cluster.create(name)
+            if name in cluster.topics:
+                partitions = cluster.topics[name]
+                found.append(
+                    TopicMetadata(
+                        name, partitions[0].topic_id, None, [each.metadata() for each in partitions]
+                    )
+                )
+            else:
+                error = UnknownTopicOrPartitionError(f"topic {name!r} does not exist")
+                found.append(TopicMetadata(name, error=error))
+        return ClusterMetadata("fake-cluster", 1, 1, cluster.live(), found)
+
+    async def init_producer_id(self):
+        await self.arrive("init_producer_id")
+        self.cluster.next_producer_id += 1
+        return self.cluster.next_producer_id, 0
+
+    async def watch(self, topics):
+        await self.arrive("watch")
+        queue = asyncio.Queue()
+        everything = [
+            each.metadata()
+            for name, partitions in self.cluster.topics.items()
+            if not topics or name in topics
+            for each in partitions
+        ]
+        queue.put_nowait(ClusterUpdate(everything, [], self.cluster.live(), 1, 1))
+        self.cluster.watchers.append(queue)
+        broken = asyncio.get_running_loop().create_future()
+        self.outstanding.add(broken)
+        try:
+            while True:
+                getting = asyncio.ensure_future(queue.get())
+                await asyncio.wait([getting, broken], return_when=asyncio.FIRST_COMPLETED)
+                if broken.done():
+                    getting.cancel()
+                    broken.result()
+                yield getting.result()
+        finally:
+            self.cluster.watchers.remove(queue)
+            self.outstanding.discard(broken)
+
+    async def describe_partitions(self, partitions):
+        await self.arrive("describe_partitions")
+        statuses = []
+        for each in partitions:
+            partition = self.cluster.find(each)
+            if partition.leader == self.broker_id:
+                end = partition.log_end_offset
+                statuses.append(PartitionStatus(each, None, 0, end, end))
+            else:
+                statuses.append(PartitionStatus(each, NotLeaderOrFollowerError("not the leader")))
+        return statuses
+
+    async def describe_topic_configs(self, topic):
+        await self.arrive("describe_topic_configs")
+        if topic not in self.cluster.topics:
+            raise UnknownTopicOrPartitionError(f"topic {topic!r} does not exist")
+        configs = self.cluster.configs.get(topic, {})
+        return [TopicConfigEntry(name, value, False) for name, value in configs.items()]
+
+    async def administer(self, request, timeout_ms):
+        await self.arrive("administer")
+        cluster = self.cluster
+        results = []
+        match request:
+            case CreateTopicsRequest(topics=topics):
+                for topic in topics:
+                    error = None
+                    if topic.name in cluster.topics:
+                        error = TopicAlreadyExistsError(f"topic {topic.name!r} already exists")
+                    elif not request.validate_only:
+                        cluster.create(topic.name, max(topic.num_partitions, 1))
+                    results.append(NamedResult(topic.name, error))
+            case DeleteTopicsRequest(names=names):
+                for name in names:
+                    error = None
+                    if name in cluster.topics:
+                        cluster.delete(name)
+                    else:
+                        error = UnknownTopicOrPartitionError(f"topic {name!r} does not exist")
+                    results.append(NamedResult(name, error))
+            case CreatePartitionsRequest(topic=topic, total_count=total):
+                old = cluster.topics[topic]
+                for number in range(len(old), total):
+                    partition = TopicPartition(topic, number)
+                    old.append(FakePartition(partition, old[0].topic_id, old[0].replicas, 1))
+                results.append(NamedResult(topic))
+            case AlterTopicConfigRequest(topic=topic, changes=changes):
+                cluster.configs.setdefault(topic, {}).update(changes)
+                results.append(NamedResult(topic))
+            case ElectLeadersRequest(partitions=partitions):
+                results += [NamedResult(str(each)) for each in partitions]
+            case other:
+                raise AssertionError(f"unforeseen request {other}")
+        return ControllerResponse(results)
+
+
+async def pass_time(seconds: float) -> None:
+    """Let the virtual clock go on (conftest.py): takes no time."""
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    loop.call_later(seconds, passed.set_result, None)
+    await passed
