@@ -1,0 +1,1 @@
+"""The minikafka command: one module a command, imported only when it runs."""

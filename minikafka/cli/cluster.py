@@ -1,0 +1,326 @@
+"""A cluster of processes on this machine: what `up`, `down`, `restart`, `kill` and `demo` do.
+
+State is in the data directory only (layout.py), so that each command is a process of its own. A
+broker runs in a session of its own (Ctrl-C at a terminal reaches `up`, which ends the brokers in
+order), and with a configuration file, by which its process is recognised.
+
+A foreground owner (`up`, `demo`) holds a lock on up.lock for its life, and its cluster ends with
+it, however it ends (guardian.py); a detached cluster has no owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from minikafka.cli import clusterfile, processes
+from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
+from minikafka.cli.freeports import GRPC_PORT, free_ports, is_free
+from minikafka.cli.layout import Layout, format_properties, tail
+from minikafka.config import parse_broker_config, parse_properties
+from minikafka.errors import MinikafkaError, UsageError
+from minikafka.model import broker_name
+
+DEFAULT_BROKERS = 3
+DEFAULT_ZOOKEEPER = "embedded"
+BROKER_COMMAND = (sys.executable, "-m", "minikafka", "broker")
+
+_POLL_S = 0.02
+_LOG_TAIL_LINES = 15
+_OWN_PROPERTIES = (
+    "broker.id",
+    "broker.name",
+    "zookeeper.connect",
+    "log.dirs",
+    "log.dir",
+    "grpc.listener",
+    "grpc.advertised.listener",
+)
+
+
+class ProcessTrouble(MinikafkaError):
+    """A process did not start or did not end as it should have."""
+
+
+def check_settings(settings: Mapping[str, str]) -> None:
+    """Refuse before anything is started what a broker would refuse. Raises UsageError."""
+    for name in _OWN_PROPERTIES:
+        if name in settings:
+            raise UsageError(f"--set {name}: `minikafka up` sets that for each broker itself")
+    probe = {"broker.id": "1", "zookeeper.connect": "127.0.0.1:2181", "log.dirs": "unused"}
+    parse_broker_config(probe | dict(settings))
+
+
+def plan_cluster(
+    data_dir: Path,
+    known: ClusterFile | None,
+    brokers: int | None,
+    zookeeper: str | None,
+    first_port: int = GRPC_PORT,
+) -> ClusterFile:
+    """What shall run: that of last time where there was one, with its ids and, if free, ports.
+
+    `brokers` and `zookeeper` are None where the person left it open. No process is named yet.
+    Raises UsageError if the data belong to another ZooKeeper.
+    """
+    count = brokers or (len(known.brokers) if known else DEFAULT_BROKERS)
+    mode = zookeeper or (known.zookeeper.mode if known else DEFAULT_ZOOKEEPER)
+    if known is not None and mode != known.zookeeper.mode:
+        raise UsageError(
+            f"the data here belong to a cluster on --zookeeper {known.zookeeper.mode}, not {mode}: "
+            "leave --zookeeper out to carry on with it, or choose another --data-dir"
+        )
+    before = {entry.id: entry for entry in known.brokers} if known else {}
+    wanted = {each: _port(before[each].grpc) for each in range(1, count + 1) if each in before}
+    kept = {each: port for each, port in wanted.items() if is_free(port)}
+    others = free_ports(first_port, count, data_dir, set(wanted.values()))
+    entries = tuple(
+        BrokerEntry(
+            id=each,
+            name=broker_name(each),
+            pid=None,
+            grpc=f"127.0.0.1:{kept[each] if each in kept else next(others)}",
+        )
+        for each in range(1, count + 1)
+    )
+    hosts = known.zookeeper.hosts if known else ""
+    return ClusterFile(ZooKeeperEntry(mode, hosts), entries)
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+class LocalCluster:
+    """The cluster of one data directory. `broker_command`, followed by `--config FILE`, starts a
+    broker."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        broker_command: Sequence[str] = BROKER_COMMAND,
+    ) -> None:
+        self.layout = Layout.of(data_dir)
+        self._broker_command = tuple(broker_command)
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    # --- what is there ---
+
+    def load(self) -> ClusterFile | None:
+        return clusterfile.load(self.layout.data_dir)
+
+    def require(self) -> ClusterFile:
+        """The cluster's file. Raises UsageError if no cluster was ever started here."""
+        cluster = self.load()
+        if cluster is None:
+            raise UsageError(
+                f"there is no cluster in {self.layout.data_dir}: `minikafka up` starts one, "
+                "--data-dir names another directory"
+            )
+        return cluster
+
+    def is_running(self, broker: BrokerEntry) -> bool:
+        self._reap()
+        return processes.is_running(broker.pid, self._mark(broker.id))
+
+    def zookeeper_is_running(self, zookeeper: ZooKeeperEntry) -> bool:
+        return any(processes.is_running(pid, self._zookeeper_mark) for pid in zookeeper.pids)
+
+    def running(self, cluster: ClusterFile) -> list[BrokerEntry]:
+        return [broker for broker in cluster.brokers if self.is_running(broker)]
+
+    def require_idle(self) -> None:
+        """Raises UsageError if something of this directory runs."""
+        cluster = self.load()
+        if cluster is None:
+            return
+        names = [broker.name for broker in self.running(cluster)]
+        if self.zookeeper_is_running(cluster.zookeeper):
+            names.append("ZooKeeper")
+        if names:
+            raise UsageError(
+                f"a cluster runs in {self.layout.data_dir} already ({', '.join(names)}): "
+                "`minikafka down` ends it, `minikafka restart` starts a dead broker again"
+            )
+
+    def _mark(self, broker_id: int) -> str:
+        return str(self.layout.properties(broker_id))
+
+    @property
+    def _zookeeper_mark(self) -> str:
+        return str(self.layout.zookeeper)
+
+    def _reap(self) -> None:
+        """Take note of children that ended, so that they are no zombies."""
+        for pid, child in list(self._children.items()):
+            if child.poll() is not None:
+                del self._children[pid]
+
+    # --- starting ---
+
+    def configure(self, cluster: ClusterFile, settings: Mapping[str, str]) -> None:
+        """Write each broker's configuration file."""
+        replicas = str(min(3, len(cluster.brokers)))
+        for broker in cluster.brokers:
+            pairs = {
+                "broker.id": str(broker.id),
+                "broker.name": broker.name,
+                "zookeeper.connect": cluster.zookeeper.hosts,
+                "log.dirs": str(self.layout.data(broker.id)),
+                "grpc.listener": broker.grpc,
+                "default.replication.factor": replicas,
+            }
+            text = format_properties(pairs | dict(settings))
+            self.layout.properties(broker.id).write_text(text)
+
+    def with_free_port(self, broker: BrokerEntry) -> BrokerEntry:
+        """The broker at another port, for good, if somebody took its own while it was dead."""
+        if is_free(_port(broker.grpc)):
+            return broker
+        with clusterfile.changing(self.layout.data_dir):
+            cluster = self.require()
+            ports = {_port(each.grpc) for each in cluster.brokers}
+            port = next(free_ports(GRPC_PORT, 0, self.layout.data_dir, ports))
+            moved = replace(broker, grpc=f"127.0.0.1:{port}")
+            clusterfile.save(self.layout.data_dir, cluster.with_broker(moved))
+        path = self.layout.properties(broker.id)
+        pairs = parse_properties(path.read_text()) | {"grpc.listener": moved.grpc}
+        path.write_text(format_properties(pairs))
+        return moved
+
+    def start_broker(self, broker: BrokerEntry) -> BrokerEntry:
+        """Start its process and record it in cluster.json; `wait_serving` tells how it went."""
+        command = [*self._broker_command, "--config", str(self.layout.properties(broker.id))]
+        with (
+            self.layout.log(broker.id).open("ab") as log,
+            self.layout.serving(broker.id).open("wb") as serving,
+        ):
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=serving,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+        self._children[child.pid] = child
+        clusterfile.change_broker(self.layout.data_dir, broker.id, child.pid)
+        return replace(broker, pid=child.pid)
+
+    def wait_serving(self, brokers: Sequence[BrokerEntry], timeout_s: float = 30.0) -> None:
+        """Wait until each has said that it serves. Raises ProcessTrouble with its log's end."""
+        deadline = time.monotonic() + timeout_s
+        for broker in brokers:
+            while b"\n" not in self.layout.serving(broker.id).read_bytes():
+                if not self.is_running(broker):
+                    raise ProcessTrouble(self._why(broker, "ended instead of serving"))
+                if time.monotonic() > deadline:
+                    raise ProcessTrouble(self._why(broker, f"does not serve after {timeout_s:g} s"))
+                time.sleep(_POLL_S)
+
+    def _why(self, broker: BrokerEntry, what: str) -> str:
+        log = self.layout.log(broker.id)
+        last = tail(log, _LOG_TAIL_LINES)
+        return f"broker {broker.name} ({broker.id}) {what}; the end of {log}:\n{last or '(empty)'}"
+
+    # --- signals and ends ---
+
+    def send(self, broker: BrokerEntry, number: signal.Signals) -> bool:
+        """Signal a broker. False: it does not run."""
+        return processes.send_signal(broker.pid, self._mark(broker.id), number)
+
+    def stop_broker(
+        self, broker: BrokerEntry, timeout_s: float, hurry: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """End a broker by SIGTERM, by SIGKILL after `timeout_s` or as soon as `hurry()` is true.
+
+        Returns whether it ended of itself. A stopped process is continued, or it could not end.
+        """
+        if not self.send(broker, signal.SIGTERM):
+            return True
+        self.send(broker, signal.SIGCONT)
+        deadline = time.monotonic() + timeout_s
+        while not hurry() and time.monotonic() < deadline:
+            if self.wait_ended(broker, 0.1):
+                return True
+        self.send(broker, signal.SIGKILL)
+        self.wait_ended(broker, timeout_s=10)
+        return False
+
+    def wait_ended(self, broker: BrokerEntry, timeout_s: float) -> bool:
+        """Wait until its process is gone; False if it is still there."""
+        ended = processes.wait_ended(broker.pid, self._mark(broker.id), timeout_s)
+        self._reap()
+        return ended
+
+    def stop_brokers(
+        self,
+        tell: Callable[[str], None],
+        timeout_s: float = 15.0,
+        hurry: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """End all that run, the last first, each by a controlled shutdown."""
+        cluster = self.require()
+        for broker in reversed(self.running(cluster)):
+            if self.stop_broker(broker, timeout_s, hurry):
+                tell(f"broker {broker.name} ended")
+            else:
+                tell(f"broker {broker.name} was killed: it did not end within {timeout_s:g} s")
+
+    def stop_zookeeper(self) -> None:
+        """End the ZooKeeper processes that cluster.json names, if they are there."""
+        from minikafka.zookeeper.launcher import stop_pids
+
+        stop_pids(self.require().zookeeper.pids, self.layout.zookeeper)
+
+    def record_ended(self) -> None:
+        """Take the processes out of cluster.json; ids and addresses stay for the next `up`."""
+        with clusterfile.changing(self.layout.data_dir):
+            cluster = self.require()
+            brokers = tuple(replace(broker, pid=None) for broker in cluster.brokers)
+            zookeeper = replace(cluster.zookeeper, pids=())
+            clusterfile.save(self.layout.data_dir, ClusterFile(zookeeper, brokers))
+
+    # --- the owner's lock ---
+
+    @contextlib.contextmanager
+    def owning(self) -> Iterator[None]:
+        """Hold up.lock. Raises UsageError if somebody does."""
+        self.layout.data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"`minikafka up` runs in {self.layout.data_dir} already "
+                    f"(process {self.owner()}): `minikafka down` ends it"
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+            yield
+        finally:
+            os.close(descriptor)
+
+    def owner(self) -> int | None:
+        """The pid of the foreground `up` of this directory, None if there is none."""
+        try:
+            descriptor = os.open(self.layout.lock, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            written = os.read(descriptor, 32).decode()
+            return int(written) if written.isdigit() else None
+        finally:
+            os.close(descriptor)
+        return None

@@ -1,0 +1,38 @@
+"""`minikafka down`: ends the cluster of the data directory, from wherever it was started."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import click
+
+from minikafka.cli import processes
+from minikafka.cli.cluster import LocalCluster, ProcessTrouble
+from minikafka.cli.options import data_dir_option
+from minikafka.cli.starting import stop_all
+
+_OWNER_WAIT_S = 120.0
+
+
+@click.command("down")
+@data_dir_option
+def command(data_dir: Path) -> None:
+    """End the brokers, the last first, each by a controlled shutdown, then ZooKeeper.
+
+    The data stay: `minikafka up` on the same directory carries on with them.
+    """
+    local = LocalCluster(data_dir)
+    cluster = local.require()
+    owner = local.owner()  # who holds the lock, so it needs no other mark
+    if owner is not None:
+        processes.send_signal(owner, processes.ANY, signal.SIGTERM)
+        if not processes.wait_ended(owner, processes.ANY, _OWNER_WAIT_S):
+            raise ProcessTrouble(f"`minikafka up` (process {owner}) does not end")
+        click.echo(f"`minikafka up` (process {owner}) ended its cluster")
+        return
+    if not local.running(cluster) and not local.zookeeper_is_running(cluster.zookeeper):
+        local.record_ended()
+        click.echo(f"nothing runs in {local.layout.data_dir}")
+        return
+    stop_all(local, click.echo)

@@ -1,0 +1,46 @@
+"""`minikafka kill ID`: a signal to one broker, to see what the others make of it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import click
+
+from minikafka.cli.cluster import LocalCluster
+from minikafka.cli.discovery import NoCluster
+from minikafka.cli.options import data_dir_option
+
+_WORDS = {
+    "KILL": "killed",
+    "TERM": "asked to shut down",
+    "STOP": "paused",
+    "CONT": "resumed",
+}
+_END_WAIT_S = 5.0
+
+
+@click.command("kill")
+@click.argument("broker_id", metavar="ID")
+@click.option(
+    "--signal",
+    "signal_name",
+    type=click.Choice(list(_WORDS), case_sensitive=False),
+    default="KILL",
+    show_default=True,
+    help="KILL: a crash. TERM: a controlled shutdown. STOP and CONT: pause and resume.",
+)
+@data_dir_option
+def command(broker_id: str, signal_name: str, data_dir: Path) -> None:
+    """Send a signal to broker ID, a number or a name (E). It must be one of this machine's."""
+    local = LocalCluster(data_dir)
+    broker = local.require().broker(broker_id)
+    number = signal.Signals[f"SIG{signal_name.upper()}"]
+    if not local.send(broker, number):
+        raise NoCluster(
+            f"broker {broker.name} ({broker.id}) does not run: "
+            f"`minikafka restart {broker.name}` starts it"
+        )
+    if number is signal.SIGKILL:
+        local.wait_ended(broker, _END_WAIT_S)
+    click.echo(f"broker {broker.name} ({broker.id}): {_WORDS[signal_name.upper()]}")

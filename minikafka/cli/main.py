@@ -1,0 +1,56 @@
+"""The `minikafka` command: the table of its commands, and nothing that takes time to load."""
+
+from __future__ import annotations
+
+import click
+
+from minikafka import __version__
+from minikafka.cli.lazy import LazyCommand, RootGroup
+
+_HELP = """A Kafka-style replicated log with ZooKeeper-managed in-sync replicas.
+
+`minikafka up` starts a cluster on this machine; the other commands find it by --bootstrap, else
+MINIKAFKA_BOOTSTRAP, else the cluster.json that `up` wrote into the data directory (--data-dir, else
+MINIKAFKA_DATA_DIR, else .minikafka).
+
+Exit status: 0 done, 1 the operation failed, 2 wrong usage.
+"""
+
+COMMANDS = {
+    name: LazyCommand(f"minikafka.cli.{module}", text)
+    for name, module, text in (
+        ("up", "up", "Start a cluster on this machine and show what happens."),
+        ("down", "down", "End the cluster of the data directory."),
+        ("restart", "restart", "Start a dead broker again, or restart a live one."),
+        ("kill", "kill", "Send a signal to a broker: kill, end, stop or continue it."),
+        ("broker", "broker", "Run one broker in the foreground."),
+        ("topics", "topics", "Create, list, describe, alter and delete topics."),
+        ("produce", "produce", "Write the lines of a file or of standard input as records."),
+        ("consume", "consume", "Read records."),
+        ("status", "status", "The health of the cluster in one line, then its partitions."),
+        ("log", "log", "Look into the files of a log."),
+        ("zk", "zk", "Look at what ZooKeeper holds."),
+        ("perf", "perf", "Make load and measure."),
+        ("demo", "demo", "Five brokers, three accidents, and a count of what was lost."),
+    )
+}
+
+
+@click.group(
+    cls=RootGroup,
+    lazy=COMMANDS,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, "--version", message="minikafka %(version)s")
+def cli() -> None:
+    """See _HELP."""
+
+
+def main() -> None:
+    """The entry point. Does not return: it ends the process with the exit status."""
+    cli(prog_name="minikafka")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Starts ZooKeeper and brokers of a data directory in order, and ends them in order.
+
+Used by `up` and `demo`. If anything does not start, everything that did is ended again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from minikafka.cli import clusterfile
+from minikafka.cli.cluster import LocalCluster
+from minikafka.cli.clusterfile import ClusterFile, ZooKeeperEntry
+from minikafka.cli.freeports import ZOOKEEPER_PORT
+
+Tell = Callable[[str], None]
+
+
+def start_zookeeper(local: LocalCluster, wanted: ZooKeeperEntry, first_port: int) -> ZooKeeperEntry:
+    """Start, or with HOST:PORT,... just look for, the ZooKeeper of this cluster.
+
+    Its processes are in a session of their own: Ctrl-C must not reach them before the brokers end.
+    Raises what the launcher raises: UsageError.
+    """
+    from minikafka.zookeeper.launcher import launch, parse_mode
+
+    mode = parse_mode(wanted.mode)
+    running = launch(mode, local.layout.zookeeper, first_port, detached=True)
+    return ZooKeeperEntry(running.mode, running.hosts, tuple(running.pids))
+
+
+def start_all(
+    local: LocalCluster,
+    plan: ClusterFile,
+    settings: Mapping[str, str],
+    tell: Tell,
+    *,
+    zookeeper_port: int = ZOOKEEPER_PORT,
+) -> ClusterFile:
+    """Start what `plan` says, and return it with pids and ZooKeeper's address.
+
+    Raises ProcessTrouble, or what the ZooKeeper launcher raises; nothing is left running then.
+    """
+    try:
+        return _start(local, plan, settings, tell, zookeeper_port)
+    except BaseException:
+        if local.load() is not None:
+            stop_all(local, lambda _: None, timeout_s=2)
+        raise
+
+
+def _start(
+    local: LocalCluster,
+    plan: ClusterFile,
+    settings: Mapping[str, str],
+    tell: Tell,
+    zookeeper_port: int,
+) -> ClusterFile:
+    local.layout.data_dir.mkdir(parents=True, exist_ok=True)
+    zookeeper = start_zookeeper(local, plan.zookeeper, zookeeper_port)
+    plan = replace(plan, zookeeper=zookeeper)
+    clusterfile.save(local.layout.data_dir, plan)
+    tell(f"ZooKeeper ({zookeeper.mode}) at {zookeeper.hosts}")
+    local.configure(plan, settings)
+    started = [local.start_broker(broker) for broker in plan.brokers]
+    local.wait_serving(started)
+    for broker in started:
+        tell(f"broker {broker.name} ({broker.id}) at {broker.grpc}, process {broker.pid}")
+    return replace(plan, brokers=tuple(started))
+
+
+def stop_all(
+    local: LocalCluster,
+    tell: Tell,
+    timeout_s: float = 15.0,
+    hurry: Callable[[], bool] = lambda: False,
+) -> None:
+    """End the brokers, the last first, then ZooKeeper; take note in cluster.json."""
+    local.stop_brokers(tell, timeout_s, hurry)
+    if local.require().zookeeper.pids:
+        local.stop_zookeeper()
+        tell("ZooKeeper ended")
+    local.record_ended()
+
+
+@contextlib.contextmanager
+def running_cluster(
+    local: LocalCluster,
+    plan: ClusterFile,
+    settings: Mapping[str, str],
+    tell: Tell,
+    zookeeper_port: int = ZOOKEEPER_PORT,
+) -> Iterator[ClusterFile]:
+    """A cluster for the time of a `with`, ended however that is left."""
+    cluster = start_all(local, plan, settings, tell, zookeeper_port=zookeeper_port)
+    try:
+        yield cluster
+    finally:
+        stop_all(local, lambda _: None)

@@ -1,0 +1,162 @@
+"""`minikafka status`: the health of the cluster in one line, with an exit status for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from minikafka.cli.discovery import Bootstrap, find_cluster
+from minikafka.cli.options import cluster_options, format_option
+from minikafka.cli.output import print_json, print_json_line, print_table, tell
+
+if TYPE_CHECKING:
+    from minikafka.cli.board import Board
+
+UNHEALTHY = 1
+
+
+@click.command("status")
+@click.option("--watch", is_flag=True, help="Go on, and show every change until Ctrl-C.")
+@cluster_options
+@format_option
+@click.pass_context
+def command(
+    ctx: click.Context, watch: bool, bootstrap: str | None, data_dir: Path, output_format: str
+) -> None:
+    """The health of the cluster in one line, then its brokers and partitions.
+
+    Healthy: there is a controller, no broker is missing, every partition has a leader and all its
+    replicas in sync. Exit status 0 if so, 1 if not or if no broker answers.
+    """
+    from minikafka.cli.aio import run
+
+    cluster = find_cluster(bootstrap, data_dir)
+    as_json = output_format == "json"
+    if watch:
+        try:
+            run(_watch(cluster, as_json))
+        except KeyboardInterrupt:
+            return
+    else:
+        ctx.exit(0 if run(_show(cluster, as_json)) else UNHEALTHY)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    healthy: bool
+    line: str
+    missing: tuple[int, ...]
+    leaderless: int
+    under_replicated: int
+
+
+def assess(board: Board, expected: Iterable[int] = ()) -> Health:
+    """`expected`: brokers that should be there, besides those that have replicas."""
+    from minikafka.cli.board import is_leaderless, is_under_replicated
+    from minikafka.cli.screen import count_words
+
+    partitions = board.partitions.values()
+    assigned = {each for partition in partitions for each in partition.assignment.replicas}
+    missing = tuple(sorted((assigned | set(expected)) - set(board.brokers)))
+    leaderless = sum(map(is_leaderless, partitions))
+    under_replicated = sum(map(is_under_replicated, partitions))
+    healthy = (
+        bool(board.brokers)
+        and not missing
+        and board.controller_id in board.brokers
+        and leaderless == under_replicated == 0
+    )
+    words = count_words(board)
+    if missing:
+        words += f", missing: {', '.join(board.name(each) for each in missing)}"
+    line = f"{'healthy' if healthy else 'unhealthy'}: {words}"
+    return Health(healthy, line, missing, leaderless, under_replicated)
+
+
+def health_document(board: Board, health: Health) -> dict[str, Any]:
+    """The JSON document without partitions (docs/cli.md)."""
+    return {
+        "healthy": health.healthy,
+        "controller": board.controller_id,
+        "controller_epoch": board.controller_epoch,
+        "brokers": [
+            {
+                "id": broker.broker_id,
+                "name": broker.name,
+                "grpc": broker.grpc_address,
+                "kafka": broker.kafka_address,
+                "rack": broker.rack,
+                "broker_epoch": broker.broker_epoch,
+            }
+            for _, broker in sorted(board.brokers.items())
+        ],
+        "missing_brokers": list(health.missing),
+        "topics": len({key.topic for key in board.partitions}),
+        "leaderless_partitions": health.leaderless,
+        "under_replicated_partitions": health.under_replicated,
+    }
+
+
+async def _show(cluster: Bootstrap, as_json: bool) -> bool:
+    from minikafka.cli import partitions
+    from minikafka.cli.connection import open_admin
+
+    async with open_admin(cluster, partitions.PATIENCE_MS) as admin:
+        metadata = await admin.metadata(None)
+        board = partitions.board_of(metadata, cluster.names)
+        offsets = await partitions.read_offsets(admin, board)
+    health = assess(board, cluster.names)
+    if as_json:
+        document = health_document(board, health)
+        print_json(document | {"partitions": partitions.documents(board, offsets)})
+        return health.healthy
+    click.echo(health.line)
+    click.echo()
+    print_table(("broker", "id", "grpc", "rack", "controller"), _broker_rows(board, health))
+    if board.partitions:
+        click.echo()
+        print_table(partitions.COLUMNS, partitions.rows(board, offsets))
+    return health.healthy
+
+
+def _broker_rows(board: Board, health: Health) -> list[list[object]]:
+    live: list[list[object]] = [
+        [
+            broker.name,
+            broker.broker_id,
+            broker.grpc_address,
+            broker.rack or "-",
+            "controller" if broker.broker_id == board.controller_id else "",
+        ]
+        for _, broker in sorted(board.brokers.items())
+    ]
+    return live + [[board.name(each), each, "missing", "-", ""] for each in health.missing]
+
+
+async def _watch(cluster: Bootstrap, as_json: bool) -> None:
+    from minikafka.cli.connection import require_reachable
+    from minikafka.cli.feed import ClusterFeed
+    from minikafka.cli.output import on_terminal
+    from minikafka.cli.screen import open_screen
+
+    await require_reachable(cluster)
+    async with ClusterFeed(cluster.addresses, cluster.names, on_silence=tell) as feed:
+        board = feed.board
+        if as_json or not on_terminal():
+            last = ""
+            async for _ in feed.changes():
+                health = assess(board, cluster.names)
+                if as_json:
+                    print_json_line(health_document(board, health))
+                elif health.line != last:
+                    click.echo(health.line)
+                    last = health.line
+            return
+        with open_screen(board, lambda: assess(board, cluster.names).line) as screen:
+            async for changes in feed.changes():
+                for change in changes:
+                    screen.event(board.describe_change(change))

@@ -1,0 +1,297 @@
+"""`minikafka topics`: create, list, describe, alter, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from minikafka.cli.discovery import Bootstrap, find_cluster
+from minikafka.cli.lazy import SuggestingGroup
+from minikafka.cli.options import cluster_options, format_option, read_settings, read_topic_name
+from minikafka.cli.output import print_json, print_json_line, print_table, tell
+from minikafka.config import validate_topic_overrides
+from minikafka.errors import InvalidConfigError, UsageError
+
+
+@click.group("topics", cls=SuggestingGroup)
+def command() -> None:
+    """Create, list, describe, alter and delete topics."""
+
+
+@command.command("create")
+@click.argument("name", metavar="TOPIC")
+@click.option("--partitions", type=click.IntRange(1), help="[default: the brokers' num.partitions]")
+@click.option(
+    "--replication-factor",
+    type=click.IntRange(1, 32767),
+    help="Replicas of each partition. [default: the brokers' default.replication.factor]",
+)
+@click.option(
+    "--replicas",
+    metavar="1,2,3/2,3,1",
+    help="Broker ids of each partition, the preferred leader first, instead of the two counts.",
+)
+@click.option("--config", "configs", multiple=True, metavar="NAME=VALUE", help="A property.")
+@cluster_options
+@format_option
+def create(
+    name: str,
+    partitions: int | None,
+    replication_factor: int | None,
+    replicas: str | None,
+    configs: tuple[str, ...],
+    bootstrap: str | None,
+    data_dir: Path,
+    output_format: str,
+) -> None:
+    """Create TOPIC and wait until its partitions have leaders."""
+    read_topic_name(name)
+    overrides = _read_overrides(configs)
+    assignments = read_assignments(replicas) if replicas is not None else {}
+    if assignments and (partitions is not None or replication_factor is not None):
+        raise UsageError("--replicas says all: leave --partitions and --replication-factor out")
+    cluster = find_cluster(bootstrap, data_dir)
+    from minikafka.cli.aio import run
+
+    async def work() -> None:
+        from minikafka.cli.connection import open_admin
+
+        async with open_admin(cluster) as admin:
+            await admin.create_topic(
+                name,
+                num_partitions=partitions or -1,
+                replication_factor=replication_factor or -1,
+                configs=overrides,
+                assignments=assignments,
+            )
+
+    run(work())
+    if output_format == "json":
+        run(_describe(cluster, [name], True, False))
+    else:
+        click.echo(f"topic {name} created")
+
+
+@command.command("list")
+@cluster_options
+@format_option
+def list_topics(bootstrap: str | None, data_dir: Path, output_format: str) -> None:
+    """List the topics."""
+    cluster = find_cluster(bootstrap, data_dir)
+    from minikafka.cli.aio import run
+
+    async def work() -> list[dict[str, Any]]:
+        from minikafka.cli.connection import open_admin
+
+        async with open_admin(cluster) as admin:
+            metadata = await admin.metadata(None)
+        return [
+            {
+                "topic": topic.name,
+                "topic_id": topic.topic_id,
+                "partitions": len(topic.partitions),
+                "replication_factor": max(
+                    (len(each.assignment.replicas) for each in topic.partitions), default=0
+                ),
+            }
+            for topic in sorted(metadata.topics, key=lambda topic: topic.name)
+        ]
+
+    topics = run(work())
+    if output_format == "json":
+        print_json(topics)
+    else:
+        columns = ("topic", "partitions", "replication factor", "topic id")
+        keys = ("topic", "partitions", "replication_factor", "topic_id")
+        print_table(columns, [[topic[key] for key in keys] for topic in topics])
+
+
+@command.command("describe")
+@click.argument("names", metavar="[TOPIC]...", nargs=-1)
+@click.option("--watch", is_flag=True, help="A line at each change of a partition, until Ctrl-C.")
+@click.option("--configs", is_flag=True, help="Also each topic's properties.")
+@cluster_options
+@format_option
+def describe(
+    names: tuple[str, ...],
+    watch: bool,
+    configs: bool,
+    bootstrap: str | None,
+    data_dir: Path,
+    output_format: str,
+) -> None:
+    """Show leader, epoch, version, replicas, ISR and offsets of each partition.
+
+    Without a TOPIC, of all. With --watch first the state of each partition, then a line whenever it
+    changes: `orders-0 Leader=A Epoch=1 ISR={A,B,C,D}`.
+    """
+    for name in names:
+        read_topic_name(name)
+    if watch and configs:
+        raise UsageError("--watch shows partitions only: leave --configs out")
+    cluster = find_cluster(bootstrap, data_dir)
+    from minikafka.cli.aio import run
+
+    as_json = output_format == "json"
+    if not watch:
+        run(_describe(cluster, names, as_json, configs))
+        return
+    try:
+        run(_watch(cluster, names, as_json))
+    except KeyboardInterrupt:
+        return
+
+
+async def _describe(cluster: Bootstrap, names: Sequence[str], as_json: bool, configs: bool) -> None:
+    from minikafka.cli import partitions
+    from minikafka.cli.connection import open_admin, require_topics
+
+    async with open_admin(cluster, partitions.PATIENCE_MS) as admin:
+        metadata = await require_topics(admin, names)
+        board = partitions.board_of(metadata, cluster.names)
+        offsets = await partitions.read_offsets(admin, board)
+        entries = {}
+        if configs:
+            for topic in metadata.topics:
+                entries[topic.name] = await admin.describe_topic_configs(topic.name)
+    if as_json:
+        documents = partitions.documents(board, offsets)
+        if not configs:
+            print_json(documents)
+            return
+        values = {
+            name: {entry.name: entry.value for entry in of_topic}
+            for name, of_topic in entries.items()
+        }
+        print_json([each | {"configs": values[each["topic"]]} for each in documents])
+        return
+    print_table(partitions.COLUMNS, partitions.rows(board, offsets))
+    for name, of_topic in entries.items():
+        click.echo()
+        rows = [
+            [entry.name, entry.value, "default" if entry.is_default else "set"]
+            for entry in of_topic
+        ]
+        print_table(("property", "value", "from"), rows, title=f"topic {name}")
+
+
+async def _watch(cluster: Bootstrap, names: Sequence[str], as_json: bool) -> None:
+    from minikafka.cli.board import PartitionChanged, TopicDeleted
+    from minikafka.cli.connection import open_admin, require_topics
+    from minikafka.cli.feed import ClusterFeed
+    from minikafka.cli.output import clock_time
+    from minikafka.cli.partitions import state_document
+
+    async with open_admin(cluster) as admin:
+        await require_topics(admin, names)
+    async with ClusterFeed(cluster.addresses, cluster.names, names, on_silence=tell) as feed:
+        async for changes in feed.changes():
+            for change in changes:
+                if as_json and isinstance(change, PartitionChanged):
+                    print_json_line(state_document(change.partition))
+                elif isinstance(change, PartitionChanged | TopicDeleted) and not as_json:
+                    click.echo(f"{clock_time()} {feed.board.describe_change(change)}")
+
+
+@command.command("alter")
+@click.argument("name", metavar="TOPIC")
+@click.option("--config", "configs", multiple=True, metavar="NAME=VALUE", help="Set a property.")
+@click.option(
+    "--delete-config", "deleted", multiple=True, metavar="NAME", help="Back to the default."
+)
+@click.option("--partitions", type=click.IntRange(1), help="Grow to that many partitions.")
+@cluster_options
+@format_option
+def alter(
+    name: str,
+    configs: tuple[str, ...],
+    deleted: tuple[str, ...],
+    partitions: int | None,
+    bootstrap: str | None,
+    data_dir: Path,
+    output_format: str,
+) -> None:
+    """Change properties of TOPIC, or give it more partitions (never fewer)."""
+    read_topic_name(name)
+    changes: dict[str, str | None] = dict(_read_overrides(configs))
+    changes |= dict.fromkeys(deleted)
+    if not changes and partitions is None:
+        raise UsageError("nothing to alter: give --config, --delete-config or --partitions")
+    cluster = find_cluster(bootstrap, data_dir)
+    from minikafka.cli.aio import run
+
+    async def work() -> None:
+        from minikafka.cli.connection import open_admin, require_topics
+
+        async with open_admin(cluster) as admin:
+            await require_topics(admin, [name])
+            if partitions is not None:
+                await admin.create_partitions(name, partitions)
+            if changes:
+                await admin.alter_topic_config(name, changes)
+
+    run(work())
+    if output_format == "json":
+        run(_describe(cluster, [name], True, True))
+    else:
+        click.echo(f"topic {name} altered")
+
+
+@command.command("delete")
+@click.argument("names", metavar="TOPIC...", nargs=-1, required=True)
+@cluster_options
+@format_option
+def delete(
+    names: tuple[str, ...], bootstrap: str | None, data_dir: Path, output_format: str
+) -> None:
+    """Delete topics with all their records. There is no way back."""
+    for name in names:
+        read_topic_name(name)
+    cluster = find_cluster(bootstrap, data_dir)
+    from minikafka.cli.aio import run
+
+    async def work() -> None:
+        from minikafka.cli.connection import open_admin, require_topics
+
+        async with open_admin(cluster) as admin:
+            await require_topics(admin, names)
+            for name in names:
+                await admin.delete_topic(name)
+
+    run(work())
+    if output_format == "json":
+        print_json({"deleted": list(names)})
+    else:
+        for name in names:
+            click.echo(f"topic {name} deleted")
+
+
+def _read_overrides(configs: Sequence[str]) -> dict[str, str]:
+    """The properties of --config, checked here so that a misspelt one is wrong usage."""
+    overrides = read_settings(configs, "--config")
+    try:
+        validate_topic_overrides(overrides)
+    except InvalidConfigError as error:
+        raise UsageError(f"--config: {error}") from error
+    return overrides
+
+
+def read_assignments(text: str) -> dict[int, list[int]]:
+    """`1,2,3/2,3,1`: the replicas of partition 0, then of partition 1. Raises UsageError."""
+    try:
+        assignments = {
+            number: [int(broker) for broker in part.split(",")]
+            for number, part in enumerate(text.split("/"))
+        }
+    except ValueError:
+        raise UsageError(
+            f"--replicas {text!r}: expected broker ids, such as 1,2,3 for one partition or "
+            "1,2,3/2,3,1 for two"
+        ) from None
+    for number, replicas in assignments.items():
+        if len(set(replicas)) != len(replicas):
+            raise UsageError(f"--replicas: partition {number} names a broker twice")
+    return assignments

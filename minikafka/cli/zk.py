@@ -1,0 +1,184 @@
+"""`minikafka zk tree|get|ls`: what ZooKeeper holds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from minikafka.cli import clusterfile
+from minikafka.cli.discovery import NoCluster
+from minikafka.cli.lazy import SuggestingGroup
+from minikafka.cli.lines import text_or_base64
+from minikafka.cli.options import data_dir_option, format_option
+from minikafka.cli.output import print_json
+from minikafka.errors import UsageError
+from minikafka.properties import read_zookeeper_connect
+
+if TYPE_CHECKING:
+    from minikafka.zookeeper.inspect import Inspector, Node
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_DATA_SHOWN = 160
+
+
+@click.group("zk", cls=SuggestingGroup)
+def command() -> None:
+    """Look at what ZooKeeper holds. Reads only.
+
+    ZooKeeper is found by --zookeeper, else MINIKAFKA_ZOOKEEPER, else cluster.json of the data
+    directory.
+    """
+
+
+def zookeeper_options(function: Function) -> Function:
+    with_data_dir = data_dir_option(function)
+    return click.option(
+        "--zookeeper",
+        "connect",
+        metavar="HOST:PORT,...[/CHROOT]",
+        envvar="MINIKAFKA_ZOOKEEPER",
+        show_envvar=True,
+        help="The servers; without it, those of the data directory's cluster.json.",
+    )(with_data_dir)
+
+
+def find_zookeeper(connect: str | None, data_dir: Path) -> str:
+    """The connect string. Raises NoCluster if there is nothing to go by."""
+    if connect:
+        try:
+            return read_zookeeper_connect(connect)
+        except ValueError as error:
+            raise UsageError(f"--zookeeper {connect!r}: {error}") from None
+    cluster = clusterfile.load(data_dir)
+    if cluster is None:
+        raise NoCluster(
+            "no ZooKeeper to look at: neither --zookeeper nor MINIKAFKA_ZOOKEEPER is given, and "
+            f"there is no {clusterfile.path_of(data_dir)}; `minikafka up` starts a cluster here"
+        )
+    return cluster.zookeeper.hosts
+
+
+@contextlib.contextmanager
+def inspecting(connect: str) -> Iterator[Inspector]:
+    """A connection to look through. Raises NoCluster if no server answers."""
+    import logging
+
+    from minikafka.zookeeper.addresses import answers, port_of
+    from minikafka.zookeeper.inspect import open_inspector
+
+    servers = connect.partition("/")[0].split(",")
+    if not any(answers(*port_of(server)) for server in servers):
+        raise NoCluster(f"no ZooKeeper answers at {connect}: does it run?")
+    logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters comes as an error
+    with open_inspector(connect) as inspector:
+        yield inspector
+
+
+@command.command("tree")
+@click.argument("path", default="/")
+@zookeeper_options
+@format_option
+def tree(path: str, connect: str | None, data_dir: Path, output_format: str) -> None:
+    """Show PATH and everything below it, with data, version and owner."""
+    with inspecting(find_zookeeper(connect, data_dir)) as inspector:
+        root = inspector.tree(path)
+    if output_format == "json":
+        print_json(node_document(root, with_children=True))
+    else:
+        for line in tree_lines(root):
+            click.echo(line)
+
+
+@command.command("get")
+@click.argument("path")
+@zookeeper_options
+@format_option
+def get(path: str, connect: str | None, data_dir: Path, output_format: str) -> None:
+    """Show the data of PATH as they are, then what ZooKeeper knows of the node."""
+    with inspecting(find_zookeeper(connect, data_dir)) as inspector:
+        node = inspector.get(path)
+    document = node_document(node, with_children=False)
+    if output_format == "json":
+        print_json(document)
+        return
+    if node.data:
+        click.echo(printable(node.data))
+    for name, value in document.items():
+        if name not in ("path", "data", "json"):
+            click.echo(f"{name} = {value}")
+
+
+@command.command("ls")
+@click.argument("path", default="/")
+@zookeeper_options
+@format_option
+def ls(path: str, connect: str | None, data_dir: Path, output_format: str) -> None:
+    """List the names of the nodes right below PATH."""
+    with inspecting(find_zookeeper(connect, data_dir)) as inspector:
+        names = inspector.ls(path)
+    if output_format == "json":
+        print_json(names)
+    else:
+        for name in names:
+            click.echo(name)
+
+
+def printable(data: bytes) -> str:
+    """Text as it is, anything else in Python's notation."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return repr(data)
+
+
+def tree_lines(root: Node) -> list[str]:
+    """One line a node, drawn as a tree."""
+    return [_node_line(root.path, root), *_below(root, "")]
+
+
+def _below(node: Node, indent: str) -> Iterator[str]:
+    for number, child in enumerate(node.children, start=1):
+        last = number == len(node.children)
+        yield f"{indent}{'└── ' if last else '├── '}{_node_line(child.name, child)}"
+        yield from _below(child, indent + ("    " if last else "│   "))
+
+
+def _node_line(name: str, node: Node) -> str:
+    parts = [name]
+    if node.data:
+        data = printable(node.data).replace("\n", "\\n")
+        parts.append(data if len(data) <= _DATA_SHOWN else f"{data[:_DATA_SHOWN]}...")
+    parts.append(f"(version {node.stat.version})")
+    if node.stat.ephemeral_owner:
+        parts.append(f"ephemeral, session 0x{node.stat.ephemeral_owner:x}")
+    return "  ".join(parts)
+
+
+def node_document(node: Node, with_children: bool) -> dict[str, Any]:
+    """The JSON document of a node (docs/cli.md). `json`: the data, where they are JSON."""
+    stat = node.stat
+    document: dict[str, Any] = {"path": node.path, "data": text_or_base64(node.data)}
+    try:
+        document["json"] = json.loads(node.data) if node.data else None
+    except ValueError:
+        document["json"] = None
+    document |= {
+        "version": stat.version,
+        "cversion": stat.cversion,
+        "czxid": stat.czxid,
+        "mzxid": stat.mzxid,
+        "pzxid": stat.pzxid,
+        "ctime_ms": stat.ctime_ms,
+        "mtime_ms": stat.mtime_ms,
+        "ephemeral_owner": stat.ephemeral_owner,
+        "children_count": stat.num_children,
+    }
+    if with_children:
+        document["children"] = [node_document(child, True) for child in node.children]
+    return document

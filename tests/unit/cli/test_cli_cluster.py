@@ -1,0 +1,349 @@
+"""The runtime behind up, down, restart and kill, with stand-ins for brokers: real processes that
+say that they serve, and end on SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from minikafka.cli import clusterfile, processes
+from minikafka.cli.cluster import LocalCluster, ProcessTrouble, check_settings, plan_cluster
+from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
+from minikafka.cli.freeports import free_ports, is_free
+from minikafka.cli.guardian import Guardian, watch
+from minikafka.cli.starting import stop_all
+from minikafka.config import parse_broker_config, parse_properties
+from minikafka.errors import UsageError
+
+STAND_IN = """
+    import os, signal, sys
+    def end(*_):
+        with open({order!r}, "a") as order:
+            order.write(os.path.basename(sys.argv[-1]) + "\\n")
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, end)
+    print("broker serves", flush=True)
+    while True:
+        signal.pause()
+"""
+STUBBORN = """
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("broker serves", flush=True)
+    while True:
+        signal.pause()
+"""
+BROKEN = "import sys; sys.exit('the port is taken')"
+SILENT = "import signal; signal.pause()"
+
+
+class Ground:
+    """A data directory with a configured cluster of `count` brokers, not started."""
+
+    def __init__(self, data_dir: Path, program: str, count: int = 3) -> None:
+        text = textwrap.dedent(program).replace("{order!r}", repr(str(data_dir / "order")))
+        self.local = LocalCluster(data_dir, (sys.executable, "-c", text))
+        brokers = tuple(
+            BrokerEntry(each, chr(64 + each), None, f"127.0.0.1:{19092 + each}")
+            for each in range(1, count + 1)
+        )
+        self.cluster = ClusterFile(ZooKeeperEntry("embedded", "127.0.0.1:2181"), brokers)
+        clusterfile.save(data_dir, self.cluster)
+        self.local.configure(self.cluster, {"replica.lag.time.max.ms": "2000"})
+
+    def start(self) -> ClusterFile:
+        started = [self.local.start_broker(broker) for broker in self.cluster.brokers]
+        self.local.wait_serving(started)
+        return self.local.require()
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    yield (made := Ground(tmp_path, STAND_IN))
+    end(made.local)
+
+
+def end(local: LocalCluster) -> None:
+    for broker in local.require().brokers:
+        local.send(broker, signal.SIGKILL)
+        assert local.wait_ended(broker, 30)
+
+
+def test_a_started_broker_is_recorded_and_runs(ground: Ground) -> None:
+    cluster = ground.start()
+    assert all(broker.pid for broker in cluster.brokers)
+    assert ground.local.running(cluster) == list(cluster.brokers)
+
+
+def test_another_command_sees_the_same_processes(ground: Ground) -> None:
+    cluster = ground.start()
+    other = LocalCluster(ground.local.layout.data_dir)
+    assert other.running(other.require()) == list(cluster.brokers)
+
+
+def test_each_broker_has_a_configuration_that_it_can_be_started_with_by_hand(
+    ground: Ground,
+) -> None:
+    text = ground.local.layout.properties(2).read_text()
+    config = parse_broker_config(parse_properties(text))
+    assert (config.broker_id, config.name) == (2, "B")
+    assert str(config.grpc_listener) == "127.0.0.1:19094"
+    assert config.log_dirs == str(ground.local.layout.data(2))
+    assert config.replica_lag_time_max_ms == 2000
+    assert config.default_replication_factor == 3
+
+
+def test_a_killed_broker_is_not_running_and_can_be_started_again(ground: Ground) -> None:
+    cluster = ground.start()
+    victim = cluster.broker("C")
+    assert ground.local.send(victim, signal.SIGKILL)
+    assert ground.local.wait_ended(victim, 30)
+    assert [each.name for each in ground.local.running(cluster)] == ["A", "B"]
+    assert not ground.local.send(victim, signal.SIGKILL)
+    again = ground.local.start_broker(victim)
+    ground.local.wait_serving([again])
+    assert [each.name for each in ground.local.running(ground.local.require())] == ["A", "B", "C"]
+
+
+def test_a_recycled_pid_is_never_killed(ground: Ground) -> None:
+    clusterfile.change_broker(ground.local.layout.data_dir, 1, os.getpid())
+    broker = ground.local.require().broker("A")
+    assert not ground.local.is_running(broker)
+    assert not ground.local.send(broker, signal.SIGKILL)
+    assert ground.local.stop_broker(broker, timeout_s=1)
+
+
+def test_the_last_broker_is_ended_first(ground: Ground) -> None:
+    ground.start()
+    told: list[str] = []
+    stop_all(ground.local, told.append)
+    order = (ground.local.layout.data_dir / "order").read_text().split()
+    assert order == ["broker-3.properties", "broker-2.properties", "broker-1.properties"]
+    assert told == ["broker C ended", "broker B ended", "broker A ended"]
+    assert [each.pid for each in ground.local.require().brokers] == [None, None, None]
+
+
+def test_a_paused_broker_can_be_ended(ground: Ground) -> None:
+    cluster = ground.start()
+    ground.local.send(cluster.brokers[0], signal.SIGSTOP)
+    assert ground.local.stop_broker(cluster.brokers[0], timeout_s=30)
+
+
+def test_a_broker_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, STUBBORN, count=1)
+    cluster = ground.start()
+    told: list[str] = []
+    try:
+        ground.local.stop_brokers(told.append, timeout_s=0.2)
+        assert ground.local.running(cluster) == []
+        assert told == ["broker A was killed: it did not end within 0.2 s"]
+    finally:
+        end(ground.local)
+
+
+def test_a_second_interrupt_kills_at_once(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, STUBBORN, count=2)
+    cluster = ground.start()
+    try:
+        ground.local.stop_brokers(lambda _: None, timeout_s=1000, hurry=lambda: True)
+        assert ground.local.running(cluster) == []
+    finally:
+        end(ground.local)
+
+
+def test_a_broker_that_ends_at_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, BROKEN, count=1)
+    with pytest.raises(ProcessTrouble, match=r"broker A \(1\) ended instead of serving") as caught:
+        ground.start()
+    assert str(caught.value).endswith(f"{tmp_path}/broker-1.log:\nthe port is taken")
+
+
+def test_a_broker_that_does_not_serve_in_time_is_told(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, SILENT, count=1)
+    started = ground.local.start_broker(ground.cluster.brokers[0])
+    try:
+        with pytest.raises(ProcessTrouble, match=r"broker A \(1\) does not serve after 0.05 s"):
+            ground.local.wait_serving([started], timeout_s=0.05)
+    finally:
+        end(ground.local)
+
+
+def test_a_directory_in_use_is_refused_with_what_runs_there(ground: Ground) -> None:
+    ground.local.require_idle()
+    ground.start()
+    with pytest.raises(UsageError, match=r"runs in .* already \(A, B, C\): `minikafka down`"):
+        LocalCluster(ground.local.layout.data_dir).require_idle()
+
+
+def test_only_one_owner_at_a_time(tmp_path: Path) -> None:
+    local = LocalCluster(tmp_path / "new")
+    assert local.owner() is None
+    with local.owning():
+        other = LocalCluster(tmp_path / "new")
+        assert other.owner() == os.getpid()
+        with (
+            pytest.raises(UsageError, match=rf"already \(process {os.getpid()}\)"),
+            other.owning(),
+        ):
+            pass
+    assert local.owner() is None
+
+
+def test_commands_on_an_empty_directory_say_how_to_start(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no cluster in .*: `minikafka up` starts one"):
+        LocalCluster(tmp_path).require()
+
+
+# --- the guardian --------------------------------------------------------------------------------
+
+
+def test_the_guardian_ends_the_cluster_when_its_owner_vanishes(ground: Ground) -> None:
+    cluster = ground.start()
+    ground.local.send(cluster.brokers[1], signal.SIGSTOP)
+    reading, writing = os.pipe()
+    os.close(writing)  # what the end of the owner does
+    try:
+        watch(ground.local.layout.data_dir, reading)
+    finally:
+        os.close(reading)
+    assert ground.local.running(cluster) == []
+
+
+def test_the_guardian_leaves_all_alone_when_its_owner_is_done(ground: Ground) -> None:
+    cluster = ground.start()
+    with Guardian(ground.local.layout.data_dir):
+        pass
+    assert ground.local.running(cluster) == list(cluster.brokers)
+
+
+def test_a_killed_owner_leaves_no_orphan(ground: Ground) -> None:
+    cluster = ground.start()
+    program = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from minikafka.cli.guardian import Guardian\n"
+        "with Guardian(Path(sys.argv[1])):\n"
+        "    print('owns', flush=True)\n"
+        "    signal.pause()\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", program, str(ground.local.layout.data_dir)], stdout=subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    try:
+        assert owner.stdout.readline() == b"owns\n"
+        assert len(ground.local.running(cluster)) == 3
+    finally:
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+    for broker in cluster.brokers:
+        assert ground.local.wait_ended(broker, 30), broker
+
+
+# --- planning ------------------------------------------------------------------------------------
+
+
+def grpc_ports(cluster: ClusterFile) -> list[int]:
+    return [int(each.grpc.rpartition(":")[2]) for each in cluster.brokers]
+
+
+def test_a_first_start_has_three_brokers_on_the_embedded_zookeeper(tmp_path: Path) -> None:
+    first = next(free_ports(30100, 100, tmp_path))
+    plan = plan_cluster(tmp_path, None, None, None, first)
+    assert [(each.id, each.name, each.pid) for each in plan.brokers] == [
+        (1, "A", None),
+        (2, "B", None),
+        (3, "C", None),
+    ]
+    assert plan.zookeeper == ZooKeeperEntry("embedded", "")
+    assert grpc_ports(plan)[0] == first
+    assert len(set(grpc_ports(plan))) == 3
+
+
+def test_the_next_start_carries_on_with_brokers_ports_and_zookeeper(tmp_path: Path) -> None:
+    known = plan_cluster(tmp_path, None, 4, "local", 30200)
+    ports = grpc_ports(known)
+    known = replace(known, zookeeper=ZooKeeperEntry("local", "127.0.0.1:2181", (7,)))
+    plan = plan_cluster(tmp_path, known, None, None, 30300)
+    assert grpc_ports(plan) == ports
+    assert plan.zookeeper == ZooKeeperEntry("local", "127.0.0.1:2181")
+
+
+def test_more_brokers_than_last_time_get_ports_of_their_own(tmp_path: Path) -> None:
+    known = plan_cluster(tmp_path, None, 2, None, 30400)
+    plan = plan_cluster(tmp_path, known, 4, None, 30400)
+    assert grpc_ports(plan)[:2] == grpc_ports(known)
+    assert len(set(grpc_ports(plan))) == 4
+
+
+def test_a_port_that_is_taken_is_passed_over(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        assert not is_free(port)
+        known = ClusterFile(
+            ZooKeeperEntry("embedded", ""), (BrokerEntry(1, "A", None, f"127.0.0.1:{port}"),)
+        )
+        assert grpc_ports(plan_cluster(tmp_path, known, None, None, 30500)) != [port]
+        found = free_ports(port, 2, tmp_path, taken={port + 1})
+        assert 20_000 <= next(found) < 32_768
+    assert is_free(port)
+
+
+def test_two_directories_look_for_other_ports_in_different_places(tmp_path: Path) -> None:
+    one, other = (next(free_ports(0, 0, tmp_path / name)) for name in ("a", "b"))
+    assert one != other
+
+
+def test_a_broker_whose_port_was_taken_while_it_was_dead_moves(ground: Ground) -> None:
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", 0))
+        thief.listen()
+        taken = f"127.0.0.1:{thief.getsockname()[1]}"
+        data_dir = ground.local.layout.data_dir
+        victim = replace(ground.cluster.brokers[1], grpc=taken)
+        clusterfile.save(data_dir, ground.cluster.with_broker(victim))
+        moved = ground.local.with_free_port(victim)
+        assert moved.grpc != taken
+        assert ground.local.with_free_port(moved) == moved
+    assert ground.local.require().broker("B") == moved
+    pairs = parse_properties(ground.local.layout.properties(2).read_text())
+    assert pairs["grpc.listener"] == moved.grpc
+    assert pairs["replica.lag.time.max.ms"] == "2000"
+
+
+def test_data_of_another_zookeeper_are_refused(tmp_path: Path) -> None:
+    known = plan_cluster(tmp_path, None, 1, "embedded", 30600)
+    with pytest.raises(UsageError, match="belong to a cluster on --zookeeper embedded, not local"):
+        plan_cluster(tmp_path, known, None, "local", 30600)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"broker.id": "7"}, "sets that for each broker itself"),
+        ({"log.dir": "/x"}, "sets that for each broker itself"),
+        ({"replica.lag.time.max": "1"}, "did you mean replica.lag.time.max.ms"),
+        ({"min.insync.replicas": "many"}, "min.insync.replicas=many is not valid"),
+    ],
+)
+def test_settings_that_no_broker_would_take_are_refused_before_anything_starts(
+    settings: dict[str, str], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_settings(settings)
+
+
+def test_processes_of_the_tests_are_no_concern_of_a_cluster() -> None:
+    assert not processes.is_running(os.getpid(), "broker-1.properties")
