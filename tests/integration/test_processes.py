@@ -1,0 +1,172 @@
+"""Real brokers as processes over real ZooKeeper protocol, killed, paused and stopped under load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minikafka.client import AsyncAdmin
+from minikafka.model import broker_name
+from tests.helpers.processes import Load, ProcessCluster, read_numbers, until_isr, until_words
+from tests.helpers.waiting import until
+from tests.helpers.zookeeper import require
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[ProcessCluster]:
+    cluster = ProcessCluster(tmp_path)
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.mark.parametrize("zookeeper", ["embedded", "local:3"])
+async def test_nothing_acknowledged_is_lost_while_brokers_die_pause_and_leave(
+    cluster: ProcessCluster, zookeeper: str
+) -> None:
+    require(zookeeper)
+    cluster.up(5, zookeeper)
+    async with AsyncAdmin(cluster.bootstrap) as admin:
+        await admin.create_topic(
+            "t", configs={"min.insync.replicas": "2"}, assignments={0: [1, 2, 3, 4, 5]}
+        )
+        await until_words(admin, "t", "Leader=A Epoch=0 ISR={A,B,C,D,E}")
+        async with Load(cluster.bootstrap, "t") as load:
+            await load.more(50)
+            cluster.kill("E")
+            await until_words(admin, "t", "Leader=A Epoch=1 ISR={A,B,C,D}")
+            await load.more(50)
+            cluster.kill("A")
+            await until_words(admin, "t", "Leader=B Epoch=2 ISR={B,C,D}")
+            await load.more(50)
+            cluster.kill("C", "STOP")
+            await until_words(admin, "t", "Leader=B Epoch=3 ISR={B,D}")
+            await load.more(50)
+            cluster.kill("C", "CONT")
+            cluster.restart("A")
+            cluster.restart("E")
+            await until_isr(admin, "t", 5)
+            await load.more(50)
+            leader = (await until_isr(admin, "t", 5)).leader
+            cluster.kill(broker_name(leader), "TERM")
+            await until_isr(admin, "t", 4)
+            await load.more(50)
+            cluster.restart(broker_name(leader))
+            await until_isr(admin, "t", 5)
+    state, version = cluster.state_in_zookeeper("t")
+    assert set(state["isr"]) == {1, 2, 3, 4, 5}  # type: ignore[call-overload]
+    assert version > 0
+    load.judge(await read_numbers(cluster.bootstrap, "t"))
+
+
+async def test_a_cluster_that_was_killed_whole_carries_on_with_its_data(
+    cluster: ProcessCluster,
+) -> None:
+    cluster.up(3, "embedded")
+    async with AsyncAdmin(cluster.bootstrap) as admin:
+        await admin.create_topic("t", 1, 3, configs={"min.insync.replicas": "2"})
+        async with Load(cluster.bootstrap, "t") as load:
+            await load.more(100)
+    for name in ("A", "B", "C"):
+        cluster.kill(name)
+    cluster.minikafka("down", check=False)
+    cluster.up(3, "embedded")
+    async with AsyncAdmin(cluster.bootstrap) as admin:
+        await until_isr(admin, "t", 3)
+    load.judge(await read_numbers(cluster.bootstrap, "t"))
+
+
+async def test_a_paused_zookeeper_stops_no_records_and_the_cluster_goes_on_after_it(
+    cluster: ProcessCluster,
+) -> None:
+    cluster.up(3, "embedded", "zookeeper.session.timeout.ms=3000")
+    import os
+    import signal
+
+    pids = cluster.document()["zookeeper"]["pids"]  # type: ignore[index]
+    async with AsyncAdmin(cluster.bootstrap) as admin:
+        await admin.create_topic("t", 1, 3, configs={"min.insync.replicas": "2"})
+        async with Load(cluster.bootstrap, "t") as load:
+            await load.more(50)
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                await load.more(50)
+            finally:
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+            await load.more(50)
+        await until_isr(admin, "t", 3)
+    load.judge(await read_numbers(cluster.bootstrap, "t"))
+
+
+def broker_command(path: Path, **properties: str) -> list[str]:
+    settings = {"broker.id": "1", "log.dirs": str(path / "data"), **properties}
+    sets = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    return [sys.executable, "-m", "minikafka", "broker", *sets]
+
+
+def refused(command: list[str]) -> str:
+    """The message of a broker that does not start: exit status 2, no traceback."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+async def test_a_broker_that_cannot_start_says_why_with_status_2(
+    cluster: ProcessCluster, tmp_path: Path
+) -> None:
+    cluster.up(1, "embedded")
+    document = cluster.document()
+    hosts = document["zookeeper"]["hosts"]  # type: ignore[index]
+    broker = document["brokers"][0]  # type: ignore[index]
+    connect = {"zookeeper.connect": hosts, "grpc.listener": "127.0.0.1:0"}
+    other = tmp_path / "elsewhere"
+
+    assert "id 1" in refused(broker_command(other, **connect))
+    in_use = {**connect, "log.dirs": str(tmp_path / "broker-1"), "broker.id": "1"}
+    assert "in use" in refused(broker_command(other, **in_use))
+    taken = {**connect, "grpc.listener": broker["grpc"], "broker.id": "2"}
+    assert broker["grpc"].split(":")[1] in refused(broker_command(other / "2", **taken))
+    unreachable = {"zookeeper.connect": "127.0.0.1:1", "zookeeper.connection.timeout.ms": "500"}
+    assert "127.0.0.1:1" in refused(broker_command(other / "3", **unreachable))
+    misspelt = {**connect, "min.insync.replica": "2"}
+    assert "min.insync.replicas" in refused(broker_command(other / "4", **misspelt))
+
+    cluster.kill("A", "TERM")
+    await until(lambda: not Path(f"/proc/{broker['pid']}").exists())
+    moved = {**connect, "log.dirs": str(tmp_path / "broker-1"), "broker.id": "7"}
+    message = refused(broker_command(other, **moved))
+    assert "7" in message
+    assert "1" in message
+
+
+async def test_unknown_topics_bad_names_and_too_many_replicas_are_named_errors(
+    cluster: ProcessCluster,
+) -> None:
+    cluster.up(1, "embedded", "auto.create.topics.enable=false")
+    too_many = cluster.minikafka("topics", "create", "t", "--replication-factor", "3", check=False)
+    assert too_many.returncode == 1
+    assert "3" in too_many.stderr
+    bad = cluster.minikafka("topics", "create", "no/slash", check=False)
+    assert bad.returncode in (1, 2)
+    assert "no/slash" in bad.stderr
+    unknown = cluster.minikafka("consume", "nothing", check=False)
+    assert unknown.returncode == 1
+    assert "nothing" in unknown.stderr
+    cluster.minikafka("topics", "create", "t")
+    partition = cluster.minikafka("consume", "t", "--partition", "5", check=False)
+    assert partition.returncode in (1, 2)
+    assert "5" in partition.stderr
+    misspelt = cluster.minikafka("topics", "create", "u", "--config", "retention.m=1", check=False)
+    assert "retention.ms" in misspelt.stderr
+    for failed in (too_many, bad, unknown, partition, misspelt):
+        assert "Traceback" not in failed.stderr

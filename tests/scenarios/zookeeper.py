@@ -1,0 +1,109 @@
+"""ZooKeeper as the scenarios need it: registrations, topics, States with versions, fenced writes.
+
+One partition is watched: every State that is written is checked against invariant 1 of
+replication.md section 7 and told to `on_state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from minikafka.core.controller_commands import (
+    AllocateProducerIds,
+    ClearPreferredElection,
+    Command,
+    CreateTopicNode,
+    Outcome,
+    ReadStates,
+    ReadTopicConfigs,
+    StateChange,
+    WriteStates,
+)
+from minikafka.model import NO_LEADER, BrokerInfo, PartitionState, TopicDescription, TopicPartition
+
+
+class MemoryZooKeeper:
+    """All data; `fault` is what befalls the next write of States: "lost" (not applied, and the
+    writer told so), "applied" (applied, and the writer told of a conflict)."""
+
+    def __init__(self, on_state: Callable[[StateChange], None]) -> None:
+        self.brokers: dict[int, BrokerInfo] = {}
+        self.topics: dict[str, TopicDescription] = {}
+        self.states: dict[TopicPartition, PartitionState] = {}
+        self.controller = -1
+        self.controller_epoch = 0
+        self.fault: str | None = None
+        self._zxid = 0
+        self._on_state = on_state
+
+    # --- sessions ---
+
+    def register(self, broker: BrokerInfo) -> int:
+        """Create the node of a broker anew; its czxid is the broker epoch."""
+        self.expire(broker.broker_id)
+        self._zxid += 1
+        self.brokers[broker.broker_id] = replace(broker, broker_epoch=self._zxid)
+        return self._zxid
+
+    def expire(self, broker_id: int) -> None:
+        """The session of a broker is over: its ephemeral nodes go."""
+        self.brokers.pop(broker_id, None)
+        if self.controller == broker_id:
+            self.controller = -1
+
+    def elect(self, broker_id: int) -> int:
+        """The broker becomes controller; returns the controller epoch."""
+        assert self.controller == -1
+        self.controller = broker_id
+        self.controller_epoch += 1
+        return self.controller_epoch
+
+    # --- commands of a controller ---
+
+    def execute(self, command: Command, controller_epoch: int) -> Any:
+        """Carry out one command of the controller of this epoch."""
+        match command:
+            case WriteStates(changes):
+                return self._write_all(changes, controller_epoch)
+            case ReadStates():
+                return dict(self.states)
+            case CreateTopicNode(topic):
+                if controller_epoch != self.controller_epoch:
+                    return Outcome.DEPOSED
+                self.topics[topic.name] = topic
+                return Outcome.WRITTEN
+            case ReadTopicConfigs():
+                return {}
+            case ClearPreferredElection():
+                return Outcome.WRITTEN
+            case AllocateProducerIds() | _:
+                raise AssertionError(f"no scenario needs {command}")
+
+    def _write_all(self, changes: tuple[StateChange, ...], controller_epoch: int) -> list[Outcome]:
+        if controller_epoch != self.controller_epoch:
+            return [Outcome.DEPOSED] * len(changes)
+        fault, self.fault = self.fault, None
+        if fault == "lost":
+            return [Outcome.CONFLICT] * len(changes)
+        outcomes = [self._write(change) for change in changes]
+        return [Outcome.CONFLICT] * len(changes) if fault == "applied" else outcomes
+
+    def _write(self, change: StateChange) -> Outcome:
+        held = self.states.get(change.topic_partition)
+        if (-1 if held is None else held.partition_version) != change.expected_version:
+            return Outcome.CONFLICT
+        if held is not None:
+            check_step(held, change.new)
+        self.states[change.topic_partition] = change.new
+        self._on_state(change)
+        return Outcome.WRITTEN
+
+
+def check_step(old: PartitionState, new: PartitionState) -> None:
+    """Invariants 1 and 3, from the two States alone (rule R2)."""
+    bump = int(new.leader != old.leader or not set(old.isr) <= set(new.isr))
+    assert new.partition_version == old.partition_version + 1, (old, new)
+    assert new.leader_epoch == old.leader_epoch + bump, (old, new)
+    assert new.leader in (NO_LEADER, *new.isr), (old, new)
