@@ -87,14 +87,24 @@ class SessionChange(Enum):
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
-    """kazoo's threading handler, which also notes when the server was last heard of.
+    """kazoo's threading handler, which also notes when the server was last heard of, and waits for
+    a server for a third of the session timeout at most.
+
+    kazoo itself gives a lone server the whole session timeout to accept a session: one that takes
+    the connection and never answers, as a server that is just starting may, would cost the session.
+    A third is also how often kazoo pings, so on a healthy connection the bound changes nothing.
 
     kazoo waits for its connection in `select`, the connection's socket first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session_timeout_ms: int) -> None:
         super().__init__()
+        self._patience_s = session_timeout_ms / 3000
         self.last_heard = time.monotonic()
+
+    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["timeout"] = min(kwargs["timeout"], self._patience_s)
+        return super().create_connection(*args, **kwargs)
 
     def select(
         self,
@@ -103,7 +113,8 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
         others: Sequence[Any],
         timeout: float | None = None,
     ) -> Any:
-        ready = super().select(readers, writers, others, timeout)
+        patience_s = self._patience_s if timeout is None else min(timeout, self._patience_s)
+        ready = super().select(readers, writers, others, patience_s)
         if readers and readers[0] in ready[0]:
             self.last_heard = time.monotonic()
         return ready
@@ -129,7 +140,7 @@ class ZooKeeperSession:
         self._on_change = on_change
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: KazooClient | None = None
-        self._handler = _Handler()
+        self._handler = _Handler(session_timeout_ms)
         self._connected = False
         self._lost = False  # and no new session yet
         self._overdue = False  # suspended for longer than the session timeout
@@ -197,7 +208,7 @@ class ZooKeeperSession:
             self._waiting.discard(connected)
 
     def _begin_client(self) -> KazooClient:
-        self._handler = _Handler()
+        self._handler = _Handler(self._session_timeout_ms)
         try:
             client = KazooClient(
                 hosts=self._hosts,

@@ -109,6 +109,7 @@ class ZooKeeperProxy:
     cuts_done: int = 0
     refusing: bool = False
     deny_session: bool = False  # the next connection hears that its session has expired
+    ignore_next: bool = False  # the next connection is taken and never answered
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -155,7 +156,10 @@ class ZooKeeperProxy:
         assert task is not None
         self._tasks.add(task)
         try:
-            if not self.refusing:
+            if self.ignore_next:
+                self.ignore_next = False
+                await reader.read(-1)  # until the client gives up
+            elif not self.refusing:
                 await self._forward(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass  # one of the ends is gone, which is what this is about

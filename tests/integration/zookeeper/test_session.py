@@ -55,8 +55,6 @@ async def test_a_host_that_is_no_address_is_refused():
 
 
 async def test_a_restarted_server_carries_on_with_the_same_session(kind, own_server, new_store):
-    # A server that is just starting may take a connection and never answer on it. The client gives
-    # up on that after two thirds of the session timeout, well within the deadline and the session.
     server = own_server(kind)
     store = await new_store(server.hosts, session_timeout_ms=12_000)
     broker_epoch = await store.register_broker(broker(1))
@@ -74,6 +72,23 @@ async def test_a_restarted_server_carries_on_with_the_same_session(kind, own_ser
     assert store.session.session_id == session_id
     assert store.out_of_touch_ms == 0
     assert (await waiting)[1].broker_epoch == broker_epoch
+
+
+async def test_a_server_that_takes_the_connection_and_never_answers_does_not_cost_the_session(
+    hosts, chroot, new_store, new_proxy
+):
+    # As one that is just starting may do.
+    proxy = await new_proxy(hosts)
+    store = await new_store(proxy.hosts + chroot, session_timeout_ms=3_000)
+    broker_epoch = await store.register_broker(broker(1))
+    session_id = store.session.session_id
+    proxy.ignore_next = True
+    proxy.sever()
+    before = await expect_event(store, StoreEvent.RECONNECTED)
+    assert not proxy.ignore_next
+    assert StoreEvent.LOST not in before
+    assert store.session.session_id == session_id
+    assert (await store.read_brokers())[1].broker_epoch == broker_epoch
 
 
 async def test_a_paused_server_makes_calls_fail_after_the_session_timeout_and_not_for_ever(
