@@ -1,0 +1,250 @@
+"""A cluster that can be tormented: ZooKeeper, brokers, and the network between them.
+
+    directory/
+      zookeeper-0/ …  zookeeper-0.log …
+      broker-1.log …  disks/1/data …
+
+State: the processes; who is meant to be down. A broker that ends by itself is started again, as the
+supervisor of a real machine would, and that is remembered in `deaths`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from minikafka.client import AsyncAdmin
+from minikafka.errors import MinikafkaError
+from minikafka.model import TopicPartition
+from minikafka.zookeeper.launcher import ZooKeeperMode
+from tests.helpers.waiting import until
+from tests.integration.torment.disks import Disk
+from tests.integration.torment.network import CLIENTS, Address, Network, broker_node
+from tests.integration.torment.processes import Child
+from tests.integration.torment.zookeepers import ZooKeepers
+
+SETTINGS = {
+    "zookeeper.session.timeout.ms": "2000",
+    "zookeeper.connection.timeout.ms": "15000",
+    "replica.lag.time.max.ms": "2000",
+    "replica.fetch.backoff.ms": "200",
+    "leader.imbalance.check.interval.seconds": "10",
+    "replica.high.watermark.checkpoint.interval.ms": "1000",
+    "auto.create.topics.enable": "false",
+    "controlled.shutdown.retry.backoff.ms": "500",
+}
+TOPICS = {
+    "small": (3, {"min.insync.replicas": "2", "segment.bytes": "131072"}),
+    "synced": (2, {"min.insync.replicas": "2", "flush.before.ack": "true"}),
+}
+REPLICATION_FACTOR = 3
+SETTLE_WAIT_S = 60.0
+_SUPERVISOR_WAIT_S = 1.0
+_SUPERVISOR_LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Death:
+    """A broker that ended without being told to. `status` is negative for a signal."""
+
+    broker_id: int
+    status: int
+    at: float
+    last_words: str
+
+
+class World:
+    """`start`, then do what you like, then `close`: that also works after half a start."""
+
+    def __init__(
+        self, directory: Path, network: Network, mode: ZooKeeperMode, brokers: int, mounts: bool
+    ) -> None:
+        self.directory = directory
+        self.network = network
+        self.mode = mode
+        self.broker_ids = list(range(1, brokers + 1))
+        self.brokers = {
+            each: Child(f"broker-{each}", directory / f"broker-{each}.log")
+            for each in self.broker_ids
+        }
+        self.disks = {each: Disk(directory / "disks" / str(each)) for each in self.broker_ids}
+        self.deaths: list[Death] = []
+        self.down: set[int] = set()  # and meant to be
+        self._mounts = mounts
+        self._addresses: dict[int, tuple[Address, Address]] = {}
+        self._supervisor: asyncio.Task[None] | None = None
+        self._admin: AsyncAdmin | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(str(advertised) for _, advertised in self._addresses.values())
+
+    @property
+    def admin(self) -> AsyncAdmin:
+        assert self._admin is not None
+        return self._admin
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        return [
+            TopicPartition(topic, number)
+            for topic, (count, _) in TOPICS.items()
+            for number in range(count)
+        ]
+
+    # --- start and end ---------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        await self.network.start(self.mode.servers)
+        self.zookeepers = ZooKeepers(self.mode, self.directory, self.network)
+        await self.zookeepers.start()
+        for each in self.broker_ids:
+            # Every other broker has its data on a disk that can be filled.
+            self.disks[each].prepare(self._mounts and each % 2 == 1)
+            self._addresses[each] = await self.network.broker_addresses(each)
+            await self._start_broker(each)
+        self._supervisor = asyncio.create_task(self._supervise())
+        await until(lambda: all(self._serves(each) for each in self.broker_ids), 40)
+        self._admin = AsyncAdmin(self.bootstrap)
+        await self._admin.start()
+        for topic, (count, configs) in TOPICS.items():
+            await self._admin.create_topic(topic, count, REPLICATION_FACTOR, configs=configs)
+        await self.until_whole()
+
+    async def close(self) -> None:
+        """End everything, also what does not end by itself."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        if self._admin is not None:
+            await self._admin.close()
+        self.kill_now()
+        await self.network.close()
+
+    def kill_now(self) -> None:
+        for child in self.children():
+            child.kill_now()
+
+    def children(self) -> list[Child]:
+        return [*self.brokers.values(), *getattr(self, "zookeepers", _NONE).servers]
+
+    # --- brokers ---------------------------------------------------------------------------------
+
+    async def _start_broker(self, broker_id: int) -> None:
+        node = broker_node(broker_id)
+        listener, advertised = self._addresses[broker_id]
+        settings = SETTINGS | {
+            "broker.id": str(broker_id),
+            "zookeeper.connect": await self.network.zookeeper_connect(
+                node, self.zookeepers.addresses
+            ),
+            "log.dirs": str(self.disks[broker_id].path / "data"),
+            "grpc.listener": str(listener),
+            "grpc.advertised.listener": str(advertised),
+        }
+        sets = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+        command = [sys.executable, "-m", "minikafka", "broker", *sets]
+        pid = self.brokers[broker_id].start(self.network.command_at(node, command))
+        self.network.started(node, pid)
+
+    def _serves(self, broker_id: int) -> bool:
+        return "serves gRPC at" in self.brokers[broker_id].tail(3)
+
+    async def start_broker(self, broker_id: int) -> None:
+        """Start one that is meant to be down, unless it is up already."""
+        if broker_id in self.down:
+            self.down.discard(broker_id)
+            await self._start_broker(broker_id)
+
+    async def kill_broker(self, broker_id: int) -> None:
+        self.down.add(broker_id)
+        await self.brokers[broker_id].kill()
+
+    async def terminate_broker(self, broker_id: int, deadline_s: float) -> bool:
+        """A controlled shutdown; False if it had to be killed after `deadline_s`."""
+        self.down.add(broker_id)
+        try:
+            await self.brokers[broker_id].terminate(deadline_s)
+        except AssertionError:
+            await self.brokers[broker_id].kill()
+            return False
+        return True
+
+    async def _supervise(self) -> None:
+        noticed: dict[int, float] = {}
+        while True:
+            await asyncio.sleep(_SUPERVISOR_LOOK_S)
+            for each, child in self.brokers.items():
+                if child.is_running or each in self.down:
+                    noticed.pop(each, None)
+                elif each not in noticed:
+                    noticed[each] = time.monotonic()
+                    self.deaths.append(Death(each, child.status or 0, noticed[each], child.tail()))
+                elif time.monotonic() - noticed[each] >= _SUPERVISOR_WAIT_S:
+                    await self._start_broker(each)
+
+    # --- what the cluster says -------------------------------------------------------------------
+
+    async def leader_of(self, partition: TopicPartition) -> int:
+        """-1 while there is none, or nobody says."""
+        try:
+            topic = await asyncio.wait_for(self.admin.describe_topic(partition.topic), 3)
+        except (MinikafkaError, TimeoutError):
+            return -1
+        return topic.partitions[partition.partition].state.leader
+
+    async def controller(self) -> int:
+        try:
+            metadata = await asyncio.wait_for(self.admin.metadata([]), 3)
+        except (MinikafkaError, TimeoutError):
+            return -1
+        return metadata.controller_id
+
+    async def what_is_missing(self) -> str:
+        """Why the cluster is not whole; empty if every partition has a leader and all its
+        replicas in sync."""
+        try:
+            async with asyncio.timeout(5):
+                described = [await self.admin.describe_topic(topic) for topic in TOPICS]
+                statuses = await self.admin.describe_partitions(self.partitions)
+        except (MinikafkaError, TimeoutError) as error:
+            return f"{type(error).__name__}: {error}"
+        for topic in described:
+            for partition in topic.partitions:
+                state = partition.state
+                if state.leader < 0 or len(state.isr) < REPLICATION_FACTOR:
+                    return f"{partition.topic_partition}: {state}"
+        for status in statuses:
+            if status.error is not None:
+                return f"{status.topic_partition}: {status.error}"
+        return ""
+
+    async def until_whole(self, deadline_s: float = SETTLE_WAIT_S) -> None:
+        """AssertionError says what is missing."""
+        missing = ""
+
+        async def look() -> bool:
+            nonlocal missing
+            missing = await self.what_is_missing()
+            return not missing
+
+        try:
+            await until(look, deadline_s)
+        except AssertionError:
+            raise AssertionError(f"not whole after {deadline_s:g} s: {missing}") from None
+
+    def heal_network(self) -> None:
+        self.network.heal()
+
+
+class _NoServers:
+    servers: Sequence[Child] = ()
+
+
+_NONE = _NoServers()
+__all__ = ["CLIENTS", "World"]
