@@ -3,7 +3,8 @@
     MinikafkaError                     has a Kafka error code, a name and a retriable flag
     ├── RetriableError                 the same request may succeed later, perhaps elsewhere
     │   ├── NotLeaderOrFollowerError, UnknownTopicOrPartitionError, FencedLeaderEpochError, …
-    │   └── StaleMetadataError …       (refresh metadata first: `refresh_metadata` is true)
+    │   ├── StaleMetadataError …       (refresh metadata first: `refresh_metadata` is true)
+    │   └── NotCoordinatorError …      (find the coordinator anew: `refresh_coordinator` is true)
     ├── FatalError                     it never will, as it stands
     │   └── OffsetOutOfRangeError, MessageTooLargeError, InvalidTopicError, InvalidConfigError, …
     └── UsageError                     a person's command or configuration is wrong: exit status 2
@@ -26,6 +27,7 @@ class MinikafkaError(Exception):
     name: ClassVar[str] = "UNKNOWN_SERVER_ERROR"
     retriable: ClassVar[bool] = False
     refresh_metadata: ClassVar[bool] = False
+    refresh_coordinator: ClassVar[bool] = False
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or self.name)
@@ -56,6 +58,12 @@ class FatalError(MinikafkaError):
 
 class _Stale(RetriableError):
     refresh_metadata = True
+
+
+class _StaleCoordinator(RetriableError):
+    """Ask anew who coordinates."""
+
+    refresh_coordinator = True
 
 
 class OffsetOutOfRangeError(FatalError):
@@ -94,8 +102,26 @@ class MessageTooLargeError(FatalError):
     code, name = 10, "MESSAGE_TOO_LARGE"
 
 
+class OffsetMetadataTooLargeError(FatalError):
+    code, name = 12, "OFFSET_METADATA_TOO_LARGE"
+
+
 class NetworkError(_Stale):
     code, name = 13, "NETWORK_EXCEPTION"
+
+
+class CoordinatorLoadInProgressError(RetriableError):
+    """The coordinator is there, and still reads what its predecessor left."""
+
+    code, name = 14, "COORDINATOR_LOAD_IN_PROGRESS"
+
+
+class CoordinatorNotAvailableError(_StaleCoordinator):
+    code, name = 15, "COORDINATOR_NOT_AVAILABLE"
+
+
+class NotCoordinatorError(_StaleCoordinator):
+    code, name = 16, "NOT_COORDINATOR"
 
 
 class InvalidTopicError(FatalError):
@@ -116,6 +142,36 @@ class NotEnoughReplicasAfterAppendError(RetriableError):
 
 class InvalidRequiredAcksError(FatalError):
     code, name = 21, "INVALID_REQUIRED_ACKS"
+
+
+class IllegalGenerationError(FatalError):
+    code, name = 22, "ILLEGAL_GENERATION"
+
+
+class InconsistentGroupProtocolError(FatalError):
+    code, name = 23, "INCONSISTENT_GROUP_PROTOCOL"
+
+
+class InvalidGroupIdError(FatalError):
+    code, name = 24, "INVALID_GROUP_ID"
+
+
+class UnknownMemberIdError(FatalError):
+    code, name = 25, "UNKNOWN_MEMBER_ID"
+
+
+class InvalidSessionTimeoutError(FatalError):
+    code, name = 26, "INVALID_SESSION_TIMEOUT"
+
+
+class RebalanceInProgressError(FatalError):
+    """Join again; whoever only repeats the request gets the same answer."""
+
+    code, name = 27, "REBALANCE_IN_PROGRESS"
+
+
+class InvalidCommitOffsetSizeError(FatalError):
+    code, name = 28, "INVALID_COMMIT_OFFSET_SIZE"
 
 
 class UnsupportedVersionError(FatalError):
@@ -176,6 +232,14 @@ class ReassignmentInProgressError(FatalError):
     code, name = 60, "REASSIGNMENT_IN_PROGRESS"
 
 
+class NonEmptyGroupError(FatalError):
+    code, name = 68, "NON_EMPTY_GROUP"
+
+
+class GroupIdNotFoundError(FatalError):
+    code, name = 69, "GROUP_ID_NOT_FOUND"
+
+
 class TopicDeletionDisabledError(FatalError):
     code, name = 73, "TOPIC_DELETION_DISABLED"
 
@@ -200,8 +264,24 @@ class OffsetNotAvailableError(RetriableError):
     code, name = 78, "OFFSET_NOT_AVAILABLE"
 
 
+class MemberIdRequiredError(FatalError):
+    """Not a failure: join again with the member id that comes with it."""
+
+    code, name = 79, "MEMBER_ID_REQUIRED"
+
+
 class PreferredLeaderNotAvailableError(RetriableError):
     code, name = 80, "PREFERRED_LEADER_NOT_AVAILABLE"
+
+
+class GroupMaxSizeReachedError(FatalError):
+    code, name = 81, "GROUP_MAX_SIZE_REACHED"
+
+
+class FencedInstanceIdError(FatalError):
+    """Another member has joined with the same instance id since."""
+
+    code, name = 82, "FENCED_INSTANCE_ID"
 
 
 class EligibleLeadersNotAvailableError(RetriableError):
@@ -212,8 +292,18 @@ class ElectionNotNeededError(RetriableError):
     code, name = 84, "ELECTION_NOT_NEEDED"
 
 
+class GroupSubscribedToTopicError(FatalError):
+    code, name = 86, "GROUP_SUBSCRIBED_TO_TOPIC"
+
+
 class InvalidRecordError(FatalError):
     code, name = 87, "INVALID_RECORD"
+
+
+class UnstableOffsetCommitError(RetriableError):
+    """A transaction that is still open has committed offsets of this partition."""
+
+    code, name = 88, "UNSTABLE_OFFSET_COMMIT"
 
 
 class InvalidUpdateVersionError(FatalError):

@@ -13,6 +13,30 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
+from minikafka.broker.group_requests import (
+    DeleteGroupsRequest,
+    DeleteGroupsResult,
+    DescribeGroupsRequest,
+    DescribeGroupsResult,
+    FindCoordinatorRequest,
+    FindCoordinatorResult,
+    HeartbeatRequest,
+    HeartbeatResult,
+    JoinGroupRequest,
+    JoinGroupResult,
+    LeaveGroupRequest,
+    LeaveGroupResult,
+    ListGroupsRequest,
+    ListGroupsResult,
+    OffsetCommitRequest,
+    OffsetCommitResult,
+    OffsetDeleteRequest,
+    OffsetDeleteResult,
+    OffsetFetchRequest,
+    OffsetFetchResult,
+    SyncGroupRequest,
+    SyncGroupResult,
+)
 from minikafka.broker.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -292,6 +316,32 @@ class Peers(Protocol):
 
 
 # --- the doors -----------------------------------------------------------------------------------
+
+
+class GroupService(Protocol):
+    """Consumer groups, as the doors call them (BrokerService.groups, once there is a coordinator):
+    errors are in the results, nothing is raised."""
+
+    async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
+        """Any broker answers. Creates `__consumer_offsets` if it is not there yet."""
+
+    async def join_group(self, request: JoinGroupRequest) -> JoinGroupResult:
+        """Held until the rebalance is over, which may be as long as the largest rebalance timeout
+        in the group. If it is cancelled, the member stays until its session ends."""
+
+    async def sync_group(self, request: SyncGroupRequest) -> SyncGroupResult:
+        """Held until the leader's assignment is committed."""
+
+    async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResult: ...
+    async def leave_group(self, request: LeaveGroupRequest) -> LeaveGroupResult: ...
+    async def commit_offsets(self, request: OffsetCommitRequest) -> OffsetCommitResult: ...
+    async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchResult: ...
+    async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResult: ...
+    async def describe_groups(self, request: DescribeGroupsRequest) -> DescribeGroupsResult: ...
+    async def list_groups(self, request: ListGroupsRequest) -> ListGroupsResult:
+        """Those that this broker coordinates: whoever wants all asks every broker."""
+
+    async def delete_groups(self, request: DeleteGroupsRequest) -> DeleteGroupsResult: ...
 
 
 class BrokerService(Protocol):
