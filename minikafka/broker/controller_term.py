@@ -95,7 +95,7 @@ class ControllerTerm:
         self._events: deque[Callable[[], Awaitable[None]]] = deque()
         self._hints: set[StoreEvent] = set()
         self._wake = asyncio.Event()
-        self._requests: set[asyncio.Future[Any]] = set()
+        self._requests: dict[asyncio.Future[Any], None] = {}  # in order of arrival
         self._waiting_requests = 0  # in _events, those that nobody waits for any more included
         self._deletion_waits: list[_DeletionWait] = []
         self._ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
@@ -308,13 +308,13 @@ class ControllerTerm:
                 f"{self._waiting_requests} requests wait for the controller already: try later"
             )
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._requests.add(future)
+        self._requests[future] = None
         self._waiting_requests += 1
         self._enqueue(lambda: self._on_request(make, future))
         try:
             return await future
         finally:
-            self._requests.discard(future)
+            self._requests.pop(future, None)
 
     async def _on_request(
         self, make: Callable[[Controller], Operation[T]], future: asyncio.Future[T]

@@ -32,7 +32,7 @@ class MetadataCache:
         self.topics: dict[str, dict[int, PartitionMetadata]] = {}
         self.controller_id = -1
         self.controller_epoch = -1
-        self._watchers: set[_Queue] = set()
+        self._watchers: dict[_Queue, None] = {}  # in the order in which they came
 
     def topic_id(self, topic: str) -> str | None:
         """The id of a topic, or None if there is no such topic."""
@@ -145,14 +145,14 @@ class MetadataCache:
     async def watch(self) -> AsyncGenerator[ClusterUpdate, None]:
         """Everything, then every change."""
         queue: _Queue = asyncio.Queue(WATCHER_QUEUE)
-        self._watchers.add(queue)
+        self._watchers[queue] = None
         try:
             yield self.everything()
             while True:
                 update = await queue.get()
                 yield self.everything(update) if isinstance(update, list) else update
         finally:
-            self._watchers.discard(queue)
+            self._watchers.pop(queue, None)
 
     async def wait_for_topics(self, topics: Iterable[str], timeout_ms: int) -> bool:
         """Wait until every one of these topics is known with a leader in each partition; False if
@@ -169,7 +169,7 @@ class MetadataCache:
         if known():
             return True
         queue: _Queue = asyncio.Queue(WATCHER_QUEUE)
-        self._watchers.add(queue)
+        self._watchers[queue] = None
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 while not known():
@@ -177,5 +177,5 @@ class MetadataCache:
         except TimeoutError:
             return False
         finally:
-            self._watchers.discard(queue)
+            self._watchers.pop(queue, None)
         return True

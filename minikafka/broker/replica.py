@@ -119,8 +119,9 @@ class Replica:
             self._settings(config),
             eligible,
         )
-        self._consumer_waiters: set[FetchWaiter] = set()
-        self._follower_waiters: set[FetchWaiter] = set()
+        # Ordered sets: who has waited longest is woken first, in every run alike.
+        self._consumer_waiters: dict[FetchWaiter, None] = {}
+        self._follower_waiters: dict[FetchWaiter, None] = {}
         self.stopped = False
         self._flush: asyncio.Task[None] | None = None
         self._awaiting_flush: list[tuple[int, asyncio.Future[object]]] = []
@@ -280,17 +281,17 @@ class Replica:
     # --- waiting ---------------------------------------------------------------------------------
 
     def add_consumer_waiter(self, waiter: FetchWaiter) -> None:
-        self._consumer_waiters.add(waiter)
+        self._consumer_waiters[waiter] = None
 
     def add_follower_waiter(self, waiter: FetchWaiter) -> None:
-        self._follower_waiters.add(waiter)
+        self._follower_waiters[waiter] = None
 
     def discard_waiter(self, waiter: FetchWaiter) -> None:
-        self._consumer_waiters.discard(waiter)
-        self._follower_waiters.discard(waiter)
+        self._consumer_waiters.pop(waiter, None)
+        self._follower_waiters.pop(waiter, None)
 
     @staticmethod
-    def _wake(waiters: set[FetchWaiter]) -> None:
+    def _wake(waiters: dict[FetchWaiter, None]) -> None:
         for waiter in waiters:
             waiter.wake()
         waiters.clear()

@@ -149,8 +149,9 @@ class ZooKeeperSession:
         self._overdue_timer: asyncio.TimerHandle | None = None
         self._session_id = NO_SESSION
         self._previous_session_ids: set[int] = set()
-        self._waiting: set[asyncio.Future[None]] = set()  # for the connection
-        self._in_flight: set[asyncio.Future[Any]] = set()  # for an answer
+        # In order, so that whoever has waited longest goes on first.
+        self._waiting: dict[asyncio.Future[None], None] = {}  # for the connection
+        self._in_flight: dict[asyncio.Future[Any], None] = {}  # for an answer
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
 
     # --- state ---
@@ -192,7 +193,7 @@ class ZooKeeperSession:
         """Connect. UsageError if no server can be reached within the connection timeout."""
         self._loop = asyncio.get_running_loop()
         connected: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.add(connected)
+        self._waiting[connected] = None
         try:
             self._client = self._begin_client()
             async with asyncio.timeout(self._connection_timeout_ms / 1000):
@@ -205,7 +206,7 @@ class ZooKeeperSession:
                 "its servers, and zookeeper.connect"
             ) from None
         finally:
-            self._waiting.discard(connected)
+            self._waiting.pop(connected, None)
 
     def _begin_client(self) -> KazooClient:
         self._handler = _Handler(self._session_timeout_ms)
@@ -256,12 +257,12 @@ class ZooKeeperSession:
             await self._in_touch()
             assert self._loop is not None
             answer: asyncio.Future[Any] = self._loop.create_future()
-            self._in_flight.add(answer)
+            self._in_flight[answer] = None
             try:
                 operation(self._client).rawlink(self._finisher(answer))
                 return await answer
             finally:
-                self._in_flight.discard(answer)
+                self._in_flight.pop(answer, None)
 
     async def repeat(self, operation: Operation) -> Any:
         """As `call`, for requests that may be sent again: after a lost connection they are."""
@@ -310,11 +311,11 @@ class ZooKeeperSession:
                 raise SessionLostError(self._why_overdue())
             assert self._loop is not None
             connected: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.add(connected)
+            self._waiting[connected] = None
             try:
                 await connected
             finally:
-                self._waiting.discard(connected)
+                self._waiting.pop(connected, None)
 
     def _finisher(self, answer: asyncio.Future[Any]) -> Callable[[Any], None]:
         loop = self._loop
