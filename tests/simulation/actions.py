@@ -1,0 +1,186 @@
+"""What can be done to a simulated cluster: the verbs, each with its own chance and time.
+
+An `Action` is complete in itself: words, how long the world runs after it, and a seed for whatever
+the world decides by chance in that time. So actions can be left out of a list, and the others still
+mean what they meant. One that makes no sense (kill who is dead) does nothing.
+
+    kill A | restart A | terminate A       SIGKILL, start, SIGTERM
+    power A 0.5                            the host goes down: half of what was not flushed survives
+    replace-disk A | fill A | free A       an empty disk (the process is killed); a full one; room
+    pause A | resume A                     SIGSTOP, SIGCONT
+    cut A B | cut-one-way A B | heal A B   links; Z is ZooKeeper
+    isolate A | heal                       from all, and from ZooKeeper; all links work again
+    expire A                               ZooKeeper ends its session
+    fault A lost|applied                   ZooKeeper's connection breaks at A's next write
+    break A                                A's connection with ZooKeeper breaks
+    clock A 5000                           its wall clock jumps
+    produce A t-0 all|1|0 2 [producer 0]   two records in a batch, sent to A
+    consume A t-0 7 | latest A t-0
+    producer A 0                           an idempotent producer gets its id
+    create A t 12,23 [name=value …]        topic t: partition 0 on A and B, 1 on B and C
+    delete A t | configure A t name=value | elect A t-0 preferred|unclean
+    wait
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minikafka.model import TopicPartition
+from tests.simulation.clients import Clients
+from tests.simulation.world import Host, World
+from tests.simulation.zookeeper import ZOOKEEPER
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """`words` as above; then the world runs for `run_ms`."""
+
+    words: tuple[str, ...]
+    run_ms: float = 0.0
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+
+class Player:
+    """Does actions to a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clients = Clients(world)
+        self._by_name = {host.name: host for host in world.hosts.values()}
+        self._verbs: dict[str, Callable[..., None]] = {
+            "kill": lambda a: self._dead(world.kill(self._by_name[a])),
+            "restart": lambda a: self._dead(world.start(self._by_name[a])),
+            "terminate": self._terminate,
+            "power": lambda a, survives: world.power_off(self._by_name[a], float(survives)),
+            "replace-disk": lambda a: world.lose_disk(self._by_name[a]),
+            "fill": lambda a: self._fill(a, True),
+            "free": lambda a: self._fill(a, False),
+            "pause": self._pause,
+            "resume": self._resume,
+            "cut": lambda a, b: world.cut(self._number(a), self._number(b)),
+            "cut-one-way": lambda a, b: world.cut(
+                self._number(a), self._number(b), both_ways=False
+            ),
+            "isolate": self._isolate,
+            "heal": self._heal,
+            "expire": self._expire,
+            "fault": self._fault,
+            "break": self._break,
+            "clock": self._clock,
+            "produce": self._produce,
+            "consume": lambda a, tp, offset: self.clients.consume(
+                self._by_name[a], partition(tp), int(offset)
+            ),
+            "latest": lambda a, tp: self.clients.latest(self._by_name[a], partition(tp)),
+            "producer": lambda a, slot: self.clients.new_producer(self._by_name[a], int(slot)),
+            "create": self._create,
+            "delete": lambda a, topic: self.clients.delete_topic(self._by_name[a], topic),
+            "configure": self._configure,
+            "elect": lambda a, tp, how: self.clients.elect(
+                self._by_name[a], [partition(tp)], unclean=how == "unclean"
+            ),
+            "wait": lambda: None,
+        }
+
+    def play(self, action: Action) -> None:
+        """Do it, and let the world run."""
+        world = self.world
+        world.chance.seed(action.seed)
+        world.tell(f"> {action}")
+        verb, *words = action.words
+        self._verbs[verb](*words)
+        world.run(action.run_ms)
+
+    # --- verbs -----------------------------------------------------------------------------------
+
+    def _number(self, name: str) -> int:
+        return ZOOKEEPER if name == "Z" else self._by_name[name].number
+
+    @staticmethod
+    def _dead(_: bool) -> None:
+        """Nothing happens where there is nothing to be done."""
+
+    def _terminate(self, name: str) -> None:
+        process = self._by_name[name].process
+        if process is not None and not process.ended:
+            process.terminate()
+
+    def _fill(self, name: str, full: bool) -> None:
+        self._by_name[name].disk.full = full
+
+    def _pause(self, name: str) -> None:
+        process = self._by_name[name].process
+        if process is not None:
+            process.hold()
+
+    def _resume(self, name: str) -> None:
+        process = self._by_name[name].process
+        if process is not None:
+            process.go_on()
+
+    def _isolate(self, name: str) -> None:
+        number = self._number(name)
+        for other in (ZOOKEEPER, *self.world.hosts):
+            if other != number:
+                self.world.cut(number, other)
+
+    def _heal(self, *names: str) -> None:
+        if not names:
+            self.world.heal_links()
+            return
+        one, other = (self._number(name) for name in names)
+        self.world.network.heal_link(one, other)
+        self.world.network.heal_link(other, one)
+
+    def _expire(self, name: str) -> None:
+        process = self._by_name[name].process
+        client = None if process is None else process.zookeeper_client
+        if client is not None and client.client_id is not None:
+            self.world.zookeeper.expire(client.client_id[0])
+
+    def _fault(self, name: str, fault: str) -> None:
+        self.world.zookeeper.faults.setdefault(self._number(name), []).append(fault)
+
+    def _break(self, name: str) -> None:
+        process = self._by_name[name].process
+        if process is not None and process.zookeeper_client is not None:
+            process.zookeeper_client.break_connection()
+
+    def _clock(self, name: str, step_ms: str) -> None:
+        self._by_name[name].clock_ms += int(step_ms)
+
+    def _produce(self, name: str, tp: str, acks: str, count: str, *producer: str) -> None:
+        slot = int(producer[1]) if producer else None
+        number = -1 if acks == "all" else int(acks)
+        self.clients.produce(self._by_name[name], partition(tp), number, int(count), slot)
+
+    def _create(self, name: str, topic: str, assignment: str, *configs: str) -> None:
+        replicas = [
+            [self._number(replica) for replica in part] for part in assignment.split(",")
+        ]
+        settings = dict(config.split("=") for config in configs)
+        if settings.get("unclean.leader.election.enable") == "true":
+            self.world.unclean_topics.add(topic)
+        self.clients.create_topic(
+            self._by_name[name], topic, dict(enumerate(replicas)), settings
+        )
+
+    def _configure(self, name: str, topic: str, config: str) -> None:
+        key, value = config.split("=")
+        if config == "unclean.leader.election.enable=true":
+            self.world.unclean_topics.add(topic)
+        self.clients.configure(self._by_name[name], topic, {key: value})
+
+    def host(self, name: str) -> Host:
+        return self._by_name[name]
+
+
+def partition(text: str) -> TopicPartition:
+    """`t-0`"""
+    topic, _, number = text.rpartition("-")
+    return TopicPartition(topic, int(number))
