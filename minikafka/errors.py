@@ -90,7 +90,10 @@ class RequestTimedOutError(RetriableError):
     code, name = 7, "REQUEST_TIMED_OUT"
 
 
-class BrokerNotAvailableError(RetriableError):
+class BrokerNotAvailableError(_Stale):
+    """This broker serves nobody now (it stops, or is out of touch with ZooKeeper): another one may
+    lead."""
+
     code, name = 8, "BROKER_NOT_AVAILABLE"
 
 

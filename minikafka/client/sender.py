@@ -37,6 +37,7 @@ from minikafka.client.metadata import Cluster
 from minikafka.client.options import SenderOptions
 from minikafka.client.producer_ids import ProducerIds
 from minikafka.errors import (
+    BrokerNotAvailableError,
     DuplicateSequenceNumberError,
     InvalidProducerEpochError,
     LeaderNotAvailableError,
@@ -293,7 +294,7 @@ class Sender:
         if not isinstance(error, MinikafkaError):
             _logger.error("a produce request failed in an unforeseen way", exc_info=error)
             error = UnknownServerError(f"{type(error).__name__}: {error}")
-        elif isinstance(error, NetworkError):
+        elif isinstance(error, NetworkError | BrokerNotAvailableError):
             self._cluster.broker_failed(request.broker_id)
         self._fail_request(request, error)
 

@@ -7,6 +7,7 @@ import pytest
 from minikafka.client.producer import AsyncProducer
 from minikafka.client.values import WouldBlockError
 from minikafka.errors import (
+    BrokerNotAvailableError,
     CorruptMessageError,
     InvalidProducerEpochError,
     InvalidRecordError,
@@ -298,6 +299,25 @@ async def test_a_paused_leader_is_left_as_soon_as_another_leads(cluster):
         cluster.resume(1)
         await asyncio.sleep(0)
     assert cluster.partition("t").values() == [b"first", b"second"]
+
+
+async def test_a_leader_out_of_touch_with_zookeeper_is_left_as_soon_as_another_leads(
+    cluster,
+):
+    """It knows no better than that it leads itself, so it gives no hint."""
+
+    def out_of_touch(broker_id, topic_partition, header):
+        return Fault(error=BrokerNotAvailableError()) if broker_id == 1 else None
+
+    loop = asyncio.get_running_loop()
+    async with producer_of(cluster) as producer:
+        await (await producer.send("t", b"first"))
+        cluster.faults.append(out_of_touch)
+        delivery = await producer.send("t", b"second")
+        loop.call_later(2, cluster.move, "t", 2)
+        begin = loop.time()
+        assert (await delivery).offset == 1
+        assert loop.time() - begin < 5
 
 
 async def test_a_partition_without_a_leader_is_waited_for(cluster):
