@@ -25,13 +25,13 @@ class Ports(NamedTuple):
         host: str, count: int, preferred: int, remembered: Sequence[Ports] = ()
     ) -> list[Ports]:
         """Ports for `count` servers: the remembered ones that are free; else, for clients, those
-        from `preferred` on; else any that are free."""
+        from `preferred` on (0: none is preferred); else any that are free."""
         chosen: list[Ports] = []
         with ExitStack() as held:  # so that none is found twice
             for number in range(count):
                 old = remembered[number] if number < len(remembered) else None
                 wanted = [old.client] if old else []
-                client = _hold(held, host, [*wanted, preferred + number])
+                client = _hold(held, host, [*wanted, preferred + number if preferred else 0])
                 quorum = _hold(held, host, [old.quorum] if old else [])
                 election = _hold(held, host, [old.election] if old else [])
                 chosen.append(Ports(client, quorum, election))

@@ -1,4 +1,4 @@
-"""Who listens on a port."""
+"""Which ports servers get, and who listens on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from minikafka.zookeeper.addresses import listens
+from minikafka.zookeeper.addresses import Ports, listens
 
 
 def test_it_is_told_which_process_listens_on_a_port() -> None:
@@ -22,3 +22,10 @@ def test_it_is_told_which_process_listens_on_a_port() -> None:
         assert not listens(os.getppid(), port)
     assert not listens(os.getpid(), port)
     assert not listens(2**22 + 1, port)
+
+
+def test_without_a_preferred_port_the_system_chooses_them_all() -> None:
+    """Ports 1 and 2 would be free, too, for root."""
+    ports = Ports.choose("127.0.0.1", 3, 0)
+    assert all(port >= 1024 for each in ports for port in each)
+    assert len({port for each in ports for port in each}) == 9
