@@ -1,17 +1,20 @@
 """For how long nobody could write: per kind of fault, from the history. Pure.
 
 The gap of a fault is the longest time without a successful acks=all write that ends after the fault
-began and begins before it was taken back: so it runs on until the next success after it. Told for
+began and begins before it was taken back: so it runs on until the next success after it, or until
+the next fault if that comes first. Told for
 the whole cluster (no partition could be written) and for the partition that had it worst.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from tests.integration.torment.checker import Facts
-from tests.integration.torment.history import OK, Fault
+from tests.integration.torment.history import OK
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,16 @@ class Availability:
     median_s: float
 
 
-def longest_gap(successes: Sequence[float], start: float, end: float) -> float:
-    """`successes` are sorted times. From the start of the fault, or from the success after it, to
-    the next success, for all that begin before `end`."""
+def longest_gap(successes: Sequence[float], start: float, end: float, limit: float) -> float:
+    """`successes` are sorted times. From the start of the fault, or from a success after it, to the
+    next success, for all that begin before `end`; what lasts longer counts up to `limit`."""
     longest, since = 0.0, start
-    for at in successes:
-        if at < start:
-            continue
-        longest = max(longest, at - since)
+    for at in successes[bisect_left(successes, start) :]:
+        longest = max(longest, min(at, limit) - since)
         since = at
         if at >= end:
             return longest
-    return max(longest, end - since)
+    return max(longest, limit - since)
 
 
 def availability(facts: Facts) -> list[Availability]:
@@ -51,27 +52,21 @@ def availability(facts: Facts) -> list[Availability]:
     for times in by_partition.values():
         times.sort()
     everywhere = sorted(at for times in by_partition.values() for at in times)
-    rows = []
-    for kind in dict.fromkeys(fault.kind for fault in facts.faults):
-        faults = [fault for fault in facts.faults if fault.kind == kind]
-        worst = sorted(
-            max((longest_gap(each, *_span(fault)) for each in by_partition.values()), default=0.0)
-            for fault in faults
+    last = everywhere[-1] if everywhere else 0.0
+    cluster: dict[str, list[float]] = {}
+    worst: dict[str, list[float]] = {}
+    for fault, following in zip_longest(facts.faults, facts.faults[1:]):
+        limit = following.start if following is not None else max(fault.end, last)
+        span = (fault.start, fault.end, limit)
+        cluster.setdefault(fault.kind, []).append(longest_gap(everywhere, *span))
+        worst.setdefault(fault.kind, []).append(
+            max((longest_gap(times, *span) for times in by_partition.values()), default=0.0)
         )
-        rows.append(
-            Availability(
-                kind,
-                len(faults),
-                max(longest_gap(everywhere, *_span(fault)) for fault in faults),
-                worst[-1],
-                worst[len(worst) // 2],
-            )
-        )
+    rows = [
+        Availability(kind, len(gaps), max(cluster[kind]), max(gaps), sorted(gaps)[len(gaps) // 2])
+        for kind, gaps in worst.items()
+    ]
     return sorted(rows, key=lambda row: -row.partition_s)
-
-
-def _span(fault: Fault) -> tuple[float, float]:
-    return fault.start, fault.end
 
 
 def table(rows: Iterable[Availability]) -> str:

@@ -95,10 +95,12 @@ _KINDS = {each.op: each for each in (Send, Poll, Seek, End, Fault)}
 
 @dataclass
 class History:
-    """`path`: where the lines go, as they come; None: memory only."""
+    """`path`: where the lines go, as they come; None: memory only. `last_ok`: per partition, when
+    the last acks=all write was acknowledged."""
 
     path: Path | None = None
     operations: list[Operation] = field(default_factory=list)
+    last_ok: dict[str, float] = field(default_factory=dict)
     _file: TextIO | None = None
 
     def __enter__(self) -> History:
@@ -118,6 +120,8 @@ class History:
 
     def add(self, operation: Operation) -> None:
         self.operations.append(operation)
+        if isinstance(operation, Send) and operation.once and operation.outcome == OK:
+            self.last_ok[operation.partition] = operation.end
         if self._file is not None:
             self._file.write(to_line(operation))
 

@@ -13,15 +13,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tests.helpers.waiting import until
 from tests.integration.torment.faults import KINDS
 from tests.integration.torment.history import Fault as FaultRecord
 from tests.integration.torment.history import History
 from tests.integration.torment.world import World
 
+WRITE_WAIT_S = 60.0
+
 
 @dataclass(frozen=True)
 class Step:
-    """`settles`: afterwards, wait until the cluster is whole; else only for `pause_s`."""
+    """`settles`: afterwards, wait until the cluster is whole and every partition was written to;
+    else only for `pause_s`."""
 
     number: int
     kind: str
@@ -83,7 +87,18 @@ class Nemesis:
         healed = time.monotonic()
         try:
             await self.world.until_whole()
+            whole = time.monotonic()
+            await until(lambda: not self._not_written_since(healed), WRITE_WAIT_S)
         except AssertionError as problem:
-            self.problems.append(f"#{step.number} {step.kind}: afterwards {problem}")
+            silent = self._not_written_since(healed)
+            said = f"; nothing was acknowledged in {', '.join(silent)}" if silent else ""
+            self.problems.append(f"#{step.number} {step.kind}: afterwards {problem}{said}")
         else:
-            self.tell(f"#{step.number} whole again after {time.monotonic() - healed:.1f} s")
+            self.tell(
+                f"#{step.number} whole again after {whole - healed:.1f} s, all partitions "
+                f"written within {time.monotonic() - healed:.1f} s"
+            )
+
+    def _not_written_since(self, moment: float) -> list[str]:
+        names = [str(each) for each in self.world.partitions]
+        return [each for each in names if self.history.last_ok.get(each, 0) <= moment]

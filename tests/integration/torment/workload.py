@@ -36,7 +36,7 @@ from tests.integration.torment.history import (
     Send,
 )
 
-_TICK_S = 0.025
+_TICK_S = 0.05
 _ON_THE_WAY = 40  # records of one producer for one partition without an outcome
 _BURST = 3
 _POLL_MS = 300
