@@ -285,6 +285,8 @@ class Streams:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+            # Seen, also where the client is gone: then a write may fail as it is cancelled.
+            _ = task.cancelled() or task.exception()
         failure = None if task.cancelled() else task.exception()
         if isinstance(failure, DecodeError):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: unreadable message")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -17,11 +18,13 @@ from minikafka.broker.requests import (
     ProduceRequest,
     ProduceResult,
     ReplicaFetchRequest,
+    ReplicaFetchResponse,
 )
 from minikafka.errors import NetworkError, UnknownServerError, UnsupportedVersionError
 from minikafka.model import BrokerInfo, TopicPartition
 from minikafka.rpc import hot
 from minikafka.rpc.channel import BrokerChannel
+from minikafka.rpc.streams import Streams
 
 TP = TopicPartition("topic", 0)
 PRODUCE = ProduceRequest(-1, 30_000, [ProducePartition(TP, b"x")])
@@ -134,3 +137,38 @@ async def test_a_broker_without_the_method_is_an_unsupported_version(
     channel = loopback.channel(f"127.0.0.1:{await rogue(ends_the_stream)}")
     with pytest.raises(UnsupportedVersionError):
         await soon(channel.metadata())
+
+
+class _Gone:
+    """The context of a stream whose client goes away while an answer is written."""
+
+    def __init__(self) -> None:
+        self.writing = asyncio.Event()
+
+    async def read(self) -> bytes:
+        return hot.replicate_to_wire(FETCH)
+
+    async def write(self, answer: bytes) -> None:
+        self.writing.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("the stream is gone") from None
+
+
+async def test_a_write_that_fails_as_its_client_goes_away_is_no_unheard_failure(
+    loopback: Any,
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    loopback.service.replies["replica_fetch"] = ReplicaFetchResponse([])
+    asyncio.get_running_loop().set_exception_handler(lambda _, each: complaints.append(each))
+    streams = Streams(loopback.service, max_request_bytes=10_000, max_queued_bytes=10_000)
+    context = _Gone()
+    serving = asyncio.ensure_future(streams.replicate(None, context))  # type: ignore[arg-type]
+    await soon(context.writing.wait())
+    serving.cancel()
+    await soon(asyncio.wait({serving}))
+    assert serving.cancelled()
+    del serving, context
+    gc.collect()
+    assert complaints == []
