@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kazoo-suite proto bench clean
+.PHONY: help demo test check kazoo-suite torment proto bench clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ check: $(READY) ## Style, types, import rules, protos, generated code.
 
 kazoo-suite: $(READY) ## The test suite of kazoo against the embedded ZooKeeper.
 	$(BIN)/python tests/kazoo_suite/run.py $(ARGS)
+
+MINUTES ?= 2
+torment: $(READY) ## Faults on real processes, and every record judged (MINUTES=10 ARGS="--zookeeper local:3").
+	$(BIN)/python -m tests.integration.torment.run --minutes $(MINUTES) $(ARGS)
 
 proto: $(READY) ## Generate minikafka/rpc/generated from protos/.
 	$(BIN)/python protos/generate.py

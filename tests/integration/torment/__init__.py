@@ -1,0 +1,42 @@
+"""Torment: a cluster of real processes under faults, and a judge of what its clients saw.
+
+    make torment MINUTES=10 ARGS="--zookeeper local:3"
+    python -m tests.integration.torment.run --minutes 10 --zookeeper local:3 --seed 7 --faults kill
+
+What runs: three brokers as processes of their own (`--brokers N` for more), ZooKeeper as our
+embedded server or as an ensemble of Apache's, two topics with five partitions of three replicas
+(min.insync.replicas=2; one topic rolls its segments at 128 KiB, one has flush.before.ack). Three
+idempotent producers with acks=all: a patient one, one that gives a record up after 4 s, one whose
+instances are closed in the middle of their work; and one with acks=1, whose records may be lost and
+repeated, and are counted. Two consumers follow from the beginning (by `poll`, by `poll_batches`),
+others come and read a stretch in the middle. Everything a client does is a line in history.jsonl,
+with start, end and outcome (ok, failed for certain, unknown).
+
+What is done to it: SIGKILL, SIGTERM, SIGSTOP of one broker (a leader, the controller, anybody),
+SIGKILL of all of them, rolling restarts; cuts of a broker from everybody, from another broker, from
+ZooKeeper, from the clients, in one direction only; slow and flapping links, an interface that goes
+down, a full disk; SIGKILL and SIGSTOP of ZooKeeper's servers; several of these at once. The faults
+are drawn from a seed, which is printed, with every fault and its time; `--seed` repeats the plan.
+
+How it is judged: after the last fault the cluster must become whole by itself, then every partition
+is read from the first to the last offset, and the history is held against that (checker.py lists
+the anomalies: lost, unseen, duplicate, inconsistent offset, uncommitted read, beyond high
+watermark, non-monotonic poll and send, gap, order, end went back, no outcome, phantom). The
+replicas of each partition are compared on disk, byte for byte, below the high watermark. A cluster
+that does not become whole or takes no write within a minute after a fault, a client that gives up,
+a broker that dies of anything but what was done to it: all these are anomalies, too, and there must
+be none of any. Not judged: committed offsets of groups that go back; there are no groups yet. Only
+our own client takes part; others need a Kafka listener.
+
+Where it runs: with root, or where anybody may make user namespaces, the whole test moves into
+network, mount and process namespaces of its own (isolation.py), and each broker and ZooKeeper into
+a network namespace in there; the kernel takes all of it away with the last process, also after a
+SIGKILL. Needed: iproute2 and util-linux. Elsewhere each broker stands behind a proxy, and its disk
+cannot be filled. `--network` forces one or the other.
+
+On an anomaly the exit status is 1, and history, logs and data are kept; it says where.
+
+Modules: run (options, the course of a run, the report), world (the cluster), processes, zookeepers,
+disks; network (what can be broken) with netns and proxy; faults, nemesis (the plan); workload,
+history, checker, replicas, availability. tests/unit/torment shows that the judge can say no.
+"""

@@ -132,6 +132,8 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         problems += nemesis.problems + workload.failures
         followers = [each.name for each in workload.followers]
         anomalies = [Anomaly("stuck", "-", each) for each in problems]
+        deaths = [each for each in world.deaths if not each.is_justified]
+        anomalies += [Anomaly("death", "-", str(each)) for each in deaths]
         anomalies += await compare_replicas(world)
         facts = Facts.of(history.operations, followers)
         anomalies += judge(facts)

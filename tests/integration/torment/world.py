@@ -23,7 +23,7 @@ from minikafka.model import TopicPartition
 from minikafka.zookeeper.launcher import ZooKeeperMode
 from tests.helpers.waiting import until
 from tests.integration.torment.disks import Disk
-from tests.integration.torment.network import CLIENTS, Address, Network, broker_node
+from tests.integration.torment.network import Address, Network, broker_node
 from tests.integration.torment.processes import Child
 from tests.integration.torment.zookeepers import ZooKeepers
 
@@ -55,6 +55,14 @@ class Death:
     status: int
     at: float
     last_words: str
+
+    @property
+    def is_justified(self) -> bool:
+        """It was started while ZooKeeper could not be reached: then it says so and ends."""
+        return self.status in (1, 2) and "ZooKeeper" in self.last_words.splitlines()[-1]
+
+    def __str__(self) -> str:
+        return f"broker {self.broker_id} ended by itself, status {self.status}: {self.last_words}"
 
 
 class World:
@@ -238,13 +246,9 @@ class World:
         except AssertionError:
             raise AssertionError(f"not whole after {deadline_s:g} s: {missing}") from None
 
-    def heal_network(self) -> None:
-        self.network.heal()
-
 
 class _NoServers:
     servers: Sequence[Child] = ()
 
 
 _NONE = _NoServers()
-__all__ = ["CLIENTS", "World"]
