@@ -44,6 +44,9 @@ MINUTES ?= 2
 torment: $(READY) ## Faults on real processes, and every record judged (MINUTES=10 ARGS="--zookeeper local:3").
 	$(BIN)/python -m tests.integration.torment.run --minutes $(MINUTES) $(ARGS)
 
+exhaustive: $(READY) ## Every interleaving of the core within bounds (ARGS="--replicas 3 --depth 12").
+	$(BIN)/python -m tests.exhaustive.run $(ARGS)
+
 proto: $(READY) ## Generate minikafka/rpc/generated from protos/.
 	$(BIN)/python protos/generate.py
 

@@ -1,0 +1,403 @@
+"""One broker of the model: the real core.partition, built from a value, given one event, read back.
+
+Purpose: `ReplicaStep.step(broker id, broker, event)` is a pure function of values, so the search
+may remember what it came to: each step of the core is computed once for each state of one broker,
+however many states of the world contain it. What the runtime does around the core (fences of
+UpdateState, effects on the disk) is done here as tests/scenarios/node.py does it.
+
+State: none but the settings. Invariants checked here, of one replica: the core's own assertions;
+nos. 8 (a leader's high watermark never falls), 12 (no cut below it), 14 (what is outdated changes
+nothing), 15 (epoch cache); the mirror of the log is what lies on the disk; what changes the epochs
+says so (StoreEpochs).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from minikafka.core.effects import (
+    CompleteProduce,
+    Effect,
+    HighWatermarkAdvanced,
+    ProposeIsr,
+    RoleChanged,
+    StoreEpochs,
+    TruncateLog,
+)
+from minikafka.core.epochs import EpochCache
+from minikafka.core.follower import Follower
+from minikafka.core.isr import NEVER_MS, FollowerProgress, IsrTracker
+from minikafka.core.leader import Leader, ParkedProduce, PartitionSettings
+from minikafka.core.partition import Partition
+from minikafka.core.producer_state import ProducerStateTable
+from minikafka.core.replica_log import ReplicaLog
+from minikafka.errors import (
+    FencedLeaderEpochError,
+    MinikafkaError,
+    OffsetOutOfRangeError,
+)
+from minikafka.model import BatchHeader, EpochEntry, FollowerPosition, OffsetAndEpoch
+from tests.exhaustive.values import (
+    TOPIC_ID,
+    TP,
+    Answer,
+    Broker,
+    Fetch,
+    Lead,
+    Letter,
+    Position,
+    Progress,
+    Record,
+    Reply,
+    assignment,
+    of_state,
+    to_state,
+)
+
+NOW_MS = 0  # time stands still; what is long ago was never
+LAG_MS = 10_000
+
+
+class Produce(NamedTuple):
+    payload: int
+    acks: int
+
+
+class Age(NamedTuple):
+    """More than replica.lag.time.max.ms has passed since these followers were heard, and the
+    leader looks for laggards."""
+
+    followers: tuple[int, ...]
+
+
+class Register(NamedTuple):
+    broker_epoch: int
+
+
+class Step(NamedTuple):
+    """What a step came to: the broker after it, a reply to a fetch, payloads acknowledged, and what
+    it violates (None: nothing)."""
+
+    broker: Broker
+    reply: Reply | None = None
+    acknowledged: tuple[int, ...] = ()
+    violation: str | None = None
+
+
+class ReplicaStep:
+    """`min_insync` and the number of replicas are the same throughout a search."""
+
+    def __init__(self, replicas: int, min_insync: int) -> None:
+        self.assignment = assignment(replicas)
+        self.settings = PartitionSettings(min_insync, LAG_MS, False)
+
+    def step(self, broker_id: int, broker: Broker, event: Any) -> Step:
+        """Never raises: a failed assertion is a violation."""
+        live = LiveReplica(self, broker_id, broker)
+        try:
+            reply = live.handle(event)
+            after = live.value()
+            _check(broker, after)
+        except AssertionError as failed:
+            return Step(broker, violation=f"assertion in the core: {failed}")
+        except MinikafkaError:
+            return Step(broker)  # refused, and nothing changed
+        if after != broker and is_outdated(broker, event):
+            return Step(broker, violation=f"no. 14: it changes something: {event}")
+        return Step(after, reply, tuple(live.acknowledged), live.violation)
+
+
+class LiveReplica:
+    """The core of one broker between two values."""
+
+    def __init__(self, around: ReplicaStep, broker_id: int, broker: Broker) -> None:
+        self.around = around
+        self.broker_id = broker_id
+        self.broker = broker
+        self.records = list(broker.log)
+        self.disk_high_watermark = broker.high_watermark
+        self.disk_epochs = broker.epochs
+        self.controller_epoch_seen = broker.controller_epoch_seen
+        self.acknowledged: list[int] = []
+        self.violation: str | None = None
+        self.eligible = dict(broker.eligible)
+        log = ReplicaLog(
+            0,
+            len(broker.log),
+            broker.high_watermark,
+            EpochCache(EpochEntry(*entry) for entry in broker.epochs),
+            ProducerStateTable(),
+            len(broker.log),
+        )
+        self.partition = partition = Partition(
+            TP, TOPIC_ID, broker_id, broker.broker_epoch, log, around.settings, self.eligible
+        )
+        if broker.state is None:
+            return
+        partition.state = to_state(broker.state)
+        partition.assignment = around.assignment
+        if broker.lead is None:
+            partition._follower = Follower(TP, TOPIC_ID, log, partition.state)
+        else:
+            partition._leader = self._leader(broker.lead)
+
+    def _leader(self, lead: Lead) -> Leader:
+        partition = self.partition
+        leader = Leader(
+            TP,
+            TOPIC_ID,
+            self.broker_id,
+            partition.broker_epoch,
+            partition.log,
+            partition.settings,
+            self.eligible,
+        )
+        assert partition.state is not None
+        leader.state, leader.assignment = partition.state, partition.assignment
+        leader.followers = {
+            follower: FollowerProgress(
+                NOW_MS if progress.caught_up else NEVER_MS,
+                progress.broker_epoch,
+                progress.log_end_offset,
+                NOW_MS if progress.heard else NEVER_MS,
+                progress.leader_end_at_last_fetch,
+                NOW_MS if progress.refused else NEVER_MS,
+            )
+            for follower, progress in lead.followers
+        }
+        leader.isr = IsrTracker(partition.state.isr, set(lead.additions), lead.pending)
+        leader.epoch_start, leader.first_own_offset = lead.epoch_start, lead.first_own_offset
+        leader.parked = deque(ParkedProduce(token, end) for token, end in lead.parked)
+        return leader
+
+    # --- back to a value ---
+
+    def value(self) -> Broker:
+        partition, broker = self.partition, self.broker
+        log = partition.log
+        partition.check()
+        epochs = tuple((entry.leader_epoch, entry.start_offset) for entry in log.epochs.entries())
+        assert log.log_end_offset == len(self.records), "the mirror is not what lies on the disk"
+        assert log.high_watermark == self.disk_high_watermark, "a high watermark moved silently"
+        assert epochs == self.disk_epochs, "the epochs on the disk are others"
+        return broker._replace(
+            broker_epoch=partition.broker_epoch,
+            log=tuple(self.records),
+            high_watermark=log.high_watermark,
+            epochs=epochs,
+            controller_epoch_seen=self.controller_epoch_seen,
+            eligible=tuple(sorted(self.eligible.items())),
+            state=None if partition.state is None else of_state(partition.state),
+            lead=self._lead_value() if partition.is_leader else None,
+        )
+
+    def _lead_value(self) -> Lead:
+        leader = self.partition.leader()
+        assert leader.broker_epoch == self.partition.broker_epoch
+        assert leader.state is self.partition.state
+        assert leader.isr.committed == leader.state.isr
+        return Lead(
+            tuple(
+                (
+                    follower,
+                    Progress(
+                        progress.caught_up_ms == NOW_MS,
+                        progress.broker_epoch,
+                        progress.log_end_offset,
+                        progress.last_fetch_ms == NOW_MS,
+                        progress.leader_end_at_last_fetch,
+                        progress.refused_ms == NOW_MS,
+                    ),
+                )
+                for follower, progress in sorted(leader.followers.items())
+            ),
+            tuple(sorted(leader.isr.additions)),
+            leader.isr.pending,
+            leader.epoch_start,
+            leader.first_own_offset,
+            tuple((p.token, p.required_offset) for p in leader.parked if not p.settled),
+        )
+
+    # --- events ---
+
+    def handle(self, event: Any) -> Reply | None:
+        match event:
+            case Fetch():
+                return self.on_fetch(event)
+            case Letter():
+                self.on_letter(event)
+            case Reply():
+                self.on_reply(event)
+            case Produce():
+                self.produce(event)
+            case Answer():
+                self.on_answer(event)
+            case Age(followers):
+                self.age(followers)
+            case Register(broker_epoch):
+                self.partition.reregister(broker_epoch)
+        return None
+
+    def on_letter(self, letter: Letter) -> None:
+        """The fences are the runtime's (ReplicaManager._fence)."""
+        if letter_is_fenced(self.broker, letter):
+            return
+        self.controller_epoch_seen = letter.controller_epoch
+        self.eligible.clear()
+        self.eligible.update(letter.eligible)
+        if letter.state is not None:
+            state = to_state(letter.state)
+            self.apply(self.partition.adopt(state, self.around.assignment, NOW_MS))
+
+    def produce(self, event: Produce) -> None:
+        leader = self.partition.leader()
+        header = BatchHeader(0, 70, 0, event.payload, 0, 0, 0, 0, -1, -1, -1, 1)
+        (planned,) = leader.plan_append([header], event.acks).headers
+        self.records.append((planned.leader_epoch, event.payload))
+        self.apply(leader.on_appended([planned], NOW_MS))
+        if event.acks == -1:
+            self.apply(leader.park(event.payload, planned.next_offset)[1])
+
+    def on_fetch(self, fetch: Fetch) -> Reply | None:
+        """A refusal that tells the follower nothing is no reply. One batch at a time, so that
+        followers stand everywhere in between."""
+        partition, position = self.partition, fetch.position
+        leader = partition.leader()
+        log = partition.log
+        offsets = (log.log_start_offset, log.high_watermark, log.log_end_offset)
+        try:
+            end = leader.check_replica_fetch(fetch.replica_id, _position(position))
+        except FencedLeaderEpochError:
+            assert partition.state is not None
+            return Reply("fenced", position, state=of_state(partition.state))
+        except OffsetOutOfRangeError:
+            return Reply("range", position, offsets=offsets)
+        if end is not None:
+            return Reply("diverging", position, end=(end.offset, end.leader_epoch))
+        self.apply(
+            leader.record_replica_fetch(
+                fetch.replica_id, fetch.broker_epoch, _position(position), NOW_MS
+            )
+        )
+        offsets = (log.log_start_offset, log.high_watermark, log.log_end_offset)
+        batches = tuple(self.records[position[0] : position[0] + 1])
+        return Reply("data", position, offsets=offsets, batches=batches)
+
+    def on_reply(self, reply: Reply) -> None:
+        partition, position = self.partition, _position(reply.position)
+        if reply.kind == "fenced":
+            if self.broker.state is not None and not partition.is_leader:
+                assert reply.state is not None
+                state = to_state(reply.state)
+                self.apply(partition.adopt(state, partition.assignment, NOW_MS))
+        elif reply.kind == "range":
+            self.apply(partition.on_out_of_range(position, reply.offsets[0], reply.offsets[2]))
+        elif reply.kind == "diverging":
+            self.apply(partition.on_diverging(position, OffsetAndEpoch(*reply.end)))
+        else:
+            follower = partition.follower_for(position)
+            if follower is None:
+                return
+            headers = [
+                _header(reply.position[0] + index, record)
+                for index, record in enumerate(reply.batches)
+            ]
+            assert follower.accepts(headers), f"a leader sent what does not follow on: {reply}"
+            self.records += reply.batches
+            self.apply(partition.on_follower_appended(headers, reply.offsets[1], 0))
+
+    def on_answer(self, answer: Answer) -> None:
+        """Of the process before this one, perhaps: no role comes of it (there is no replica yet
+        that it could reach)."""
+        if self.broker.state is None:
+            return
+        error = None if answer.error is None else answer.error("refused")
+        state = None if answer.state is None else to_state(answer.state)
+        self.apply(self.partition.on_proposal_answered(answer.proposal, error, state, NOW_MS))
+
+    def age(self, followers: tuple[int, ...]) -> None:
+        leader = self.partition.leader()
+        for follower in followers:
+            progress = leader.followers[follower]
+            progress.caught_up_ms = progress.last_fetch_ms = progress.refused_ms = NEVER_MS
+        self.apply(leader.check_lag(NOW_MS))
+
+    # --- effects ---
+
+    def apply(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case StoreEpochs(entries):
+                    self.disk_epochs = tuple((e.leader_epoch, e.start_offset) for e in entries)
+                case TruncateLog(offset, committed_lost):
+                    if committed_lost:
+                        self.violation = f"no. 12: cuts committed records from {offset} on"
+                    del self.records[offset:]
+                    self.disk_high_watermark = min(self.disk_high_watermark, offset)
+                    self.partition.restore_producers(len(self.records), ProducerStateTable())
+                case HighWatermarkAdvanced(high_watermark):
+                    self.disk_high_watermark = high_watermark
+                case CompleteProduce(token, error):
+                    if error is None:
+                        assert isinstance(token, int)
+                        self.acknowledged.append(token)
+                case ProposeIsr() | RoleChanged():
+                    pass  # what is pending is in the partition, and so is the role
+                case _:
+                    raise AssertionError(f"no log is ever restarted or shortened: {effect}")
+
+
+def letter_is_fenced(broker: Broker, letter: Letter) -> bool:
+    """The runtime's fences: an older controller, or a letter to an older incarnation (R6)."""
+    return (
+        letter.controller_epoch < broker.controller_epoch_seen
+        or letter.target_broker_epoch < broker.broker_epoch
+    )
+
+
+def is_outdated(broker: Broker, event: Any) -> bool:
+    """No. 14: is this a message of an older controller, to an older incarnation, or of an older
+    incarnation of a follower than the leader has heard?"""
+    if isinstance(event, Letter):
+        return (
+            event.controller_epoch < broker.controller_epoch_seen
+            or event.target_broker_epoch < broker.broker_epoch
+        )
+    if isinstance(event, Fetch) and broker.lead is not None:
+        progress = dict(broker.lead.followers).get(event.replica_id)
+        return progress is not None and event.broker_epoch < progress.broker_epoch
+    return False
+
+
+def position_of(broker: Broker) -> Position | None:
+    """Where a follower fetches from (Follower.position), None if it follows nobody."""
+    if broker.state is None or broker.lead is not None or broker.state.leader == -1:
+        return None
+    last_epoch = broker.epochs[-1][0] if broker.epochs else -1
+    return (len(broker.log), last_epoch, broker.state.leader_epoch)
+
+
+def _position(position: Position) -> FollowerPosition:
+    return FollowerPosition(TP, TOPIC_ID, *position, 0)
+
+
+def _header(offset: int, record: Record) -> BatchHeader:
+    return BatchHeader(offset, 70, record[0], record[1], 0, 0, 0, 0, -1, -1, -1, 1)
+
+
+def _check(before: Broker, after: Broker) -> None:
+    """Nos. 8 and 15, of one replica."""
+    if before.lead is not None and after.lead is not None:
+        assert after.high_watermark >= before.high_watermark, "no. 8: a high watermark fell"
+    derived: list[tuple[int, int]] = []
+    for offset, (leader_epoch, _) in enumerate(after.log):
+        if not derived or derived[-1][0] != leader_epoch:
+            assert not derived or derived[-1][0] < leader_epoch, "no. 15: an epoch in the log fell"
+            derived.append((leader_epoch, offset))
+    leading = after.epochs[len(derived) :]
+    assert after.epochs[: len(derived)] == tuple(derived), f"no. 15: {after.epochs}, {derived}"
+    assert len(leading) <= 1, f"no. 15: more than one epoch without a record: {after.epochs}"
+    if leading:
+        assert leading[0][1] == len(after.log), f"no. 15: {after.epochs}"
