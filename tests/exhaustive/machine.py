@@ -59,9 +59,10 @@ class Machine:
             me: [self.parts.number(Age(c)) for c in subsets if me not in c]
             for me in range(1, n + 1)
         }
-        self._steps: dict[tuple[int, int, int], tuple[int, Any, tuple[int, ...], Any]] = {}
+        self._steps: dict[tuple[int, int, int], tuple[int, int, tuple[int, ...], Any]] = {}
         self._terms: dict[Any, Any] = {}
         self._offers: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._budgets: dict[tuple[int, str], int] = {}
         self._checks: dict[tuple[int, ...], Any] = {}
 
     # --- parts of a state ---
@@ -91,14 +92,24 @@ class Machine:
             parts[place] = self.parts.number(value)
         return tuple(parts)
 
-    def _spend(self, world: World, kind: str) -> tuple[int, Any]:
-        budget = self.budget(world)
-        return self.at_budget, budget._replace(**{kind: getattr(budget, kind) - 1})
+    def placed(self, world: World, place: int, number: int) -> World:
+        """With this number in this place."""
+        return (*world[:place], number, *world[place + 1 :])
+
+    def spent(self, world: World, kind: str) -> World:
+        """With one of this kind less to come."""
+        key = (world[self.at_budget], kind)
+        number = self._budgets.get(key)
+        if number is None:
+            budget = self.budget(world)
+            left = budget._replace(**{kind: getattr(budget, kind) - 1})
+            number = self._budgets[key] = self.parts.number(left)
+        return self.placed(world, self.at_budget, number)
 
     # --- remembered steps ---
 
-    def _step(self, broker_id: int, number: int, event: int) -> tuple[int, Any, Any, Any]:
-        """A step of one broker: (number after it, reply, acknowledged, violation)."""
+    def _step(self, broker_id: int, number: int, event: int) -> tuple[int, int, Any, Any]:
+        """A step of one broker: (number after it, that of a reply, acknowledged, violation)."""
         key = (broker_id, number, event)
         found = self._steps.get(key)
         if found is None:
@@ -106,7 +117,7 @@ class Machine:
             step = self.replica.step(broker_id, values[number], values[event])
             found = self._steps[key] = (
                 self.parts.number(step.broker),
-                step.reply,
+                self.parts.number(step.reply),
                 step.acknowledged,
                 None if step.violation is None else Violation(step.violation),
             )

@@ -24,9 +24,10 @@ from minikafka.core.isr import IsrTracker
 from minikafka.core.leader import Leader
 from minikafka.core.partition import Partition
 from minikafka.errors import IneligibleReplicaError
+from tests.exhaustive import checks
 from tests.exhaustive import replica as replica_module
 from tests.exhaustive import term as term_module
-from tests.exhaustive.machine import Bounds
+from tests.exhaustive.machine import Bounds, Event
 from tests.exhaustive.values import Budget
 
 Patches = Sequence[tuple[Any, str, Any]]
@@ -35,13 +36,14 @@ Patches = Sequence[tuple[Any, str, Any]]
 @dataclass(frozen=True)
 class Mutation:
     """`rule` is what is switched off; `breaks` is how the violation begins that is found first, one
-    of the shortest."""
+    of the shortest. `opening`: events that come first, where it lies too deep for a quick test."""
 
     name: str
     rule: str
     patches: Patches
     bounds: Bounds
     start: str = "fresh"
+    opening: tuple[Event, ...] = ()
     breaks: str = ""
 
 
@@ -180,12 +182,18 @@ def _always(*_: Any) -> bool:
     return True
 
 
+def _nothing(*_: Any) -> None:
+    return None
+
+
 def _never(*_: Any) -> bool:
     return False
 
 
 # What is outdated would be noticed at once (no. 14): off, so that its consequence is seen.
 _UNNOTICED = (replica_module, "is_outdated", _never)
+# Who joins with too little would be noticed at once (no. 13): off, for the same reason.
+_JOINS_UNNOTICED = (checks, "_check_joiners", _nothing)
 
 
 def _bounds(
@@ -199,9 +207,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "fetch-epoch",
         "R7: a fetch of another leader epoch is fenced",
-        [(Leader, "check_leader_epoch", _ignore_leader_epoch)],
-        _bounds(3, records=2, crashes=1, late=1),
-        breaks="assertion in the core: a leader sent what does not follow on",
+        [(Leader, "check_leader_epoch", _ignore_leader_epoch), (Follower, "accepts", _always)],
+        _bounds(3, records=1, crashes=1, elections=1, late=1),
+        start="preferred-waiting",
+        opening=(("produce", 2), ("fetch", 3), ("reply", 3), ("late", "fetch", 3), ("elect",)),
+        breaks="nos. 4, 6",
     ),
     Mutation(
         "last-fetched-epoch",
@@ -263,9 +273,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "joiner-incarnation",
         "R6: only the incarnation that the leader saw may join (KIP-903)",
-        [(alter_partition, "_ineligible", _ignore_joiner_incarnation)],
+        [(alter_partition, "_ineligible", _ignore_joiner_incarnation), _JOINS_UNNOTICED],
         _bounds(2, records=1, crashes=1, losses=1, lags=1),
-        breaks="no. 13",
+        breaks="nos. 4, 6",
     ),
     Mutation(
         "older-incarnation-fetch",
@@ -278,9 +288,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "epoch-start",
         "a replica joins only with what the leader had when its epoch began (KAFKA-7128)",
-        [(Leader, "_may_join", _join_before_epoch_start)],
+        [(Leader, "_may_join", _join_before_epoch_start), _JOINS_UNNOTICED],
         _bounds(3, records=1, crashes=1, losses=1),
-        breaks="no. 13",
+        breaks="nos. 4, 6",
     ),
     Mutation(
         "min-insync",

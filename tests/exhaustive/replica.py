@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from minikafka.core.effects import (
@@ -214,7 +215,7 @@ class LiveReplica:
                 for follower, progress in sorted(leader.followers.items())
             ),
             tuple(sorted(leader.isr.additions)),
-            leader.isr.pending,
+            None if leader.isr.pending is None else replace(leader.isr.pending, reason=""),
             leader.epoch_start,
             leader.first_own_offset,
             tuple((p.token, p.required_offset) for p in leader.parked if not p.settled),
@@ -309,8 +310,8 @@ class LiveReplica:
             self.apply(partition.on_follower_appended(headers, reply.offsets[1], 0))
 
     def on_answer(self, answer: Answer) -> None:
-        """Of the process before this one, perhaps: no role comes of it (there is no replica yet
-        that it could reach)."""
+        """To a late proposal of the process before this one, perhaps: then there is no replica yet
+        that it could reach."""
         if self.broker.state is None:
             return
         error = None if answer.error is None else answer.error("refused")

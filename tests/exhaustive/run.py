@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from tests.exhaustive.explore import Explorer, Found, Limits
-from tests.exhaustive.machine import Bounds
-from tests.exhaustive.mutations import MUTATIONS, applied
+from tests.exhaustive.machine import Bounds, Event
+from tests.exhaustive.mutations import MUTATIONS, Mutation, applied
 from tests.exhaustive.story import tell
 from tests.exhaustive.values import Budget
 from tests.exhaustive.world import Model
@@ -37,24 +38,41 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def search(
-    bounds: Bounds, limits: Limits, start: str = "fresh", *, verbose: bool = False
+    bounds: Bounds,
+    limits: Limits,
+    start: str = "fresh",
+    opening: Sequence[Event] = (),
+    *,
+    verbose: bool = False,
 ) -> tuple[Found, list[str]]:
-    """One search, and the story of what it found."""
+    """One search, and the story of what it found. With an opening, these events come first: what is
+    exhaustive is what may follow on them."""
     model = Model(bounds)
-    begin = model.begin(start)
-    explorer = Explorer(model, begin, limits, _show_progress if verbose else lambda _: None)
+    begin = world = model.begin(start)
+    events = []
+    for wanted in opening:
+        event, world = model.take(world, *wanted)
+        events.append(event)
+    explorer = Explorer(model, world, limits, _show_progress if verbose else lambda _: None)
     found = explorer.run()
-    return found, tell(model, begin, found.story) if found.story else []
+    return found, tell(model, begin, [*events, *found.story]) if found.story else []
+
+
+def search_mutated(mutation: Mutation) -> tuple[Found, list[str]]:
+    with applied(mutation.patches):
+        limits = Limits(seconds=60)
+        return search(mutation.bounds, limits, mutation.start, mutation.opening)
 
 
 def try_mutations(*, stories: bool) -> int:
     """Each rule switched off: a line of what is found, and the story."""
     missed = 0
     for mutation in MUTATIONS:
-        with applied(mutation.patches):
-            found, lines = search(mutation.bounds, Limits(seconds=60), mutation.start)
+        found, lines = search_mutated(mutation)
         missed += found.violation is None
         print(f"{mutation.name}: without the rule {mutation.rule!r}")
+        if mutation.opening:
+            print(f"  after an opening of {len(mutation.opening)} events:")
         print(f"  {summary(mutation.bounds, found, mutation.start)}", flush=True)
         if stories:
             print(*lines, sep="\n", end="\n\n")

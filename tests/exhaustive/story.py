@@ -147,7 +147,7 @@ def _rarer_sentence(model: Model, event: Event) -> str:
                 "tail": "with the tail of its log lost",
             }[how]
             return f"restart {broker_name(me)} {disk}"
-        case ("late", number):
+        case ("late", _, _, number):
             late: Late = model.parts.values[number]
             return f"a copy of a message will be late: {_message(late.body)}{_to(late)}"
         case ("deliver", number, *_):

@@ -33,7 +33,17 @@ from tests.exhaustive.checks import (
 )
 from tests.exhaustive.machine import ACTIVE, OLD, Event, Machine, Violation, World
 from tests.exhaustive.replica import Produce, Register
-from tests.exhaustive.values import Broker, Budget, Fetch, Late, Letter, Term, ZooKeeper
+from tests.exhaustive.values import (
+    Answer,
+    Broker,
+    Budget,
+    Fetch,
+    Late,
+    Letter,
+    Reply,
+    Term,
+    ZooKeeper,
+)
 
 
 class Model(Machine):
@@ -65,7 +75,7 @@ class Model(Machine):
     def _after(self, kind: str, me: int, *more: str) -> World:
         world = self.changed(self.start(), (self.at_budget, Budget(0, 1)))
         for what in (kind, *more):
-            world = self.settle(self.take(world, what, me))
+            world = self.settle(self.take(world, what, me)[1])
         return self.changed(world, (self.at_budget, self.bounds.budget))
 
     def begin(self, start: str) -> World:
@@ -77,13 +87,13 @@ class Model(Machine):
         }
         return starts[start]()
 
-    def take(self, world: World, kind: str, *arguments: Any) -> World:
-        """The first enabled event of this kind that begins with these arguments."""
+    def take(self, world: World, *wanted: Any) -> tuple[Event, World]:
+        """The first enabled event that begins so, and the state that it leads to."""
         for event, after in self.successors(world):
-            if event[0] == kind and event[1 : 1 + len(arguments)] == arguments:
+            if event[: len(wanted)] == wanted:
                 assert not isinstance(after, Violation), (event, after)
-                return after
-        raise AssertionError(f"{kind} {arguments} is not enabled")
+                return event, after
+        raise AssertionError(f"{wanted} is not enabled")
 
     def settle(self, world: World) -> World:
         """Let everything that costs nothing happen, until nothing changes (nobody comes back)."""
@@ -121,20 +131,20 @@ class Model(Machine):
             if fetch and values[world[leader - 1]].up:
                 yield from self._at_leader(("fetch", me), world, leader, fetch)
             if reply := world[self.at_replies + me - 1]:
-                cleared = self.changed(world, (self.at_replies + me - 1, None))
+                cleared = self.placed(world, self.at_replies + me - 1, 0)
                 yield from self._at_broker(("reply", me), cleared, me, reply, world)
             if broker.lead is None:
                 continue
             if budget.records:
                 payload = self.bounds.budget.records - budget.records + 1
-                spent = self.changed(world, self._spend(world, "records"))
+                spent = self.spent(world, "records")
                 for acks in self.bounds.acks:
                     event = self.parts.number(Produce(payload, acks))
                     if self._step(me, world[me - 1], event)[0] != world[me - 1]:
                         name = ("produce", me, payload, acks)
                         yield from self._at_broker(name, spent, me, event, world)
             if budget.lags:
-                spent = self.changed(world, self._spend(world, "lags"))
+                spent = self.spent(world, "lags")
                 for event in self._ages[me]:
                     if self._step(me, world[me - 1], event)[0] != world[me - 1]:
                         name = ("age", me, values[event].followers)
@@ -148,7 +158,7 @@ class Model(Machine):
         if violation is not None:
             yield name, violation
             return
-        after = (*world[: me - 1], number, *world[me:])
+        after = self.placed(world, me - 1, number)
         if after != before:
             yield name, self._finish(after, me, acknowledged)
 
@@ -161,12 +171,12 @@ class Model(Machine):
             yield name, violation
             return
         me = self.parts.values[fetch].replica_id
-        follower = self.broker(world, me)
-        idle = reply is not None and reply.kind == "data" and not reply.batches
-        if not follower.up or (idle and reply.offsets[1] <= follower.high_watermark):
-            reply = None
-        after = (*world[: leader - 1], number, *world[leader:])
-        after = self.changed(after, (self.at_replies + me - 1, reply))
+        follower, said = self.broker(world, me), self.parts.values[reply]
+        idle = said is not None and said.kind == "data" and not said.batches
+        if not follower.up or (idle and said.offsets[1] <= follower.high_watermark):
+            reply = 0
+        after = self.placed(world, leader - 1, number)
+        after = self.placed(after, self.at_replies + me - 1, reply)
         if after != world:
             yield name, self._finish(after, leader, acknowledged)
 
@@ -180,7 +190,7 @@ class Model(Machine):
                 yield from self._correspondence(world, which)
         for me in range(1, self.count + 1):
             if answer := world[self.at_answers + me - 1]:
-                cleared = self.changed(world, (self.at_answers + me - 1, None))
+                cleared = self.placed(world, self.at_answers + me - 1, 0)
                 yield from self._at_broker(("answer", me), cleared, me, answer, world)
         faults = (None, "lost", "applied") if budget.faults else (None,)
         if active and values[active].brokers != zookeeper.registrations:
@@ -189,16 +199,16 @@ class Model(Machine):
                 yield from self._at_term(("read", fault), world, ACTIVE, key)
         if active and budget.elections:
             key = ("elect", active, world[self.at_zookeeper])
-            spent = self.changed(world, self._spend(world, "elections"))
+            spent = self.spent(world, "elections")
             if self._term_step(*key).writes:
                 yield from self._at_term(("elect",), spent, ACTIVE, key)
         if active and budget.shutdowns:
-            spent = self.changed(world, self._spend(world, "shutdowns"))
+            spent = self.spent(world, "shutdowns")
             for entry in values[active].brokers:
                 key = ("leave", active, world[self.at_zookeeper], entry[0], entry[1])
                 yield from self._at_term(("leave", entry[0]), spent, ACTIVE, key)
         if budget.failovers:
-            spent = self.changed(world, self._spend(world, "failovers"))
+            spent = self.spent(world, "failovers")
             deposed = list(spent)
             deposed[self.at_terms + OLD] = active
             key = ("begin", world[self.at_zookeeper])
@@ -213,13 +223,12 @@ class Model(Machine):
         for target, letter in term.letters:
             broker = self.broker(world, target)
             if broker.up and not replica_module.letter_is_fenced(broker, letter):
-                sent = (*world[:place], self._letters("sent", world[place], target))
-                sent = (*sent, *world[place + 1 :])
+                sent = self.placed(world, place, self._letters("sent", world[place], target))
                 event = self.parts.number(letter)
                 yield from self._at_broker(("letter", which, target), sent, target, event, world)
             lost = self._letters("lost", world[place], target)
             if lost != world[place]:
-                yield ("lose", which, target), (*world[:place], lost, *world[place + 1 :])
+                yield ("lose", which, target), self.placed(world, place, lost)
         faults = (None, "lost", "applied") if self.budget(world).faults else (None,)
         for me in range(1, self.count + 1):
             propose = self._offer(me, world[me - 1])[2]
@@ -258,7 +267,7 @@ class Model(Machine):
         if fault is not None:
             if before == result.zookeeper and self._term_step(*key[:-1], None) == result:
                 return  # nothing was written: the fault struck nothing
-            after = self.changed(after, self._spend(world, "faults"))
+            after = self.spent(after, "faults")
         if after == world:
             return
         if result.writes and before.state is not None:
@@ -276,23 +285,36 @@ class Model(Machine):
         for me in range(1, self.count + 1):
             broker = self.broker(world, me)
             if broker.up and budget.crashes:
-                dead = Broker(
-                    False, -1, broker.log, broker.high_watermark, broker.epochs, broker.storage
-                )
-                places = [(self.at_replies + me - 1, None), (self.at_answers + me - 1, None)]
-                spent = self._spend(world, "crashes")
-                yield ("kill", me), self.changed(world, (me - 1, dead), *places, spent)
+                yield ("kill", me), self._killed(world, me)
             if me in registered and not broker.up:
                 yield ("expire", me), self._expired(world, me)
             elif me in registered and budget.expiries:
                 expired = self._expired(world, me)
-                yield ("expire", me), self.changed(expired, self._spend(world, "expiries"))
+                yield ("expire", me), self.spent(expired, "expiries")
             if broker.up and me not in registered:
                 after, epoch = self._registered(world, me, broker.storage, broker.dirty)
                 event = self.parts.number(Register(epoch))
                 yield from self._at_broker(("register", me), after, me, event, world)
             if not broker.up:
                 yield from self._restarts(world, me, broker)
+
+    def _killed(self, world: World, me: int) -> World:
+        """Only the disk is left. Replies and answers go with the process that waits for them; what
+        the controller tells it may still reach the next one."""
+        broker = self.broker(world, me)
+        late: tuple[int, ...] = self.value(world, self.at_late)
+        if late:
+            messages = [(number, self.parts.values[number]) for number in late]
+            late = tuple(
+                number
+                for number, message in messages
+                if message.target != me or not isinstance(message.body, Reply | Answer)
+            )
+            world = self.changed(world, (self.at_late, late))
+        dead = Broker(False, -1, broker.log, broker.high_watermark, broker.epochs, broker.storage)
+        world = self.placed(world, me - 1, self.parts.number(dead))
+        world = self.placed(world, self.at_replies + me - 1, 0)
+        return self.spent(self.placed(world, self.at_answers + me - 1, 0), "crashes")
 
     def _restarts(
         self, world: World, me: int, broker: Broker
@@ -318,7 +340,7 @@ class Model(Machine):
         for how, disk in disks:
             after, epoch = self._registered(world, me, disk.storage, disk.dirty)
             if how in ("empty", "tail"):
-                after = self.changed(after, self._spend(world, "losses"))
+                after = self.spent(after, "losses")
             after = self.changed(after, (me - 1, disk._replace(up=True, broker_epoch=epoch)))
             yield ("restart", me, how), self._finish(after, 0, ())
 
@@ -348,22 +370,22 @@ class Model(Machine):
                 continue
             leader, fetch, propose = self._offer(me, world[me - 1])
             if fetch:
-                yield self._delayed(world, Late(leader, values[fetch]))
+                yield self._delayed(world, "fetch", me, Late(leader, values[fetch]))
             if propose:
-                yield self._delayed(world, Late(-1, values[propose]))
-            for place in (self.at_replies, self.at_answers):
-                if world[place + me - 1]:
-                    yield self._delayed(world, Late(me, values[world[place + me - 1]]))
+                yield self._delayed(world, "propose", me, Late(-1, values[propose]))
+            for kind, place in (("reply", self.at_replies), ("answer", self.at_answers)):
+                if body := values[world[place + me - 1]]:
+                    yield self._delayed(world, kind, me, Late(me, body))
         for which in (OLD, ACTIVE):
             term: Term | None = self.value(world, self.at_terms + which)
             for target, letter in term.letters if term is not None else ():
-                yield self._delayed(world, Late(target, letter))
+                yield self._delayed(world, "letter", target, Late(target, letter))
 
-    def _delayed(self, world: World, message: Late) -> tuple[Event, World]:
+    def _delayed(self, world: World, kind: str, who: int, message: Late) -> tuple[Event, World]:
         number = self.parts.number(message)
         late = tuple(sorted((*self.value(world, self.at_late), number)))
-        spent = self._spend(world, "late")
-        return ("late", number), self.changed(world, (self.at_late, late), spent)
+        after = self.changed(world, (self.at_late, late))
+        return ("late", kind, who, number), self.spent(after, "late")
 
     def _late_arrivals(self, world: World) -> Iterator[tuple[Event, World | Violation]]:
         late: tuple[int, ...] = self.value(world, self.at_late)
