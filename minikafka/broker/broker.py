@@ -214,6 +214,9 @@ class Broker:
                 pass  # the controller's business
 
     async def _register_again(self) -> None:
+        """In a new session of the same process. Whatever its logs lacked when it started is told by
+        the storage id that they got then; who has joined an ISR since has a log without gaps."""
+        self.info = replace(self.info, dirty=False)
         while True:
             try:
                 await self._register()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,18 @@ async def test_a_suspended_session_goes_on_where_it_was(cluster: BrokerCluster) 
     for running in cluster.running.values():
         running.store.reconnect()
     await cluster.create_topic("u", [1, 2])
+
+
+async def test_a_broker_says_only_once_that_it_started_dirty(cluster: BrokerCluster) -> None:
+    """In a later session of the same process it has its log: the storage id tells what it lost."""
+    await cluster.start(1, 2)
+    running = cluster.running[1]
+    before = running.broker.info.broker_epoch
+    running.broker.info = replace(running.broker.info, dirty=True)
+    running.store.expire()
+    await until(lambda: running.broker.info.broker_epoch > before)
+    assert not running.broker.info.dirty
+    assert not cluster.zookeeper.live_brokers()[1].dirty
 
 
 async def test_topic_settings_that_cannot_be_read_hold_a_new_topic_back(
