@@ -98,6 +98,7 @@ class ControllerTerm:
         self._requests: dict[asyncio.Future[Any], None] = {}  # in order of arrival
         self._waiting_requests = 0  # in _events, those that nobody waits for any more included
         self._deletion_waits: list[_DeletionWait] = []
+        self._messages = 0  # that were sent to brokers
         self._ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._rebalance_timer: asyncio.TimerHandle | None = None
         self.loaded = False
@@ -363,6 +364,7 @@ class ControllerTerm:
 
     def _address(self, letter: Letter) -> UpdateStateRequest:
         context = self._core.context
+        self._messages += 1
         return UpdateStateRequest(
             controller_id=context.controller_id,
             controller_epoch=context.controller_epoch,
@@ -373,6 +375,7 @@ class ControllerTerm:
             deletions=letter.deletions,
             deleted_topics=letter.deleted_topics,
             full=letter.full,
+            number=self._messages,
         )
 
     def _on_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:

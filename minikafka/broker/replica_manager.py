@@ -1,8 +1,9 @@
 """All replicas of a broker: which there are, what the controller says of them, and their upkeep.
 
 State: replicas by partition, each with its topic's effective configuration. UpdateState messages
-are taken one at a time, in order of arrival; States by version (rule R3), so a late message changes
-nothing. A broker that has just started has logs but no replicas: a replica exists once the
+are taken one at a time, in the order of the controller's numbers: one that was overtaken changes
+nothing, be it about topics that have been made anew since, or about who lives. States are taken by
+version (rule R3). A broker that has just started has logs but no replicas: a replica exists once the
 controller has addressed this incarnation (replication.md section 4); what arrives before this
 broker knows its incarnation waits for that.
 
@@ -81,6 +82,7 @@ class ReplicaManager(ReplicaOwner):
         self._registered = asyncio.Event()
         self._session_lost = False
         self._addressed_epoch = -1  # the incarnation that a controller has addressed last
+        self._last_message = (-1, -1)  # taken from a controller: its epoch, the message's number
 
     # --- finding ---------------------------------------------------------------------------------
 
@@ -136,6 +138,13 @@ class ReplicaManager(ReplicaOwner):
             if any(self._is_new_topic(metadata) for metadata in request.partitions):
                 self._overrides = await self._read_overrides()
                 self._fence(request)
+            order = (request.controller_epoch, request.number)
+            if order < self._last_message:
+                # It was overtaken by a later one, which said all of it that still holds. Its topics
+                # may be gone, and made again under the same names.
+                logger.info("an old message of the controller is passed over: %s", order)
+                return UpdateStateResponse()
+            self._last_message = order
             self._addressed_epoch = max(self._addressed_epoch, request.target_broker_epoch)
             self.metadata.apply(request)
             errors: list[tuple[TopicPartition, MinikafkaError]] = []

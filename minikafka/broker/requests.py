@@ -221,6 +221,8 @@ class UpdateStateRequest:
     `deletions` are replicas to stop and delete, by topic id. `deleted_topics` (name, id) leave the
     metadata; with `full`, so does every topic that is not named (it was deleted while this broker
     did not listen). `brokers` are all live brokers, `shutting_down` those of them that leave.
+    `number` rises with every message of one controller epoch: what arrives after a higher one is
+    old, and was said again by it if it still held.
     """
 
     controller_id: int
@@ -232,6 +234,7 @@ class UpdateStateRequest:
     deletions: Sequence[tuple[TopicPartition, str]] = ()
     deleted_topics: Sequence[tuple[str, str]] = ()
     full: bool = False
+    number: int = 0
 
 
 @dataclass(slots=True)

@@ -87,6 +87,7 @@ def update_state_to_wire(value: UpdateStateRequest) -> control_pb2.UpdateStateRe
         deletions=replicas_to_wire(value.deletions),
         deleted_topics=topics_to_wire(value.deleted_topics),
         full=value.full,
+        number=value.number,
     )
 
 
@@ -101,6 +102,7 @@ def update_state_from_wire(wire: control_pb2.UpdateStateRequest) -> UpdateStateR
         deletions=replicas_from_wire(wire.deletions),
         deleted_topics=topics_from_wire(wire.deleted_topics),
         full=wire.full,
+        number=wire.number,
     )
 
 

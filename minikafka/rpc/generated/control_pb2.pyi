@@ -24,7 +24,7 @@ class TopicIdentity(_message.Message):
     def __init__(self, name: _Optional[str] = ..., topic_id: _Optional[str] = ...) -> None: ...
 
 class UpdateStateRequest(_message.Message):
-    __slots__ = ("controller_id", "controller_epoch", "target_broker_epoch", "brokers", "shutting_down", "partitions", "deletions", "deleted_topics", "full")
+    __slots__ = ("controller_id", "controller_epoch", "target_broker_epoch", "brokers", "shutting_down", "partitions", "deletions", "deleted_topics", "full", "number")
     CONTROLLER_ID_FIELD_NUMBER: _ClassVar[int]
     CONTROLLER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TARGET_BROKER_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class UpdateStateRequest(_message.Message):
     DELETIONS_FIELD_NUMBER: _ClassVar[int]
     DELETED_TOPICS_FIELD_NUMBER: _ClassVar[int]
     FULL_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     controller_id: int
     controller_epoch: int
     target_broker_epoch: int
@@ -43,7 +44,8 @@ class UpdateStateRequest(_message.Message):
     deletions: _containers.RepeatedCompositeFieldContainer[TopicReplica]
     deleted_topics: _containers.RepeatedCompositeFieldContainer[TopicIdentity]
     full: bool
-    def __init__(self, controller_id: _Optional[int] = ..., controller_epoch: _Optional[int] = ..., target_broker_epoch: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[_common_pb2.Broker, _Mapping]]] = ..., shutting_down: _Optional[_Iterable[int]] = ..., partitions: _Optional[_Iterable[_Union[_common_pb2.Partition, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[TopicReplica, _Mapping]]] = ..., deleted_topics: _Optional[_Iterable[_Union[TopicIdentity, _Mapping]]] = ..., full: _Optional[bool] = ...) -> None: ...
+    number: int
+    def __init__(self, controller_id: _Optional[int] = ..., controller_epoch: _Optional[int] = ..., target_broker_epoch: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[_common_pb2.Broker, _Mapping]]] = ..., shutting_down: _Optional[_Iterable[int]] = ..., partitions: _Optional[_Iterable[_Union[_common_pb2.Partition, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[TopicReplica, _Mapping]]] = ..., deleted_topics: _Optional[_Iterable[_Union[TopicIdentity, _Mapping]]] = ..., full: _Optional[bool] = ..., number: _Optional[int] = ...) -> None: ...
 
 class FailedPartition(_message.Message):
     __slots__ = ("topic_partition", "error")

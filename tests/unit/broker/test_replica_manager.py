@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minikafka.broker.requests import UpdateStateResponse
 from minikafka.core.effects import Role
 from minikafka.errors import (
     KafkaStorageError,
@@ -18,7 +19,7 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import TopicPartition
-from tests.helpers.replicas import TOPIC_ID, TP, Bench, partition, settle
+from tests.helpers.replicas import BROKERS, TOPIC_ID, TP, Bench, partition, settle
 from tests.helpers.waiting import until
 
 OTHER = TopicPartition("u", 0)
@@ -79,6 +80,21 @@ async def test_messages_of_older_controllers_are_refused(bench: Bench) -> None:
     bench.metadata.set_controller(3, 9)
     with pytest.raises(StaleControllerEpochError):
         await bench.update(partition(2, 1, version=1))
+
+
+async def test_a_message_that_was_overtaken_by_a_later_one_changes_nothing(bench: Bench) -> None:
+    """It lay in a buffer: the topic that it names has been deleted and made again since, and broker
+    3 has started."""
+    bench.manager.on_registered(100)
+    await bench.update(partition(1, topic_id="made-again"), number=2)
+    replica = bench.manager.replicas[TP]
+    response = await bench.update(partition(1), number=1, brokers=BROKERS[:2])
+    assert response == UpdateStateResponse()
+    assert bench.manager.replicas[TP] is replica
+    assert bench.metadata.topic_id(TP.topic) == "made-again"
+    assert 3 in bench.metadata.eligible
+    await bench.update(number=1, controller_epoch=2, brokers=BROKERS[:2])
+    assert 3 not in bench.metadata.eligible
 
 
 async def test_a_controller_that_is_deposed_while_settings_are_read_is_refused(
