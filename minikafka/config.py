@@ -25,6 +25,7 @@ from minikafka import model
 from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
 from minikafka.properties import (
     CONNECT_EXPECTED,
+    INT32_MAX,
     NAME_EXPECTED,
     ConfigEntry,
     Endpoint,
@@ -253,6 +254,34 @@ class BrokerConfig:
         1,
         dynamic=True,
     )
+    group_initial_rebalance_delay_ms: int = whole(
+        3_000, "How long a group without members waits for more before it begins."
+    )
+    group_min_session_timeout_ms: int = whole(
+        6_000, "The shortest session timeout that a member may ask for."
+    )
+    group_max_session_timeout_ms: int = whole(
+        1_800_000, "The longest session timeout that a member may ask for."
+    )
+    group_max_size: int = whole(INT32_MAX, "The most members that a group may have.", 1)
+    offset_metadata_max_bytes: int = whole(
+        4096, "The longest note that may be committed with an offset."
+    )
+    offsets_retention_minutes: int = whole(
+        10_080, "How long offsets are kept that no member needs.", 1
+    )
+    offsets_retention_check_interval_ms: int = long(
+        600_000, "Time between two looks for offsets that have expired.", 1
+    )
+    offsets_topic_num_partitions: int = whole(
+        50, "Partitions of __consumer_offsets when it is created.", 1
+    )
+    offsets_topic_replication_factor: int = whole(
+        3, "Replicas of __consumer_offsets when it is created, if so many brokers live.", 1, 32767
+    )
+    offsets_topic_segment_bytes: int = whole(
+        104_857_600, "The segment.bytes that __consumer_offsets is created with.", 14
+    )
     background_threads: int = whole(
         2, "Threads for fsync, deletion and other slow file work.", 1, 256
     )
@@ -400,6 +429,11 @@ def _check_broker(config: BrokerConfig) -> None:
         ("replica.fetch.wait.max.ms", "replica.lag.time.max.ms", "a waiting follower would lag"),
         ("message.max.bytes", "socket.request.max.bytes", "a large batch would never fit"),
         ("socket.request.max.bytes", "queued.max.request.bytes", "a large one would never fit"),
+        (
+            "group.min.session.timeout.ms",
+            "group.max.session.timeout.ms",
+            "no session timeout would be right",
+        ),
     ]
     for smaller, larger, why in at_most:
         low, high = getattr(config, _field_name(smaller)), getattr(config, _field_name(larger))

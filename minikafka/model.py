@@ -23,6 +23,10 @@ NO_EPOCH = -1
 UNKNOWN_OFFSET = -1
 UNKNOWN_BROKER_EPOCH = -1
 
+# Topics of the brokers' own: clients may read them, and write none.
+OFFSETS_TOPIC = "__consumer_offsets"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC})
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class TopicPartition:

@@ -295,9 +295,10 @@ def _unescape(text: str, line_number: int) -> str:
 # Families of which minikafka has no property at all, then single names.
 _FOREIGN_FAMILIES = tuple(
     """
-sasl. ssl. security. quota. transaction. transactional. offsets. group. metric. metrics. kafka.
+sasl. ssl. security. quota. transaction. transactional. metric. metrics. kafka.
 delegation. remote. connection. connections. listener. password. share. telemetry.
 controller.quorum. zookeeper.ssl. replication.quota. alter.log. authorizer.
+group.consumer. group.coordinator. group.share.
 """.split()  # noqa: SIM905
 )
 _FOREIGN = frozenset(
@@ -326,7 +327,9 @@ max.incremental.fetch.session.cache.slots message.downconversion.enable message.
 message.timestamp.after.max.ms message.timestamp.before.max.ms
 message.timestamp.difference.max.ms min.cleanable.dirty.ratio min.compaction.lag.ms node.id
 num.io.threads num.network.threads num.recovery.threads.per.data.dir
-num.replica.alter.log.dirs.threads num.replica.fetchers port preallocate principal.builder.class
+num.replica.alter.log.dirs.threads num.replica.fetchers offsets.commit.required.acks
+offsets.commit.timeout.ms offsets.load.buffer.size offsets.topic.compression.codec port
+preallocate principal.builder.class
 process.roles producer.id.expiration.check.interval.ms
 producer.purgatory.purge.interval.requests queued.max.requests remote.storage.enable
 replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms

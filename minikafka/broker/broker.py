@@ -102,6 +102,8 @@ class Broker:
             self.controller_client,
             store,
             now_ms,
+            now_timestamp_ms,
+            self._on_task_done,
         )
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
@@ -135,6 +137,8 @@ class Broker:
             self.replicas.run_lag_checks,
             self.replicas.run_checkpoints,
             self.replicas.run_retention,
+            self.service.groups.run_expiry,
+            self.service.groups.run_topic_deletions,
         ):
             self._spawn(run())
         await self.controller.start(self._on_task_done)
@@ -323,6 +327,7 @@ class Broker:
             task.remove_done_callback(self._on_task_done)
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.service.groups.close()
         self.replicas.close(BrokerNotAvailableError(f"broker {self.info.name} is stopping"))
         try:
             await self.logs.close(clean=clean)

@@ -319,8 +319,7 @@ class Peers(Protocol):
 
 
 class GroupService(Protocol):
-    """Consumer groups, as the doors call them (BrokerService.groups, once there is a coordinator):
-    errors are in the results, nothing is raised."""
+    """Consumer groups, as the doors call them: errors are in the results, nothing is raised."""
 
     async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
         """Any broker answers. Creates `__consumer_offsets` if it is not there yet."""
@@ -350,6 +349,10 @@ class BrokerService(Protocol):
     Calls raise MinikafkaError when they fail as a whole; errors of single partitions or topics are
     in the results.
     """
+
+    @property
+    def groups(self) -> GroupService:
+        """Consumer groups."""
 
     # For clients.
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:

@@ -23,12 +23,13 @@ from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRecordError,
     InvalidRequiredAcksError,
+    InvalidTopicError,
     MessageTooLargeError,
     MinikafkaError,
     NotLeaderOrFollowerError,
     RequestTimedOutError,
 )
-from minikafka.model import BatchHeader
+from minikafka.model import INTERNAL_TOPICS, BatchHeader, TopicPartition
 from minikafka.records.header import STAMP_BYTES, split_produced, stamp, verify_crc
 
 FindReplica = Callable[..., Replica]
@@ -96,6 +97,7 @@ class ProduceHandler:
             result = ProduceResult(item.topic_partition)
             results.append(result)
             try:
+                self._refuse_internal(item.topic_partition)
                 wait = self._produce_partition(item, request.acks, result)
             except MinikafkaError as error:
                 result.error = error
@@ -120,6 +122,11 @@ class ProduceHandler:
             request.timeout_ms / 1000, waiting.time_out, request.timeout_ms
         )
         return waiting.done
+
+    @staticmethod
+    def _refuse_internal(topic_partition: TopicPartition) -> None:
+        if topic_partition.topic in INTERNAL_TOPICS:
+            raise InvalidTopicError(f"{topic_partition.topic} is the brokers' own topic")
 
     def _hint(self, item: ProducePartition) -> LeaderHint | None:
         try:
@@ -149,6 +156,16 @@ class ProduceHandler:
         if acks == 1 and leader.settings.flush_before_ack:
             return None, replica.when_flushed(end_offset)
         return None
+
+    def append(self, topic_partition: TopicPartition, records: bytes) -> asyncio.Future[object]:
+        """For this broker's own records (of groups): append whole batches with acks=all. The future
+        yields None once all in-sync replicas have them, or the error; without a time limit. Raises
+        what `produce` answers for a partition when nothing was appended."""
+        self._serving()
+        result = ProduceResult(topic_partition)
+        wait = self._produce_partition(ProducePartition(topic_partition, records), -1, result)
+        assert wait is not None, "acks=all waits"
+        return wait[1]
 
     @staticmethod
     def _validate(records: bytes, max_message_bytes: int) -> list[BatchHeader]:

@@ -78,6 +78,8 @@ class ReplicaManager(ReplicaOwner):
         self._now_ms = now_ms
         self._now_timestamp_ms = now_timestamp_ms
         self._on_task_done = on_task_done
+        # Called for every change of a replica's role, leader or epoch, and when it is stopped.
+        self.role_listeners: list[Callable[[Replica], None]] = []
         self._one_at_a_time = asyncio.Lock()
         self._registered = asyncio.Event()
         self._session_lost = False
@@ -251,6 +253,7 @@ class ReplicaManager(ReplicaOwner):
         del self.replicas[replica.topic_partition]
         self._replicator.forget(replica.topic_partition)
         replica.stop(UnknownTopicOrPartitionError(f"{replica.topic_partition} has been deleted"))
+        self._tell_role(replica)
 
     def on_session_lost(self) -> None:
         """From now on others may lead what this broker leads."""
@@ -285,6 +288,11 @@ class ReplicaManager(ReplicaOwner):
 
     def on_role_changed(self, replica: Replica) -> None:
         self._replicator.on_role_changed(replica)
+        self._tell_role(replica)
+
+    def _tell_role(self, replica: Replica) -> None:
+        for listener in self.role_listeners:
+            listener(replica)
 
     def on_isr_proposal(self, replica: Replica, proposal: IsrProposal) -> None:
         self._proposals.submit(replica, proposal)

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from minikafka.broker.controller_client import ControllerClient, LocalController
 from minikafka.broker.fetch import FetchHandler
+from minikafka.broker.group_coordinator import GroupCoordinator
 from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.offsets_topic import OffsetsTopic
 from minikafka.broker.ports import ClusterStore
 from minikafka.broker.produce import ProduceHandler
 from minikafka.broker.replica import Replica
@@ -47,6 +49,7 @@ from minikafka.broker.requests import (
     UpdateStateResponse,
 )
 from minikafka.config import BrokerConfig
+from minikafka.core.group_effects import Now
 from minikafka.core.isr import NEVER_MS
 from minikafka.errors import (
     BrokerNotAvailableError,
@@ -74,6 +77,8 @@ class Service:
         controller_client: ControllerClient,
         store: ClusterStore,
         now_ms: Callable[[], int],
+        now_timestamp_ms: Callable[[], int],
+        on_task_done: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self._config = config
         self._cluster_id = cluster_id
@@ -85,6 +90,15 @@ class Service:
         self._now_ms = now_ms
         self._produce = ProduceHandler(replicas.find, self._check_in_touch)
         self._fetch = FetchHandler(replicas.find, now_ms)
+        self.groups = GroupCoordinator(
+            config,
+            metadata,
+            OffsetsTopic(config, metadata, self.administer),
+            self._produce.append,
+            lambda: Now(now_ms(), now_timestamp_ms()),
+            on_task_done,
+        )
+        replicas.role_listeners.append(self.groups.on_role_changed)
         self._producer_ids = (0, 0)
         self._producer_ids_lock = asyncio.Lock()
 

@@ -343,6 +343,8 @@ def test_two_properties_that_contradict_each_other_are_both_named(
         ("num.partition", "num.partitions"),
         ("replica.lag.max.time.ms", "replica.lag.time.max.ms"),
         ("grpc.listeners", "grpc.listener"),
+        ("group.initial.rebalance.delay", "group.initial.rebalance.delay.ms"),
+        ("offsets.topic.partitions", "offsets.topic.num.partitions"),
     ],
 )
 def test_a_misspelt_broker_property_gets_a_suggestion(misspelt: str, meant: str) -> None:
@@ -382,7 +384,16 @@ def test_a_broker_property_at_a_topic_is_answered_with_the_topics_name_for_it() 
     assert "a broker's property, not a topic's" in topic_refusal("log.dir", "1")
 
 
-@pytest.mark.parametrize("name", ["num.network.threads", "ssl.keystore.type", "node.id"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "num.network.threads",
+        "ssl.keystore.type",
+        "node.id",
+        "group.consumer.assignors",
+        "offsets.load.buffer.size",
+    ],
+)
 def test_a_kafka_property_that_minikafka_lacks_is_called_that(name: str) -> None:
     expected = f"{name} is a Kafka property that minikafka does not have: leave it out"
     assert refusal(**{name: "1"}) == expected
@@ -483,3 +494,8 @@ def test_pairs_written_plainly_are_read_back(pairs: dict[str, str]) -> None:
     content = "".join(f"{name} = {value}\n" for name, value in pairs.items())
     expected = {name: value.lstrip(" ") for name, value in pairs.items()}
     assert parse_properties(content) == expected
+
+
+def test_some_session_timeout_of_a_member_must_be_right() -> None:
+    message = refusal(group_min_session_timeout_ms="9000", group_max_session_timeout_ms="8000")
+    assert "no session timeout would be right" in message
