@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
+from minikafka.broker.ports import GroupService
 from minikafka.broker.requests import (
     ClusterMetadata,
     ClusterUpdate,
@@ -30,6 +31,10 @@ from minikafka.model import TopicPartition
 
 class Channel(Protocol):
     """One broker, by its address. Cancelling an awaited call abandons the answer, nothing more."""
+
+    @property
+    def groups(self) -> GroupService:
+        """Consumer groups. Besides the errors in results, NetworkError is raised as elsewhere."""
 
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
         """Requests reach the broker in the order of the calls; answers may come in another."""

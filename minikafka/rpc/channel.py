@@ -18,6 +18,7 @@ from typing import TypeVar
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from minikafka.broker.ports import GroupService
 from minikafka.broker.requests import (
     ClusterMetadata,
     ClusterUpdate,
@@ -41,6 +42,7 @@ from minikafka.rpc.convert import HasError, raise_error_of, tps_to_wire
 from minikafka.rpc.convert_control import administer_to_wire, administered_from_wire
 from minikafka.rpc.generated import client_pb2
 from minikafka.rpc.generated.client_pb2_grpc import ClientServiceStub
+from minikafka.rpc.groups import GroupStub
 from minikafka.rpc.pipeline import Pipeline
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, channel_options
 
@@ -80,6 +82,7 @@ class BrokerChannel:
         self._produce = Pipeline[ProduceResult](self._connection, PRODUCE, hot.produced_from_wire)
         self._fetch = Pipeline[FetchResult](self._connection, FETCH, hot.fetched_from_wire)
         self._watches: set[grpc.aio.Call] = set()
+        self.groups: GroupService = GroupStub(self._connection, request_timeout_ms, margin_ms)
 
     @property
     def address(self) -> str:

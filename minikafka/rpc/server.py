@@ -1,4 +1,4 @@
-"""A broker's gRPC server: its four services over one BrokerService, health checking, reflection."""
+"""A broker's gRPC server: its five services over one BrokerService, health checking, reflection."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from grpc_reflection.v1alpha import reflection
 from minikafka.broker.ports import BrokerService
 from minikafka.errors import UsageError
 from minikafka.properties import Endpoint
-from minikafka.rpc import unary
-from minikafka.rpc.generated import client_pb2, control_pb2, replication_pb2
+from minikafka.rpc import groups, unary
+from minikafka.rpc.generated import client_pb2, control_pb2, group_pb2, replication_pb2
 from minikafka.rpc.streams import Streams
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, server_options
 
 SERVICES = tuple(
     service.full_name
-    for module in (replication_pb2, control_pb2, client_pb2)
+    for module in (replication_pb2, control_pb2, client_pb2, group_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _DEFAULT_MAX_REQUEST_BYTES = 104_857_600
@@ -98,6 +98,7 @@ class GrpcServer:
                 "Fetch": bidirectional(streams.fetch),
                 "WatchPartitions": grpc.unary_stream_rpc_method_handler(streams.watch),
             },
+            groups.SERVICE: self._unary(groups.SERVED),
         }
         assert tables.keys() == set(SERVICES)
         return [

@@ -24,12 +24,14 @@ from minikafka.rpc.streams import Context, too_large
 
 class Method(NamedTuple):
     """`serve(service, request message)` gives the response message, or raises. `error_holder` names
-    the field of the response that holds the message with the error; empty: the response itself."""
+    the field of the response that holds the message with the error; empty: the response itself.
+    `host_field`: the field of the request in which the broker notes where it came from."""
 
     request: type[Message]
     response: type[Message]
     serve: Callable[[BrokerService, Any], Awaitable[Message]]
     error_holder: str = ""
+    host_field: str = ""
 
 
 def unary_handler(
@@ -39,7 +41,10 @@ def unary_handler(
         try:
             if len(raw) > max_request_bytes:
                 raise too_large(len(raw), max_request_bytes)
-            response = await method.serve(service, method.request.FromString(raw))
+            request = method.request.FromString(raw)
+            if method.host_field:
+                setattr(request, method.host_field, host_of(context.peer()))
+            response = await method.serve(service, request)
             return response.SerializeToString()
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: unreadable message")
@@ -47,6 +52,15 @@ def unary_handler(
             return _failed(method, raised, name)
 
     return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def host_of(peer: str) -> str:
+    """The host of a peer as gRPC names it (`ipv4:127.0.0.1:4711`, `ipv6:%5B::1%5D:4711`), in the
+    way that Kafka writes hosts of clients."""
+    kind, _, address = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return peer
+    return "/" + address.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
 
 
 def _failed(method: Method, raised: Exception, name: str) -> bytes:
