@@ -10,8 +10,8 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     pause A | resume A                     SIGSTOP, SIGCONT
     cut A B | cut-one-way A B | heal A B   links; Z is ZooKeeper
     isolate A | heal                       from all, and from ZooKeeper; all links work again
-    expire A                               ZooKeeper ends its session
-    fault A lost|applied                   ZooKeeper's connection breaks at A's next write
+    expire A | expire-dead A               ZooKeeper ends its session; those of its dead processes
+    fault A lost|applied|pass              what befalls A's next write to ZooKeeper
     break A                                A's connection with ZooKeeper breaks
     clock A 5000                           its wall clock jumps
     produce A t-0 all|1|0 2 [producer 0]   two records in a batch, sent to A
@@ -69,6 +69,7 @@ class Player:
             "isolate": self._isolate,
             "heal": self._heal,
             "expire": self._expire,
+            "expire-dead": self._expire_dead,
             "fault": self._fault,
             "break": self._break,
             "clock": self._clock,
@@ -143,6 +144,12 @@ class Player:
         if client is not None and client.client_id is not None:
             self.world.zookeeper.expire(client.client_id[0])
 
+    def _expire_dead(self, name: str) -> None:
+        for process in self.world.ended:
+            if process.name == name:
+                for session_id in process.sessions:
+                    self.world.zookeeper.expire(session_id)
+
     def _fault(self, name: str, fault: str) -> None:
         self.world.zookeeper.faults.setdefault(self._number(name), []).append(fault)
 
@@ -160,15 +167,11 @@ class Player:
         self.clients.produce(self._by_name[name], partition(tp), number, int(count), slot)
 
     def _create(self, name: str, topic: str, assignment: str, *configs: str) -> None:
-        replicas = [
-            [self._number(replica) for replica in part] for part in assignment.split(",")
-        ]
+        replicas = [[self._number(replica) for replica in part] for part in assignment.split(",")]
         settings = dict(config.split("=") for config in configs)
         if settings.get("unclean.leader.election.enable") == "true":
             self.world.unclean_topics.add(topic)
-        self.clients.create_topic(
-            self._by_name[name], topic, dict(enumerate(replicas)), settings
-        )
+        self.clients.create_topic(self._by_name[name], topic, dict(enumerate(replicas)), settings)
 
     def _configure(self, name: str, topic: str, config: str) -> None:
         key, value = config.split("=")

@@ -3,7 +3,8 @@
 What was written is in the page cache: a killed process loses nothing of it, a host that goes down
 loses what was not flushed, or any part of that. Checkpoints of offsets are written now and then, so
 that a restart finds an older high watermark. Identity and the rule of what is dirty are those of
-`log/meta.py`. A full disk refuses to append, and the log is fenced from then on (`partition_log.py`).
+`log/meta.py`. A full disk refuses to append, and the log is fenced from then on
+(`partition_log.py`).
 
 A `Batch` knows the `chain` of its log up to its end, a hash of all that lies there: two logs whose
 chains agree at an offset are equal below it. That makes every comparison of logs a comparison of
@@ -253,9 +254,7 @@ class SimulatedLog:
             stored, table = self.stored, ProducerStateTable()
             at = max(stored.snapshots, default=-1)
             for producer_id, state in stored.snapshots.get(at, ()):
-                table.restore(
-                    producer_id, ProducerState(state.producer_epoch, list(state.batches))
-                )
+                table.restore(producer_id, ProducerState(state.producer_epoch, list(state.batches)))
             first = bisect_left(stored.batches, at, key=lambda batch: batch.header.base_offset)
             for batch in stored.batches[first:]:
                 table.update(batch.header)
@@ -296,9 +295,6 @@ class SimulatedLog:
             self.store.ledger.on_log_start(self, offset)
             stored.start = max(stored.start, offset)
             self._drop_segments(count)
-            cache = EpochCache(stored.epochs)
-            if cache.truncate_from_start(stored.start):
-                stored.epochs = tuple(cache.entries())
         return stored.start
 
     def _drop_segments(self, count: int) -> None:
@@ -310,6 +306,9 @@ class SimulatedLog:
         keep = bisect_left(stored.batches, stored.base, key=lambda batch: batch.header.base_offset)
         del stored.batches[:keep]
         stored.chains = {at: chain for at, chain in stored.chains.items() if at >= stored.base}
+        cache = EpochCache(stored.epochs)
+        if cache.truncate_from_start(stored.start):
+            stored.epochs = tuple(cache.entries())
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
         for batch in self.stored.batches:
@@ -459,8 +458,7 @@ class SimulatedLogStore:
 
     async def checkpoint(self) -> None:
         values = [
-            (log.stored, log.stored.high_watermark, log.stored.start)
-            for log in self._logs.values()
+            (log.stored, log.stored.high_watermark, log.stored.start) for log in self._logs.values()
         ]
         await asyncio.sleep(FLUSH_S[0])
         for stored, high_watermark, start in values:

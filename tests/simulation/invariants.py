@@ -60,6 +60,8 @@ def check_epochs(world: World) -> None:
             entries = replica.core.log.epochs.entries()
             if entries and entries[-1].start_offset == stored.end:
                 entries = entries[:-1]
+            while len(entries) > 1 and entries[1].start_offset <= stored.start:
+                del entries[0]  # of what retention has removed: harmless
             expected: list[EpochEntry] = []
             for batch in stored.batches:
                 header = batch.header

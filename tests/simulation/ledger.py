@@ -3,7 +3,8 @@ the moment something happens: a State is written, a high watermark moves, a log 
 cut, somebody is answered. Those that can only be seen from outside are in invariants.py.
 
 The ledger of a partition (of one topic id) holds all that was ever below any high watermark:
-`committed` maps the end of each batch to the chain of the log up to there (disk.py) and its CRC. So:
+`committed` maps the end of each batch to the chain of the log up to there (disk.py) and its CRC.
+So:
 
     no. 11  a high watermark passes an offset: the chain must be the one that is known there;
     no. 4, 6  every member of ZooKeeper's ISR whose disk is the one that was admitted has the chain
@@ -132,7 +133,9 @@ class Ledger:
     def _on_producer_ids(self, op: Any) -> None:
         block = codec.decode_producer_id_block("/latest_producer_id_block", op.data)
         if block.first < self.producer_id_end:
-            raise self.world.violation("16", f"producer ids from {block.first} are given away twice")
+            raise self.world.violation(
+                "16", f"producer ids from {block.first} are given away twice"
+            )
         self.producer_id_end = block.last + 1
 
     def _on_topic_node(self, op: Any, path: str) -> None:
@@ -198,7 +201,9 @@ class Ledger:
         if not new.isr:
             for member in old.isr:
                 if self.is_intact(old, member):
-                    raise self.world.violation("3", f"{ledger}: the ISR is empty, and {member} has its log")
+                    raise self.world.violation(
+                        "3", f"{ledger}: the ISR is empty, and {member} has its log"
+                    )
 
     def _check_election(
         self, ledger: PartitionLedger, old: PartitionState, new: PartitionState
@@ -209,7 +214,9 @@ class Ledger:
         )
         if not clean:
             if not ledger.unclean_allowed:
-                raise self.world.violation("3", f"{ledger}: {new} follows on {old}: nobody allowed that")
+                raise self.world.violation(
+                    "3", f"{ledger}: {new} follows on {old}: nobody allowed that"
+                )
             self._forget(ledger, new)
         if self.is_intact(new, new.leader) and not self.has_all(ledger, new.leader):
             raise self.world.violation(
@@ -343,7 +350,9 @@ class Ledger:
         """No. 12."""
         ledger = self.of(log.topic_id, log.topic_partition)
         if offset < log.high_watermark and ledger.unclean_version < 0:
-            raise self.world.violation("12", f"{log} is cut to {offset}, below its own high watermark")
+            raise self.world.violation(
+                "12", f"{log} is cut to {offset}, below its own high watermark"
+            )
         if offset < log.stored.end:
             name = self.world.name(log.store.host.number)
             self.world.tell(f"{name} cuts {log.topic_partition} from {log.stored.end} to {offset}")
@@ -360,7 +369,11 @@ class Ledger:
     def on_log_start(self, log: SimulatedLog, offset: int) -> None:
         """No. 18."""
         if offset > log.high_watermark:
-            raise self.world.violation("18", f"{log}: records up to {offset} go, above the high watermark")
+            raise self.world.violation(
+                "18", f"{log}: records up to {offset} go, above the high watermark"
+            )
+        # Who begins at the leader's log start does not know who produced before (as in Kafka).
+        self.of(log.topic_id, log.topic_partition).sequences = None
 
     # --- high watermarks -------------------------------------------------------------------------
 
@@ -368,7 +381,9 @@ class Ledger:
         """Nos. 8, 10 and 11: this replica takes everything below `offset` for committed."""
         stored = log.stored
         if not stored.high_watermark < offset <= stored.end:
-            raise self.world.violation("8", f"{log}: the high watermark goes to {offset}; {stored.end=}")
+            raise self.world.violation(
+                "8", f"{log}: the high watermark goes to {offset}; {stored.end=}"
+            )
         ledger = self.of(log.topic_id, log.topic_partition)
         replica = log.store.host.replica(log.topic_partition)
         if ledger.is_from_before_unclean(replica):
@@ -376,12 +391,16 @@ class Ledger:
         chain = stored.chains.get(offset)
         if offset <= ledger.committed_end:
             if ledger.committed.get(offset, (None,))[0] != chain and offset >= stored.base:
-                raise self.world.violation("11", f"{log}: what is committed below {offset} is not the same")
+                raise self.world.violation(
+                    "11", f"{log}: what is committed below {offset} is not the same"
+                )
             leads = replica is not None and replica.core.is_leader
         else:
             leads = replica is not None and replica.core.is_leader
             if not leads and ledger.unclean_version < 0:
-                raise self.world.violation("8", f"{log}: a follower is ahead of every leader at {offset}")
+                raise self.world.violation(
+                    "8", f"{log}: a follower is ahead of every leader at {offset}"
+                )
             self._commit(ledger, log, offset)
         if leads:
             assert replica is not None
@@ -391,7 +410,9 @@ class Ledger:
     def _commit(self, ledger: PartitionLedger, log: SimulatedLog, offset: int) -> None:
         stored, end = log.stored, ledger.committed_end
         if stored.chains.get(end, ledger.committed[end][0]) != ledger.committed[end][0]:
-            raise self.world.violation("11", f"{log}: commits {offset} and lacks what is committed at {end}")
+            raise self.world.violation(
+                "11", f"{log}: commits {offset} and lacks what is committed at {end}"
+            )
         for batch in stored.batches[stored.index_of(end) :]:
             header = batch.header
             if header.next_offset > offset:
@@ -421,16 +442,39 @@ class Ledger:
         self, ledger: PartitionLedger, replica: Replica, offset: int, chain: int | None
     ) -> None:
         """No. 10: the leader counts enough members, and so many logs really hold it."""
+        if self.world.is_marked_deleted(ledger.topic_partition.topic):
+            return  # others may have deleted their logs
         leader = replica.core.leader()
         minimum = leader.effective_min_insync
-        logs = [host.disk.logs.get(ledger.topic_partition) for host in self.world.hosts.values()]
-        copies = sum(1 for log in logs if log is not None and log.chains.get(offset) == chain)
+        state = leader.state
+        copies = 0
+        for host in self.world.hosts.values():
+            log = host.disk.logs.get(ledger.topic_partition)
+            has_it = log is not None and log.chains.get(offset) == chain
+            lost_it = host.number in state.isr and not self.is_intact(state, host.number)
+            copies += has_it or lost_it
         if len(leader.isr.committed) < minimum or copies < minimum:
             raise self.world.violation(
                 "10",
                 f"{ledger}: {offset} is committed by {leader.isr.committed} and on {copies} disks; "
                 f"min.insync.replicas asks for {minimum}",
             )
+        if leader.settings.flush_before_ack:
+            self._check_flushed(ledger, state, offset)
+
+    def _check_flushed(self, ledger: PartitionLedger, state: PartitionState, offset: int) -> None:
+        """flush.before.ack: what is committed would survive the end of all hosts at once."""
+        for member in state.isr:
+            log = self.log_of(ledger, member)
+            if log is None or not self.is_intact(state, member) or log.base >= offset:
+                continue
+            flushed = log.flushed[-1].header.next_offset if log.flushed else log.flushed_base
+            if flushed < offset:
+                raise self.world.violation(
+                    "flush",
+                    f"{ledger}: {offset} is committed; {self.world.name(member)} has only "
+                    f"{flushed} on its disk",
+                )
 
     # --- what clients are told -------------------------------------------------------------------
 
@@ -461,7 +505,9 @@ class Ledger:
         for header in headers:
             end = header.next_offset
             if end > high_watermark or ledger.committed.get(end, (0, -1))[1] != header.crc:
-                raise self.world.violation("8", f"{ledger}: a consumer reads up to {end}, not committed so")
+                raise self.world.violation(
+                    "8", f"{ledger}: a consumer reads up to {end}, not committed so"
+                )
 
     def on_latest(
         self, ledger: PartitionLedger, replica: Replica | None, leader_epoch: int, offset: int
@@ -483,8 +529,12 @@ class Ledger:
         broker = host.process.broker if host.process is not None else None
         if broker is None:
             return
+        if (request.controller_epoch, request.number) < broker.replicas._last_message:
+            return  # passed over
         if request.controller_epoch < broker.metadata.controller_epoch:
-            raise self.world.violation("14", f"{host.name} listens to controller {request.controller_epoch}")
+            raise self.world.violation(
+                "14", f"{host.name} listens to controller {request.controller_epoch}"
+            )
         if request.target_broker_epoch < broker.replicas.broker_epoch:
             raise self.world.violation(
                 "14", f"{host.name} takes a message for incarnation {request.target_broker_epoch}"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from minikafka.model import NO_LEADER
 from tests.simulation import invariants
 from tests.simulation.actions import Action, Player
-from tests.simulation.ledger import Violation
+from tests.simulation.ledger import PartitionLedger, Violation
 from tests.simulation.loop import CirclingError
 from tests.simulation.walk import Plan, Walk
 from tests.simulation.world import World, patched
@@ -158,7 +158,7 @@ class _Life:
             if process is None:
                 continue
             process.go_on()
-            if process.broker is not None and process.broker.replicas.failed:
+            if host.has_failed_replicas:
                 world.kill(host)
 
     def settle(self) -> None:
@@ -172,9 +172,8 @@ class _Life:
             for host in world.hosts.values():
                 if not host.alive:
                     world.start(host)
-                elif host.process is not None and host.process.broker is not None:
-                    if host.process.broker.replicas.failed:
-                        world.kill(host)
+                elif host.has_failed_replicas:
+                    world.kill(host)
             world.run(200)
             self.check()
             why = invariants.unsettled(world)
@@ -189,16 +188,17 @@ class _Life:
             if ledger.state is not None and ledger.state.leader != NO_LEADER
         ]
         before = {ledger.topic_partition: len(ledger.acknowledged) for ledger in partitions}
-        for ledger in partitions:
-            assert ledger.state is not None
-            leader = world.name(ledger.state.leader)
-            self.player.play(
-                Action(("produce", leader, str(ledger.topic_partition), "all", "1"), 0, 6)
-            )
         waited_ms = 0
-        while any(len(led.acknowledged) <= before[led.topic_partition] for led in partitions):
+        while True:
+            left = [
+                led for led in partitions if len(led.acknowledged) <= before[led.topic_partition]
+            ]
+            if not left:
+                break
             if waited_ms > LAST_WORD_MS:
                 raise world.violation("19", "a healed cluster does not take records")
+            if waited_ms % 1_000 == 0:
+                self._produce_to(left)
             world.run(100)
             waited_ms += 100
             self.check()
@@ -206,3 +206,10 @@ class _Life:
             for end, crc in ledger.acknowledged.items():
                 if ledger.committed.get(end, (0, -1))[1] != crc:
                     raise world.violation("10", f"{ledger}: {end} was acknowledged, and is gone")
+
+    def _produce_to(self, partitions: Sequence[PartitionLedger]) -> None:
+        for ledger in partitions:
+            if ledger.state is not None and ledger.state.leader != NO_LEADER:
+                leader = self.world.name(ledger.state.leader)
+                words = ("produce", leader, str(ledger.topic_partition), "all", "1")
+                self.player.play(Action(words, 0, 6))

@@ -1,8 +1,8 @@
 """An asyncio event loop in virtual time, on which every process of a simulated cluster runs.
 
-State: the time, what is ready to run, and a heap of timers. Nothing waits for anything: when nothing
-is ready the time jumps to the next timer. No selector, no thread, no real clock, and ties are broken
-by order of creation; so what runs when depends on nothing but what was asked for.
+State: the time, what is ready to run, and a heap of timers. Nothing waits for anything: when
+nothing is ready the time jumps to the next timer. No selector, no thread, no real clock, and ties
+are broken by order of creation; so what runs when depends on nothing but what was asked for.
 
 A `Process` is a group of callbacks that can be held (SIGSTOP) or dropped for good (SIGKILL): every
 callback and task carries its process in its context (`contextvars`), as do those that it makes. A

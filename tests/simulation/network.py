@@ -8,9 +8,8 @@ process), an answer on its way back. Each message takes its time; any of these m
   will be handled late (it lay in a buffer);
 - a request of a control call is delivered a second time, later.
 
-A target that is held (SIGSTOP) takes requests when it goes on; one that is not there refuses. When a
-caller gives up, or ends, the handling is cancelled if the target can be told, as gRPC does.
-"""
+A target that is held (SIGSTOP) takes requests when it goes on; one that is not there refuses. When
+a caller gives up, or ends, the handling is cancelled if the target can be told, as gRPC does."""
 
 from __future__ import annotations
 

@@ -183,9 +183,8 @@ class Walk:
                 repairs.append(("resume", host.name))
             if host.disk.full:
                 repairs.append(("free", host.name))
-            elif host.process is not None and host.process.broker is not None:
-                if host.process.broker.replicas.failed and host.alive:
-                    repairs.append(("kill", host.name))
+            elif host.has_failed_replicas:
+                repairs.append(("kill", host.name))
         if self.world.network.cut:
             repairs.append(("heal",))
         return repairs
@@ -337,9 +336,7 @@ class Walk:
         yield from self._records(ledger, self.chance.choice((leader, follower)))
         yield self._act("restart", victim.name)
 
-    def _flip_flop(
-        self, ledger: PartitionLedger, leader: Host, follower: Host
-    ) -> Iterator[Action]:
+    def _flip_flop(self, ledger: PartitionLedger, leader: Host, follower: Host) -> Iterator[Action]:
         """One-record epochs (KIP-279)."""
         pair = [leader, follower]
         for _ in range(self.chance.choice((2, 3, 4))):

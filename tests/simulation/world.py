@@ -1,6 +1,7 @@
-"""A simulated cluster: hosts with disks, broker processes on them, ZooKeeper, a network, clients, and
-one virtual clock. The brokers are the real `broker/` runtime over the real `core/`, and below them
-the real `zookeeper/store.py` and session; what they stand on is in loop, network, zookeeper, disk.
+"""A simulated cluster: hosts with disks, broker processes on them, ZooKeeper, a network, clients,
+and one virtual clock. The brokers are the real `broker/` runtime over the real `core/`, and below
+them the real `zookeeper/store.py` and session; what they stand on is in loop, network, zookeeper,
+disk.
 
 State: the time, the hosts, whom a person would see (names), the story so far (`lines`), the first
 violation. `chance` is the randomness of the world itself (delays, accidents): an action seeds it
@@ -81,6 +82,14 @@ class Host:
     def runs(self) -> bool:
         return self.process is not None and self.process.running
 
+    @property
+    def has_failed_replicas(self) -> bool:
+        """Has a disk failed under a replica of the living process? Only a restart helps."""
+        process = self.process
+        if process is None or process.broker is None or process.ended:
+            return False
+        return bool(process.broker.replicas.failed)
+
     def replica(self, topic_partition: TopicPartition) -> Replica | None:
         """What a living process (it may be held) has of this partition."""
         process = self.process
@@ -159,6 +168,11 @@ class BrokerProcess(Process):
             except KafkaStorageError as error:
                 world.tell(f"{self.name} closes its logs: {error}")
             self.broker = None
+
+    def hold(self) -> None:
+        if self.zookeeper_client is not None:
+            self.zookeeper_client.note_heard()
+        super().hold()
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -376,15 +390,22 @@ def _config(number: int, settings: tuple[tuple[str, str], ...]) -> BrokerConfig:
     return _CONFIGS[key]
 
 
+# Who says at INFO what the story tells anyway.
+_WORDY = ("broker.replicator", "broker.replica_manager", "broker.replica")
+
+
 class _ErrorsOfTheProduct(logging.Handler):
-    """What the product logs as an error with an exception that is a bug: it may have survived it."""
+    """What the product logs as an error with an exception that is a bug: it may have survived
+    it."""
 
     def __init__(self, world: World) -> None:
         super().__init__(logging.INFO if world.story else logging.ERROR)
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._world.remark(f"{record.name.removeprefix('minikafka.')}: {record.getMessage()}")
+        name = record.name.removeprefix("minikafka.")
+        if name not in _WORDY or record.levelno >= logging.WARNING:
+            self._world.remark(f"{name}: {record.getMessage()}")
         if record.levelno < logging.ERROR or not record.exc_info:
             return
         error = record.exc_info[1]
@@ -426,5 +447,3 @@ def patched(world: World) -> Iterator[World]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
-
-

@@ -1,11 +1,11 @@
-"""ZooKeeper in the simulation: the real tree of `zookeeper/embedded/tree.py` behind a network, and a
-stand-in for kazoo's client, on which the real `zookeeper/session.py` and all above it run.
+"""ZooKeeper in the simulation: the real tree of `zookeeper/embedded/tree.py` behind a network, and
+a stand-in for kazoo's client, on which the real `zookeeper/session.py` and all above it run.
 
 `ZooKeeperServer` has the tree, the clock of its sessions, and the faults that are to strike writes.
 `KazooStandIn` is one client of one process: requests go in order, each after a delay; answers and
 watch events come back in order. When its connection breaks, whatever is unanswered is answered with
-ConnectionLoss, and whether a request had arrived by then is a matter of chance. It connects again by
-itself, in the same session if that still lives, else (EXPIRED) in a new one.
+ConnectionLoss, and whether a request had arrived by then is a matter of chance. It connects again
+by itself, in the same session if that still lives, else (EXPIRED) in a new one.
 
 All of the client runs in its process: a process that is held hears nothing, and its session ends.
 """
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ZOOKEEPER = 0  # its number in the network
 EXPIRY_TICK_S = 0.25
+PING_SHARE = 0.15  # how long ago, in session timeouts, the last ping was answered
 _PASSWORD = b"simulated-------"
 
 _ERRORS = {
@@ -60,8 +61,8 @@ _WRITES = (model.Multi, model.Create, model.SetData, model.Delete)
 
 class ZooKeeperServer:
     """`faults`: what befalls the next writes of a broker, by its number: "lost" (the connection
-    breaks and nothing was done) or "applied" (it breaks after the fact). `on_written` hears of
-    every transaction."""
+    breaks and nothing was done), "applied" (it breaks after the fact), or "pass". `on_written`
+    hears of every transaction."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -239,7 +240,7 @@ class KazooStandIn:
         return self.send(model.Create(path, value, flags=flags), convert)
 
     def set_async(self, path: str, value: bytes, version: int = -1) -> Result:
-        return self.send(model.SetData(path, value, version), _exists_value)
+        return self.send(model.SetData(path, value, version), _stat_value)
 
     def delete_async(self, path: str, version: int = -1) -> Result:
         return self.send(model.Delete(path, version), _done_value)
@@ -269,9 +270,7 @@ class KazooStandIn:
             self.loop.call_soon(result.finish, None, ConnectionLoss())
             return result
         self._unanswered[result] = (request, False)
-        self._last_arrival = max(
-            self._last_arrival, self.loop.time() + self.world.network.delay()
-        )
+        self._last_arrival = max(self._last_arrival, self.loop.time() + self.world.network.delay())
         self.loop.call_at(
             self._last_arrival,
             self._arrive,
@@ -304,8 +303,8 @@ class KazooStandIn:
             return  # the session is over, and the connection closed
         if isinstance(request, _WRITES):
             faults = self.server.faults.get(self.process.number)
-            if faults:
-                fault = faults.pop(0)
+            fault = faults.pop(0) if faults else "pass"
+            if fault != "pass":
                 self.world.tell(
                     f"ZooKeeper's connection with {self.process.name} breaks at a write, "
                     + ("which counts" if fault == "applied" else "which is lost")
@@ -378,14 +377,23 @@ class KazooStandIn:
 
     def server_hangs_up(self) -> None:
         """The server ends the connection: the client hears of it a little later."""
+        self.note_heard()
         self.loop.call_later(
             self.world.network.delay(), self._broken, self._connection, context=self.process.context
         )
+
+    def note_heard(self) -> None:
+        """Up to now it has had answers to its pings, which are not played one by one."""
+        if self.connected and self.process.running:
+            self.handler.last_heard = max(
+                self.handler.last_heard, self.loop.time() - PING_SHARE * self.timeout_s
+            )
 
     def break_connection(self) -> None:
         """The connection breaks now; what is on its way arrives, or does not."""
         if not self.connected:
             return
+        self.note_heard()
         chance = self.world.chance
         if self.client_id is not None and self.reaches_server:
             for result, (request, arrived) in self._unanswered.items():
@@ -407,6 +415,7 @@ class KazooStandIn:
     def lose_contact(self) -> None:
         """The link was cut: the client finds out when it has heard nothing for a while."""
         if self.connected:
+            self.note_heard()
             patience_s = self.timeout_s * (0.2 + 0.5 * self.world.chance.random())
             self.loop.call_later(
                 patience_s, self._out_of_patience, self._connection, context=self.process.context
@@ -511,6 +520,10 @@ def _data_value(answer: Any) -> Any:
 
 def _exists_value(answer: Any) -> Any:
     return None if isinstance(answer, model.Failed) else _stat(answer.stat)
+
+
+def _stat_value(answer: Any) -> Any:
+    return _stat(answer.stat)
 
 
 def _children_value(answer: Any) -> Any:

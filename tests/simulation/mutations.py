@@ -1,0 +1,440 @@
+"""The simulator is tested itself: each safety rule switched off must be found.
+
+`python -m tests.simulation.mutations [--lives 2000] [--steps 500] [--jobs 2] [--only NAME]` lives
+with one rule off after another, until an invariant fails, and prints a table: the mutation, how
+many lives it took (or which scenario of test_races.py is needed), and what failed.
+
+A mutation is a line of the product that reads otherwise: a function is compiled anew from its
+source with `old` replaced by `new`, for the time of `applied`. So the table goes stale loudly: if
+the source does not hold `old` any more, that is an error."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+from tests.simulation import life
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In `module`, the function `where` (Class.method): `old` reads `new`. `rule`: what is off.
+    `also`: more of the same, (where, old, new)."""
+
+    name: str
+    rule: str
+    module: str
+    where: str
+    old: str
+    new: str
+    also: tuple[tuple[str, str, str], ...] = ()
+
+
+MUTATIONS = (
+    Mutation(
+        "R2 epoch",
+        "removals from the ISR do not move the leader epoch",
+        "core.election",
+        "next_state",
+        "bump = decision.leader != old.leader or bool(left)",
+        "bump = decision.leader != old.leader",
+    ),
+    Mutation(
+        "R3 order",
+        "an older State replaces a newer one",
+        "core.partition",
+        "Partition.adopt",
+        "state.partition_version <= held.partition_version",
+        "state.partition_version == held.partition_version",
+    ),
+    Mutation(
+        "R4 continuity",
+        "positions of followers are kept over a gap in the versions",
+        "core.partition",
+        "Partition._lead",
+        "held.partition_version + 1 == state.partition_version",
+        "held.partition_version < state.partition_version",
+    ),
+    Mutation(
+        "R5 maximal ISR, removals",
+        "a proposed removal counts at once",
+        "core.high_watermark",
+        "committed_offset",
+        "maximal = isr.maximal if isr.additions else isr.committed",
+        "maximal = {m for m, _ in isr.pending.isr} if isr.pending else isr.committed",
+    ),
+    Mutation(
+        "R5 maximal ISR, additions",
+        "a proposed addition does not count yet",
+        "core.high_watermark",
+        "committed_offset",
+        "maximal = isr.maximal if isr.additions else isr.committed",
+        "maximal = isr.committed",
+    ),
+    Mutation(
+        "R6 incarnation of a joiner",
+        "another incarnation joins than the leader saw (KIP-903)",
+        "core.alter_partition",
+        "_ineligible",
+        "if broker.broker_epoch != broker_epoch:",
+        "if False:",
+    ),
+    Mutation(
+        "R6 incarnation of a fetcher",
+        "fetches of an older incarnation count",
+        "core.leader",
+        "Leader.record_replica_fetch",
+        "if replica_broker_epoch < progress.broker_epoch:",
+        "if False:",
+    ),
+    Mutation(
+        "R6 incarnation of a target",
+        "messages to an older incarnation are taken",
+        "broker.replica_manager",
+        "ReplicaManager._fence",
+        "if request.target_broker_epoch < self.broker_epoch:",
+        "if False:",
+    ),
+    Mutation(
+        "R6 controller epoch",
+        "messages of an older controller are taken",
+        "broker.replica_manager",
+        "ReplicaManager._fence",
+        "if request.controller_epoch < self.metadata.controller_epoch:",
+        "if False:",
+    ),
+    Mutation(
+        "R7 epoch of a fetch",
+        "fetches of another leader epoch count",
+        "core.leader",
+        "Leader.check_replica_fetch",
+        "self.check_leader_epoch(position.current_leader_epoch)",
+        "pass",
+    ),
+    Mutation(
+        "R7 last fetched epoch",
+        "a log that diverges is not noticed",
+        "core.leader",
+        "Leader.check_replica_fetch",
+        "if position.last_fetched_epoch >= 0:",
+        "if False:",
+    ),
+    Mutation(
+        "R7 replies by offset only",
+        "a reply counts if the offset is the same",
+        "core.follower",
+        "Follower.answers",
+        "position.topic_id == self.topic_id\n"
+        "        and position.fetch_offset == self.log.log_end_offset\n"
+        "        and position.last_fetched_epoch == self.log.last_epoch\n"
+        "        and position.current_leader_epoch == self.state.leader_epoch",
+        "position.fetch_offset == self.log.log_end_offset",
+    ),
+    Mutation(
+        "epoch check on append",
+        "a reply counts whatever leader epoch it was asked under",
+        "core.follower",
+        "Follower.answers",
+        "and position.current_leader_epoch == self.state.leader_epoch",
+        "",
+    ),
+    Mutation(
+        "HW gating",
+        "the high watermark moves with fewer than min.insync.replicas",
+        "core.high_watermark",
+        "committed_offset",
+        "if len(isr.committed) < min_insync:",
+        "if False:",
+    ),
+    Mutation(
+        "HW waits for the unknown",
+        "a member of whom nothing is known does not hold the high watermark",
+        "core.high_watermark",
+        "committed_offset",
+        "return None\n        lowest = min(lowest, progress.log_end_offset)",
+        "continue\n        lowest = min(lowest, progress.log_end_offset)",
+    ),
+    Mutation(
+        "truncation by epoch",
+        "a follower cuts to its own high watermark (KIP-101)",
+        "core.follower",
+        "Follower.on_diverging",
+        "return self._truncate(min(target, self.log.log_end_offset))",
+        "return self._truncate(self.log.high_watermark)",
+    ),
+    Mutation(
+        "truncation by the largest common epoch",
+        "an unknown epoch is cut at the leader's offset (KIP-279)",
+        "core.follower",
+        "Follower.on_diverging",
+        "target = local.offset",
+        "target = end.offset",
+    ),
+    Mutation(
+        "dead before bounced",
+        "the dead fail first, while the bounced still count as they were",
+        "core.controller",
+        "Controller.on_brokers",
+        "changed = brokers != self.context.brokers\n",
+        "changed = brokers != self.context.brokers\n"
+        "    known = self.context.brokers\n"
+        "    self.context.take_brokers({b: known.get(b, brokers[b]) for b in brokers})\n"
+        "    yield from self.settle()\n",
+    ),
+    Mutation(
+        "epoch_start on join",
+        "a replica joins that has not reached the start of the epoch (KAFKA-7128)",
+        "core.leader",
+        "Leader._may_join",
+        "max(self.log.high_watermark, self.epoch_start)",
+        "self.log.high_watermark",
+    ),
+    Mutation(
+        "join below the high watermark",
+        "a replica joins wherever it is",
+        "core.leader",
+        "Leader._may_join",
+        "progress.log_end_offset >= max(self.log.high_watermark, self.epoch_start)",
+        "progress.log_end_offset >= 0",
+    ),
+    Mutation(
+        "eligibility: shutting down",
+        "a broker that shuts down joins again (KIP-841)",
+        "core.alter_partition",
+        "_ineligible",
+        "if member in view.shutting_down:",
+        "if False:",
+    ),
+    Mutation(
+        "ineligible is forgotten",
+        "a refused addition is simply forgotten, while a copy of it is on its way",
+        "core.leader",
+        "Leader.on_proposal_refused",
+        'return self._propose(set(self.isr.committed), "the addition was refused")',
+        "self.isr.adopt(self.isr.committed)\n        return []",
+    ),
+    Mutation(
+        "fenced controller write",
+        "writes of a controller that is deposed are not fenced (KAFKA-6082)",
+        "zookeeper.fenced",
+        "FencedWriter._commit",
+        "multi.check(self._layout.controller_epoch, lease.epoch_version)",
+        "multi.check(self._layout.topics, -1)",
+    ),
+    Mutation(
+        "storage identity",
+        "a lost disk is not noticed",
+        "core.incarnation",
+        "standing",
+        "if broker.dirty or (storage_id is not None and storage_id != broker.storage_id):",
+        "if False:",
+    ),
+    Mutation(
+        "term of parked requests",
+        "who waits for an acknowledgement waits on when leadership is lost, and the next time that "
+        "this replica leads is told (KAFKA-1148)",
+        "core.partition",
+        "Partition._follow",
+        "effects = self._leader.fail_all_parked(self._not_leader())",
+        "self._kept = self._leader.parked",
+        (
+            (
+                "Partition._lead",
+                "return self._leader.adopt(",
+                "self._leader.parked = getattr(self, '_kept', self._leader.parked)\n"
+                "    self._kept = self._leader.parked\n"
+                "    return self._leader.adopt(",
+            ),
+        ),
+    ),
+    Mutation(
+        "acknowledgement without waiting",
+        "acks=all is answered after the leader's append",
+        "core.leader",
+        "Leader.park",
+        "if required_offset <= self.log.high_watermark:",
+        "if True:",
+    ),
+    Mutation(
+        "consumers read all",
+        "consumers see what is not committed",
+        "broker.fetch",
+        "FetchHandler._read_consumer",
+        "if max_bytes > 0 and item.fetch_offset < log.high_watermark:\n"
+        "        result.records = replica.read(item.fetch_offset, max_bytes, log.high_watermark)",
+        "if max_bytes > 0 and item.fetch_offset < log.log_end_offset:\n"
+        "        result.records = replica.read(item.fetch_offset, max_bytes, log.log_end_offset)",
+    ),
+    Mutation(
+        "latest offset of a new leader",
+        "it is told before the predecessor's is known (KIP-207)",
+        "core.leader",
+        "Leader.latest_offset",
+        "if self.log.high_watermark < self.first_own_offset:",
+        "if False:",
+    ),
+    Mutation(
+        "the last members stay",
+        "an ISR of which all died is emptied",
+        "core.election",
+        "after_failures",
+        "kept = view.ordered(m for m in state.isr if view.condition(m) is not Condition.LOST)",
+        "kept = ()",
+    ),
+    Mutation(
+        "election from the ISR",
+        "any live replica may lead",
+        "core.election",
+        "for_leaderless",
+        "intact = view.members(Condition.HEALTHY, Condition.RETURNED)",
+        "intact = tuple(r for r in view.assignment.replicas if view.usable(r))",
+    ),
+    Mutation(
+        "producers after truncation",
+        "what was cut is still remembered of producers (KAFKA-12153)",
+        "broker.replica",
+        "Replica._truncate",
+        "self.core.restore_producers(self.log.log_end_offset, self.log.load_producers())",
+        "self.core.restore_producers(self.log.log_end_offset, self.core.log.producers)",
+    ),
+    Mutation(
+        "flush before acknowledging, follower",
+        "a follower fetches on before what it has is on the disk",
+        "broker.replicator",
+        "LeaderLoop._fetch_once",
+        "await self._flush_what_must()",
+        "pass",
+    ),
+    Mutation(
+        "flush before acknowledging, leader",
+        "a leader counts what is not on its disk",
+        "core.leader",
+        "Leader.advance_high_watermark",
+        "if self.settings.flush_before_ack:",
+        "if False:",
+    ),
+    Mutation(
+        "messages in order",
+        "a message of the controller that was overtaken is taken all the same",
+        "broker.replica_manager",
+        "ReplicaManager.update_state",
+        "if order < self._last_message:",
+        "if False:",
+    ),
+    Mutation(
+        "dirty once",
+        "a broker that started dirty says so again in each later session",
+        "broker.broker",
+        "Broker._register_again",
+        "self.info = replace(self.info, dirty=False)",
+        "pass",
+    ),
+)
+
+
+@contextmanager
+def applied(mutation: Mutation) -> Iterator[None]:
+    """The product with these lines otherwise."""
+    module = importlib.import_module(f"minikafka.{mutation.module}")
+    edits: dict[str, list[tuple[str, str]]] = {}
+    for where, old, new in ((mutation.where, mutation.old, mutation.new), *mutation.also):
+        edits.setdefault(where, []).append((old, new))
+    with ExitStack() as stack:
+        for where, changes in edits.items():
+            stack.enter_context(_edited(module, where, changes, mutation.name))
+        yield
+
+
+@contextmanager
+def _edited(module: Any, where: str, changes: list[tuple[str, str]], name: str) -> Iterator[None]:
+    owner: Any = module
+    *classes, function = where.split(".")
+    for each in classes:
+        owner = getattr(owner, each)
+    original = inspect.getattr_static(owner, function)
+    changed = _compiled(module, original, changes, name)
+    places = [owner, *(_importers(module, function, original) if owner is module else ())]
+    for place in places:
+        setattr(place, function, changed)
+    try:
+        yield
+    finally:
+        for place in places:
+            setattr(place, function, original)
+
+
+def _compiled(module: Any, original: Any, changes: list[tuple[str, str]], name: str) -> Any:
+    source = textwrap.dedent(inspect.getsource(original))
+    for old, new in changes:
+        assert source.count(old) == 1, f"{name}: the source does not hold {old!r}"
+        source = source.replace(old, new)
+    scope: dict[str, Any] = {}
+    source = "from __future__ import annotations\n" + source
+    exec(compile(source, f"<{name}>", "exec"), module.__dict__, scope)
+    return scope[original.__name__]
+
+
+def _importers(module: Any, name: str, original: Any) -> list[Any]:
+    """Who has taken the function by name from its module."""
+    return [
+        other
+        for key, other in list(sys.modules.items())
+        if key.startswith("minikafka.")
+        and other is not module
+        and getattr(other, name, None) is original
+    ]
+
+
+def hunt(mutation: Mutation, lives: int, steps: int, jobs: int) -> tuple[int, int, str] | None:
+    """(lives until found, seed, what failed), or None."""
+    with applied(mutation):
+        if jobs == 1:
+            results = map(partial(_violation, steps=steps), range(lives))
+            return _first(results)
+        with get_context("fork").Pool(jobs) as pool:
+            return _first(pool.imap(partial(_violation, steps=steps), range(lives), chunksize=2))
+
+
+def _violation(seed: int, steps: int) -> tuple[int, str | None]:
+    return seed, life.live(seed, steps).violation
+
+
+def _first(results: Any) -> tuple[int, int, str] | None:
+    for count, (seed, violation) in enumerate(results, 1):
+        if violation is not None:
+            return count, seed, violation
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutations")
+    parser.add_argument("--lives", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    missed = 0
+    for mutation in MUTATIONS:
+        if options.only and options.only not in mutation.name:
+            continue
+        found = hunt(mutation, options.lives, options.steps, options.jobs)
+        missed += found is None
+        if found is None:
+            print(f"| {mutation.name} | NOT FOUND in {options.lives} lives | |", flush=True)
+        else:
+            count, seed, violation = found
+            print(f"| {mutation.name} | {count} (seed {seed}) | {violation[:110]} |", flush=True)
+    return min(1, missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""A stage for directed scenarios: a small cluster with one topic, actions one after the other, and
+messages that are held back until the scenario lets them go.
+
+    with Stage("ABC", minimum=2) as stage:
+        held = stage.hold("update_state", target="A")
+        stage.do("kill B", run_ms=2_000)
+        stage.release(held)
+        stage.end()
+
+After every action all invariants are checked; `end` heals everything and asks for liveness, as at
+the end of a life. A violation is raised with the story so far."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+
+from minikafka.model import PartitionState, TopicPartition
+from tests.simulation import life
+from tests.simulation.actions import Action, Player
+from tests.simulation.ledger import PartitionLedger, Violation
+from tests.simulation.network import Exchange
+from tests.simulation.walk import Plan
+from tests.simulation.world import World, patched
+
+T0 = TopicPartition("t", 0)
+
+
+class Stage:
+    """`replicas` by name, the preferred leader first; `brokers` may be more. The first broker that
+    starts is controller: `controller`."""
+
+    def __init__(
+        self,
+        replicas: str = "ABC",
+        *,
+        brokers: int = 3,
+        minimum: int = 1,
+        controller: str = "A",
+        settings: Mapping[str, str] | None = None,
+        configs: str = "",
+    ) -> None:
+        self.replicas = replicas
+        self.settings = {"leader.imbalance.check.interval.seconds": "1000", **(settings or {})}
+        self.world = World(brokers, self.settings, seed=1, story=True)
+        self.world.network.slowness = 0.0
+        words = ("t", replicas, f"min.insync.replicas={minimum}", *configs.split())
+        self._plan = Plan(brokers, dict(self.settings), (words,), (), 0.0, 0.0, 0.0)
+        self._first = controller
+        self.player = Player(self.world)
+        self._life = life._Life(self.world, self._plan)
+        self._stack = ExitStack()
+        self._words = words
+
+    def __enter__(self) -> Stage:
+        gc.disable()
+        self._stack.enter_context(patched(self.world))
+        self.do(f"restart {self._first}", run_ms=500)
+        for name in self.world.names.values():
+            self.do(f"restart {name}")
+        self.until(
+            lambda: len(self.world.zookeeper.tree.children("/brokers/ids")) == len(self.world.hosts)
+        )
+        self.run(200)
+        self.do(f"create {self._first} {' '.join(self._words)}", run_ms=200)
+        self.do("producer A 0")
+        self.until(lambda: 0 in self.player.clients.producers)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            life.close(self.world)
+        finally:
+            self._stack.close()
+            gc.enable()
+        if isinstance(error, Violation):
+            raise AssertionError("\n".join(self.world.lines)) from error
+
+    # --- doing -----------------------------------------------------------------------------------
+
+    def do(self, line: str, run_ms: float = 0) -> None:
+        """An action in the words of actions.py."""
+        self.player.play(Action(tuple(line.split()), run_ms, 1))
+        self._check()
+
+    def run(self, run_ms: float) -> None:
+        self.world.run(run_ms)
+        self._check()
+
+    def _check(self) -> None:
+        self._life.check()
+
+    def until(self, condition: Callable[[], object], most_ms: float = 20_000) -> None:
+        """Let the world run until this is so."""
+        waited_ms = 0.0
+        while not condition():
+            assert waited_ms < most_ms, "\n".join(self.world.lines[-60:])
+            self.run(5)
+            waited_ms += 5
+
+    def produce(self, leader: str, acks: str = "all", run_ms: float = 0, more: str = "") -> None:
+        self.do(f"produce {leader} t-0 {acks} 1 {more}", run_ms)
+
+    def end(self) -> None:
+        """Everything is healed: it comes into sync, takes records, and has all that it took."""
+        self._life.end()
+
+    # --- messages --------------------------------------------------------------------------------
+
+    def hold(
+        self,
+        kind: str,
+        *,
+        source: str = "",
+        target: str = "",
+        where: Callable[[Exchange], bool] = lambda _: True,
+    ) -> list[Exchange]:
+        """Keep back the requests of this kind from now on; the list fills. The callers wait."""
+        held: list[Exchange] = []
+        number = {host.name: host.number for host in self.world.hosts.values()}
+
+        def choose(exchange: Exchange) -> str | None:
+            if exchange.kind != kind or not where(exchange):
+                return None
+            if source and exchange.source_number != number[source]:
+                return None
+            if target and exchange.target != number[target]:
+                return None
+            held.append(exchange)
+            return "hold"
+
+        self.world.network.filters.append(choose)
+        return held
+
+    def pass_all(self) -> None:
+        """Nothing is held back any more, but for what is held already."""
+        self.world.network.filters.clear()
+
+    def release(self, held: list[Exchange], run_ms: float = 20) -> None:
+        """What was held arrives, in the order in which it was sent."""
+        for exchange in list(held):
+            exchange.arrive()
+            self.run(1)
+        self.run(run_ms)
+
+    def break_off(self, held: list[Exchange], run_ms: float = 5) -> None:
+        """The callers are told that the connection broke; the requests are still on their way."""
+        for exchange in list(held):
+            exchange.fail_later(0.0, "the connection broke")
+        self.run(run_ms)
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> PartitionLedger:
+        found = self.world.ledger.current(T0)
+        assert found is not None
+        return found
+
+    @property
+    def state(self) -> PartitionState:
+        assert self.ledger.state is not None
+        return self.ledger.state
+
+    @property
+    def leader(self) -> str:
+        return "none" if self.state.leader == -1 else self.world.name(self.state.leader)
+
+    @property
+    def isr(self) -> str:
+        return "".join(sorted(self.world.name(member) for member in self.state.isr))
+
+    @property
+    def acknowledged(self) -> int:
+        """Batches that were acknowledged with acks=all."""
+        return len(self.ledger.acknowledged)
+
+    def said(self, words: str) -> bool:
+        """Is this in the story?"""
+        return any(words in line for line in self.world.lines)
+
+    def end_of(self, name: str) -> int:
+        """Where the log of t-0 ends there; -1 without one."""
+        log = self.world.ledger.log_of(self.ledger, self.player.host(name).number)
+        return -1 if log is None else log.end
