@@ -6,13 +6,12 @@ lie in a plain folder, and the disk cannot be filled.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 _SIZE_MB = 512
 _CHUNK = bytes(1 << 20)
-_BALLAST = "ballast"
+BALLAST = "ballast"
 
 
 class Disk:
@@ -31,7 +30,7 @@ class Disk:
     def fill(self) -> None:
         """Until not one more byte finds room."""
         assert self.can_be_filled
-        with (self.path / _BALLAST).open("ab", buffering=0) as ballast:
+        with (self.path / BALLAST).open("ab", buffering=0) as ballast:
             size = len(_CHUNK)
             while size:
                 try:
@@ -41,9 +40,9 @@ class Disk:
                     size //= 2
 
     def free(self) -> None:
-        (self.path / _BALLAST).unlink(missing_ok=True)
+        (self.path / BALLAST).unlink(missing_ok=True)
 
-    def keep(self, target: Path) -> None:
-        """Copy what would vanish with the mount."""
+    def close(self) -> None:
         if self.can_be_filled:
-            shutil.copytree(self.path, target, ignore=shutil.ignore_patterns(_BALLAST))
+            subprocess.run(("umount", str(self.path)), capture_output=True)
+            self.can_be_filled = False

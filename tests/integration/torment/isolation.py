@@ -43,6 +43,8 @@ def enter() -> bool:
     child = os.fork()
     if child:
         os._exit(_wait_outside(child))
+    os.setsid()  # a terminal's Ctrl-C goes to the process outside, which passes it on once
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     libc.prctl(_SIGNAL_WHEN_PARENT_ENDS, signal.SIGKILL)
     libc.mount(b"none", b"/", None, _RECURSIVE_PRIVATE, None)
     if libc.mount(b"proc", b"/proc", b"proc", 0, None) != 0:
@@ -57,15 +59,13 @@ def _become_root_inside(user: int, group: int) -> None:
 
 
 def _wait_outside(child: int) -> int:
-    """Until the process inside ends; its exit status. A terminal's Ctrl-C reaches both: the inner
-    one decides what comes of it."""
+    """Until the process inside ends; its exit status. It decides what comes of a signal."""
 
     def pass_on(number: int, _: object) -> None:
         with suppress(ProcessLookupError):
             os.kill(child, number)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGHUP, pass_on)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
     _, status = os.waitpid(child, 0)
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

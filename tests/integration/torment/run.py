@@ -24,6 +24,7 @@ from minikafka.zookeeper.launcher import ZooKeeperMode, parse_mode
 from tests.integration.torment import isolation
 from tests.integration.torment.availability import availability, plot, table
 from tests.integration.torment.checker import Anomaly, Facts, count, judge
+from tests.integration.torment.disks import BALLAST
 from tests.integration.torment.faults import KINDS
 from tests.integration.torment.history import History
 from tests.integration.torment.nemesis import Nemesis, plan
@@ -134,20 +135,22 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         anomalies = [Anomaly("stuck", "-", each) for each in problems]
         deaths = [each for each in world.deaths if not each.is_justified]
         anomalies += [Anomaly("death", "-", str(each)) for each in deaths]
-        anomalies += await compare_replicas(world)
         facts = Facts.of(history.operations, followers)
         anomalies += judge(facts)
+        anomalies += compare_replicas(world, facts)
         report(options, world, facts, tell)
         return anomalies
 
 
-async def compare_replicas(world: World) -> list[Anomaly]:
+def compare_replicas(world: World, facts: Facts) -> list[Anomaly]:
+    """Below what the final read found to be committed."""
     data_dirs = {each: disk.path / "data" for each, disk in world.disks.items()}
-    anomalies = []
-    for status in await world.admin.describe_partitions(world.partitions):
-        name = str(status.topic_partition)
-        anomalies += compare(data_dirs, name, status.high_watermark)
-    return anomalies
+    return [
+        anomaly
+        for partition, records in facts.log.items()
+        if records
+        for anomaly in compare(data_dirs, partition, records[-1][0] + 1)
+    ]
 
 
 def report(options: Options, world: World, facts: Facts, tell: Callable[[str], None]) -> None:
@@ -218,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if keep is not None:
             keep_everything(world, keep)
             print(f"history, logs and data are in {keep}", flush=True)
+        for disk in world.disks.values():
+            disk.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -233,9 +238,10 @@ async def _run(options: Options, world: World, tell: Callable[[str], None]) -> l
 
 def keep_everything(world: World, target: Path) -> None:
     """Before the mounts vanish with the room."""
-    shutil.rmtree(target, ignore_errors=True)
     with contextlib.suppress(OSError):
-        shutil.copytree(world.directory, target, ignore=shutil.ignore_patterns("ballast"))
+        shutil.copytree(
+            world.directory, target, ignore=shutil.ignore_patterns(BALLAST), dirs_exist_ok=True
+        )
 
 
 if __name__ == "__main__":

@@ -11,11 +11,16 @@ supervisor of a real machine would, and that is remembered in `deaths`.
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
 
 from minikafka.client import AsyncAdmin
 from minikafka.errors import MinikafkaError
@@ -45,6 +50,8 @@ REPLICATION_FACTOR = 3
 SETTLE_WAIT_S = 60.0
 _SUPERVISOR_WAIT_S = 1.0
 _SUPERVISOR_LOOK_S = 0.1
+
+logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # its servers will be killed
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ class World:
         self._addresses: dict[int, tuple[Address, Address]] = {}
         self._supervisor: asyncio.Task[None] | None = None
         self._admin: AsyncAdmin | None = None
+        self._zookeeper: KazooClient | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -111,6 +119,9 @@ class World:
         await self.network.start(self.mode.servers)
         self.zookeepers = ZooKeepers(self.mode, self.directory, self.network)
         await self.zookeepers.start()
+        hosts = ",".join(str(each) for each in self.zookeepers.addresses)
+        self._zookeeper = KazooClient(hosts, timeout=10)
+        await asyncio.to_thread(self._zookeeper.start, 15)
         for each in self.broker_ids:
             # Every other broker has its data on a disk that can be filled.
             self.disks[each].prepare(self._mounts and each % 2 == 1)
@@ -131,6 +142,9 @@ class World:
             await asyncio.gather(self._supervisor, return_exceptions=True)
         if self._admin is not None:
             await self._admin.close()
+        if self._zookeeper is not None:
+            await asyncio.to_thread(self._zookeeper.stop)
+            await asyncio.to_thread(self._zookeeper.close)
         self.kill_now()
         await self.network.close()
 
@@ -215,21 +229,29 @@ class World:
 
     async def what_is_missing(self) -> str:
         """Why the cluster is not whole; empty if every partition has a leader and all its
-        replicas in sync."""
+        replicas in sync, by what ZooKeeper says: a broker may not know better yet."""
+        try:
+            missing = await asyncio.to_thread(self._missing_in_zookeeper)
+        except (KazooException, OSError) as error:
+            return f"ZooKeeper does not say: {type(error).__name__} {error}"
+        if missing:
+            return missing
         try:
             async with asyncio.timeout(5):
-                described = [await self.admin.describe_topic(topic) for topic in TOPICS]
                 statuses = await self.admin.describe_partitions(self.partitions)
         except (MinikafkaError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
-        for topic in described:
-            for partition in topic.partitions:
-                state = partition.state
-                if state.leader < 0 or len(state.isr) < REPLICATION_FACTOR:
-                    return f"{partition.topic_partition}: {state}"
-        for status in statuses:
-            if status.error is not None:
-                return f"{status.topic_partition}: {status.error}"
+        errors = [f"{each.topic_partition}: {each.error}" for each in statuses if each.error]
+        return "; ".join(errors)
+
+    def _missing_in_zookeeper(self) -> str:
+        assert self._zookeeper is not None
+        live = {int(each) for each in self._zookeeper.get_children("/brokers/ids")}
+        for topic, number in ((each.topic, each.partition) for each in self.partitions):
+            path = f"/brokers/topics/{topic}/partitions/{number}/state"
+            state = json.loads(self._zookeeper.get(path)[0])
+            if state["leader"] not in live or len(state["isr"]) < REPLICATION_FACTOR:
+                return f"{topic}-{number}: {state}, live brokers: {sorted(live)}"
         return ""
 
     async def until_whole(self, deadline_s: float = SETTLE_WAIT_S) -> None:
