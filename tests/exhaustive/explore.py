@@ -62,7 +62,7 @@ class Explorer:
         self.progress = progress
         self.found = Found()
         self._packed = struct.Struct(f"{len(start)}I")
-        self._seen = {self._packed.pack(*start)}
+        self._seen = {self._packed.pack(*start): None}  # ordered
         self._parents = array("Q", [0])
         self._events = array("L", [0])
         self._names = Interner()
@@ -104,12 +104,12 @@ class Explorer:
                 found.transitions += 1
                 if isinstance(after, Violation):
                     found.violation = str(after)
-                    found.story = [*self._story(index), event]
+                    found.story = [*self.story(index), event]
                     return None
                 key = pack(*after)
                 if key in seen:
                     continue
-                seen.add(key)
+                seen[key] = None
                 self._parents.append(index)
                 self._events.append(self._names.number(event))
                 deeper.append((len(seen) - 1, after))
@@ -121,10 +121,10 @@ class Explorer:
         return deeper
 
     def worlds(self) -> Iterator[World]:
-        """Every state that was visited, in no order."""
+        """Every state that was visited, in the order of `story`."""
         return map(self._packed.unpack, self._seen)
 
-    def _story(self, index: int) -> list[Event]:
+    def story(self, index: int) -> list[Event]:
         """The events from the start to this state."""
         events: list[Event] = []
         while index:

@@ -123,6 +123,11 @@ class Machine:
             )
         return found
 
+    def _does_something(self, broker_id: int, number: int, event: int) -> bool:
+        """Does an event that costs something change the broker, or violate anything?"""
+        after, _, _, violation = self._step(broker_id, number, event)
+        return after != number or violation is not None
+
     def _term_step(self, *key: Any) -> TermResult:
         """A step of a controller: key is (what, term number, ...)."""
         found: TermResult | None = self._terms.get(key)

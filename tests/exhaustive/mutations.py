@@ -15,14 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from minikafka.core import alter_partition, election
+from minikafka.core import alter_partition, controller, controller_base, election
 from minikafka.core import leader as leader_module
 from minikafka.core.controller import Controller
+from minikafka.core.epochs import EpochCache
 from minikafka.core.follower import Follower
 from minikafka.core.incarnation import Standing, marked_epoch
 from minikafka.core.isr import IsrTracker
 from minikafka.core.leader import Leader
 from minikafka.core.partition import Partition
+from minikafka.core.replica_log import ReplicaLog
 from minikafka.errors import IneligibleReplicaError
 from tests.exhaustive import checks
 from tests.exhaustive import replica as replica_module
@@ -36,7 +38,9 @@ Patches = Sequence[tuple[Any, str, Any]]
 @dataclass(frozen=True)
 class Mutation:
     """`rule` is what is switched off; `breaks` is how the violation begins that is found first, one
-    of the shortest. `opening`: events that come first, where it lies too deep for a quick test."""
+    of the shortest. `opening`: events that come first, where it lies too deep for a quick test.
+    `why_not`: why nothing is found, to the end of the search: another rule does the same. `heals`
+    is false where nothing is violated but no. 19, and the search has to let every state heal."""
 
     name: str
     rule: str
@@ -45,6 +49,8 @@ class Mutation:
     start: str = "fresh"
     opening: tuple[Event, ...] = ()
     breaks: str = ""
+    why_not: str = ""
+    heals: bool = True
 
 
 @contextmanager
@@ -109,6 +115,25 @@ def _cut_to_high_watermark(self: Partition, state: Any) -> Any:
     return effects + self._follower._truncate(self.log.high_watermark)
 
 
+_leader_adopt = Leader.adopt
+_truncated = ReplicaLog.truncated
+
+
+def _record_epoch_later(self: Leader, *arguments: Any, unbroken: bool) -> Any:
+    with patch.object(EpochCache, "assign", _never):
+        return _leader_adopt(self, *arguments, unbroken=unbroken)
+
+
+def _answer_for_latest_at_once(self: Leader, *arguments: Any, unbroken: bool) -> Any:
+    effects = _leader_adopt(self, *arguments, unbroken=unbroken)
+    self.first_own_offset = 0
+    return effects
+
+
+def _keep_idle_epoch(self: ReplicaLog, offset: int) -> bool:
+    return offset < self.log_end_offset and _truncated(self, offset)
+
+
 # --- ISR and high watermark ----------------------------------------------------------------------
 
 _may_join = Leader._may_join
@@ -137,6 +162,26 @@ def _no_minimum(
 def _join_before_epoch_start(self: Leader, *arguments: Any) -> bool:
     with patch.object(self, "epoch_start", 0):
         return _may_join(self, *arguments)
+
+
+def _skip_unknown_positions(
+    own_end: int, leader: int, isr: Any, followers: Any, min_insync: int, waits: Any
+) -> Any:
+    known = [followers[m].log_end_offset for m in isr.maximal if m != leader]
+    return min([own_end, *(end for end in known if end >= 0)])
+
+
+def _no_outsiders(
+    own_end: int, leader: int, isr: Any, followers: Any, min_insync: int, waits: Any
+) -> Any:
+    return _committed_offset(own_end, leader, isr, followers, min_insync, _never)
+
+
+_plan_append = Leader.plan_append
+
+
+def _append_whoever_is_in_sync(self: Leader, headers: Any, acks: int) -> Any:
+    return _plan_append(self, headers, 1)
 
 
 def _forget_refused(self: Leader, proposal: Any, error: Any, now_ms: int) -> Any:
@@ -180,6 +225,29 @@ def _fence_incarnations_only(broker: Any, letter: Any) -> bool:
 
 def _always(*_: Any) -> bool:
     return True
+
+
+_for_leaderless = controller_base.for_leaderless
+_after_failures = controller_base.after_failures
+_judge = controller.judge
+
+
+def _elect_anybody(view: Any, *, unclean: bool) -> Any:
+    decision = _for_leaderless(view, unclean=True)
+    return None if decision is None else replace(decision, unclean=False)
+
+
+def _drop_the_last(view: Any) -> Any:
+    decision = _after_failures(view)
+    return replace(decision, isr=()) if decision is not None and decision.leader == -1 else decision
+
+
+def _judge_stale_proposals(view: Any, proposer: int, proposal: Any) -> Any:
+    state = view.state
+    fresh = replace(
+        proposal, leader_epoch=state.leader_epoch, partition_version=state.partition_version
+    )
+    return _judge(view, proposer, fresh)
 
 
 def _nothing(*_: Any) -> None:
@@ -328,10 +396,96 @@ MUTATIONS: tuple[Mutation, ...] = (
         breaks="assertion in the controller: no. 14",
     ),
     Mutation(
+        "version",
+        "R3: a proposal is judged by the epoch and the version that it was made over",
+        [(controller, "judge", _judge_stale_proposals)],
+        _bounds(2, records=1, crashes=1, lags=1, late=1),
+        breaks="no. 7",
+    ),
+    Mutation(
+        "last-members-stay",
+        "if nobody in sync is left, all stay in the ISR whose log is not lost",
+        [(controller_base, "after_failures", _drop_the_last)],
+        _bounds(2, records=1, crashes=2),
+        breaks="no. 3",
+    ),
+    Mutation(
+        "clean-election",
+        "only a member of the ISR is elected",
+        [(controller_base, "for_leaderless", _elect_anybody)],
+        _bounds(2, records=1, crashes=2, lags=1),
+        breaks="nos. 4, 6",
+    ),
+    Mutation(
+        "unknown-position",
+        "a member of whom nothing is known holds the high watermark",
+        [(leader_module, "committed_offset", _skip_unknown_positions)],
+        _bounds(3, records=1, crashes=1),
+        breaks="no. 10",
+    ),
+    Mutation(
+        "latest-offset",
+        "a new leader does not tell the latest offset before it knows it (KIP-207)",
+        [(Leader, "adopt", _answer_for_latest_at_once)],
+        _bounds(3, records=1, crashes=1),
+        breaks="no. 9",
+    ),
+    Mutation(
+        "produce-gate",
+        "with fewer than min.insync.replicas in sync, acks=all appends nothing",
+        [(Leader, "plan_append", _append_whoever_is_in_sync)],
+        _bounds(2, 2, records=1, crashes=1),
+        breaks="section 3",
+    ),
+    Mutation(
+        "epoch-before-records",
+        "a leader records its epoch before it serves (KAFKA-7415)",
+        [(Leader, "adopt", _record_epoch_later)],
+        _bounds(2, records=1, crashes=2),
+        breaks="assertion in the core: the epochs on the disk are others",
+    ),
+    Mutation(
+        "idle-epoch",
+        "truncation drops idle epochs, also when the log itself is not shortened",
+        [(ReplicaLog, "truncated", _keep_idle_epoch)],
+        _bounds(2, records=1, crashes=2),
+        breaks="no. 19",
+        heals=False,
+    ),
+    Mutation(
         "refused-addition",
         "a refused addition is voided by a no-op proposal, not forgotten (race 8)",
         [(Leader, "on_proposal_refused", _forget_refused)],
         _bounds(2, records=2, lags=2, late=1, shutdowns=1, failovers=1),
         breaks="no. 7",
+    ),
+    Mutation(
+        "outsiders",
+        "the high watermark waits for a replica that is caught up but outside",
+        [(leader_module, "committed_offset", _no_outsiders)],
+        _bounds(2, records=2, crashes=1, lags=1),
+        why_not="it only helps a fast follower to join: R5 and no. 13 keep it safe without",
+    ),
+    Mutation(
+        "leader-eligibility",
+        "a leader proposes only an incarnation that it was told of",
+        [(Leader, "is_eligible", _always)],
+        _bounds(2, records=1, crashes=1, losses=1, lags=1),
+        why_not="the controller judges the incarnation again",
+    ),
+    Mutation(
+        "proposer-incarnation",
+        "the controller hears only the incarnation of the leader that lives",
+        [(controller_base.ControllerBase, "check_incarnation", _nothing)],
+        _bounds(2, records=1, crashes=1, late=1),
+        start="alone",
+        why_not="where the leader's end is known, the version has moved on; where not, it is live",
+    ),
+    Mutation(
+        "controller-epoch-alone",
+        "a broker rejects what an older controller tells it, no. 14 not being checked",
+        [(replica_module, "letter_is_fenced", _fence_incarnations_only), _UNNOTICED],
+        _bounds(2, records=1, crashes=1, failovers=1),
+        why_not="States are ordered by version (R3), and the controller judges who is eligible",
     ),
 )

@@ -92,7 +92,7 @@ class ReplicaStep:
 
     def __init__(self, replicas: int, min_insync: int) -> None:
         self.assignment = assignment(replicas)
-        self.settings = PartitionSettings(min_insync, LAG_MS, False)
+        self.settings = PartitionSettings(min(min_insync, replicas), LAG_MS, False)
 
     def step(self, broker_id: int, broker: Broker, event: Any) -> Step:
         """Never raises: a failed assertion is a violation."""
@@ -105,6 +105,8 @@ class ReplicaStep:
             return Step(broker, violation=f"assertion in the core: {failed}")
         except MinikafkaError:
             return Step(broker)  # refused, and nothing changed
+        if is_refused(self.settings.min_insync_replicas, broker, event) and after != broker:
+            return Step(broker, violation="section 3: it appends what it must refuse")
         if after != broker and is_outdated(broker, event):
             return Step(broker, violation=f"no. 14: it changes something: {event}")
         return Step(after, reply, tuple(live.acknowledged), live.violation)
@@ -370,6 +372,13 @@ def is_outdated(broker: Broker, event: Any) -> bool:
         progress = dict(broker.lead.followers).get(event.replica_id)
         return progress is not None and event.broker_epoch < progress.broker_epoch
     return False
+
+
+def is_refused(min_insync: int, broker: Broker, event: Any) -> bool:
+    """Section 3: with too few in sync, acks=all appends nothing."""
+    if not isinstance(event, Produce) or event.acks != -1 or broker.state is None:
+        return False
+    return len(broker.state.isr) < min_insync
 
 
 def position_of(broker: Broker) -> Position | None:

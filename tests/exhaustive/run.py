@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from tests.exhaustive.explore import Explorer, Found, Limits
+from tests.exhaustive.heal import Healing
 from tests.exhaustive.machine import Bounds, Event
 from tests.exhaustive.mutations import MUTATIONS, Mutation, applied
 from tests.exhaustive.story import tell
@@ -31,7 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     acks = tuple(-1 if word == "all" else int(word) for word in options.acks.split(","))
     bounds = Bounds(options.replicas, options.min_insync, budget, acks, options.stale)
     limits = Limits(options.depth, options.states, options.seconds)
-    found, lines = search(bounds, limits, options.start, verbose=options.verbose)
+    if options.heal:
+        found, lines = search_and_heal(bounds, limits, options.start)
+    else:
+        found, lines = search(bounds, limits, options.start, verbose=options.verbose)
     print(summary(bounds, found, options.start))
     print(*lines, sep="\n")
     return 0 if found.violation is None else 1
@@ -58,10 +63,31 @@ def search(
     return found, tell(model, begin, [*events, *found.story]) if found.story else []
 
 
+def search_and_heal(
+    bounds: Bounds, limits: Limits, start: str = "fresh"
+) -> tuple[Found, list[str]]:
+    """A search after which every state that it visited must heal (no. 19)."""
+    model = Model(bounds)
+    begin = model.begin(start)
+    explorer = Explorer(model, begin, limits)
+    found = explorer.run()
+    healing, started = Healing(model), time.monotonic()
+    for index, world in enumerate(explorer.worlds()):
+        verdict = None if found.violation else healing.verdict(world)
+        if verdict is not None:
+            found.violation, found.story = verdict, explorer.story(index)
+    found.seconds += time.monotonic() - started
+    if found.violation is None:
+        return found, []
+    return found, [*tell(model, begin, found.story), f"    VIOLATED {found.violation}"]
+
+
 def search_mutated(mutation: Mutation) -> tuple[Found, list[str]]:
     with applied(mutation.patches):
         limits = Limits(seconds=60)
-        return search(mutation.bounds, limits, mutation.start, mutation.opening)
+        if mutation.heals:
+            return search(mutation.bounds, limits, mutation.start, mutation.opening)
+        return search_and_heal(mutation.bounds, limits, mutation.start)
 
 
 def try_mutations(*, stories: bool) -> int:
@@ -69,8 +95,10 @@ def try_mutations(*, stories: bool) -> int:
     missed = 0
     for mutation in MUTATIONS:
         found, lines = search_mutated(mutation)
-        missed += found.violation is None
+        missed += (found.violation is None) != bool(mutation.why_not)
         print(f"{mutation.name}: without the rule {mutation.rule!r}")
+        if mutation.why_not:
+            print(f"  nothing is to be found: {mutation.why_not}")
         if mutation.opening:
             print(f"  after an opening of {len(mutation.opening)} events:")
         print(f"  {summary(mutation.bounds, found, mutation.start)}", flush=True)
@@ -114,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--states", type=int, default=20_000_000)
     parser.add_argument("--seconds", type=float, default=220.0)
     parser.add_argument("--verbose", action="store_true", help="a line a depth, or the stories")
+    parser.add_argument("--heal", action="store_true", help="then every state must heal (no. 19)")
     parser.add_argument("--mutations", action="store_true", help="switch off one rule at a time")
     for kind, default in Budget()._asdict().items():
         parser.add_argument(f"--{kind}", type=int, default=default)

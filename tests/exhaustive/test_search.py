@@ -35,7 +35,7 @@ def test_no_interleaving_violates_anything(bounds, limits):
 
 @pytest.mark.parametrize(
     "bounds",
-    [Bounds(2, budget=Budget(1, 1, lags=1)), Bounds(2, budget=Budget(1, 2, losses=1))],
+    [Bounds(2, budget=Budget(1, 1, lags=1)), Bounds(2, budget=Budget(1, 1, losses=1))],
     ids=["a laggard", "a lost disk"],
 )
 def test_every_state_heals(bounds):

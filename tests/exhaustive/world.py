@@ -140,13 +140,13 @@ class Model(Machine):
                 spent = self.spent(world, "records")
                 for acks in self.bounds.acks:
                     event = self.parts.number(Produce(payload, acks))
-                    if self._step(me, world[me - 1], event)[0] != world[me - 1]:
+                    if self._does_something(me, world[me - 1], event):
                         name = ("produce", me, payload, acks)
                         yield from self._at_broker(name, spent, me, event, world)
             if budget.lags:
                 spent = self.spent(world, "lags")
                 for event in self._ages[me]:
-                    if self._step(me, world[me - 1], event)[0] != world[me - 1]:
+                    if self._does_something(me, world[me - 1], event):
                         name = ("age", me, values[event].followers)
                         yield from self._at_broker(name, spent, me, event, world)
 
@@ -200,7 +200,8 @@ class Model(Machine):
         if active and budget.elections:
             key = ("elect", active, world[self.at_zookeeper])
             spent = self.spent(world, "elections")
-            if self._term_step(*key).writes:
+            result = self._term_step(*key)
+            if result.writes or result.violation is not None:
                 yield from self._at_term(("elect",), spent, ACTIVE, key)
         if active and budget.shutdowns:
             spent = self.spent(world, "shutdowns")
