@@ -444,10 +444,16 @@ class Fetcher:
 
     async def _check_range(self, state: Assigned, generation: int) -> None:
         """The leader says OFFSET_OUT_OF_RANGE. Right after an election it may only lag behind; so
-        ask for the range, and reset only what is really outside."""
+        ask for the range, and reset only what is really outside. One that was cut off does not know
+        yet that another leads and has more; so before its word for the end counts, ask all."""
         try:
             start = (await self._lookup(state, EARLIEST_TIMESTAMP)).offset
+            view = self._cluster.leader(state.topic_partition)
             end = (await self._lookup(state, LATEST_TIMESTAMP)).offset
+            moved = False
+            if state.fetch_offset is not None and state.fetch_offset > end:
+                await self._cluster.ask_everybody()
+                moved = self._cluster.leader(state.topic_partition) != view
         except MinikafkaError as error:
             if state.generation == generation:
                 self._fail(state, error)
@@ -456,7 +462,7 @@ class Fetcher:
             return
         state.in_flight = False
         assert state.fetch_offset is not None
-        if start <= state.fetch_offset <= end:
+        if moved or start <= state.fetch_offset <= end:
             self._retry_later(state)
         elif self._options.reset == "error":
             self._fail(

@@ -37,6 +37,7 @@ _HEDGE_S = 0.5
 _REFRESH_MAX_MS = 200  # what a client adds to a failover, at most
 _QUIET_S = 1.0  # after which a refresh is the first of a row again
 _ANY_BROKER_TIMEOUT_S = 10.0
+_EVERYBODY_TIMEOUT_S = 2.0
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -282,6 +283,24 @@ class Cluster:
             raise answers[-1]
         reasons = "; ".join(_reason(address, errors.get(address)) for address in candidates)
         raise NetworkError(f"no broker answers at {', '.join(candidates)} ({reasons})")
+
+    async def ask_everybody(self) -> None:
+        """Learn what each broker knows that answers within two seconds: one that is cut off from
+        the others tells what is true no more, and does not know."""
+
+        async def ask(address: str) -> ClusterMetadata:
+            return await self.channel_to(address).metadata(list(self._tracked), False)
+
+        asking = [asyncio.ensure_future(ask(address)) for address in self.candidates()]
+        try:
+            await asyncio.wait(asking, timeout=_EVERYBODY_TIMEOUT_S)
+        finally:
+            for each in asking:
+                each.cancel()
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+        known = [each for each in answers if isinstance(each, ClusterMetadata) and each.brokers]
+        for metadata in sorted(known, key=lambda each: each.controller_epoch):
+            self.absorb(metadata)
 
     def candidates(self) -> list[str]:
         """All addresses to ask, best first: live brokers in random order, then the bootstrap

@@ -218,6 +218,26 @@ async def test_a_position_that_is_not_there_is_an_error_where_that_is_asked_for(
         assert offsets(await consumer.poll(1000)) == [49]
 
 
+@pytest.mark.parametrize("reset", ["error", "earliest", "latest"])
+async def test_a_leader_that_was_cut_off_is_not_believed_about_the_end_of_the_log(cluster, reset):
+    """The consumer is new, and the first that it asks is the one that knows nothing of its
+    successor: it must not begin anew for that."""
+    behind = FakeCluster()
+    behind.create("t")
+    write(behind, 50)
+    write(cluster, 80)
+    cluster.move("t", 2)
+
+    def connect(address):
+        return (behind if address == cluster.bootstrap else cluster).connect(address)
+
+    consumer = AsyncConsumer(cluster.bootstrap, auto_offset_reset=reset, connect=connect)
+    async with consumer:
+        consumer.assign([T0])
+        consumer.seek(T0, 70)
+        assert offsets(await read(consumer, 10)) == list(range(70, 80))
+
+
 async def test_damage_is_told_after_the_records_before_it_and_can_be_skipped(cluster):
     write(cluster, 30)
     partition = cluster.partition("t")
