@@ -1,6 +1,7 @@
 """The composition root: the one place where the broker's ports get their real parts.
 
-    ZooKeeperStore (kazoo)  ->  DiskLogStore (files)  ->  GrpcPeers, GrpcServer (gRPC)  ->  Broker
+    ZooKeeperStore (kazoo)  ->  DiskLogStore (files)  ->  GrpcPeers (gRPC)  ->  Broker
+    Broker  ->  GrpcServer (gRPC), KafkaListener (Kafka's protocol)
 
 `run_broker` is what `minikafka broker` runs: a broker process from start to exit status.
 """
@@ -22,8 +23,10 @@ import uvloop
 
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.config import BrokerConfig
 from minikafka.errors import KafkaStorageError
+from minikafka.kafka.listener import KafkaListener
 from minikafka.log.store import DiskLogStore
 from minikafka.model import BrokerInfo
 from minikafka.rpc.peers import GrpcPeers
@@ -109,45 +112,80 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
     try:
         info = _broker_info(config, logs)
         broker = Broker(config, info, cluster_id, logs, store, peers, _now_ms, _now_timestamp_ms)
-        server = GrpcServer(
-            broker.service,
-            max_request_bytes=config.socket_request_max_bytes,
-            max_queued_bytes=config.queued_max_request_bytes,
-        )
-        listener = config.grpc_listener
-        port = await server.start(listener.host, listener.port, serving=False)
-        if config.grpc_advertised_listener is None:
-            broker.announce(port)
+        doors = Doors(config, broker)
         try:
-            return await _serve(broker, server, stop)
+            await doors.open()
+            return await _serve(broker, doors, stop)
         finally:
-            await server.stop()
+            await doors.close()
     finally:
         await peers.close()
         await logs.close(clean=False)
 
 
+class Doors:
+    """The servers of one broker: gRPC, and Kafka's protocol if `listeners` is set. They share the
+    memory for requests that are not answered yet."""
+
+    def __init__(self, config: BrokerConfig, broker: Broker) -> None:
+        self._config = config
+        self._broker = broker
+        memory = RequestMemory(config.queued_max_request_bytes)
+        self.grpc = GrpcServer(
+            broker.service, max_request_bytes=config.socket_request_max_bytes, memory=memory
+        )
+        self._kafka: KafkaListener | None = None
+        if config.listeners is not None:
+            self._kafka = KafkaListener(
+                broker.service,
+                memory,
+                max_request_bytes=config.socket_request_max_bytes,
+                max_idle_ms=config.connections_max_idle_ms,
+                max_fetch_sessions=config.max_incremental_fetch_session_cache_slots,
+            )
+
+    async def open(self) -> None:
+        """Listen, and tell the broker what it is to tell others. UsageError."""
+        listener = self._config.grpc_listener
+        port = await self.grpc.start(listener.host, listener.port, serving=False)
+        if self._config.grpc_advertised_listener is None:
+            self._broker.announce(grpc_port=port)
+        if self._kafka is not None:
+            assert self._config.listeners is not None
+            port = await self._kafka.start(*self._config.listeners)
+            if self._config.advertised_listeners is None:
+                self._broker.announce(kafka_port=port)
+
+    async def close(self) -> None:
+        """Nobody can ask any more. Idempotent."""
+        if self._kafka is not None:
+            await self._kafka.stop()
+        await self.grpc.stop()
+
+
 def _broker_info(config: BrokerConfig, logs: DiskLogStore) -> BrokerInfo:
-    endpoint = config.advertised_grpc
+    endpoint, kafka = config.advertised_grpc, config.advertised_kafka
     return BrokerInfo(
         config.broker_id,
         config.name,
         endpoint.host,
         endpoint.port,
+        kafka_host=kafka.host if kafka else None,
+        kafka_port=kafka.port if kafka else None,
         rack=config.broker_rack,
         storage_id=logs.storage_id,
         dirty=logs.dirty,
     )
 
 
-async def _serve(broker: Broker, server: GrpcServer, stop: Stop) -> int:
+async def _serve(broker: Broker, doors: Doors, stop: Stop) -> int:
     status = 0
     try:
         if await _unless(stop.wanted, broker.start()):
-            await _serve_until_stopped(broker, server, stop)
+            await _serve_until_stopped(broker, doors.grpc, stop)
     finally:
         # First nobody can ask any more, then the logs are closed.
-        await server.stop()
+        await doors.close()
         try:
             await broker.close(clean=not broker.fatal.done())
         except KafkaStorageError as error:
@@ -187,7 +225,11 @@ async def _announce_serving(broker: Broker, server: GrpcServer) -> None:
         await broker.wait_until_serving()
     await server.set_serving(True)
     info = broker.info
-    print(f"broker {info.broker_id} ({info.name}) serves gRPC at {info.grpc_address}", flush=True)
+    kafka = f", Kafka at {info.kafka_address}" if info.kafka_address else ""
+    print(
+        f"broker {info.broker_id} ({info.name}) serves gRPC at {info.grpc_address}{kafka}",
+        flush=True,
+    )
 
 
 def _raise_file_limit() -> None:

@@ -34,13 +34,13 @@ from minikafka.properties import (
     declarations,
     endpoint,
     foreign_property,
+    kafka_listener,
     long,
     only,
     parse_properties,
     read_directory,
     read_name,
     read_zookeeper_connect,
-    refuse_kafka_listener,
     text_value,
     whole,
 )
@@ -186,14 +186,17 @@ class BrokerConfig:
     grpc_advertised_listener: Endpoint | None = endpoint(
         None, "Minikafka's own: the address that others are told; without it grpc.listener.", 1
     )
-    listeners: str | None = text_value(
-        None, "Kafka's listeners (no effect yet).", "nothing, so far", refuse_kafka_listener
+    listeners: Endpoint | None = kafka_listener(
+        None, "Where this broker listens for Kafka's clients; port 0 takes a free one.", 0
     )
-    advertised_listeners: str | None = text_value(
-        None,
-        "Kafka's advertised listeners (no effect yet).",
-        "nothing, so far",
-        refuse_kafka_listener,
+    advertised_listeners: Endpoint | None = kafka_listener(
+        None, "The address that Kafka's clients are told; without it listeners.", 1
+    )
+    connections_max_idle_ms: int = long(
+        600_000, "Silence after which a Kafka client's connection is closed.", 1
+    )
+    max_incremental_fetch_session_cache_slots: int = whole(
+        1_000, "How many incremental fetch sessions are kept."
     )
     socket_request_max_bytes: int = whole(104_857_600, "The largest request that is read.", 1)
     queued_max_request_bytes: int = long(
@@ -341,6 +344,11 @@ class BrokerConfig:
         """What others are told; its port is 0 while grpc.listener asks for a free one."""
         return self.grpc_advertised_listener or self.grpc_listener
 
+    @property
+    def advertised_kafka(self) -> Endpoint | None:
+        """What Kafka's clients are told; None if this broker does not listen for them."""
+        return self.listeners and (self.advertised_listeners or self.listeners)
+
     def topic_defaults(self) -> TopicConfig:
         """The configuration of a topic without overrides on this broker."""
         values: dict[str, Any] = {}
@@ -425,6 +433,14 @@ def _check_broker(config: BrokerConfig) -> None:
             f"{config.advertised_grpc} is no address that others can connect to: "
             "set grpc.advertised.listener to this machine's HOST:PORT"
         )
+    kafka = config.advertised_kafka
+    if kafka is not None and kafka.host in _UNSPECIFIED_HOSTS:
+        raise UsageError(
+            f"{kafka} is no address that clients can connect to: "
+            "set advertised.listeners to PLAINTEXT:// and this machine's HOST:PORT"
+        )
+    if config.advertised_listeners is not None and config.listeners is None:
+        raise UsageError("advertised.listeners is set and listeners is not: set both, or neither")
     at_most = [
         ("replica.fetch.wait.max.ms", "replica.lag.time.max.ms", "a waiting follower would lag"),
         ("message.max.bytes", "socket.request.max.bytes", "a large batch would never fit"),

@@ -321,6 +321,18 @@ class InconsistentTopicIdError(_Stale):
     code, name = 103, "INCONSISTENT_TOPIC_ID"
 
 
+class FetchSessionIdNotFoundError(RetriableError):
+    code, name = 70, "FETCH_SESSION_ID_NOT_FOUND"
+
+
+class InvalidFetchSessionEpochError(RetriableError):
+    code, name = 71, "INVALID_FETCH_SESSION_EPOCH"
+
+
+class UnsupportedForMessageFormatError(FatalError):
+    code, name = 43, "UNSUPPORTED_FOR_MESSAGE_FORMAT"
+
+
 class IneligibleReplicaError(RetriableError):
     code, name = 107, "INELIGIBLE_REPLICA"
 

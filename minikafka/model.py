@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 NO_LEADER = -1
@@ -37,6 +38,12 @@ class TopicPartition:
 
     def __str__(self) -> str:
         return f"{self.topic}-{self.partition}"
+
+
+@lru_cache(maxsize=65_536)
+def topic_partition(topic: str, partition: int) -> TopicPartition:
+    """Every message names partitions: made once each (as a frozen value, free to share)."""
+    return TopicPartition(topic, partition)
 
 
 @dataclass(frozen=True, slots=True)

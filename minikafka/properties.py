@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, field, fields
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from minikafka.errors import UsageError
 
@@ -225,11 +225,31 @@ def read_name(text: str) -> str:
     return text
 
 
-def refuse_kafka_listener(text: str) -> NoReturn:
-    raise ValueError(
-        "minikafka does not speak Kafka's protocol to clients yet: leave it out; "
-        "grpc.listener is the address at which this broker serves"
+_LISTENER = re.compile(r"(?P<protocol>[A-Za-z0-9_]+)://(?P<address>.*)")
+
+
+def kafka_listener(default: Any, doc: str, lowest_port: int) -> Any:
+    """One Kafka listener, `PLAINTEXT://HOST:PORT`; without a host it is every address."""
+    expects = (
+        f"one listener PLAINTEXT://HOST:PORT with a port from {lowest_port} to 65535, such as "
+        "PLAINTEXT://127.0.0.1:9092"
     )
+
+    def read(text: str) -> Endpoint:
+        if "," in text:
+            raise ValueError(f"expected {expects}: a broker has one Kafka listener")
+        listener = _LISTENER.fullmatch(text)
+        if listener is None:
+            raise ValueError(f"expected {expects}")
+        if listener["protocol"].upper() != "PLAINTEXT":
+            raise ValueError(f"expected {expects}: {listener['protocol']} is not supported")
+        address = listener["address"]
+        parts = ADDRESS.fullmatch(f"0.0.0.0{address}" if address.startswith(":") else address)
+        if parts is None or not lowest_port <= int(parts["port"]) <= 65535:
+            raise ValueError(f"expected {expects}")
+        return Endpoint(parts["bracketed"] or parts["plain"], int(parts["port"]))
+
+    return declare("text", default, doc, expects, read)
 
 
 # --- Files of properties ------------------------------------------------------------------------
@@ -296,7 +316,7 @@ def _unescape(text: str, line_number: int) -> str:
 _FOREIGN_FAMILIES = tuple(
     """
 sasl. ssl. security. quota. transaction. transactional. metric. metrics. kafka.
-delegation. remote. connection. connections. listener. password. share. telemetry.
+delegation. remote. connection. listener. password. share. telemetry.
 controller.quorum. zookeeper.ssl. replication.quota. alter.log. authorizer.
 group.consumer. group.coordinator. group.share.
 """.split()  # noqa: SIM905
@@ -321,9 +341,10 @@ log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms
 log.index.interval.messages log.local.retention.bytes log.local.retention.ms
 log.message.downconversion.enable log.message.format.version log.message.timestamp.after.max.ms
 log.message.timestamp.before.max.ms log.message.timestamp.difference.max.ms log.preallocate
-log.roll.jitter.hours log.roll.jitter.ms max.compaction.lag.ms max.connection.creation.rate
+log.roll.jitter.hours log.roll.jitter.ms max.compaction.lag.ms
+connections.max.reauth.ms max.connection.creation.rate
 max.connections max.connections.per.ip max.connections.per.ip.overrides
-max.incremental.fetch.session.cache.slots message.downconversion.enable message.format.version
+message.downconversion.enable message.format.version
 message.timestamp.after.max.ms message.timestamp.before.max.ms
 message.timestamp.difference.max.ms min.cleanable.dirty.ratio min.compaction.lag.ms node.id
 num.io.threads num.network.threads num.recovery.threads.per.data.dir

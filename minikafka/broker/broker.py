@@ -108,9 +108,13 @@ class Broker:
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def announce(self, grpc_port: int) -> None:
-        """The port that the gRPC server got; before `start`."""
-        self.info = replace(self.info, grpc_port=grpc_port)
+    def announce(self, *, grpc_port: int | None = None, kafka_port: int | None = None) -> None:
+        """The ports that the servers got, where they differ from the configuration; before
+        `start`."""
+        if grpc_port is not None:
+            self.info = replace(self.info, grpc_port=grpc_port)
+        if kafka_port is not None:
+            self.info = replace(self.info, kafka_port=kafka_port)
 
     def incarnation(self) -> tuple[int, int]:
         """(broker id, broker epoch) of this broker now."""

@@ -42,10 +42,13 @@ from minikafka.broker.requests import (
     AlterPartitionResponse,
     ClusterMetadata,
     ClusterUpdate,
+    ConfigDescription,
     ControlledShutdownRequest,
     ControlledShutdownResponse,
     ControllerRequest,
     ControllerResponse,
+    EpochEnd,
+    EpochEndQuery,
     FetchRequest,
     FetchResult,
     ListOffsetsPartition,
@@ -363,6 +366,7 @@ class BrokerService(Protocol):
     async def list_offsets(
         self, partitions: Sequence[ListOffsetsPartition]
     ) -> Sequence[ListOffsetsResult]: ...
+    async def epoch_ends(self, queries: Sequence[EpochEndQuery]) -> Sequence[EpochEnd]: ...
     async def metadata(
         self, topics: Sequence[str] | None, allow_auto_create: bool
     ) -> ClusterMetadata:
@@ -373,6 +377,16 @@ class BrokerService(Protocol):
         self, partitions: Sequence[TopicPartition]
     ) -> Sequence[PartitionStatus]: ...
     async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]: ...
+    async def describe_configs(self, topic: str | None) -> Sequence[ConfigDescription]:
+        """Every property of a topic, or, for None, of this broker."""
+
+    def check_topic_configs(self, overrides: Mapping[str, str]) -> None:
+        """InvalidConfigError for the first override that is unknown or has a wrong value."""
+
+    async def describe_log_dir(self) -> tuple[str, Sequence[tuple[TopicPartition, int, int]]]:
+        """This broker's data directory; for each log in it its size in bytes, and by how many
+        records it is behind what this broker knows to be committed."""
+
     async def init_producer_id(self) -> tuple[int, int]:
         """(producer id, producer epoch)."""
 

@@ -168,7 +168,7 @@ class ProduceHandler:
         return wait[1]
 
     @staticmethod
-    def _validate(records: bytes, max_message_bytes: int) -> list[BatchHeader]:
+    def _validate(records: Buffer, max_message_bytes: int) -> list[BatchHeader]:
         if not records:
             raise InvalidRecordError("a produce request for a partition holds no record batch")
         headers = split_produced(records)
@@ -184,7 +184,7 @@ class ProduceHandler:
         return headers
 
     @staticmethod
-    def _buffers(records: bytes, headers: Sequence[BatchHeader]) -> list[Buffer]:
+    def _buffers(records: Buffer, headers: Sequence[BatchHeader]) -> list[Buffer]:
         """The batches as they go to disk: a new stamp each, and the rest of the bytes uncopied."""
         view = memoryview(records)
         buffers: list[Buffer] = []

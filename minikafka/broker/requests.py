@@ -36,7 +36,7 @@ class ProducePartition:
     """Whole v2 batches for one partition; the base offsets in them are replaced."""
 
     topic_partition: TopicPartition
-    records: bytes
+    records: bytes | memoryview
 
 
 @dataclass(slots=True)
@@ -119,6 +119,26 @@ class ListOffsetsResult:
     leader_epoch: int = -1
 
 
+@dataclass(slots=True)
+class EpochEndQuery:
+    """Where does `leader_epoch` end in the leader's log? (KIP-320)"""
+
+    topic_partition: TopicPartition
+    leader_epoch: int
+    current_leader_epoch: int = -1
+
+
+@dataclass(slots=True)
+class EpochEnd:
+    """The largest epoch that is not above the one asked for, and the offset after its last record;
+    both -1 if there is none."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+    leader_epoch: int = -1
+    end_offset: int = -1
+
+
 # --- what a cluster looks like -------------------------------------------------------------------
 
 
@@ -170,6 +190,20 @@ class TopicConfigEntry:
     name: str
     value: str
     is_default: bool
+
+
+@dataclass(slots=True)
+class ConfigDescription:
+    """One property of a topic or a broker, with all that can be told of it. `kind` as in
+    properties.py; `overridden`: set for this topic, or in this broker's configuration."""
+
+    name: str
+    value: str
+    kind: str
+    doc: str
+    dynamic: bool
+    overridden: bool
+    of_topic: bool
 
 
 # --- between brokers: replication ----------------------------------------------------------------

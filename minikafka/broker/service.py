@@ -7,7 +7,7 @@ metadata cache; what changes the cluster goes to the controller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from minikafka.broker.controller_client import ControllerClient, LocalController
 from minikafka.broker.fetch import FetchHandler
@@ -27,12 +27,15 @@ from minikafka.broker.requests import (
     AlterPartitionResponse,
     ClusterMetadata,
     ClusterUpdate,
+    ConfigDescription,
     ControlledShutdownRequest,
     ControlledShutdownResponse,
     ControllerRequest,
     ControllerResponse,
     CreateTopic,
     CreateTopicsRequest,
+    EpochEnd,
+    EpochEndQuery,
     FetchRequest,
     FetchResult,
     ListOffsetsPartition,
@@ -48,7 +51,7 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
-from minikafka.config import BrokerConfig
+from minikafka.config import BrokerConfig, TopicConfig, properties, validate_topic_overrides
 from minikafka.core.group_effects import Now
 from minikafka.core.isr import NEVER_MS
 from minikafka.errors import (
@@ -168,6 +171,22 @@ class Service:
         if found is not None and found[0] < latest:
             result.offset, result.timestamp_ms = found
 
+    async def epoch_ends(self, queries: Sequence[EpochEndQuery]) -> Sequence[EpochEnd]:
+        results = []
+        for query in queries:
+            result = EpochEnd(query.topic_partition)
+            try:
+                leader = self._replicas.find(query.topic_partition).core.leader()
+                leader.check_leader_epoch(query.current_leader_epoch)
+                end = leader.log.epochs.end_of(query.leader_epoch, leader.log.log_end_offset)
+            except MinikafkaError as error:
+                result.error = error
+            else:
+                if end is not None:
+                    result.leader_epoch, result.end_offset = end.leader_epoch, end.offset
+            results.append(result)
+        return results
+
     async def init_producer_id(self) -> tuple[int, int]:
         async with self._producer_ids_lock:
             start, end = self._producer_ids
@@ -265,6 +284,39 @@ class Service:
             TopicConfigEntry(entry.name, entry.value, entry.name not in overrides)
             for entry in self._replicas.topic_config(topic).describe()
         ]
+
+    async def describe_configs(self, topic: str | None) -> Sequence[ConfigDescription]:
+        config: BrokerConfig | TopicConfig = self._config
+        overridden = {entry.name for entry in self._config.describe() if not entry.is_default}
+        if topic is not None:
+            if topic not in self._metadata.topics:
+                raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
+            config = self._replicas.topic_config(topic)
+            overridden = set(self._replicas.overrides(topic))
+        kinds = {declared.name: declared.kind for declared in properties(type(config))}
+        return [
+            ConfigDescription(
+                entry.name,
+                entry.value,
+                kinds[entry.name],
+                entry.doc,
+                entry.dynamic,
+                entry.name in overridden,
+                topic is not None,
+            )
+            for entry in config.describe()
+        ]
+
+    def check_topic_configs(self, overrides: Mapping[str, str]) -> None:
+        validate_topic_overrides(overrides)
+
+    async def describe_log_dir(self) -> tuple[str, Sequence[tuple[TopicPartition, int, int]]]:
+        sizes = []
+        for topic_partition, replica in sorted(self._replicas.replicas.items()):
+            log = replica.core.log
+            behind = max(0, log.high_watermark - log.log_end_offset)
+            sizes.append((topic_partition, replica.log.size_bytes, behind))
+        return self._config.log_dirs, sizes
 
     # --- to and from the controller --------------------------------------------------------------
 

@@ -17,13 +17,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from minikafka.cli import clusterfile, processes
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
-from minikafka.cli.freeports import GRPC_PORT, free_ports, is_free
+from minikafka.cli.freeports import GRPC_PORT, KAFKA_PORT, free_ports, is_free
 from minikafka.cli.layout import Layout, format_properties, tail
 from minikafka.config import parse_broker_config, parse_properties
 from minikafka.errors import MinikafkaError, UsageError
@@ -43,6 +43,8 @@ _OWN_PROPERTIES = (
     "log.dir",
     "grpc.listener",
     "grpc.advertised.listener",
+    "listeners",
+    "advertised.listeners",
 )
 
 
@@ -65,10 +67,12 @@ def plan_cluster(
     brokers: int | None,
     zookeeper: str | None,
     first_port: int = GRPC_PORT,
+    first_kafka_port: int | None = KAFKA_PORT,
 ) -> ClusterFile:
     """What shall run: that of last time where there was one, with its ids and, if free, ports.
 
     `brokers` and `zookeeper` are None where the person left it open. No process is named yet.
+    Without `first_kafka_port` the brokers do not listen for Kafka's clients.
     Raises UsageError if the data belong to another ZooKeeper.
     """
     count = brokers or (len(known.brokers) if known else DEFAULT_BROKERS)
@@ -79,24 +83,50 @@ def plan_cluster(
             "leave --zookeeper out to carry on with it, or choose another --data-dir"
         )
     before = {entry.id: entry for entry in known.brokers} if known else {}
-    wanted = {each: _port(before[each].grpc) for each in range(1, count + 1) if each in before}
-    kept = {each: port for each, port in wanted.items() if is_free(port)}
-    others = free_ports(first_port, count, data_dir, set(wanted.values()))
+    ids = range(1, count + 1)
+    grpc = _choose_ports(data_dir, ids, {each: before[each].grpc for each in before}, first_port)
+    kafka: Mapping[int, int] = {}
+    if first_kafka_port is not None:
+        old = {each: before[each].kafka for each in before}
+        kafka = _choose_ports(data_dir, ids, old, first_kafka_port, grpc.values())
     entries = tuple(
         BrokerEntry(
             id=each,
             name=broker_name(each),
             pid=None,
-            grpc=f"127.0.0.1:{kept[each] if each in kept else next(others)}",
+            grpc=f"127.0.0.1:{grpc[each]}",
+            kafka=f"127.0.0.1:{kafka[each]}" if each in kafka else None,
         )
-        for each in range(1, count + 1)
+        for each in ids
     )
     hosts = known.zookeeper.hosts if known else ""
     return ClusterFile(ZooKeeperEntry(mode, hosts), entries)
 
 
+def _choose_ports(
+    data_dir: Path,
+    ids: Sequence[int],
+    before: Mapping[int, str | None],
+    first_port: int,
+    taken: Collection[int] = (),
+) -> dict[int, int]:
+    """A port for each broker: that of last time if it is free, else another that nobody had."""
+    wanted = {each: _port(address) for each, address in before.items() if address is not None}
+    kept = {
+        each: wanted[each]
+        for each in ids
+        if each in wanted and wanted[each] not in taken and is_free(wanted[each])
+    }
+    others = free_ports(first_port, len(ids), data_dir, {*wanted.values(), *taken})
+    return {each: kept[each] if each in kept else next(others) for each in ids}
+
+
 def _port(address: str) -> int:
     return int(address.rpartition(":")[2])
+
+
+def _listener(address: str) -> str:
+    return f"PLAINTEXT://{address}"
 
 
 class LocalCluster:
@@ -170,6 +200,7 @@ class LocalCluster:
         """Write each broker's configuration file."""
         replicas = str(min(3, len(cluster.brokers)))
         for broker in cluster.brokers:
+            kafka = {} if broker.kafka is None else {"listeners": _listener(broker.kafka)}
             pairs = {
                 "broker.id": str(broker.id),
                 "broker.name": broker.name,
@@ -178,21 +209,28 @@ class LocalCluster:
                 "grpc.listener": broker.grpc,
                 "default.replication.factor": replicas,
             }
-            text = format_properties(pairs | dict(settings))
+            text = format_properties(pairs | kafka | dict(settings))
             self.layout.properties(broker.id).write_text(text)
 
-    def with_free_port(self, broker: BrokerEntry) -> BrokerEntry:
-        """The broker at another port, for good, if somebody took its own while it was dead."""
-        if is_free(_port(broker.grpc)):
+    def with_free_ports(self, broker: BrokerEntry) -> BrokerEntry:
+        """The broker at other ports, for good, if somebody took its own while it was dead."""
+        kafka_is_free = broker.kafka is None or is_free(_port(broker.kafka))
+        if is_free(_port(broker.grpc)) and kafka_is_free:
             return broker
         with clusterfile.changing(self.layout.data_dir):
             cluster = self.require()
-            ports = {_port(each.grpc) for each in cluster.brokers}
-            port = next(free_ports(GRPC_PORT, 0, self.layout.data_dir, ports))
-            moved = replace(broker, grpc=f"127.0.0.1:{port}")
+            addresses = [a for each in cluster.brokers for a in (each.grpc, each.kafka) if a]
+            ports = free_ports(0, 0, self.layout.data_dir, set(map(_port, addresses)))
+            moved = broker
+            if not is_free(_port(broker.grpc)):
+                moved = replace(moved, grpc=f"127.0.0.1:{next(ports)}")
+            if not kafka_is_free:
+                moved = replace(moved, kafka=f"127.0.0.1:{next(ports)}")
             clusterfile.save(self.layout.data_dir, cluster.with_broker(moved))
         path = self.layout.properties(broker.id)
         pairs = parse_properties(path.read_text()) | {"grpc.listener": moved.grpc}
+        if moved.kafka is not None:
+            pairs["listeners"] = _listener(moved.kafka)
         path.write_text(format_properties(pairs))
         return moved
 

@@ -79,7 +79,7 @@ def command(ctx: click.Context, source: Path | None, output_format: str) -> None
             # No default ports: their clients must not meet the demo, nor one demo another.
             ports = free_ports(0, 0, directory)
             zookeeper_port = next(ports)
-            plan = plan_cluster(directory, None, BROKERS, "embedded", next(ports))
+            plan = plan_cluster(directory, None, BROKERS, "embedded", next(ports), None)
             with (
                 local.owning(),
                 running_cluster(local, plan, _SETTINGS, show, zookeeper_port) as cluster,

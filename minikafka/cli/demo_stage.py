@@ -105,7 +105,7 @@ class Stage:
 
     async def restart(self, broker_id: int) -> None:
         """Start its process; returns when it serves."""
-        broker = self._local.with_free_port(self.broker(broker_id))
+        broker = self._local.with_free_ports(self.broker(broker_id))
         started = self._local.start_broker(broker)
         await asyncio.to_thread(self._local.wait_serving, [started])
 

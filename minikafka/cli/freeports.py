@@ -17,6 +17,7 @@ from pathlib import Path
 from minikafka.errors import UsageError
 
 GRPC_PORT = 19092
+KAFKA_PORT = 9092
 ZOOKEEPER_PORT = 2181
 _LOWEST_OTHER = 20_000
 _OTHERS = 10_000

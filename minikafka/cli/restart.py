@@ -37,7 +37,7 @@ def command(broker_id: str, timeout_s: float, data_dir: Path) -> None:
     if local.is_running(broker):
         local.stop_broker(broker, timeout_s)
         click.echo(f"broker {broker.name} ({broker.id}): ended")
-    broker = local.with_free_port(broker)
+    broker = local.with_free_ports(broker)
     started = local.start_broker(broker)
     local.wait_serving([started], timeout_s)
     took_s = time.monotonic() - begun

@@ -66,7 +66,8 @@ def _start(
     started = [local.start_broker(broker) for broker in plan.brokers]
     local.wait_serving(started)
     for broker in started:
-        tell(f"broker {broker.name} ({broker.id}) at {broker.grpc}, process {broker.pid}")
+        kafka = f", for Kafka's clients at {broker.kafka}" if broker.kafka else ""
+        tell(f"broker {broker.name} ({broker.id}) at {broker.grpc}{kafka}, process {broker.pid}")
     return replace(plan, brokers=tuple(started))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Protocol
 
 from minikafka.errors import (
@@ -24,6 +23,7 @@ from minikafka.model import (
     PartitionState,
     TopicPartition,
 )
+from minikafka.model import topic_partition as topic_partition
 from minikafka.rpc.generated import common_pb2
 
 log = logging.getLogger(__name__)
@@ -83,12 +83,6 @@ def error_for_peer(raised: Exception, serving: str) -> MinikafkaError:
 
 
 # --- partitions ----------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=65_536)
-def topic_partition(topic: str, partition: int) -> TopicPartition:
-    """Every message names partitions: made once each (as a frozen value, free to share)."""
-    return TopicPartition(topic, partition)
 
 
 def tp_to_wire(value: TopicPartition) -> common_pb2.TopicPartition:

@@ -169,14 +169,14 @@ def produce_to_wire(correlation_id: int, request: ProduceRequest) -> bytes:
                 client_pb2.ProducePartition(
                     topic=each.topic_partition.topic, partition=each.topic_partition.partition
                 ),
-                each.records,
+                bytes(each.records),
             )
             for each in request.partitions
         ]
         return _joined(wire, _PRODUCE_PARTITIONS, partitions, _PRODUCE_RECORDS)
     for each in request.partitions:
         tp = each.topic_partition
-        wire.partitions.add(topic=tp.topic, partition=tp.partition, records=each.records)
+        wire.partitions.add(topic=tp.topic, partition=tp.partition, records=bytes(each.records))
     return wire.SerializeToString()
 
 

@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from minikafka.broker.ports import BrokerService
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.errors import UsageError
 from minikafka.properties import Endpoint
 from minikafka.rpc import groups, unary
@@ -29,7 +30,8 @@ _DEFAULT_MAX_QUEUED_BYTES = 268_435_456
 
 class GrpcServer:
     """`max_request_bytes` is socket.request.max.bytes, `max_queued_bytes` is
-    queued.max.request.bytes: the memory of produce requests that are not answered yet."""
+    queued.max.request.bytes: the memory of produce requests that are not answered yet, which is
+    `memory` if other doors share it."""
 
     def __init__(
         self,
@@ -37,13 +39,17 @@ class GrpcServer:
         *,
         max_request_bytes: int = _DEFAULT_MAX_REQUEST_BYTES,
         max_queued_bytes: int = _DEFAULT_MAX_QUEUED_BYTES,
+        memory: RequestMemory | None = None,
         keepalive: Keepalive = DEFAULT_KEEPALIVE,
     ) -> None:
         self._service = service
         self._max_request_bytes = max_request_bytes
         self._keepalive = keepalive
         self._streams = Streams(
-            service, max_request_bytes=max_request_bytes, max_queued_bytes=max_queued_bytes
+            service,
+            max_request_bytes=max_request_bytes,
+            produce_memory=memory or RequestMemory(max_queued_bytes),
+            fetch_memory=RequestMemory(max_queued_bytes),
         )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None

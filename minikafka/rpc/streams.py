@@ -27,6 +27,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from minikafka.broker.ports import BrokerService
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import ClusterUpdate
 from minikafka.errors import BrokerNotAvailableError, MessageTooLargeError, MinikafkaError
 from minikafka.rpc import hot
@@ -44,34 +45,6 @@ def too_large(size_bytes: int, max_request_bytes: int) -> MessageTooLargeError:
         f"a request of {size_bytes} bytes is more than this broker reads "
         f"(socket.request.max.bytes={max_request_bytes}): send less at once"
     )
-
-
-class RequestMemory:
-    """Bytes of unanswered requests in memory, over all streams of the broker. A request is let in
-    while the limit is not reached; besides, each stream may hold one that is not let in yet."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self.used_bytes = 0
-        self._waiting: list[asyncio.Future[None]] = []
-
-    async def wait_for_room(self) -> None:
-        while self.used_bytes >= self._limit_bytes:
-            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(room)
-            await room
-
-    def take(self, size_bytes: int) -> None:
-        self.used_bytes += size_bytes
-
-    def give_back(self, size_bytes: int) -> None:
-        self.used_bytes -= size_bytes
-        assert self.used_bytes >= 0
-        if self._waiting and self.used_bytes < self._limit_bytes:
-            waiting, self._waiting = self._waiting, []
-            for room in waiting:
-                if not room.done():
-                    room.set_result(None)
 
 
 class _Kind(NamedTuple):
@@ -231,12 +204,17 @@ class Streams:
     """The streaming methods of the services, over one BrokerService."""
 
     def __init__(
-        self, service: BrokerService, *, max_request_bytes: int, max_queued_bytes: int
+        self,
+        service: BrokerService,
+        *,
+        max_request_bytes: int,
+        produce_memory: RequestMemory,
+        fetch_memory: RequestMemory,
     ) -> None:
         self._service = service
         self._max_request_bytes = max_request_bytes
-        self.produce_memory = RequestMemory(max_queued_bytes)
-        self._fetch_memory = RequestMemory(max_queued_bytes)
+        self.produce_memory = produce_memory
+        self._fetch_memory = fetch_memory
         self._stoppers: set[Callable[[], object]] = set()
         self._stopped = False
 

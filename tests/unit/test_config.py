@@ -260,11 +260,33 @@ def test_a_broker_that_listens_everywhere_must_say_what_others_connect_to(host: 
     assert config.advertised_grpc == Endpoint("kafka-1", 19092)
 
 
-@pytest.mark.parametrize("name", ["listeners", "advertised_listeners"])
-def test_a_kafka_listener_is_refused_and_the_grpc_listener_named(name: str) -> None:
-    message = refusal(**{name: "PLAINTEXT://localhost:9092"})
-    assert "does not speak Kafka's protocol to clients yet" in message
-    assert "grpc.listener" in message
+def test_a_kafka_listener_has_kafkas_form() -> None:
+    assert broker().advertised_kafka is None
+    config = broker(listeners="PLAINTEXT://localhost:9092")
+    assert config.listeners == config.advertised_kafka == Endpoint("localhost", 9092)
+    everywhere = broker(listeners="PLAINTEXT://:0", advertised_listeners="plaintext://[::1]:9092")
+    assert everywhere.listeners == Endpoint("0.0.0.0", 0)
+    assert everywhere.advertised_kafka == Endpoint("::1", 9092)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("localhost:9092", "expected one listener PLAINTEXT://HOST:PORT"),
+        ("PLAINTEXT://localhost", "expected one listener"),
+        ("PLAINTEXT://localhost:70000", "a port from 0 to 65535"),
+        ("SSL://localhost:9093", "SSL is not supported"),
+        ("PLAINTEXT://a:1,PLAINTEXT://b:2", "a broker has one Kafka listener"),
+    ],
+)
+def test_a_kafka_listener_of_another_form_is_refused(text: str, why: str) -> None:
+    assert why in refusal(listeners=text)
+
+
+def test_kafkas_clients_must_be_told_an_address_that_they_can_connect_to() -> None:
+    assert "set advertised.listeners" in refusal(listeners="PLAINTEXT://:9092")
+    alone = refusal(advertised_listeners="PLAINTEXT://localhost:9092")
+    assert alone == "advertised.listeners is set and listeners is not: set both, or neither"
 
 
 @pytest.mark.parametrize(

@@ -314,9 +314,9 @@ def test_a_broker_whose_port_was_taken_while_it_was_dead_moves(ground: Ground) -
         data_dir = ground.local.layout.data_dir
         victim = replace(ground.cluster.brokers[1], grpc=taken)
         clusterfile.save(data_dir, ground.cluster.with_broker(victim))
-        moved = ground.local.with_free_port(victim)
+        moved = ground.local.with_free_ports(victim)
         assert moved.grpc != taken
-        assert ground.local.with_free_port(moved) == moved
+        assert ground.local.with_free_ports(moved) == moved
     assert ground.local.require().broker("B") == moved
     pairs = parse_properties(ground.local.layout.properties(2).read_text())
     assert pairs["grpc.listener"] == moved.grpc

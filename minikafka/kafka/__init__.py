@@ -1,0 +1,13 @@
+"""The door for everybody else's clients: Kafka's wire protocol over TCP.
+
+    listener.py    the TCP server: connections, limits, idle ones
+    connection.py  one connection: frames in, requests started in order, answers out in order
+    apis.py        which APIs and versions are served
+    wire.py        what the hand-written messages are read and written with
+    produce.py, fetch.py   the hot paths, by hand and without copying records
+    fetch_sessions.py      incremental fetches (KIP-227)
+    messages.py    every other message, by the kio library
+    handlers*.py   what each API does: a translation onto the typed requests of broker/
+
+Nothing here decides anything about logs, replicas or groups: that is in broker/ and core/.
+"""

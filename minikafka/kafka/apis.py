@@ -1,0 +1,78 @@
+"""The APIs that are served, and in which versions: the maxima of Apache Kafka 3.0, but for
+DescribeCluster, of which kafka-python needs the next one.
+
+Clients infer a release from this table and behave accordingly, so it is that of a real one; only
+what works is in it. Produce is advertised from version 0, because older librdkafka drops
+compression silently when the minimum is 3; batches in formats older than v2 are refused one by one.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class ApiKey(IntEnum):
+    PRODUCE = 0
+    FETCH = 1
+    LIST_OFFSETS = 2
+    METADATA = 3
+    OFFSET_COMMIT = 8
+    OFFSET_FETCH = 9
+    FIND_COORDINATOR = 10
+    JOIN_GROUP = 11
+    HEARTBEAT = 12
+    LEAVE_GROUP = 13
+    SYNC_GROUP = 14
+    DESCRIBE_GROUPS = 15
+    LIST_GROUPS = 16
+    API_VERSIONS = 18
+    CREATE_TOPICS = 19
+    DELETE_TOPICS = 20
+    DELETE_RECORDS = 21
+    INIT_PRODUCER_ID = 22
+    OFFSET_FOR_LEADER_EPOCH = 23
+    DESCRIBE_CONFIGS = 32
+    ALTER_CONFIGS = 33
+    DESCRIBE_LOG_DIRS = 35
+    CREATE_PARTITIONS = 37
+    DELETE_GROUPS = 42
+    ELECT_LEADERS = 43
+    INCREMENTAL_ALTER_CONFIGS = 44
+    OFFSET_DELETE = 47
+    DESCRIBE_CLUSTER = 60
+
+
+class Api(NamedTuple):
+    """The versions that are served, and the first one with compact fields and tags (KIP-482)."""
+
+    min_version: int
+    max_version: int
+    first_flexible: int
+
+
+_NEVER = 1_000
+
+APIS: dict[ApiKey, Api] = {
+    ApiKey.PRODUCE: Api(0, 9, 9),
+    ApiKey.FETCH: Api(4, 12, 12),
+    ApiKey.LIST_OFFSETS: Api(1, 7, 6),
+    ApiKey.METADATA: Api(0, 11, 9),
+    ApiKey.API_VERSIONS: Api(0, 3, 3),
+    ApiKey.CREATE_TOPICS: Api(2, 7, 5),
+    ApiKey.DELETE_TOPICS: Api(1, 6, 4),
+    ApiKey.INIT_PRODUCER_ID: Api(0, 4, 2),
+    ApiKey.OFFSET_FOR_LEADER_EPOCH: Api(2, 4, 4),
+    ApiKey.DESCRIBE_CONFIGS: Api(1, 4, 4),
+    ApiKey.ALTER_CONFIGS: Api(0, 2, 2),
+    ApiKey.CREATE_PARTITIONS: Api(0, 3, 2),
+    ApiKey.ELECT_LEADERS: Api(0, 2, 2),
+    ApiKey.INCREMENTAL_ALTER_CONFIGS: Api(0, 1, 1),
+    ApiKey.DESCRIBE_LOG_DIRS: Api(1, 2, 2),
+    ApiKey.DESCRIBE_CLUSTER: Api(0, 1, 0),
+}
+
+
+def find(api_key: int) -> Api | None:
+    """The row of an API; None if it is not served."""
+    return APIS.get(api_key)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,269 @@
+"""One connection of a Kafka client: frames in, requests started in order, answers out in order.
+
+    frame     length (int32), API key, version, correlation id, client id, [tags], body
+    answer    length (int32), correlation id, [tags], body
+
+Kafka serves one request of a connection after the other. So does this, with one difference that a
+client cannot see but for the time: a produce request need not wait for the answer to the one before
+it, so that a producer with several requests in flight does not wait a round of replication for
+each. It is in the log before the next frame is looked at; every other request is answered first.
+
+State: `_waiting`, frames not started yet; `_slots`, what is started and not written yet, in order;
+`_in_turn`, the request that nobody overtakes. Reading pauses while there are frames waiting, that
+is, while anything is in the way of starting them: a full broker (RequestMemory), MAX_OUTSTANDING, a
+client that does not read its answers. Invariant: answers leave in the order of the requests.
+
+What cannot be read closes the connection, with one line in the log: the rest of the stream could
+mean anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Protocol, cast
+
+from minikafka.kafka.apis import APIS, Api, ApiKey, find
+from minikafka.kafka.frames import FrameSplitter
+from minikafka.kafka.wire import INT32, MalformedRequestError, Reader
+
+log = logging.getLogger(__name__)
+
+MAX_OUTSTANDING = 256
+_HEADER = Struct(">hhi")
+
+Body = Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request before its body is read. `client_host` as Kafka writes it: `/127.0.0.1`."""
+
+    api: ApiKey
+    version: int
+    correlation_id: int
+    client_id: str
+    client_host: str
+    size_bytes: int
+    session: object  # the connection that it came on
+
+
+class Door(Protocol):
+    """What a connection calls (listener.py). Each answers with a body, or None for no answer."""
+
+    def produce(self, call: Call, reader: Reader) -> Awaitable[Body | None]:
+        """The records are appended when this returns. MalformedRequestError."""
+
+    def fetch(self, call: Call, reader: Reader) -> Awaitable[Body]: ...
+    async def serve(self, call: Call, body: memoryview) -> Body: ...
+    def unsupported_version(self, version: int) -> Body:
+        """The answer to an ApiVersions request of a version that is not served."""
+
+    def has_room(self) -> bool: ...
+    def take(self, size_bytes: int) -> None: ...
+    def give_back(self, size_bytes: int) -> None: ...
+    def wait_for_room(self, connection: Connection) -> None: ...
+    def on_closed(self, connection: Connection) -> None: ...
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A started request. `answer` is what goes to the socket, None until it is ready."""
+
+    size_bytes: int
+    answer: list[bytes] | None = None
+
+
+class CloseConnection(Exception):
+    """The connection is to be closed without an answer; the message is for the log."""
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, door: Door, max_request_bytes: int, now: Callable[[], float]) -> None:
+        self._door = door
+        self._now = now
+        self._splitter = FrameSplitter(max_request_bytes)
+        self._transport: asyncio.Transport | None = None
+        self._host = ""
+        self._waiting: deque[memoryview] = deque()
+        self._slots: deque[_Slot] = deque()
+        self._tasks: set[asyncio.Future[Body | None]] = set()
+        self._in_turn = False
+        self._reading = True
+        self._writable = True
+        self.last_active_s = now()
+        self.fetch_sessions: set[int] = set()  # the listener's; they go with the connection
+
+    # --- the transport ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
+        peer = transport.get_extra_info("peername")
+        self._host = f"/{peer[0]}" if peer else "/unknown"
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._waiting.clear()
+        for task in list(self._tasks):
+            task.cancel()
+        for slot in self._slots:
+            self._door.give_back(slot.size_bytes)
+        self._slots.clear()
+        self._door.on_closed(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self.advance()
+
+    def data_received(self, data: bytes) -> None:
+        self.last_active_s = self._now()
+        try:
+            self._waiting.extend(self._splitter.feed(data))
+        except MalformedRequestError as error:
+            self.close(str(error))
+            return
+        self.advance()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way for this client."""
+        return not self._slots and not self._waiting
+
+    def close(self, reason: str = "") -> None:
+        if self._transport is None:
+            return
+        if reason:
+            log.warning("closing the connection of %s: %s", self._host, reason)
+        self._waiting.clear()
+        self._transport.abort()
+
+    # --- requests ---
+
+    def advance(self) -> None:
+        """Start what can be started, and read on if nothing is left waiting."""
+        while self._waiting and self._can_start():
+            self._start(self._waiting.popleft())
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._waiting and self._reading:
+            transport.pause_reading()
+            self._reading = False
+        elif not self._waiting and not self._reading:
+            transport.resume_reading()
+            self._reading = True
+
+    def _can_start(self) -> bool:
+        if self._in_turn or not self._writable or len(self._slots) >= MAX_OUTSTANDING:
+            return False
+        if not self._door.has_room():
+            self._door.wait_for_room(self)
+            return False
+        return True
+
+    def _start(self, frame: memoryview) -> None:
+        try:
+            reader, api = self._read_header(frame)
+        except (MalformedRequestError, CloseConnection) as error:
+            self.close(str(error))
+            return
+        call, served = api
+        slot = _Slot(len(frame))
+        self._slots.append(slot)
+        self._door.take(slot.size_bytes)
+        if served is None:
+            self._finish(slot, call, self._door.unsupported_version(call.version), flexible=False)
+            return
+        flexible = call.version >= served.first_flexible and call.api is not ApiKey.API_VERSIONS
+        try:
+            if call.api is ApiKey.PRODUCE:
+                work = self._door.produce(call, reader)
+            elif call.api is ApiKey.FETCH:
+                work = self._door.fetch(call, reader)
+            else:
+                work = self._door.serve(call, reader.data[reader.position :])
+            self._in_turn = call.api is not ApiKey.PRODUCE
+        except MalformedRequestError as error:
+            self.close(f"{call.api.name} version {call.version}: {error}")
+            return
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._on_done(done, slot, call, flexible))
+
+    def _read_header(self, frame: memoryview) -> tuple[Reader, tuple[Call, Api | None]]:
+        reader = Reader(frame)
+        key, version, correlation_id = reader.unpack(_HEADER)
+        served = find(key)
+        if served is None:
+            raise CloseConnection(f"API key {key} is not served")
+        api = ApiKey(key)
+        known = served.min_version <= version <= served.max_version
+        if not known and api is not ApiKey.API_VERSIONS:
+            raise CloseConnection(
+                f"{api.name} version {version} is not served: "
+                f"{served.min_version} to {served.max_version} are"
+            )
+        client_id = ""
+        if known:
+            client_id = reader.nullable_string() or ""
+            reader.flexible = version >= served.first_flexible
+            reader.tags()
+        call = Call(api, version, correlation_id, client_id, self._host, len(frame), self)
+        return reader, (call, served if known else None)
+
+    def _on_done(
+        self, task: asyncio.Future[Body | None], slot: _Slot, call: Call, flexible: bool
+    ) -> None:
+        self._tasks.discard(task)
+        if call.api is not ApiKey.PRODUCE:
+            self._in_turn = False
+        if self._transport is None:
+            _ = task.cancelled() or task.exception()  # seen: nobody is left to tell
+            return
+        if task.cancelled():
+            self.close()
+            return
+        error = task.exception()
+        if isinstance(error, MalformedRequestError | CloseConnection):
+            self.close(f"{call.api.name} version {call.version}: {error}")
+        elif error is not None:
+            log.error("%s version %d failed", call.api.name, call.version, exc_info=error)
+            self.close(f"{call.api.name} failed unexpectedly")
+        else:
+            self._finish(slot, call, task.result(), flexible=flexible)
+
+    def _finish(self, slot: _Slot, call: Call, body: Body | None, *, flexible: bool) -> None:
+        slot.answer = [] if body is None else framed(call.correlation_id, body, flexible=flexible)
+        self.last_active_s = self._now()
+        self._write_ready()
+        if self._waiting:
+            self.advance()
+
+    def _write_ready(self) -> None:
+        assert self._transport is not None
+        ready: list[bytes] = []
+        while self._slots and self._slots[0].answer is not None:
+            slot = self._slots.popleft()
+            self._door.give_back(slot.size_bytes)
+            assert slot.answer is not None
+            ready += slot.answer
+        if ready:
+            self._transport.writelines(ready)
+
+
+def framed(correlation_id: int, body: Body, *, flexible: bool) -> list[bytes]:
+    """An answer as it goes to the socket."""
+    tags = b"\x00" if flexible else b""
+    size = INT32.size + len(tags) + sum(map(len, body))
+    head = INT32.pack(size) + INT32.pack(correlation_id) + tags
+    return [head + body[0], *body[1:]]
+
+
+assert set(APIS) <= set(ApiKey)

@@ -1,0 +1,388 @@
+"""Administration: topics, partitions, elections, configurations, log directories."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from minikafka.broker.ports import BrokerService
+from minikafka.broker.requests import (
+    AlterTopicConfigRequest,
+    ConfigDescription,
+    ControllerRequest,
+    CreatePartitionsRequest,
+    CreateTopic,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    ElectLeadersRequest,
+)
+from minikafka.errors import (
+    InvalidConfigError,
+    InvalidRequestError,
+    MinikafkaError,
+    UnknownTopicIdError,
+    UnknownTopicOrPartitionError,
+)
+from minikafka.kafka.apis import ApiKey
+from minikafka.kafka.connection import Call
+from minikafka.kafka.ids import text_of, uuid_of
+from minikafka.kafka.messages import Values, get
+from minikafka.model import TopicPartition, topic_partition
+
+Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
+Results = Mapping[str, MinikafkaError | None]
+
+MAX_TIMEOUT_MS = 60_000
+TOPIC, BROKER = 2, 4  # the types of a configuration resource
+# Where a value of a configuration comes from.
+TOPIC_OVERRIDE, DYNAMIC_BROKER, STATIC_BROKER, DEFAULT = 1, 2, 4, 5
+_TYPES = {"boolean": 1, "text": 2, "integer": 3, "long": 5, "list": 7}
+SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
+
+
+def error_fields(error: MinikafkaError | None) -> dict[str, Any]:
+    if error is None:
+        return {"error_code": 0, "error_message": None}
+    return {"error_code": error.code, "error_message": str(error)}
+
+
+async def administer(
+    service: BrokerService, request: ControllerRequest, timeout: timedelta, names: Iterable[str]
+) -> Results:
+    """The outcome for each name. An error of the request as a whole is that of every name."""
+    timeout_ms = min(max(int(timeout.total_seconds() * 1000), 1), MAX_TIMEOUT_MS)
+    try:
+        response = await service.administer(request, timeout_ms)
+    except MinikafkaError as error:
+        return dict.fromkeys(names, error)
+    return {result.name: result.error for result in response.results}
+
+
+# --- topics --------------------------------------------------------------------------------------
+
+
+async def create_topics(service: BrokerService, call: Call, request: Any) -> Values:
+    topics = {topic.name: _new_topic(topic) for topic in request.topics}
+    twice = _named_twice(topic.name for topic in request.topics)
+    wanted = [topic for name, topic in topics.items() if name not in twice]
+    results: dict[str, MinikafkaError | None] = dict(twice)
+    if wanted:
+        creation = CreateTopicsRequest(wanted, request.validate_only)
+        names = [topic.name for topic in wanted]
+        results |= await administer(service, creation, request.timeout, names)
+    answers = []
+    for name, error in results.items():
+        answer: dict[str, Any] = {
+            "name": name,
+            **error_fields(error),
+            "topic_id": None,
+            "num_partitions": -1,
+            "replication_factor": -1,
+            "configs": None if error is not None else [],
+        }
+        if error is None and not request.validate_only:
+            answer |= await _as_created(service, name)
+        answers.append(answer)
+    return {"throttle_time": 0, "topics": answers}
+
+
+def _new_topic(topic: Any) -> CreateTopic:
+    return CreateTopic(
+        topic.name,
+        topic.num_partitions,
+        topic.replication_factor,
+        {config.name: config.value or "" for config in topic.configs},
+        {item.partition_index: list(item.broker_ids) for item in topic.assignments},
+    )
+
+
+def _named_twice(names: Iterable[str]) -> dict[str, MinikafkaError]:
+    seen: set[str] = set()
+    twice: dict[str, MinikafkaError] = {}
+    for name in names:
+        if name in seen:
+            twice[name] = InvalidRequestError(f"topic {name!r} is in the request twice")
+        seen.add(name)
+    return twice
+
+
+async def _as_created(service: BrokerService, name: str) -> dict[str, Any]:
+    """What a client is told of a topic that it has just made (from version 5 on)."""
+    found = await service.metadata([name], False)
+    topic = found.topics[0]
+    if topic.error is not None or not topic.partitions:
+        return {}
+    return {
+        "topic_id": uuid_of(topic.topic_id),
+        "num_partitions": len(topic.partitions),
+        "replication_factor": len(topic.partitions[0].assignment.replicas),
+        "configs": [
+            {
+                "name": entry.name,
+                "value": entry.value,
+                "read_only": False,
+                "config_source": DEFAULT if entry.is_default else TOPIC_OVERRIDE,
+                "is_sensitive": False,
+            }
+            for entry in await service.describe_topic_configs(name)
+        ],
+    }
+
+
+async def delete_topics(service: BrokerService, call: Call, request: Any) -> Values:
+    by_id: dict[str, str] = {}
+    found = await service.metadata(None, False)
+    names_by_id = {topic.topic_id: topic.name for topic in found.topics}
+    answers: list[Values] = []
+    names: list[str] = list(get(request, "topic_names", ()) or ())
+    for topic in get(request, "topics", ()) or ():
+        if topic.name is not None:
+            names.append(topic.name)
+            continue
+        topic_id = text_of(topic.topic_id)
+        if topic_id in names_by_id:
+            by_id[names_by_id[topic_id]] = topic_id
+            names.append(names_by_id[topic_id])
+        else:
+            unknown = UnknownTopicIdError(f"there is no topic of id {topic_id}")
+            answers.append({"name": None, "topic_id": topic.topic_id, **error_fields(unknown)})
+    ids = {topic.name: uuid_of(topic.topic_id) for topic in found.topics if topic.topic_id}
+    if names:
+        results = await administer(service, DeleteTopicsRequest(names), request.timeout, names)
+        answers += [
+            {"name": name, "topic_id": ids.get(name), **error_fields(error)}
+            for name, error in results.items()
+        ]
+    return {"throttle_time": 0, "responses": answers}
+
+
+async def create_partitions(service: BrokerService, call: Call, request: Any) -> Values:
+    results: list[Values] = []
+    for topic in request.topics:
+        error: MinikafkaError | None
+        if request.validate_only:
+            error = InvalidRequestError("partitions cannot be validated without being created")
+        else:
+            assignments = [list(item.broker_ids) for item in topic.assignments or ()]
+            growth = CreatePartitionsRequest(topic.name, topic.count, assignments)
+            outcome = await administer(service, growth, request.timeout, [topic.name])
+            error = next(iter(outcome.values()), None)
+        results.append({"name": topic.name, **error_fields(error)})
+    return {"throttle_time": 0, "results": results}
+
+
+async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Values:
+    unclean = get(request, "election_type", 0) == 1
+    named = [
+        topic_partition(topic.topic, index)
+        for topic in request.topic_partitions or ()
+        for index in topic.partitions
+    ]
+    everything = request.topic_partitions is None
+    if not everything and not named:
+        return {"throttle_time": 0, "error_code": 0, "replica_election_results": []}
+    election = ElectLeadersRequest(unclean, named)
+    results = await administer(service, election, request.timeout, map(str, named))
+    by_topic: dict[str, list[Values]] = {}
+    for name, error in results.items():
+        topic, _, index = name.rpartition("-")
+        result = {"partition_id": int(index), **error_fields(error)}
+        by_topic.setdefault(topic, []).append(result)
+    return {
+        "throttle_time": 0,
+        "error_code": 0,
+        "replica_election_results": [
+            {"topic": topic, "partition_result": items} for topic, items in by_topic.items()
+        ],
+    }
+
+
+# --- configurations ------------------------------------------------------------------------------
+
+
+async def describe_configs(service: BrokerService, call: Call, request: Any) -> Values:
+    results = []
+    for resource in request.resources:
+        keys = resource.configuration_keys
+        error: MinikafkaError | None = None
+        entries: Sequence[ConfigDescription] = ()
+        try:
+            entries = await _describe(service, resource.resource_type, resource.resource_name)
+        except MinikafkaError as raised:
+            error = raised
+        results.append(
+            {
+                **error_fields(error),
+                "resource_type": resource.resource_type,
+                "resource_name": resource.resource_name,
+                "configs": [
+                    _config(entry, request)
+                    for entry in entries
+                    if keys is None or entry.name in keys
+                ],
+            }
+        )
+    return {"throttle_time": 0, "results": results}
+
+
+async def _describe(
+    service: BrokerService, resource_type: int, name: str
+) -> Sequence[ConfigDescription]:
+    if resource_type == TOPIC:
+        return await service.describe_configs(name)
+    if resource_type == BROKER:
+        return await service.describe_configs(None)
+    raise InvalidRequestError(
+        f"resource type {resource_type} has no configuration here: {TOPIC} (topic) and "
+        f"{BROKER} (broker) have"
+    )
+
+
+def _config(entry: ConfigDescription, request: Any) -> Values:
+    if entry.overridden:
+        source = TOPIC_OVERRIDE if entry.of_topic else STATIC_BROKER
+    else:
+        source = DEFAULT
+    synonyms = [{"name": entry.name, "value": entry.value, "source": source}]
+    return {
+        "name": entry.name,
+        "value": entry.value,
+        "read_only": not entry.dynamic,
+        "is_default": not entry.overridden,
+        "config_source": source,
+        "is_sensitive": False,
+        "synonyms": synonyms if request.include_synonyms else [],
+        "config_type": _TYPES.get(entry.kind, 0),
+        "documentation": entry.doc if get(request, "include_documentation", False) else None,
+    }
+
+
+async def alter_configs(service: BrokerService, call: Call, request: Any) -> Values:
+    """The older way: what is named is set, and whatever is not named goes back to its default."""
+
+    async def changes(resource: Any) -> Mapping[str, str | None]:
+        existing = await service.describe_topic_configs(resource.resource_name)
+        cleared: dict[str, str | None] = {e.name: None for e in existing if not e.is_default}
+        return cleared | {config.name: config.value for config in resource.configs}
+
+    return await _alter(service, request, changes)
+
+
+async def incremental_alter_configs(service: BrokerService, call: Call, request: Any) -> Values:
+    async def changes(resource: Any) -> Mapping[str, str | None]:
+        wanted: dict[str, str | None] = {}
+        for config in resource.configs:
+            if config.name in wanted:
+                raise InvalidRequestError(f"{config.name} is in the request twice")
+            if config.config_operation in (APPEND, SUBTRACT):
+                wanted[config.name] = await _edited_list(service, resource.resource_name, config)
+            else:
+                wanted[config.name] = None if config.config_operation == DELETE else config.value
+        return wanted
+
+    return await _alter(service, request, changes)
+
+
+async def _edited_list(service: BrokerService, topic: str, config: Any) -> str:
+    """A list with items added or taken away; only cleanup.policy is one."""
+    if config.name != "cleanup.policy":
+        raise InvalidConfigError(f"{config.name} is not a list: it can be set or deleted")
+    found = await service.describe_topic_configs(topic)
+    value = next(entry.value for entry in found if entry.name == config.name)
+    items = [item for item in value.split(",") if item]
+    named = [item.strip() for item in (config.value or "").split(",") if item.strip()]
+    if config.config_operation == APPEND:
+        items += [item for item in named if item not in items]
+    else:
+        items = [item for item in items if item not in named]
+    return ",".join(items)
+
+
+async def _alter(
+    service: BrokerService,
+    request: Any,
+    changes: Callable[[Any], Awaitable[Mapping[str, str | None]]],
+) -> Values:
+    responses = []
+    for resource in request.resources:
+        error: MinikafkaError | None = None
+        try:
+            if resource.resource_type != TOPIC:
+                raise InvalidRequestError(
+                    "only the configuration of topics can be altered: a broker's is set where it "
+                    "is started"
+                )
+            await _alter_topic(service, request, resource.resource_name, await changes(resource))
+        except MinikafkaError as raised:
+            error = raised
+        responses.append(
+            {
+                **error_fields(error),
+                "resource_type": resource.resource_type,
+                "resource_name": resource.resource_name,
+            }
+        )
+    return {"throttle_time": 0, "responses": responses}
+
+
+async def _alter_topic(
+    service: BrokerService, request: Any, topic: str, wanted: Mapping[str, str | None]
+) -> None:
+    found = await service.metadata([topic], False)
+    if found.topics[0].error is not None:
+        raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
+    if request.validate_only:
+        service.check_topic_configs({n: v for n, v in wanted.items() if v is not None})
+        return
+    response = await service.administer(AlterTopicConfigRequest(topic, wanted), MAX_TIMEOUT_MS)
+    for result in response.results:
+        if result.error is not None:
+            raise result.error
+
+
+# --- log directories -----------------------------------------------------------------------------
+
+
+async def describe_log_dirs(service: BrokerService, call: Call, request: Any) -> Values:
+    wanted: set[TopicPartition] | None = None
+    if request.topics is not None:
+        wanted = {
+            topic_partition(topic.topic, index)
+            for topic in request.topics
+            for index in get(topic, "partitions", None) or get(topic, "partition_index", ())
+        }
+    log_dir, sizes = await service.describe_log_dir()
+    topics: dict[str, list[Values]] = {}
+    for each, size_bytes, lag in sizes:
+        if wanted is None or each in wanted:
+            topics.setdefault(each.topic, []).append(
+                {
+                    "partition_index": each.partition,
+                    "partition_size": size_bytes,
+                    "offset_lag": lag,
+                    "is_future_key": False,
+                }
+            )
+    return {
+        "throttle_time": 0,
+        "results": [
+            {
+                "error_code": 0,
+                "log_dir": log_dir,
+                "topics": [{"name": name, "partitions": items} for name, items in topics.items()],
+            }
+        ],
+    }
+
+
+HANDLERS: dict[ApiKey, Handler] = {
+    ApiKey.CREATE_TOPICS: create_topics,
+    ApiKey.DELETE_TOPICS: delete_topics,
+    ApiKey.CREATE_PARTITIONS: create_partitions,
+    ApiKey.ELECT_LEADERS: elect_leaders,
+    ApiKey.DESCRIBE_CONFIGS: describe_configs,
+    ApiKey.ALTER_CONFIGS: alter_configs,
+    ApiKey.INCREMENTAL_ALTER_CONFIGS: incremental_alter_configs,
+    ApiKey.DESCRIBE_LOG_DIRS: describe_log_dirs,
+}

@@ -1,0 +1,217 @@
+"""The TCP server of the Kafka door: connections, what they have in common, and when they end.
+
+State: the open connections, the fetch sessions, the memory of unanswered requests (shared with the
+other doors), and the connections that wait for room in it. A connection on which nothing happened
+for connections.max.idle.ms is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Awaitable, Sequence
+
+from minikafka.broker.ports import BrokerService
+from minikafka.broker.request_memory import RequestMemory
+from minikafka.broker.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
+from minikafka.errors import MinikafkaError, UsageError
+from minikafka.kafka import fetch, messages, produce
+from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
+from minikafka.kafka.fetch import KafkaFetch
+from minikafka.kafka.fetch_sessions import FetchSessions
+from minikafka.kafka.handlers import HANDLERS
+from minikafka.kafka.wire import INT16, INT32, Reader, count
+from minikafka.model import TopicPartition
+from minikafka.properties import Endpoint
+
+log = logging.getLogger(__name__)
+
+_UNSUPPORTED_VERSION = 35
+
+
+class KafkaListener:
+    """Implements connection.Door over a BrokerService."""
+
+    def __init__(
+        self,
+        service: BrokerService,
+        memory: RequestMemory,
+        *,
+        max_request_bytes: int,
+        max_idle_ms: int,
+        max_fetch_sessions: int,
+    ) -> None:
+        self._service = service
+        self._memory = memory
+        self._max_request_bytes = max_request_bytes
+        self._max_idle_s = max_idle_ms / 1000
+        self._sessions = FetchSessions(max_fetch_sessions)
+        self._connections: dict[Connection, None] = {}
+        self._server: asyncio.Server | None = None
+        self._reaper: asyncio.TimerHandle | None = None
+        self._loading: asyncio.Future[None] | None = None
+
+    # --- life ---
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which is a free one for port 0. UsageError if it is taken or
+        the host is not this machine's."""
+        loop = asyncio.get_running_loop()
+        endpoint = Endpoint(host, port)
+        try:
+            self._server = await loop.create_server(self._connect, host or None, port, backlog=512)
+        except OSError as failure:
+            if failure.errno == errno.EADDRINUSE:
+                raise UsageError(
+                    f"port {port} on {host} is taken by another process (listeners): "
+                    "choose another one, or 0 for a free one"
+                ) from None
+            raise UsageError(f"cannot listen on {endpoint}: {failure.strerror}") from None
+        self._arm_reaper()
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    async def stop(self) -> None:
+        """Take no more connections and close those that are there. Idempotent."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        if self._reaper is not None:
+            self._reaper.cancel()
+        for connection in list(self._connections):
+            connection.close()
+        await server.wait_closed()
+
+    def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        if self._loading is None:
+            self._loading = loop.run_in_executor(None, messages.load)
+        connection = Connection(self, self._max_request_bytes, loop.time)
+        self._connections[connection] = None
+        return connection
+
+    def _arm_reaper(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._reaper = loop.call_later(max(self._max_idle_s / 4, 0.01), self._reap)
+
+    def _reap(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for connection in list(self._connections):
+            if connection.idle and now_s - connection.last_active_s > self._max_idle_s:
+                connection.close()
+        self._arm_reaper()
+
+    # --- what connections call ---
+
+    def has_room(self) -> bool:
+        return self._memory.has_room
+
+    def take(self, size_bytes: int) -> None:
+        self._memory.take(size_bytes)
+
+    def give_back(self, size_bytes: int) -> None:
+        self._memory.give_back(size_bytes)
+
+    def wait_for_room(self, connection: Connection) -> None:
+        self._memory.call_when_room(connection.advance)
+
+    def on_closed(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+        for session_id in connection.fetch_sessions:
+            self._sessions.close(session_id)
+
+    def unsupported_version(self, version: int) -> Body:
+        """The table of versions all the same, in the oldest form, so that the client can come back
+        with one that is served (KIP-511)."""
+        return _api_versions(0, _UNSUPPORTED_VERSION)
+
+    async def serve(self, call: Call, body: memoryview) -> Body:
+        """Any request but produce and fetch."""
+        if call.api is ApiKey.API_VERSIONS:
+            return _api_versions(call.version, 0)
+        if self._loading is not None and not self._loading.done():
+            await asyncio.shield(self._loading)
+        request = messages.read(call.api, call.version, body)
+        values = await HANDLERS[call.api](self._service, call, request)
+        return [messages.write(call.api, call.version, values)]
+
+    # --- produce ---
+
+    def produce(self, call: Call, reader: Reader) -> Awaitable[Body | None]:
+        request = produce.read_request(reader, call.version)
+        refused = {
+            item.topic_partition: error
+            for item in request.partitions
+            if call.version < 3 and (error := produce.old_format(item)) is not None
+        }
+        if refused:
+            kept = [item for item in request.partitions if item.topic_partition not in refused]
+            request = ProduceRequest(request.acks, request.timeout_ms, kept)
+        try:
+            appended = self._service.produce(request)
+        except MinikafkaError as error:
+            refused |= {item.topic_partition: error for item in request.partitions}
+            return self._answer_produce(call, request.acks, None, refused)
+        return self._answer_produce(call, request.acks, appended, refused)
+
+    async def _answer_produce(
+        self,
+        call: Call,
+        acks: int,
+        appended: Awaitable[Sequence[ProduceResult]] | None,
+        refused: dict[TopicPartition, MinikafkaError],
+    ) -> Body | None:
+        results = [] if appended is None else list(await appended)
+        results += [ProduceResult(tp, error) for tp, error in refused.items()]
+        if acks != 0:
+            return produce.write_response(results, call.version)
+        failed = next((result for result in results if result.error is not None), None)
+        if failed is not None:
+            # The only way to make a producer notice that does not ask for an answer.
+            raise CloseConnection(f"produce with acks=0 failed: {failed.error}")
+        return None
+
+    # --- fetch ---
+
+    async def _fetch(self, connection: Connection, call: Call, asked: KafkaFetch) -> Body:
+        try:
+            session, full = self._sessions.take(asked)
+        except MinikafkaError as error:
+            return fetch.write_response([], call.version, error_code=error.code)
+        session_id = 0
+        partitions = asked.partitions
+        if session is not None:
+            session_id = session.session_id
+            connection.fetch_sessions.add(session_id)
+            partitions = list(session.partitions.values())
+        request = FetchRequest(asked.max_wait_ms, asked.min_bytes, asked.max_bytes, partitions)
+        results = await self._results(request)
+        if session is not None:
+            results = session.select(results, full=full)
+        return fetch.write_response(results, call.version, session_id=session_id)
+
+    async def _results(self, request: FetchRequest) -> Sequence[FetchResult]:
+        try:
+            return await self._service.fetch(request)
+        except MinikafkaError as error:
+            return [FetchResult(item.topic_partition, error) for item in request.partitions]
+
+    def fetch(self, call: Call, reader: Reader) -> Awaitable[Body]:
+        connection = call.session
+        assert isinstance(connection, Connection)
+        return self._fetch(connection, call, fetch.read_request(reader, call.version))
+
+
+def _api_versions(version: int, error_code: int) -> Body:
+    flexible = version >= 3
+    tags = b"\x00" if flexible else b""
+    out = [INT16.pack(error_code), count(len(APIS), flexible=flexible)]
+    for key, api in APIS.items():
+        out += (INT16.pack(key), INT16.pack(api.min_version), INT16.pack(api.max_version), tags)
+    if version >= 1:
+        out.append(INT32.pack(0))
+    out.append(tags)
+    return [b"".join(out)]

@@ -1,0 +1,131 @@
+"""Every message but Produce and Fetch, read and written by the kio library.
+
+kio has a class per message and version, generated from Kafka's own definitions. Handlers do not
+want to know of versions: what they read is an object whose fields are those of its version (`get`
+for fields that a version may lack), and what they answer is a tree of plain mappings, from which
+`write` takes the fields that the version has. Names are kio's, which are Kafka's in snake_case
+(`throttle_time_ms` is `throttle_time`).
+
+kio is imported when the first client connects: an idle broker does without.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from datetime import timedelta
+from functools import cache
+from types import NoneType
+from typing import Any, get_args, get_origin
+
+from minikafka.kafka.apis import ApiKey
+from minikafka.kafka.wire import MalformedRequestError
+
+Values = Mapping[str, Any]
+
+
+def load() -> None:
+    """Import kio, which takes a while; for a thread."""
+    import kio.index
+    import kio.serial  # noqa: F401
+
+
+def read(api: ApiKey, version: int, body: memoryview) -> Any:
+    """The request. MalformedRequestError if the bytes are none. Bytes after its end are ignored, as
+    Kafka does: librdkafka sends some."""
+    from kio.serial.errors import SerialError
+
+    reader = _reader(api, version)
+    try:
+        request, _ = reader(body, 0)
+    except (SerialError, ValueError, TypeError, LookupError, OverflowError) as error:
+        raise MalformedRequestError(f"{type(error).__name__}: {error}") from None
+    return request
+
+
+def get(request: Any, name: str, default: Any = None) -> Any:
+    """A field that not every version has."""
+    return getattr(request, name, default)
+
+
+def write(api: ApiKey, version: int, values: Values) -> bytes:
+    """The body of a response, after its header."""
+    response_type, write_entity = _writer(api, version)
+    out = io.BytesIO()
+    write_entity(out, _build(response_type, values))
+    return out.getvalue()
+
+
+@cache
+def _reader(api: ApiKey, version: int) -> Callable[[memoryview, int], tuple[Any, int]]:
+    from kio.index import load_request_schema
+    from kio.serial import entity_reader
+
+    return entity_reader(load_request_schema(int(api), version))
+
+
+@cache
+def _writer(api: ApiKey, version: int) -> tuple[type[Any], Callable[[io.BytesIO, Any], None]]:
+    from kio.index import load_response_schema
+    from kio.serial import entity_writer
+
+    response_type = load_response_schema(int(api), version)
+    return response_type, entity_writer(response_type)
+
+
+# --- from plain values to the classes of a version -----------------------------------------------
+
+
+def _build(entity_type: type[Any], values: Values) -> Any:
+    """The fields that this version has; a field that is not given gets the protocol's default."""
+    plan = _plan(entity_type)
+    arguments = {name: convert(values[name]) for name, convert in plan.items() if name in values}
+    return entity_type(**arguments)
+
+
+_plans: dict[type[Any], dict[str, Callable[[Any], Any]]] = {}
+
+
+def _plan(entity_type: type[Any]) -> dict[str, Callable[[Any], Any]]:
+    """For each field of a class, what makes its value of a plain one."""
+    plan = _plans.get(entity_type)
+    if plan is None:
+        plan = _plans[entity_type] = {
+            each.name: _conversion(each.type, each.metadata) for each in fields(entity_type)
+        }
+    return plan
+
+
+def _conversion(hint: Any, metadata: Mapping[str, Any]) -> Callable[[Any], Any]:
+    arguments = [argument for argument in get_args(hint) if argument is not NoneType]
+    if NoneType in get_args(hint):
+        convert = _conversion(arguments[0], metadata)
+        return lambda value: None if value is None else convert(value)
+    if get_origin(hint) is tuple:
+        convert_item = _conversion(arguments[0], metadata)
+        return lambda items: tuple([convert_item(item) for item in items])
+    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+        return lambda values: _build(hint, values)
+    kafka_type = metadata.get("kafka_type")
+    if kafka_type == "error_code":
+        from kio.schema.errors import ErrorCode
+
+        return ErrorCode
+    if kafka_type in ("timedelta_i32", "timedelta_i64"):
+        return lambda milliseconds: timedelta(milliseconds=milliseconds)
+    return _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def missing_fields(api: ApiKey, version: int, values: Values) -> list[str]:
+    """Fields of the response that have no default and are not given: for tests of handlers."""
+    response_type, _ = _writer(api, version)
+    return [
+        each.name
+        for each in fields(response_type)
+        if each.default is MISSING and each.name not in values
+    ]

@@ -1,0 +1,265 @@
+"""Produce and Fetch, by hand, against kio as the oracle: in every version that is served, what kio
+writes is read as it was meant, and kio reads what is written."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kio.index import load_request_schema, load_response_schema
+from kio.serial import entity_reader, entity_writer
+
+from minikafka.broker.requests import FetchPartition, FetchResult, ProducePartition, ProduceResult
+from minikafka.errors import (
+    BrokerNotAvailableError,
+    InvalidRecordError,
+    MinikafkaError,
+    NotEnoughReplicasError,
+    OffsetOutOfRangeError,
+)
+from minikafka.kafka import fetch, produce
+from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.messages import _build
+from minikafka.kafka.wire import MalformedRequestError, Reader
+from minikafka.model import TopicPartition
+
+PRODUCE, FETCH = APIS[ApiKey.PRODUCE], APIS[ApiKey.FETCH]
+FETCH_VERSIONS = range(FETCH.min_version, FETCH.max_version + 1)
+
+
+def written(api: ApiKey, version: int, values: dict[str, Any]) -> memoryview:
+    """A request, as kio writes it."""
+    request_type: Any = load_request_schema(int(api), version)
+    out = io.BytesIO()
+    entity_writer(request_type)(out, _build(request_type, values))
+    return memoryview(out.getvalue())
+
+
+def read(api: ApiKey, version: int, body: list[bytes]) -> Any:
+    """A response, as kio reads it, to its last byte."""
+    raw = b"".join(body)
+    response_type: Any = load_response_schema(int(api), version)
+    response, size = entity_reader(response_type)(raw, 0)
+    assert size == len(raw)
+    return response
+
+
+def reader_of(body: memoryview, version: int, api: ApiKey) -> Reader:
+    return Reader(body, flexible=version >= APIS[api].first_flexible)
+
+
+# --- produce -------------------------------------------------------------------------------------
+
+PRODUCED = [("words", 0, b"abc"), ("words", 7, b""), ("längs", 1, b"x" * 300)]
+
+
+def produce_request(version: int) -> memoryview:
+    topics: dict[str, list[dict[str, Any]]] = {}
+    for topic, index, records in PRODUCED:
+        topics.setdefault(topic, []).append({"index": index, "records": records})
+    return written(
+        ApiKey.PRODUCE,
+        version,
+        {
+            "transactional_id": None,
+            "acks": -1,
+            "timeout": 1500,
+            "topic_data": [{"name": t, "partition_data": items} for t, items in topics.items()],
+        },
+    )
+
+
+@pytest.mark.parametrize("version", range(3, PRODUCE.max_version + 1))
+def test_a_produce_request_is_read_as_it_was_meant(version: int) -> None:
+    body = produce_request(version)
+    request = produce.read_request(reader_of(body, version, ApiKey.PRODUCE), version)
+    assert (request.acks, request.timeout_ms) == (-1, 1500)
+    found = [
+        (item.topic_partition.topic, item.topic_partition.partition, bytes(item.records))
+        for item in request.partitions
+    ]
+    assert found == PRODUCED
+
+
+@pytest.mark.parametrize("version", range(3, PRODUCE.max_version + 1))
+def test_a_produce_request_that_ends_early_is_malformed_wherever_it_ends(version: int) -> None:
+    body = produce_request(version)
+    for size in range(len(body)):
+        with pytest.raises(MalformedRequestError):
+            produce.read_request(reader_of(body[:size], version, ApiKey.PRODUCE), version)
+
+
+@pytest.mark.parametrize(
+    ("version", "rest"),
+    [(0, b""), (1, bytes(4)), (2, b"\xff" * 8 + bytes(4))],
+)
+def test_a_produce_response_of_an_old_version_is_shorter(version: int, rest: bytes) -> None:
+    results = [ProduceResult(TopicPartition("w", 2), None, 41, 3)]
+    fixed = b"\0\0\0\1" + b"\0\1w" + b"\0\0\0\1" + b"\0\0\0\2" + b"\0\0" + (41).to_bytes(8, "big")
+    assert b"".join(produce.write_response(results, version)) == fixed + rest
+
+
+@pytest.mark.parametrize("version", range(3, PRODUCE.max_version + 1))
+def test_a_produce_response_can_be_read(version: int) -> None:
+    results = [
+        ProduceResult(TopicPartition("words", 0), None, 41, 3),
+        ProduceResult(TopicPartition("words", 1), NotEnoughReplicasError("too few")),
+        ProduceResult(TopicPartition("other", 0), InvalidRecordError("has no key")),
+    ]
+    response = read(ApiKey.PRODUCE, version, produce.write_response(results, version))
+    words, other = response.responses
+    assert (words.name, other.name) == ("words", "other")
+    first, second = words.partition_responses
+    assert (first.index, int(first.error_code), first.base_offset) == (0, 0, 41)
+    assert (int(second.error_code), second.base_offset) == (19, -1)
+    if version >= 5:
+        assert first.log_start_offset == 3
+    if version >= 8:
+        assert first.error_message is None
+        assert other.partition_responses[0].error_message == "has no key"
+
+
+def test_a_broker_that_must_not_serve_sends_the_client_to_look_for_the_leader() -> None:
+    result = ProduceResult(TopicPartition("words", 0), BrokerNotAvailableError("out of touch"))
+    response = read(ApiKey.PRODUCE, 7, produce.write_response([result], 7))
+    assert int(response.responses[0].partition_responses[0].error_code) == 6
+
+
+def test_records_in_an_old_format_are_told_apart() -> None:
+    def item(magic: int) -> ProducePartition:
+        return ProducePartition(TopicPartition("t", 0), bytes(16) + bytes([magic]) + bytes(9))
+
+    error = produce.old_format(item(1))
+    assert error is not None
+    assert error.code == 43
+    assert produce.old_format(item(2)) is None
+    assert produce.old_format(ProducePartition(TopicPartition("t", 0), b"")) is None
+
+
+# --- fetch ---------------------------------------------------------------------------------------
+
+
+def fetch_request(version: int) -> memoryview:
+    def partition(index: int, offset: int) -> dict[str, Any]:
+        return {
+            "partition": index,
+            "current_leader_epoch": 4,
+            "fetch_offset": offset,
+            "last_fetched_epoch": -1,
+            "log_start_offset": -1,
+            "partition_max_bytes": 1000 + index,
+        }
+
+    return written(
+        ApiKey.FETCH,
+        version,
+        {
+            "replica_id": -1,
+            "max_wait": 500,
+            "min_bytes": 1,
+            "max_bytes": 50_000,
+            "isolation_level": 1,
+            "session_id": 77,
+            "session_epoch": 3,
+            "topics": [
+                {"topic": "words", "partitions": [partition(0, 10), partition(1, 2**40)]},
+                {"topic": "other", "partitions": [partition(5, 0)]},
+            ],
+            "forgotten_topics_data": [{"topic": "gone", "partitions": [3, 4]}],
+            "rack_id": "r1",
+        },
+    )
+
+
+@pytest.mark.parametrize("version", FETCH_VERSIONS)
+def test_a_fetch_request_is_read_as_it_was_meant(version: int) -> None:
+    body = fetch_request(version)
+    request = fetch.read_request(reader_of(body, version, ApiKey.FETCH), version)
+    assert (request.max_wait_ms, request.min_bytes, request.max_bytes) == (500, 1, 50_000)
+    session = (77, 3) if version >= 7 else (0, -1)
+    assert (request.session_id, request.session_epoch) == session
+    epoch = 4 if version >= 9 else -1
+    assert request.partitions == [
+        FetchPartition(TopicPartition("words", 0), 10, 1000, epoch),
+        FetchPartition(TopicPartition("words", 1), 2**40, 1001, epoch),
+        FetchPartition(TopicPartition("other", 5), 0, 1005, epoch),
+    ]
+    gone = [TopicPartition("gone", 3), TopicPartition("gone", 4)]
+    assert request.forgotten == (gone if version >= 7 else [])
+
+
+@pytest.mark.parametrize("version", FETCH_VERSIONS)
+def test_a_fetch_request_that_ends_early_is_malformed_wherever_it_ends(version: int) -> None:
+    body = fetch_request(version)
+    for size in range(len(body)):
+        with pytest.raises(MalformedRequestError):
+            fetch.read_request(reader_of(body[:size], version, ApiKey.FETCH), version)
+
+
+def test_a_broker_does_not_replicate_over_kafkas_protocol() -> None:
+    body = bytearray(fetch_request(11))
+    body[0:4] = (2).to_bytes(4, "big")
+    with pytest.raises(MalformedRequestError, match="brokers replicate over gRPC"):
+        fetch.read_request(reader_of(memoryview(body), 11, ApiKey.FETCH), 11)
+
+
+@pytest.mark.parametrize("version", FETCH_VERSIONS)
+def test_a_fetch_response_can_be_read(version: int) -> None:
+    error: MinikafkaError = OffsetOutOfRangeError("below the start")
+    results = [
+        FetchResult(TopicPartition("words", 0), None, 12, 1, b"records of words"),
+        FetchResult(TopicPartition("words", 1), error),
+        FetchResult(TopicPartition("other", 0), None, 5, 0, b""),
+    ]
+    body = fetch.write_response(results, version, error_code=0, session_id=9)
+    assert b"records of words" in body, "records are not copied"
+    response = read(ApiKey.FETCH, version, body)
+    assert response.throttle_time == timedelta(0)
+    if version >= 7:
+        assert (int(response.error_code), response.session_id) == (0, 9)
+    words, other = response.responses
+    first, second = words.partitions
+    assert (words.topic, first.partition_index, first.high_watermark) == ("words", 0, 12)
+    assert (first.last_stable_offset, bytes(first.records)) == (12, b"records of words")
+    assert (second.partition_index, int(second.error_code)) == (1, 1)
+    assert (other.partitions[0].high_watermark, bytes(other.partitions[0].records)) == (5, b"")
+    if version >= 5:
+        assert first.log_start_offset == 1
+    if version >= 11:
+        assert first.preferred_read_replica == -1
+
+
+# --- whatever else comes -------------------------------------------------------------------------
+
+
+@given(raw=st.binary(max_size=300), version=st.sampled_from(FETCH_VERSIONS))
+def test_no_bytes_make_a_fetch_reader_fail_otherwise(raw: bytes, version: int) -> None:
+    with suppress(MalformedRequestError):
+        fetch.read_request(reader_of(memoryview(raw), version, ApiKey.FETCH), version)
+
+
+@given(data=st.data(), version=st.sampled_from(range(3, PRODUCE.max_version + 1)))
+def test_a_damaged_produce_request_is_read_or_malformed(data: st.DataObject, version: int) -> None:
+    body = bytearray(produce_request(version))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(MalformedRequestError):
+        produce.read_request(reader_of(memoryview(body), version, ApiKey.PRODUCE), version)
+
+
+def test_a_count_of_items_that_are_not_there_costs_nothing() -> None:
+    raw = memoryview(b"\x7f\xff\xff\xff")
+    with pytest.raises(MalformedRequestError, match="bytes are expected"):
+        Reader(raw).array(Reader.int32)
+    with pytest.raises(MalformedRequestError, match="-5 items"):
+        Reader(memoryview(b"\xff\xff\xff\xfb")).array(Reader.int32)
+
+
+def test_a_varint_has_an_end() -> None:
+    with pytest.raises(MalformedRequestError, match="more than five bytes"):
+        Reader(memoryview(b"\xff" * 9)).varint()
