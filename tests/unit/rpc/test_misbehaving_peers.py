@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import (
     FetchRequest,
     FetchResult,
@@ -162,7 +163,10 @@ async def test_a_write_that_fails_as_its_client_goes_away_is_no_unheard_failure(
     complaints: list[dict[str, Any]] = []
     loopback.service.replies["replica_fetch"] = ReplicaFetchResponse([])
     asyncio.get_running_loop().set_exception_handler(lambda _, each: complaints.append(each))
-    streams = Streams(loopback.service, max_request_bytes=10_000, max_queued_bytes=10_000)
+    memory = RequestMemory(10_000)
+    streams = Streams(
+        loopback.service, max_request_bytes=10_000, produce_memory=memory, fetch_memory=memory
+    )
     context = _Gone()
     serving = asyncio.ensure_future(streams.replicate(None, context))  # type: ignore[arg-type]
     await soon(context.writing.wait())
