@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from minikafka.broker.ports import BrokerService
@@ -48,10 +47,10 @@ def error_fields(error: MinikafkaError | None) -> dict[str, Any]:
 
 
 async def administer(
-    service: BrokerService, request: ControllerRequest, timeout: timedelta, names: Iterable[str]
+    service: BrokerService, request: ControllerRequest, timeout_ms: int, names: Iterable[str]
 ) -> Results:
     """The outcome for each name. An error of the request as a whole is that of every name."""
-    timeout_ms = min(max(int(timeout.total_seconds() * 1000), 1), MAX_TIMEOUT_MS)
+    timeout_ms = min(max(timeout_ms, 1), MAX_TIMEOUT_MS)
     try:
         response = await service.administer(request, timeout_ms)
     except MinikafkaError as error:

@@ -1,10 +1,13 @@
-"""Every message but Produce and Fetch, read and written by the kio library.
+"""Every message but Produce and Fetch, by the definitions of the kio library.
 
 kio has a class per message and version, generated from Kafka's own definitions. Handlers do not
 want to know of versions: what they read is an object whose fields are those of its version (`get`
 for fields that a version may lack), and what they answer is a tree of plain mappings, from which
 `write` takes the fields that the version has. Names are kio's, which are Kafka's in snake_case
-(`throttle_time_ms` is `throttle_time`).
+without their units (`throttle_time_ms` is `throttle_time`, in milliseconds).
+
+Requests are read by decoding.py, since kio's reader trusts what it reads; answers are written by
+kio, which reads only what is ours.
 
 kio is imported when the first client connects: an idle broker does without.
 """
@@ -19,8 +22,9 @@ from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_origin
 
-from minikafka.kafka.apis import ApiKey
-from minikafka.kafka.wire import MalformedRequestError
+from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.decoding import Read, reader_of
+from minikafka.kafka.wire import Reader
 
 Values = Mapping[str, Any]
 
@@ -34,14 +38,7 @@ def load() -> None:
 def read(api: ApiKey, version: int, body: memoryview) -> Any:
     """The request. MalformedRequestError if the bytes are none. Bytes after its end are ignored, as
     Kafka does: librdkafka sends some."""
-    from kio.serial.errors import SerialError
-
-    reader = _reader(api, version)
-    try:
-        request, _ = reader(body, 0)
-    except (SerialError, ValueError, TypeError, LookupError, OverflowError) as error:
-        raise MalformedRequestError(f"{type(error).__name__}: {error}") from None
-    return request
+    return _reader(api, version)(Reader(body, flexible=version >= APIS[api].first_flexible))
 
 
 def get(request: Any, name: str, default: Any = None) -> Any:
@@ -58,11 +55,10 @@ def write(api: ApiKey, version: int, values: Values) -> bytes:
 
 
 @cache
-def _reader(api: ApiKey, version: int) -> Callable[[memoryview, int], tuple[Any, int]]:
+def _reader(api: ApiKey, version: int) -> Read:
     from kio.index import load_request_schema
-    from kio.serial import entity_reader
 
-    return entity_reader(load_request_schema(int(api), version))
+    return reader_of(load_request_schema(int(api), version))
 
 
 @cache

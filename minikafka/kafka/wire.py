@@ -67,7 +67,8 @@ class Reader:
                 return value
         raise MalformedRequestError("a varint has more than five bytes")
 
-    def _take(self, size: int) -> memoryview:
+    def take(self, size: int) -> memoryview:
+        """The next `size` bytes."""
         end = self.position + size
         if size < 0 or end > len(self.data):
             raise self._too_short(size)
@@ -84,7 +85,7 @@ class Reader:
         if size == -1:
             return None
         try:
-            return str(self._take(size), "utf-8")
+            return str(self.take(size), "utf-8")
         except UnicodeDecodeError:
             raise MalformedRequestError("a string is not valid UTF-8") from None
 
@@ -96,15 +97,18 @@ class Reader:
 
     def nullable_bytes(self) -> memoryview | None:
         size = self.varint() - 1 if self.flexible else self.int32()
-        return None if size == -1 else self._take(size)
+        return None if size == -1 else self.take(size)
 
-    def array(self, read_item: Callable[[Reader], T]) -> list[T]:
-        """A null array reads as an empty one. The items are read one by one, so that a count that
-        is too large costs nothing."""
+    def nullable_array(self, read_item: Callable[[Reader], T]) -> list[T] | None:
+        """The items are read one by one, so that a count that is too large costs nothing."""
         count = self.varint() - 1 if self.flexible else self.int32()
         if count < -1:
             raise MalformedRequestError(f"an array has {count} items")
-        return [read_item(self) for _ in range(count)]
+        return None if count == -1 else [read_item(self) for _ in range(count)]
+
+    def array(self, read_item: Callable[[Reader], T]) -> list[T]:
+        """A null array reads as an empty one."""
+        return self.nullable_array(read_item) or []
 
     def tags(self) -> None:
         """Skip tagged fields; nothing in a message that is not flexible."""
@@ -112,7 +116,7 @@ class Reader:
             return
         for _ in range(self.varint()):
             self.varint()
-            self._take(self.varint())
+            self.take(self.varint())
 
 
 def varint(value: int) -> bytes:

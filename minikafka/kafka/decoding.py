@@ -1,0 +1,135 @@
+"""Reading any request by kio's definition of it: field names, types, versions, tags.
+
+kio has readers of its own, in native code, which allocate by whatever count an array claims to
+have: four wrong bytes end the process. So only its definitions are used here, and the bytes are
+read by `wire.Reader`, which believes no length.
+
+A request becomes a namespace with kio's field names. Integers, text, booleans and UUIDs (None for
+the zero one) are what they are; durations and times are milliseconds, error codes numbers, byte
+strings `bytes`, arrays lists (None for null). Tags that the definition does not know are skipped.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from struct import Struct
+from types import NoneType, SimpleNamespace
+from typing import Any, get_args, get_origin
+
+from minikafka.kafka.wire import MalformedRequestError, Reader
+
+Read = Callable[[Reader], Any]
+
+_UUID_BYTES = 16
+_FIXED = {
+    "int8": Struct(">b"),
+    "int16": Struct(">h"),
+    "int32": Struct(">i"),
+    "int64": Struct(">q"),
+    "uint16": Struct(">H"),
+    "uint32": Struct(">I"),
+    "float64": Struct(">d"),
+    "bool": Struct(">?"),
+    "error_code": Struct(">h"),
+    "timedelta_i32": Struct(">i"),
+    "timedelta_i64": Struct(">q"),
+    "datetime_i64": Struct(">q"),
+}
+
+
+def reader_of(definition: type[Any]) -> Read:
+    """What reads a whole message, or a structure in one, of this kio class."""
+    plain: list[tuple[str, Read]] = []
+    tagged: dict[int, tuple[str, Read]] = {}
+    missing: dict[str, Any] = {}
+    for each in fields(definition):
+        tag = each.metadata.get("tag")
+        if tag is None:
+            plain.append((each.name, _reader(each.type, each.metadata)))
+        else:
+            tagged[tag] = (each.name, _reader(each.type, each.metadata))
+            missing[each.name] = _default(each)
+
+    def read(reader: Reader) -> SimpleNamespace:
+        values = {name: read_field(reader) for name, read_field in plain}
+        if reader.flexible:
+            values |= missing
+            _read_tags(reader, tagged, values)
+        return SimpleNamespace(**values)
+
+    return read
+
+
+def _default(tagged: Field[Any]) -> Any:
+    return None if tagged.default is MISSING else tagged.default
+
+
+def _read_tags(
+    reader: Reader, known: Mapping[int, tuple[str, Read]], values: dict[str, Any]
+) -> None:
+    for _ in range(reader.varint()):
+        tag = reader.varint()
+        data = reader.take(reader.varint())
+        if tag in known:
+            name, read = known[tag]
+            values[name] = read(Reader(data, flexible=True))
+
+
+def _reader(hint: Any, metadata: Mapping[str, Any]) -> Read:
+    arguments = get_args(hint)
+    nullable = NoneType in arguments
+    if nullable:
+        (hint,) = (argument for argument in arguments if argument is not NoneType)
+    if get_origin(hint) is tuple:
+        return _array(_reader(get_args(hint)[0], metadata), nullable=nullable)
+    if hasattr(hint, "__dataclass_fields__"):
+        return _maybe_structure(reader_of(hint)) if nullable else reader_of(hint)
+    return _primitive(metadata["kafka_type"], nullable=nullable)
+
+
+def _array(read_item: Read, *, nullable: bool) -> Read:
+    def read(reader: Reader) -> list[Any] | None:
+        items = reader.nullable_array(read_item)
+        return [] if items is None and not nullable else items
+
+    return read
+
+
+def _maybe_structure(read_structure: Read) -> Read:
+    """A structure that may be null, with a byte before it that tells (KIP-893)."""
+    marker = _FIXED["int8"]
+
+    def read(reader: Reader) -> Any:
+        return None if reader.unpack(marker)[0] < 0 else read_structure(reader)
+
+    return read
+
+
+def _primitive(kafka_type: str, *, nullable: bool) -> Read:
+    if kafka_type == "string":
+        return Reader.nullable_string if nullable else Reader.string
+    if kafka_type in ("bytes", "records"):
+        return _nullable_bytes if nullable else _bytes
+    if kafka_type == "uuid":
+        return _uuid
+    layout = _FIXED[kafka_type]
+    return lambda reader: reader.unpack(layout)[0]
+
+
+def _nullable_bytes(reader: Reader) -> bytes | None:
+    taken = reader.nullable_bytes()
+    return None if taken is None else bytes(taken)
+
+
+def _bytes(reader: Reader) -> bytes:
+    taken = reader.nullable_bytes()
+    if taken is None:
+        raise MalformedRequestError("a byte string that must be there is null")
+    return bytes(taken)
+
+
+def _uuid(reader: Reader) -> uuid.UUID | None:
+    value = uuid.UUID(bytes=bytes(reader.take(_UUID_BYTES)))
+    return value if value.int else None
