@@ -6,8 +6,13 @@ BIN := $(VENV)/bin
 # Newer than pyproject.toml: what that asks for is installed.
 READY := $(VENV)/.ready
 
+# Of the simulation.
+SEEDS ?= 0-199
+STEPS ?= 500
+JOBS ?= 2
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kazoo-suite torment proto bench clean
+.PHONY: help demo test check kazoo-suite torment simulate proto bench clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +48,9 @@ kazoo-suite: $(READY) ## The test suite of kazoo against the embedded ZooKeeper.
 MINUTES ?= 2
 torment: $(READY) ## Faults on real processes, and every record judged (MINUTES=10 ARGS="--zookeeper local:3").
 	$(BIN)/python -m tests.integration.torment.run --minutes $(MINUTES) $(ARGS)
+
+simulate: $(READY) ## Lives of simulated clusters (SEEDS=0-1999 STEPS=500 JOBS=2 ARGS="--fresh 100").
+	$(BIN)/python -m tests.simulation.run --seeds "$(SEEDS)" --steps $(STEPS) --jobs $(JOBS) $(ARGS)
 
 exhaustive: $(READY) ## Every interleaving of the core within bounds (ARGS="--replicas 3 --depth 12").
 	$(BIN)/python -m tests.exhaustive.run $(ARGS)

@@ -11,7 +11,7 @@ from minikafka.broker.replica import Replica
 from minikafka.core.effects import Role
 from minikafka.model import NO_LEADER, EpochEntry
 from tests.simulation.ledger import PartitionLedger
-from tests.simulation.world import Host, World
+from tests.simulation.world import World
 
 
 def check_step(world: World) -> None:
@@ -26,10 +26,12 @@ def check_step(world: World) -> None:
             continue
         for replica in process.broker.replicas.replicas.values():
             if replica.core.failed is None:
-                _check_mirror(world, host, replica)
+                _check_mirror(world, replica)
+                if replica.core.is_leader:
+                    _check_incarnations(world, replica)
 
 
-def _check_mirror(world: World, host: Host, replica: Replica) -> None:
+def _check_mirror(world: World, replica: Replica) -> None:
     mirror, stored = replica.core.log, replica.log.stored  # type: ignore[attr-defined]
     if (mirror.log_start_offset, mirror.high_watermark, mirror.log_end_offset) != (
         stored.start,
@@ -45,6 +47,20 @@ def _check_mirror(world: World, host: Host, replica: Replica) -> None:
                 raise world.violation(
                     "15", f"{replica.log!r}: epoch {last.leader_epoch} at its end, not {found}"
                 )
+
+
+def _check_incarnations(world: World, replica: Replica) -> None:
+    """No. 14: no fetch of an older incarnation counts after one of a newer."""
+    leader = replica.core.leader()
+    seen = world.incarnations_seen.setdefault(leader, {})
+    for follower, progress in leader.followers.items():
+        if progress.broker_epoch < seen.get(follower, -1) and progress.broker_epoch >= 0:
+            raise world.violation(
+                "14",
+                f"{replica.log!r}: a fetch of incarnation {progress.broker_epoch} of "
+                f"{world.name(follower)} counts after one of {seen[follower]}",
+            )
+        seen[follower] = progress.broker_epoch
 
 
 def check_epochs(world: World) -> None:

@@ -79,7 +79,7 @@ def _play(seed: int, actions: Sequence[Action] | None, steps: int, story: bool) 
                 seed,
                 played,
                 len(played),
-                world.digest.hexdigest(),
+                world.digest(),
                 None if world.first is None else str(world.first),
                 world.lines,
                 world.ledger.acknowledged_count,

@@ -15,10 +15,11 @@ import importlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from typing import Any
 
@@ -184,11 +185,18 @@ MUTATIONS = (
         "the dead fail first, while the bounced still count as they were",
         "core.controller",
         "Controller.on_brokers",
-        "changed = brokers != self.context.brokers\n",
-        "changed = brokers != self.context.brokers\n"
-        "    known = self.context.brokers\n"
-        "    self.context.take_brokers({b: known.get(b, brokers[b]) for b in brokers})\n"
-        "    yield from self.settle()\n",
+        "yield from self.settle()",
+        "self.context.brokers = {b: known.get(b, brokers[b]) for b in brokers}\n"
+        "    yield from self.settle()\n"
+        "    self.context.brokers = dict(brokers)\n"
+        "    yield from self.settle()",
+        (
+            (
+                "Controller.on_brokers",
+                "changed = brokers != self.context.brokers",
+                "known = dict(self.context.brokers)\n    changed = brokers != known",
+            ),
+        ),
     ),
     Mutation(
         "epoch_start on join",
@@ -415,16 +423,59 @@ def _first(results: Any) -> tuple[int, int, str] | None:
     return None
 
 
+def cases() -> Iterator[tuple[str, Callable[[], None]]]:
+    """Every scenario of test_races.py, with its parameters."""
+    from tests.simulation import test_races
+
+    for name, function in vars(test_races).items():
+        if not name.startswith("test_"):
+            continue
+        choices: list[list[dict[str, Any]]] = []
+        for mark in getattr(function, "pytestmark", ()):
+            names = mark.args[0] if isinstance(mark.args[0], tuple) else (mark.args[0],)
+            choices.append(
+                [
+                    dict(zip(names, value if len(names) > 1 else (value,), strict=True))
+                    for value in mark.args[1]
+                ]
+            )
+        for chosen in product(*choices):
+            arguments = {key: value for each in chosen for key, value in each.items()}
+            yield f"{name}{list(arguments.values()) or ''}", partial(function, **arguments)
+
+
+def failing_scenario(mutation: Mutation, among: str = "") -> tuple[str, str] | None:
+    """The first scenario (with `among` in its name) that notices, and what it says."""
+    with applied(mutation):
+        for name, play in cases():
+            if among not in name:
+                continue
+            try:
+                play()
+            except Exception as error:
+                cause = error.__cause__ or error
+                return name, f"{type(cause).__name__} {cause}"
+    return None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutations")
     parser.add_argument("--lives", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="")
+    parser.add_argument("--scenarios", action="store_true", help="the scenarios instead of lives")
+    parser.add_argument("--case", default="", help="only scenarios with this in their name")
     options = parser.parse_args()
     missed = 0
     for mutation in MUTATIONS:
         if options.only and options.only not in mutation.name:
+            continue
+        if options.scenarios:
+            noticed = failing_scenario(mutation, options.case)
+            missed += noticed is None
+            name, what = noticed or ("NOT FOUND", "")
+            print(f"| {mutation.name} | {name} | {what.splitlines()[0][:110] if what else ''} |")
             continue
         found = hunt(mutation, options.lives, options.steps, options.jobs)
         missed += found is None

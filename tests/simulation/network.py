@@ -169,8 +169,6 @@ class Exchange:
             self.fail_later(self.network.delay(), f"broker {self.target} refuses the connection")
             return
         if not repeated:
-            if self.answer.done() and self.kind == "replica_fetch":
-                return  # the stream was closed before
             self.server = process
         self.world.loop.call_soon(self._begin, process, repeated, context=process.context)
 

@@ -139,6 +139,15 @@ class Stage:
         self.world.network.filters.append(choose)
         return held
 
+    def unanswered(self, kind: str, source: str) -> None:
+        """From now on such requests are handled, but the connection breaks before the answer."""
+        number = self.player.host(source).number
+        self.world.network.filters.append(
+            lambda exchange: (
+                "unanswered" if (exchange.kind, exchange.source_number) == (kind, number) else None
+            )
+        )
+
     def pass_all(self) -> None:
         """Nothing is held back any more, but for what is held already."""
         self.world.network.filters.clear()

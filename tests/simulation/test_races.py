@@ -123,19 +123,30 @@ def test_race_4_an_old_list_of_live_brokers_after_a_newer_one_is_passed_over():
 
 
 def test_race_4_a_leader_that_missed_a_term_forgets_where_its_followers_were():
-    """A leads, B leads, A leads again, and A has heard nothing of B's term (R4)."""
-    with Stage("ABC", controller="C") as stage:
-        stage.produce("A", run_ms=50)
-        held = stage.hold("update_state", source="C", target="A")
-        stage.do("cut A B", run_ms=0)
-        stage.do("cut A C")
-        stage.do("expire A", run_ms=300)
-        assert stage.leader == "B"
-        stage.produce("B", run_ms=50)
-        stage.do("heal")
+    """A leads, B leads, A leads again, and A has heard nothing of B's term (R4). In that term C cut
+    off records that A had sent it: where C was before says nothing."""
+    settings = {"replica.lag.time.max.ms": "20000"}
+    with Stage("BAC", brokers=4, controller="D", settings=settings) as stage:
         stage.do("kill B")
+        stage.until(lambda: stage.leader == "A")
+        stage.do("restart B")
+        stage.until(lambda: stage.isr == "ABC")
+        stage.run(100)
+        stage.do("cut-one-way A B")
+        stage.produce("A", "1", run_ms=20)
+        stage.produce("A", "1", run_ms=20)
+        assert (stage.end_of("C"), stage.end_of("B")) == (2, 0)
+        held = stage.hold("update_state", source="D", target="A")
+        stage.do("elect D t-0 preferred", run_ms=100)
+        stage.produce("B", "1", run_ms=100)
+        assert stage.leader == "B"
+        assert (stage.end_of("A"), stage.end_of("C"), stage.end_of("B")) == (2, 1, 1)
+        stage.do("kill B")
+        stage.do("expire-dead B", run_ms=100)
+        assert (stage.leader, stage.isr) == ("A", "AC")
+        stage.hold("replica_fetch", source="C")
         stage.pass_all()
-        stage.break_off(held, run_ms=3_000)
+        stage.break_off(held, run_ms=500)
         stage.end()
 
 
@@ -188,6 +199,33 @@ def test_race_7_a_follower_dies_with_its_addition_in_flight_and_returns_empty():
         stage.release(held)
         assert stage.isr == "A"
         stage.end()
+
+
+def test_race_7_an_addition_that_was_applied_counts_though_nobody_told_the_leader():
+    """R5: what the leader has proposed may be in force, from the moment of the proposal."""
+    settings = {"replica.lag.time.max.ms": "600"}
+    with Stage("AB", controller="C", settings=settings) as stage:
+        stage.do("kill B", run_ms=3_000)
+        assert stage.isr == "A"
+        stage.unanswered("alter_partition", "A")
+        stage.hold("update_state", target="A")
+        stage.do("restart B")
+        broker = stage.player.host("A").process.broker
+        broker.metadata.eligible[2] = _epoch_when_registered(stage)
+        stage.until(lambda: stage.isr == "AB")
+        stage.do("cut-one-way B A")
+        stage.produce("A", run_ms=1_000)  # by then it is no outsider that is about to join, either
+        stage.produce("A", run_ms=200)
+        assert stage.acknowledged == 0
+        stage.pass_all()
+        stage.end()
+
+
+def _epoch_when_registered(stage: Stage) -> int:
+    """Of B, which the leader would have been told in a message that is held back."""
+    process = stage.player.host("B").process
+    stage.until(lambda: process.broker is not None and process.broker.replicas.broker_epoch > 0)
+    return process.broker.replicas.broker_epoch
 
 
 def test_race_7_a_bounced_follower_without_its_log_and_a_dead_leader_in_one_event():

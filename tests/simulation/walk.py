@@ -120,10 +120,10 @@ class Walk:
         kind = chance.random()
         if kind < 0.5:
             return round(10 * chance.random(), 3)
-        if kind < 0.85:
-            return round(150 * chance.random(), 3)
-        if kind < 0.98:
-            return round(150 + 600 * chance.random(), 3)
+        if kind < 0.88:
+            return round(120 * chance.random(), 3)
+        if kind < 0.99:
+            return round(150 + 500 * chance.random(), 3)
         return round(1000 + 2500 * chance.random(), 3)
 
     # --- looking ---------------------------------------------------------------------------------

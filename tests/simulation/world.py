@@ -30,6 +30,7 @@ from minikafka.broker.ports import SessionLostError
 from minikafka.broker.replica import Replica
 from minikafka.config import BrokerConfig, parse_broker_config
 from minikafka.core.effects import Role
+from minikafka.core.leader import Leader
 from minikafka.errors import KafkaStorageError, MinikafkaError, UsageError
 from minikafka.model import BrokerInfo, TopicDescription, TopicPartition, broker_name
 from minikafka.zookeeper import election, registration, session, store
@@ -203,7 +204,7 @@ class World:
         self._clients = Process(self.loop, "the world")
         self.context = self._clients.context
         self.lines: list[str] = []
-        self.digest = hashlib.sha256()
+        self._remarks: set[int] = set()  # which lines are no part of the digest
         self.story = story
         self.first: Violation | None = None
         self.names: dict[int, str] = {}
@@ -211,6 +212,7 @@ class World:
         self.topics: dict[str, TopicDescription] = {}
         self.unclean_topics: set[str] = set()
         self.ended: list[BrokerProcess] = []
+        self.incarnations_seen: dict[Leader, dict[int, int]] = {}  # of followers, by each leader
         self._storage_ids = self._topic_ids = 0
         for number in range(1, broker_count + 1):
             self.names[number] = broker_name(number)
@@ -231,14 +233,18 @@ class World:
 
     def tell(self, what: str) -> None:
         """A line of the story; part of the digest."""
-        line = f"{self.elapsed_ms():>8} {what}"
-        self.lines.append(line)
-        self.digest.update(line.encode())
+        self.lines.append(f"{self.elapsed_ms():>8} {what}")
 
     def remark(self, what: str) -> None:
         """For a reader only."""
         if self.story:
+            self._remarks.add(len(self.lines))
             self.lines.append(f"{self.elapsed_ms():>8}     {what}")
+
+    def digest(self) -> str:
+        """Of the story, without remarks: the same for a life, however it is told."""
+        told = (line for at, line in enumerate(self.lines) if at not in self._remarks)
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
     def violation(self, number: str, what: str) -> Violation:
         found = Violation(number, what)
