@@ -231,7 +231,9 @@ async def test_a_leader_that_was_cut_off_is_not_believed_about_the_end_of_the_lo
     def connect(address):
         return (behind if address == cluster.bootstrap else cluster).connect(address)
 
-    consumer = AsyncConsumer(cluster.bootstrap, auto_offset_reset=reset, connect=connect)
+    consumer = AsyncConsumer(
+        cluster.bootstrap, auto_offset_reset=reset, connect=connect, uniform=lambda: 0.5
+    )
     async with consumer:
         consumer.assign([T0])
         consumer.seek(T0, 70)
