@@ -40,6 +40,11 @@ class EpochCache:
         """The largest epoch, or None for a log that has none."""
         return self._epochs[-1] if self._epochs else None
 
+    @property
+    def earliest_epoch(self) -> int | None:
+        """The smallest epoch, or None for a log that has none."""
+        return self._epochs[0] if self._epochs else None
+
     def starts_after(self, offset: int) -> bool:
         """Does any entry start above `offset`?"""
         return bool(self._starts) and self._starts[-1] > offset

@@ -90,10 +90,12 @@ class Follower:
 
     def on_out_of_range(self, leader_log_start: int, leader_log_end: int) -> list[Effect]:
         """The leader has nothing at this log's end: either it is shorter (after an unclean
-        election), or its retention has gone past."""
+        election), or its retention has gone past. If that came just to this log's end, and the
+        leader cannot tell any more whether what lies below is the same, all of it goes, too."""
         if leader_log_end < self.log.log_end_offset:
             return self._truncate(leader_log_end)
-        if leader_log_start > self.log.log_end_offset:
+        log_start, log_end = self.log.log_start_offset, self.log.log_end_offset
+        if leader_log_start > log_end or log_start < leader_log_start == log_end:
             self.log.restarted(leader_log_start)
             return [RestartLog(leader_log_start), StoreEpochs(())]
         return []

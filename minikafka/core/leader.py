@@ -305,9 +305,24 @@ class Leader:
             assert end is not None, "a leader's log has at least the epoch that it leads"
             if end.leader_epoch < position.last_fetched_epoch or end.offset < fetch_offset:
                 return end
+            if self._cannot_compare(position):
+                raise OffsetOutOfRangeError(
+                    f"{self.topic_partition} begins at {fetch_offset} here: what broker "
+                    f"{replica_id} has below cannot be compared any more, it must begin anew there"
+                )
         if fetch_offset > self.log.log_end_offset:
             raise self._out_of_range(fetch_offset)
         return None
+
+    def _cannot_compare(self, position: FollowerPosition) -> bool:
+        """A follower ends where this log begins, with records of an epoch of which retention has
+        left nothing here: another record may have been committed in the place of any of them."""
+        earliest_epoch, log_start = self.log.epochs.earliest_epoch, self.log.log_start_offset
+        assert earliest_epoch is not None, "a leader's log has at least the epoch that it leads"
+        return (
+            position.last_fetched_epoch < earliest_epoch
+            and position.log_start_offset < log_start == position.fetch_offset
+        )
 
     def record_replica_fetch(
         self, replica_id: int, replica_broker_epoch: int, position: FollowerPosition, now_ms: int

@@ -19,6 +19,7 @@ def test_an_empty_cache_knows_nothing():
     cache = EpochCache()
     assert cache.entries() == []
     assert cache.latest_epoch is None
+    assert cache.earliest_epoch is None
     assert cache.end_of(0, 10) is None
     assert cache.epoch_at(0) is None
     assert not cache.starts_after(0)
@@ -28,7 +29,7 @@ def test_an_empty_cache_knows_nothing():
 
 def test_epoch_zero_is_an_epoch_like_any_other():
     cache = cache_of((0, 0))
-    assert cache.latest_epoch == 0
+    assert cache.latest_epoch == cache.earliest_epoch == 0
     assert cache.end_of(0, 7) == OffsetAndEpoch(7, 0)
     assert cache.epoch_at(3) == 0
 

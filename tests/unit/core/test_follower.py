@@ -124,6 +124,12 @@ def test_a_leader_that_begins_above_makes_this_log_begin_there():
     assert (log.log_start_offset, log.log_end_offset, log.high_watermark) == (7, 7, 7)
 
 
+def test_a_leader_that_begins_at_the_end_of_this_log_makes_it_begin_there_too():
+    log = log_of(0, 0, high_watermark=1)
+    assert following(log).on_out_of_range(2, 5) == [RestartLog(2), StoreEpochs(())]
+    assert (log.log_start_offset, log.log_end_offset, log.high_watermark) == (2, 2, 2)
+
+
 def test_out_of_range_for_no_reason_is_only_tried_again():
     log = log_of(0, 0)
     log.epochs.assign(4, 2)

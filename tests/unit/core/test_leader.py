@@ -406,6 +406,22 @@ def test_an_offset_above_the_end_is_out_of_range_without_an_epoch_to_compare():
         leader.check_replica_fetch(2, position(3, -1, 0))
 
 
+def test_a_follower_that_ends_where_the_log_begins_may_hold_other_records_below():
+    log = log_of(2, 2, log_start_offset=5)
+    leader = leading(state(leader_epoch=3), log)
+    with pytest.raises(OffsetOutOfRangeError, match="begins at 5 here"):
+        leader.check_replica_fetch(2, position(5, 1, 3, log_start=4))
+
+
+@pytest.mark.parametrize(
+    ("last_epoch", "follower_start"), [(2, 4), (1, 5)], ids=["known epoch", "nothing below"]
+)
+def test_a_follower_that_ends_where_the_log_begins_goes_on_from_there(last_epoch, follower_start):
+    leader = leading(state(leader_epoch=3), log_of(2, 2, log_start_offset=5))
+    fetch = position(5, last_epoch, 3, log_start=follower_start)
+    assert leader.check_replica_fetch(2, fetch) is None
+
+
 def test_the_epoch_is_looked_at_before_the_upper_end():
     leader = leading(log=log_of(0, 0))
     assert leader.check_replica_fetch(2, position(3, 0, 0)) == OffsetAndEpoch(2, 0)
