@@ -24,6 +24,14 @@ def check_step(world: World) -> None:
         process = host.process
         if process is None or process.broker is None or process.ended:
             continue
+        controller_epoch = process.broker.metadata.controller_epoch
+        if controller_epoch < process.controller_epoch_seen:
+            raise world.violation(
+                "14",
+                f"{host.name} listens to controller epoch {controller_epoch} after "
+                f"{process.controller_epoch_seen}",
+            )
+        process.controller_epoch_seen = controller_epoch
         for replica in process.broker.replicas.replicas.values():
             if replica.core.failed is None:
                 _check_mirror(world, replica)

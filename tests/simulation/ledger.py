@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minikafka.broker.requests import UpdateStateRequest
+from minikafka.core.effects import Role
 from minikafka.model import (
     NO_LEADER,
     BatchHeader,
@@ -339,6 +340,32 @@ class Ledger:
                 "2, 5",
                 f"{log}: offset {header.base_offset} of epoch {header.leader_epoch} is not what "
                 "another log has there, or follows on other records",
+            )
+
+        replica = log.store.host.replica(log.topic_partition)
+        if replica is not None and replica.core.role is Role.FOLLOWER:
+            self._check_follows(ledger, log, replica, header.next_offset, chain)
+
+    def _check_follows(
+        self,
+        ledger: PartitionLedger,
+        log: SimulatedLog,
+        replica: Replica,
+        end: int,
+        chain: int,
+    ) -> None:
+        """No. 5: what a follower appends under an epoch is what the leader of that epoch has."""
+        state = replica.core.state
+        assert state is not None
+        leader = self.world.hosts[state.leader].replica(ledger.topic_partition)
+        if leader is None or not leader.core.is_leader or leader.topic_id != ledger.topic_id:
+            return
+        stored = leader.log.stored  # type: ignore[attr-defined]
+        if leader.core.leader_epoch != state.leader_epoch or end < stored.base:
+            return
+        if stored.chains.get(end) != chain:
+            raise self.world.violation(
+                "5", f"{log}: appends what the leader of its epoch does not have below {end}"
             )
 
     def chain_of(self, stored: StoredLog, offset: int) -> int:

@@ -469,7 +469,7 @@ def main() -> int:
     options = parser.parse_args()
     missed = 0
     for mutation in MUTATIONS:
-        if options.only and options.only not in mutation.name:
+        if not any(name in mutation.name for name in options.only.split(",")):
             continue
         if options.scenarios:
             noticed = failing_scenario(mutation, options.case)

@@ -115,6 +115,8 @@ class Exchange:
         self.serve = serve
         self.server: BrokerProcess | None = None
         self.task: asyncio.Task[Any] | None = None
+        self.keeps_answer = False
+        self._kept: tuple[Any, MinikafkaError | None] | None = None
         loop = self.world.loop
         self.answer: asyncio.Future[Any] = loop.create_future()
         self._context = self.world.context if source is None else source.context
@@ -143,6 +145,7 @@ class Exchange:
             fate = chance.choice(("lost", "late", "unanswered", "twice", "slow"))
         if fate == "hold":
             return
+        self.keeps_answer = fate == "hold answer"
         if fate in ("lost", "late"):
             self.fail_later(delay, "the connection broke")
             if fate == "lost":
@@ -195,12 +198,19 @@ class Exchange:
         if repeated:
             return
         self.task = None
-        if not self.answer.done():
+        if self.keeps_answer:
+            self._kept = (answer, error)
+        elif not self.answer.done():
             self.world.loop.call_later(
                 self.network.delay(), self._back, answer, error, context=self._context
             )
 
     # --- the answer ------------------------------------------------------------------------------
+
+    def release_answer(self) -> None:
+        """What was kept back is with the caller now."""
+        if self._kept is not None:
+            self.world.loop.call_soon(self._back, *self._kept, context=self._context)
 
     def _back(self, answer: Any, error: MinikafkaError | None) -> None:
         """In the caller's process."""

@@ -121,8 +121,10 @@ class Stage:
         source: str = "",
         target: str = "",
         where: Callable[[Exchange], bool] = lambda _: True,
+        answers: bool = False,
     ) -> list[Exchange]:
-        """Keep back the requests of this kind from now on; the list fills. The callers wait."""
+        """Keep back the requests of this kind from now on, or the answers to them; the list fills.
+        The callers wait."""
         held: list[Exchange] = []
         number = {host.name: host.number for host in self.world.hosts.values()}
 
@@ -134,7 +136,7 @@ class Stage:
             if target and exchange.target != number[target]:
                 return None
             held.append(exchange)
-            return "hold"
+            return "hold answer" if answers else "hold"
 
         self.world.network.filters.append(choose)
         return held

@@ -7,10 +7,13 @@ Not here: race 13's steps of a reassignment and race 16 (reassignment and transa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import permutations
 
 import pytest
 
+from tests.simulation.network import Exchange
 from tests.simulation.stage import Stage
 
 SESSION_MS = 1_500
@@ -70,6 +73,23 @@ def test_race_2_a_deposed_controller_writes_nothing():
         stage.end()
 
 
+def test_race_2_a_message_of_the_old_controller_comes_before_the_first_of_the_new_one():
+    """ZooKeeper has told A who is elected; that is enough to refuse the old one."""
+    with Stage("ABC", controller="C") as stage:
+        held = stage.hold("update_state", target="A")
+        stage.do("expire B", run_ms=100)
+        assert held
+        old = list(held)
+        stage.do("pause C")
+        stage.do("expire C")
+        stage.until(lambda: stage.player.host("A").process.broker.metadata.controller_epoch == 2)
+        stage.run(20)
+        stage.release(old)
+        stage.pass_all()
+        stage.do("resume C", run_ms=500)
+        stage.end()
+
+
 @pytest.mark.parametrize(
     ("minimum", "answer"), [(2, "at 1"), (3, "NOT_ENOUGH_REPLICAS_AFTER_APPEND")]
 )
@@ -125,28 +145,9 @@ def test_race_4_an_old_list_of_live_brokers_after_a_newer_one_is_passed_over():
 def test_race_4_a_leader_that_missed_a_term_forgets_where_its_followers_were():
     """A leads, B leads, A leads again, and A has heard nothing of B's term (R4). In that term C cut
     off records that A had sent it: where C was before says nothing."""
-    settings = {"replica.lag.time.max.ms": "20000"}
-    with Stage("BAC", brokers=4, controller="D", settings=settings) as stage:
-        stage.do("kill B")
-        stage.until(lambda: stage.leader == "A")
-        stage.do("restart B")
-        stage.until(lambda: stage.isr == "ABC")
-        stage.run(100)
-        stage.do("cut-one-way A B")
+    with _a_term_that_a_missed() as (stage, _):
         stage.produce("A", "1", run_ms=20)
-        stage.produce("A", "1", run_ms=20)
-        assert (stage.end_of("C"), stage.end_of("B")) == (2, 0)
-        held = stage.hold("update_state", source="D", target="A")
-        stage.do("elect D t-0 preferred", run_ms=100)
-        stage.produce("B", "1", run_ms=100)
-        assert stage.leader == "B"
-        assert (stage.end_of("A"), stage.end_of("C"), stage.end_of("B")) == (2, 1, 1)
-        stage.do("kill B")
-        stage.do("expire-dead B", run_ms=100)
-        assert (stage.leader, stage.isr) == ("A", "AC")
-        stage.hold("replica_fetch", source="C")
         stage.pass_all()
-        stage.break_off(held, run_ms=500)
         stage.end()
 
 
@@ -260,6 +261,143 @@ def test_race_8_a_refused_addition_and_then_the_delayed_copy_of_it():
         stage.do("restart B", run_ms=20)
         stage.release(held, run_ms=500)
         stage.end()
+
+
+def test_race_8_a_refused_addition_is_not_forgotten_while_a_copy_of_it_is_on_its_way():
+    """B is refused since it shuts down. The next term of the controller does not know that, and
+    finds nothing wrong with the first copy of the proposal, unless the leader has voided it."""
+    with Stage("AB", controller="C") as stage:
+        stage.do("kill B", run_ms=3_000)
+        copies = stage.hold("alter_partition", source="A")
+        stage.do("restart B")
+        stage.until(lambda: copies)
+        stage.pass_all()
+        stage.hold("update_state", target="A")
+        stage.hold("controlled_shutdown", source="B", answers=True)
+        stage.do("terminate B", run_ms=20)
+        stage.break_off(copies, run_ms=100)  # the next copy is refused
+        for name in "AAAABBBB":  # so that C is elected again
+            stage.do(f"fault {name} lost")
+        stage.do("expire C")
+        stage.until(lambda: _is_active(stage, "C"))
+        stage.release(copies)
+        stage.pass_all()
+        stage.end()
+
+
+def _is_active(stage: Stage, name: str) -> bool:
+    broker = stage.player.host(name).process.broker
+    return broker.controller.active and stage.world.controller() is stage.player.host(name)
+
+
+def test_race_8_a_broker_that_shuts_down_does_not_join_again():
+    """KIP-841: its leader has not heard that it leaves, and learns the State from an answer."""
+    settings = {"replica.lag.time.max.ms": "600"}
+    with Stage("ABC", brokers=4, controller="D", settings=settings) as stage:
+        stage.hold("update_state", target="A")
+        stage.hold("controlled_shutdown", source="C", answers=True)
+        stage.do("terminate C", run_ms=20)
+        assert stage.isr == "AB"
+        stage.do("cut A B")  # A proposes to drop B, and gets the State without C in the answer
+        stage.produce("A", "1")
+        stage.until(lambda: stage.isr == "A")
+        stage.run(500)
+        assert stage.isr == "A"
+        stage.pass_all()
+        stage.end()
+
+
+def test_race_9_a_fetch_of_an_older_incarnation_comes_after_one_of_the_next():
+    """KAFKA-15221. B is outside the ISR all the time, so no epoch tells the two apart."""
+    with Stage("AB", controller="C") as stage:
+        stage.do("kill B", run_ms=3_000)
+        stage.hold("alter_partition", source="A")
+        stage.do("restart B", run_ms=300)
+        held = stage.hold("replica_fetch", source="B")
+        stage.produce("A", "1", run_ms=600)
+        assert held
+        stage.do("kill B")
+        stage.do("expire-dead B", run_ms=50)
+        stage.pass_all()
+        stage.hold("alter_partition", source="A")
+        stage.do("restart B", run_ms=500)
+        stage.release(held[:1])
+        stage.pass_all()
+        stage.end()
+
+
+def test_race_9_a_fetch_from_before_a_term_that_its_leader_missed():
+    """C fetched from A; then B led, and C cut its log; A leads again, with its log as it was, and
+    only now the fetch arrives: offset and last epoch are right, the leader epoch is old (R7)."""
+    with _a_term_that_a_missed() as (stage, old):
+        stage.release(old[:1])
+        stage.end()
+
+
+def test_race_9_a_reply_from_before_a_term_that_its_follower_missed():
+    """A's reply to C is slow. Meanwhile A was follower and cut the record that is in it, and leads
+    again. C, which was asleep, hears of the new epoch first and then gets the reply: offset and
+    last epoch are as when it asked."""
+    settings = {"replica.lag.time.max.ms": "20000", "zookeeper.session.timeout.ms": "6000"}
+    with Stage("BAC", brokers=4, controller="D", settings=settings) as stage:
+        stage.do("kill B")
+        stage.do("expire-dead B")
+        stage.until(lambda: stage.leader == "A")
+        stage.do("restart B")
+        stage.until(lambda: stage.isr == "ABC")
+        stage.run(100)
+        stage.hold("replica_fetch", source="B", target="A")
+        replies = stage.hold("replica_fetch", source="C", target="A", answers=True)
+        stage.run(600)  # until C has fetched anew
+        stage.produce("A", "1", run_ms=20)
+        stage.do("pause C", run_ms=5)
+        held = stage.hold("update_state", target="C")
+        stage.do("elect D t-0 preferred", run_ms=20)
+        assert stage.leader == "B"
+        stage.produce("B", "1", run_ms=300)
+        assert stage.end_of("A") == stage.end_of("B") == 1
+        stage.do("kill B")
+        stage.do("expire-dead B", run_ms=100)
+        assert stage.leader == "A"
+        stage.pass_all()
+        stage.break_off(held, run_ms=300)
+        for reply in replies:
+            reply.release_answer()
+        stage.do("resume C", run_ms=100)
+        stage.pass_all()
+        stage.end()
+
+
+@contextmanager
+def _a_term_that_a_missed() -> Iterator[tuple[Stage, list[Exchange]]]:
+    """A leads and sends C two records that B does not get; then B leads, without A's hearing of it,
+    and C cuts them off; then A leads again. Gives C's fetch after the two records, still on its
+    way."""
+    settings = {"replica.lag.time.max.ms": "20000"}
+    with Stage("BAC", brokers=4, controller="D", settings=settings) as stage:
+        stage.do("kill B")
+        stage.until(lambda: stage.leader == "A")
+        stage.do("restart B")
+        stage.until(lambda: stage.isr == "ABC")
+        stage.run(100)
+        stage.do("cut-one-way A B")
+        stage.produce("A", "1", run_ms=20)
+        old = stage.hold("replica_fetch", source="C", target="A")
+        stage.produce("A", "1", run_ms=20)
+        assert old
+        assert (stage.end_of("C"), stage.end_of("B")) == (2, 0)
+        held = stage.hold("update_state", source="D", target="A")
+        stage.do("elect D t-0 preferred", run_ms=100)
+        stage.produce("B", "1", run_ms=100)
+        assert stage.leader == "B"
+        assert (stage.end_of("A"), stage.end_of("C"), stage.end_of("B")) == (2, 1, 1)
+        stage.do("kill B")
+        stage.do("expire-dead B", run_ms=100)
+        assert (stage.leader, stage.isr) == ("A", "AC")
+        stage.pass_all()
+        stage.hold("replica_fetch", source="C", target="A")
+        stage.break_off(held, run_ms=500)
+        yield stage, old
 
 
 def test_race_9_a_late_fetch_and_a_late_reply_count_for_nothing():

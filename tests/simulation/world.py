@@ -112,6 +112,7 @@ class BrokerProcess(Process):
         self.sessions: list[int] = []
         self.zookeeper_client: KazooStandIn | None = None
         self.stopping = False
+        self.controller_epoch_seen = -1
         self._main = self.spawn(self._run())
 
     async def _run(self) -> None:
