@@ -6,7 +6,7 @@ ISR is *intact* while its disk is the one that its mark in the State names.
 
 Of one replica alone, nos. 8, 12, 14 and 15 are checked where it makes a step (replica.py); of a
 State that is written, nos. 1, 3 and 14 (term.py); no. 19 in heal.py. Nos. 16 to 18 are not visible
-here: there are no producer ids, no transactions and no deletion of records.
+here: there are no producer ids, no transactions and no compaction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from minikafka.model import NO_LEADER, broker_name
-from tests.exhaustive.values import Broker, Record, State, ZooKeeper, disk_name
+from tests.exhaustive.values import Broker, Record, State, ZooKeeper, agree, disk_name
 
 Ledger = tuple[Record, ...]
 
@@ -30,7 +30,7 @@ def check_world(brokers: Sequence[Broker], zookeeper: ZooKeeper, ledger: Ledger)
     """All that can be seen in one state."""
     for number, broker in enumerate(brokers, 1):
         committed = broker.log[: broker.high_watermark]
-        if committed != ledger[: broker.high_watermark]:
+        if not agree(committed, ledger[: broker.high_watermark]):
             name = broker_name(number)
             return f"no. 11: {name} calls {committed} committed, it was {ledger}"
     for (one, mine), (other, yours) in combinations(enumerate(brokers, 1), 2):
@@ -45,7 +45,7 @@ def _check_isr(brokers: Sequence[Broker], state: State, ledger: Ledger) -> str |
     that anybody has ever called committed."""
     for member in state.isr:
         broker = brokers[member - 1]
-        if is_intact(member, state, broker) and broker.log[: len(ledger)] != ledger:
+        if is_intact(member, state, broker) and not agree(broker.log[: len(ledger)], ledger):
             what = "the leader" if member == state.leader else "in the ISR"
             return (
                 f"nos. 4, 6: {broker_name(member)} is {what} with {broker.log}, "
@@ -79,6 +79,8 @@ def _disagreement(mine: Broker, yours: Broker) -> str | None:
     committed = min(mine.high_watermark, yours.high_watermark)
     equal = True
     for offset, (one, other) in enumerate(zip(mine.log, yours.log, strict=False)):
+        if one is None or other is None:
+            continue
         if one[0] == other[0] and (one != other or not equal):
             return f"no. 5: the logs share epoch {one[0]} at {offset} and differ up to there"
         equal = equal and one == other
@@ -108,14 +110,17 @@ def check_acknowledged(
     if len(state.isr) < min_insync:
         return f"no. 10: {payloads} acknowledged by {state.isr}; {min_insync} are needed"
     for payload in payloads:
-        held = [offset for offset, record in enumerate(leader.log) if record[1] == payload]
+        held = [
+            offset for offset, record in enumerate(leader.log) if record and record[1] == payload
+        ]
         if not held:
             return f"no. 10: {payload} is acknowledged and not in the leader's log"
         for member in state.isr:
             broker = brokers[member - 1]
             if not is_intact(member, state, broker):
                 continue
-            if broker.log[held[0] : held[0] + 1] != leader.log[held[0] : held[0] + 1]:
+            there = slice(held[0], held[0] + 1)
+            if not agree(broker.log[there], leader.log[there]):
                 return f"no. 10: {payload} is acknowledged, {broker_name(member)} lacks it"
     return None
 
@@ -158,6 +163,6 @@ def _check_joiners(old: State, new: State, brokers: Sequence[Broker]) -> str | N
     start = leader.lead.epoch_start
     for joiner in set(new.isr) - set(old.isr):
         broker = brokers[joiner - 1]
-        if is_intact(joiner, new, broker) and broker.log[:start] != leader.log[:start]:
+        if is_intact(joiner, new, broker) and not agree(broker.log[:start], leader.log[:start]):
             return f"no. 13: {broker_name(joiner)} joins with less than the epoch began with"
     return None

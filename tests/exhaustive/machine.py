@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from tests.exhaustive.replica import Age, ReplicaStep, position_of
+from tests.exhaustive.replica import Age, ReplicaStep
 from tests.exhaustive.term import TermResult, TermStep
 from tests.exhaustive.values import Broker, Budget, Fetch, Interner, Propose, ZooKeeper
 
@@ -165,10 +165,9 @@ class Machine:
         if found is None:
             broker: Broker = self.parts.values[number]
             leader = fetch = propose = 0
-            position = position_of(broker)
-            if position is not None:
-                assert broker.state is not None
-                leader = broker.state.leader
+            found_position = self.replica.position(broker_id, broker)
+            if found_position is not None:
+                leader, position = found_position
                 fetch = self.parts.number(Fetch(broker_id, broker.broker_epoch, leader, position))
             if broker.lead is not None and broker.lead.pending is not None:
                 propose = self.parts.number(

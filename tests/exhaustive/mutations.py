@@ -289,6 +289,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         breaks="no. 11",
     ),
     Mutation(
+        "comparable",
+        "R7: a position does not count if retention has taken what it could be compared with",
+        [(Leader, "_cannot_compare", _never)],
+        _bounds(2, records=2, crashes=1, retentions=1),
+        breaks="nos. 4, 6",
+    ),
+    Mutation(
         "reply-by-offset",
         "R7: a reply counts only if offset, last epoch and leader epoch are still the same",
         [(Follower, "answers", _match_by_offset)],

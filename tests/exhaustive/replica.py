@@ -23,6 +23,8 @@ from minikafka.core.effects import (
     Effect,
     HighWatermarkAdvanced,
     ProposeIsr,
+    RaiseLogStart,
+    RestartLog,
     RoleChanged,
     StoreEpochs,
     TruncateLog,
@@ -54,6 +56,7 @@ from tests.exhaustive.values import (
     Reply,
     assignment,
     of_state,
+    start_of,
     to_state,
 )
 
@@ -71,6 +74,10 @@ class Age(NamedTuple):
     leader looks for laggards."""
 
     followers: tuple[int, ...]
+
+
+class Retain(NamedTuple):
+    """Retention deletes all that it may: what is committed."""
 
 
 class Register(NamedTuple):
@@ -111,6 +118,19 @@ class ReplicaStep:
             return Step(broker, violation=f"no. 14: it changes something: {event}")
         return Step(after, reply, tuple(live.acknowledged), live.violation)
 
+    def position(self, broker_id: int, broker: Broker) -> tuple[int, Position] | None:
+        """Whom this broker fetches from, and where; None if it follows nobody."""
+        partition = LiveReplica(self, broker_id, broker).partition
+        found = partition.fetch_position()
+        if found is None or partition.state is None:
+            return None
+        return partition.state.leader, (
+            found.fetch_offset,
+            found.last_fetched_epoch,
+            found.current_leader_epoch,
+            found.log_start_offset,
+        )
+
 
 class LiveReplica:
     """The core of one broker between two values."""
@@ -119,7 +139,7 @@ class LiveReplica:
         self.around = around
         self.broker_id = broker_id
         self.broker = broker
-        self.records = list(broker.log)
+        self.records: list[Record | None] = list(broker.log)
         self.disk_high_watermark = broker.high_watermark
         self.disk_epochs = broker.epochs
         self.controller_epoch_seen = broker.controller_epoch_seen
@@ -127,7 +147,7 @@ class LiveReplica:
         self.violation: str | None = None
         self.eligible = dict(broker.eligible)
         log = ReplicaLog(
-            0,
+            start_of(broker.log),
             len(broker.log),
             broker.high_watermark,
             EpochCache(EpochEntry(*entry) for entry in broker.epochs),
@@ -183,6 +203,7 @@ class LiveReplica:
         partition.check()
         epochs = tuple((entry.leader_epoch, entry.start_offset) for entry in log.epochs.entries())
         assert log.log_end_offset == len(self.records), "the mirror is not what lies on the disk"
+        assert log.log_start_offset == start_of(self.records), "the log starts elsewhere"
         assert log.high_watermark == self.disk_high_watermark, "a high watermark moved silently"
         assert epochs == self.disk_epochs, "the epochs on the disk are others"
         return broker._replace(
@@ -239,6 +260,10 @@ class LiveReplica:
                 self.on_answer(event)
             case Age(followers):
                 self.age(followers)
+            case Retain():
+                offset = self.partition.log.high_watermark
+                self.partition.on_log_start_raised(offset)
+                self.forget_below(offset)
             case Register(broker_epoch):
                 self.partition.reregister(broker_epoch)
         return None
@@ -285,7 +310,7 @@ class LiveReplica:
             )
         )
         offsets = (log.log_start_offset, log.high_watermark, log.log_end_offset)
-        batches = tuple(self.records[position[0] : position[0] + 1])
+        batches = tuple(r for r in self.records[position[0] : position[0] + 1] if r is not None)
         return Reply("data", position, offsets=offsets, batches=batches)
 
     def on_reply(self, reply: Reply) -> None:
@@ -309,7 +334,8 @@ class LiveReplica:
             ]
             assert follower.accepts(headers), f"a leader sent what does not follow on: {reply}"
             self.records += reply.batches
-            self.apply(partition.on_follower_appended(headers, reply.offsets[1], 0))
+            offsets = reply.offsets
+            self.apply(partition.on_follower_appended(headers, offsets[1], offsets[0]))
 
     def on_answer(self, answer: Answer) -> None:
         """To a late proposal of the process before this one, perhaps: then there is no replica yet
@@ -348,8 +374,17 @@ class LiveReplica:
                         self.acknowledged.append(token)
                 case ProposeIsr() | RoleChanged():
                     pass  # what is pending is in the partition, and so is the role
-                case _:
-                    raise AssertionError(f"no log is ever restarted or shortened: {effect}")
+                case RestartLog(offset):
+                    self.records = [None] * offset
+                    self.disk_high_watermark = offset
+                case RaiseLogStart(offset):
+                    self.forget_below(offset)
+
+    def forget_below(self, offset: int) -> None:
+        """The log's own file of epochs begins there, too."""
+        self.records[:offset] = [None] * offset
+        entries = self.partition.log.epochs.entries()
+        self.disk_epochs = tuple((e.leader_epoch, e.start_offset) for e in entries)
 
 
 def letter_is_fenced(broker: Broker, letter: Letter) -> bool:
@@ -381,16 +416,8 @@ def is_refused(min_insync: int, broker: Broker, event: Any) -> bool:
     return len(broker.state.isr) < min_insync
 
 
-def position_of(broker: Broker) -> Position | None:
-    """Where a follower fetches from (Follower.position), None if it follows nobody."""
-    if broker.state is None or broker.lead is not None or broker.state.leader == -1:
-        return None
-    last_epoch = broker.epochs[-1][0] if broker.epochs else -1
-    return (len(broker.log), last_epoch, broker.state.leader_epoch)
-
-
 def _position(position: Position) -> FollowerPosition:
-    return FollowerPosition(TP, TOPIC_ID, *position, 0)
+    return FollowerPosition(TP, TOPIC_ID, *position)
 
 
 def _header(offset: int, record: Record) -> BatchHeader:
@@ -402,7 +429,10 @@ def _check(before: Broker, after: Broker) -> None:
     if before.lead is not None and after.lead is not None:
         assert after.high_watermark >= before.high_watermark, "no. 8: a high watermark fell"
     derived: list[tuple[int, int]] = []
-    for offset, (leader_epoch, _) in enumerate(after.log):
+    for offset in range(start_of(after.log), len(after.log)):
+        record = after.log[offset]
+        assert record is not None, "the log has a hole"
+        leader_epoch = record[0]
         if not derived or derived[-1][0] != leader_epoch:
             assert not derived or derived[-1][0] < leader_epoch, "no. 15: an epoch in the log fell"
             derived.append((leader_epoch, offset))

@@ -2,7 +2,7 @@
 
 `tell(model, start, events)` plays the events again and gives a line for each, followed by what it
 changed: the State in ZooKeeper in the words of the slide, and each replica as its role, epoch and
-incarnation, its log as record/epoch, and a bar where its high watermark stands.
+incarnation, its log as record/epoch (- if forgotten), and a bar where its high watermark stands.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def describe(state: State) -> str:
 
 
 def describe_broker(broker: Broker) -> str:
-    marks = [f"{payload}/{leader_epoch}" for leader_epoch, payload in broker.log]
+    marks = ["-" if record is None else f"{record[1]}/{record[0]}" for record in broker.log]
     marks.insert(broker.high_watermark, "|")
     log = " ".join(marks)
     if not broker.up:
@@ -131,6 +131,8 @@ def _rarer_sentence(model: Model, event: Event) -> str:
             return "a preferred leader election is asked for"
         case ("failover",):
             return "another controller is elected and takes over; the old one does not know"
+        case ("retain", me):
+            return f"{broker_name(me)} forgets all that is committed (retention)"
         case ("leave", me):
             return f"{broker_name(me)} announces to the controller that it will shut down"
         case ("kill", me):
@@ -162,7 +164,7 @@ def _to(late: Late) -> str:
 
 def _message(body: Any) -> str:
     match body:
-        case Fetch(replica_id, broker_epoch, _, (offset, last_epoch, leader_epoch)):
+        case Fetch(replica_id, broker_epoch, _, (offset, last_epoch, leader_epoch, _)):
             return (
                 f"the fetch of {broker_name(replica_id)} (incarnation {broker_epoch}) from {offset}"
                 f" after epoch {last_epoch}, in epoch {leader_epoch}"

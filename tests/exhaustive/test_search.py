@@ -20,6 +20,7 @@ SEARCHES = {
     "a zombie": (Bounds(2, budget=Budget(1, 0, expiries=1, lags=1)), Limits()),
     "two controllers": (Bounds(2, budget=Budget(1, 1, failovers=1)), Limits()),
     "connection loss": (Bounds(2, budget=Budget(1, 1, faults=1)), Limits()),
+    "retention": (Bounds(2, budget=Budget(2, 1, retentions=2)), Limits()),
     "late messages": (Bounds(2, budget=Budget(1, 1, late=1, lags=1)), Limits(depth=12)),
     "three replicas": (Bounds(3, budget=Budget(1, 1)), Limits()),
     "three and a laggard": (Bounds(3, budget=Budget(2, 1, lags=1)), Limits(depth=8)),
@@ -35,8 +36,12 @@ def test_no_interleaving_violates_anything(bounds, limits):
 
 @pytest.mark.parametrize(
     "bounds",
-    [Bounds(2, budget=Budget(1, 1, lags=1)), Bounds(2, budget=Budget(1, 1, losses=1))],
-    ids=["a laggard", "a lost disk"],
+    [
+        Bounds(2, budget=Budget(1, 1, lags=1)),
+        Bounds(2, budget=Budget(1, 1, losses=1)),
+        Bounds(2, budget=Budget(2, 1, retentions=1)),
+    ],
+    ids=["a laggard", "a lost disk", "retention"],
 )
 def test_every_state_heals(bounds):
     model = Model(bounds)

@@ -10,6 +10,7 @@ what the model abstracts from (docstring of world.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,8 +27,9 @@ TP = TopicPartition("t", 0)
 TOPIC_ID = "topic-1"
 
 Record = tuple[int, int]  # leader epoch, payload
+Log = tuple[Record | None, ...]  # by offset from 0; None: below the log's start, forgotten
 Registration = tuple[int, int, int, bool]  # broker id, broker epoch, storage number, dirty
-Position = tuple[int, int, int]  # fetch offset, last fetched epoch, current leader epoch
+Position = tuple[int, int, int, int]  # fetch offset, last and current epoch, log start
 
 
 class State(NamedTuple):
@@ -71,7 +73,7 @@ class Broker(NamedTuple):
 
     up: bool
     broker_epoch: int
-    log: tuple[Record, ...] = ()
+    log: Log = ()
     high_watermark: int = 0
     epochs: tuple[tuple[int, int], ...] = ()
     storage: int = 0
@@ -169,6 +171,7 @@ class Budget(NamedTuple):
     expiries: int = 0  # sessions that end under a live process
     lags: int = 0  # spans of time longer than replica.lag.time.max.ms
     failovers: int = 0  # new controllers; the old one stays, a zombie
+    retentions: int = 0  # replicas that forget all that is committed
     elections: int = 0  # preferred leader elections
     shutdowns: int = 0  # brokers that announce that they will shut down
     late: int = 0  # messages that arrive late or twice
@@ -176,16 +179,18 @@ class Budget(NamedTuple):
 
 
 class Interner:
-    """Numbers for values; 0 is None."""
+    """Numbers for values; 0 is None. Tuples of different types are different, though Python calls
+    them equal where their items are."""
 
     def __init__(self) -> None:
         self.values: list[Any] = [None]
-        self._numbers: dict[Any, int] = {None: 0}
+        self._numbers: dict[Any, int] = {(type(None), None): 0}
 
     def number(self, value: Any) -> int:
-        found = self._numbers.get(value)
+        key = (type(value), value)
+        found = self._numbers.get(key)
         if found is None:
-            found = self._numbers[value] = len(self.values)
+            found = self._numbers[key] = len(self.values)
             self.values.append(value)
         return found
 
@@ -230,6 +235,19 @@ def to_info(registration: Registration) -> BrokerInfo:
 
 def of_info(info: BrokerInfo) -> Registration:
     return (info.broker_id, info.broker_epoch, int(info.storage_id[4:]), info.dirty)
+
+
+def start_of(log: Sequence[Record | None]) -> int:
+    """The log's start offset."""
+    return next((offset for offset, record in enumerate(log) if record is not None), len(log))
+
+
+def agree(one: Sequence[Record | None], other: Sequence[Record | None]) -> bool:
+    """Are these equal, as far as they are not forgotten?"""
+    return len(one) == len(other) and all(
+        mine == yours or mine is None or yours is None
+        for mine, yours in zip(one, other, strict=True)
+    )
 
 
 def disk_name(storage: int) -> str:

@@ -32,7 +32,7 @@ from tests.exhaustive.checks import (
     check_writes,
 )
 from tests.exhaustive.machine import ACTIVE, OLD, Event, Machine, Violation, World
-from tests.exhaustive.replica import Produce, Register
+from tests.exhaustive.replica import Produce, Register, Retain
 from tests.exhaustive.values import (
     Answer,
     Broker,
@@ -43,6 +43,7 @@ from tests.exhaustive.values import (
     Reply,
     Term,
     ZooKeeper,
+    start_of,
 )
 
 
@@ -133,6 +134,11 @@ class Model(Machine):
             if reply := world[self.at_replies + me - 1]:
                 cleared = self.placed(world, self.at_replies + me - 1, 0)
                 yield from self._at_broker(("reply", me), cleared, me, reply, world)
+            if budget.retentions and broker.state is not None:
+                event = self.parts.number(Retain())
+                spent = self.spent(world, "retentions")
+                if self._does_something(me, world[me - 1], event):
+                    yield from self._at_broker(("retain", me), spent, me, event, world)
             if broker.lead is None:
                 continue
             if budget.records:
@@ -173,8 +179,10 @@ class Model(Machine):
         me = self.parts.values[fetch].replica_id
         follower, said = self.broker(world, me), self.parts.values[reply]
         idle = said is not None and said.kind == "data" and not said.batches
-        if not follower.up or (idle and said.offsets[1] <= follower.high_watermark):
-            reply = 0
+        if idle and said.offsets[1] <= follower.high_watermark:
+            idle = said.offsets[0] <= start_of(follower.log)
+            reply = 0 if idle else reply
+        reply = reply if follower.up else 0
         after = self.placed(world, leader - 1, number)
         after = self.placed(after, self.at_replies + me - 1, reply)
         if after != world:
@@ -324,11 +332,12 @@ class Model(Machine):
         tail lost, since the host went down."""
         disks = [("kept", broker)]
         if self.bounds.stale and broker.high_watermark:
-            disks.append(("stale", broker._replace(high_watermark=0)))
+            start = start_of(broker.log)
+            disks.append(("stale", broker._replace(high_watermark=start)))
         if self.budget(world).losses:
             storage = broker.storage + 1
             disks.append(("empty", Broker(False, -1, storage=storage)))
-            if broker.log:
+            if broker.log and broker.log[-1] is not None:
                 end = len(broker.log) - 1
                 cut = broker._replace(
                     log=broker.log[:-1],
