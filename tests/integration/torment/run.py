@@ -30,6 +30,7 @@ from tests.integration.torment.history import History
 from tests.integration.torment.nemesis import Nemesis, plan
 from tests.integration.torment.netns import Namespaces, missing_tools
 from tests.integration.torment.network import Network
+from tests.integration.torment.passing import check_disks
 from tests.integration.torment.replicas import compare
 from tests.integration.torment.workload import Workload
 from tests.integration.torment.world import World
@@ -115,7 +116,8 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         kinds = [each for each in options.kinds if KINDS[each].possible(world)]
         for left_out in sorted(set(options.kinds) - set(kinds)):
             tell(f"left out, as this machine does not allow it: {left_out}")
-        workload = Workload(world.bootstrap, world.partitions, history, random.Random(options.seed))
+        rng = random.Random(options.seed)
+        workload = Workload(world.bootstrap, world.partitions, history, rng, world.topic_exists)
         workload.start()
         nemesis = Nemesis(world, history, tell)
         try:
@@ -138,6 +140,9 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         facts = Facts.of(history.operations, followers)
         anomalies += judge(facts)
         anomalies += compare_replicas(world, facts)
+        anomalies += workload.passing.anomalies
+        anomalies += await check_disks(disk.path / "data" for disk in world.disks.values())
+        tell(f"{workload.passing.lives} lives of topics that come and go")
         report(options, world, facts, tell)
         return anomalies
 

@@ -3,6 +3,7 @@
 - `Producer`: keeps a few records on their way to every partition, at a steady pace, and remembers
   what became of each. Now and then it is closed in the middle of that and a new one takes over.
 - `Follower`: reads all partitions from the beginning and stays, by `poll` or by `poll_batches`.
+- `PassingTopics` (passing.py): topics that come and go.
 - `Rereader`: again and again a new consumer that reads a stretch somewhere in the middle, and asks
   for the end of each partition.
 
@@ -15,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from minikafka.client import AsyncConsumer, AsyncProducer, ConsumerRecord, Delivery
 from minikafka.client.fate import certainly_not_written
@@ -35,6 +37,7 @@ from tests.integration.torment.history import (
     Seek,
     Send,
 )
+from tests.integration.torment.passing import PassingTopics
 
 _TICK_S = 0.05
 _ON_THE_WAY = 40  # records of one producer for one partition without an outcome
@@ -324,6 +327,7 @@ class Workload:
     partitions: Sequence[TopicPartition]
     history: History
     rng: random.Random
+    exists: Callable[[str], Awaitable[bool | None]]
     failures: list[str] = field(default_factory=list)
 
     def start(self) -> None:
@@ -335,25 +339,27 @@ class Workload:
         self._rereader = Rereader(
             self.bootstrap, self.history, self.followers[0], random.Random(self.rng.random())
         )
-        self._producing = [self._task(each.run()) for each in self._producers]
+        self.passing = PassingTopics(self.bootstrap, self.exists)
+        self._producing = [self._task(each.run()) for each in (*self._producers, self.passing)]
         self._consuming = [self._task(each.run()) for each in (*self.followers, self._rereader)]
 
-    def _task(self, work: Awaitable[None]) -> asyncio.Task[None]:
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         async def guarded() -> None:
             try:
                 await work
             except (MinikafkaError, TimeoutError, OSError) as error:
                 self.failures.append(f"a client gave up: {type(error).__name__}: {error}")
 
-        return asyncio.create_task(guarded())
+        return asyncio.create_task(guarded(), name=work.__qualname__)
 
     async def stop_producing(self) -> None:
         """Until every record has its outcome."""
-        for each in self._producers:
+        for each in (*self._producers, self.passing):
             each.stop()
         _, stuck = await asyncio.wait(self._producing, timeout=_FINAL_S)
         if stuck:
-            self.failures.append(f"{len(stuck)} producers did not end within {_FINAL_S:g} s")
+            names = ", ".join(sorted(task.get_name() for task in stuck))
+            self.failures.append(f"did not end within {_FINAL_S:g} s: {names}")
 
     async def catch_up(self) -> None:
         """Read everything back, and have the followers read to the same end."""
@@ -394,7 +400,7 @@ class Workload:
         return ends
 
     async def close(self) -> None:
-        for each in (*self._producers, *self.followers, self._rereader):
+        for each in (*self._producers, self.passing, *self.followers, self._rereader):
             each.stop()
         tasks = [*self._producing, *self._consuming]
         _, stuck = await asyncio.wait(tasks, timeout=_CALL_S + 5)

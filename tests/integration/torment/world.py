@@ -254,6 +254,19 @@ class World:
                 return f"{topic}-{number}: {state}, live brokers: {sorted(live)}"
         return ""
 
+    async def topic_exists(self, topic: str) -> bool | None:
+        """Also while it is on its way out; None: nobody can tell now."""
+
+        def look() -> bool:
+            assert self._zookeeper is not None
+            paths = (f"/brokers/topics/{topic}", f"/admin/delete_topics/{topic}")
+            return any(self._zookeeper.exists(path) for path in paths)
+
+        try:
+            return await asyncio.to_thread(look)
+        except (KazooException, OSError):
+            return None
+
     async def until_whole(self, deadline_s: float = SETTLE_WAIT_S) -> None:
         """AssertionError says what is missing."""
         missing = ""
