@@ -12,6 +12,7 @@ State: the topic of this moment, and what is wrong so far (`anomalies`).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -129,8 +130,11 @@ class PassingTopics:
 
     async def _until_gone(self, name: str) -> None:
         """As long as it takes while there are faults; at the end there is a deadline for it all."""
-        while await self._exists(name) is not False:
-            await asyncio.sleep(_AGAIN_S)
+
+        async def gone() -> bool:
+            return await self._exists(name) is False
+
+        await until(gone, math.inf)
 
 
 def left_behind(data_dirs: Iterable[Path]) -> list[Path]:
