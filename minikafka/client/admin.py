@@ -1,4 +1,5 @@
-"""Administration: topics, partitions, configuration, elections, and what a cluster looks like.
+"""Administration: topics, partitions, configuration, elections, and what a cluster looks like
+(consumer groups: group_admin.py).
 
 State: the metadata cache and channels. Requests go to any broker, which forwards them to the
 controller; what only a partition's leader knows is asked of that one. A call about one topic
@@ -31,6 +32,7 @@ from minikafka.broker.requests import (
 )
 from minikafka.client.backoff import Backoff, Random
 from minikafka.client.channel import Channel, Connect, connect_over_grpc
+from minikafka.client.group_admin import GroupAdmin
 from minikafka.client.metadata import METADATA_MAX_AGE_MS, Cluster
 from minikafka.client.offsets import lookup_offsets
 from minikafka.client.values import check_positive
@@ -51,7 +53,7 @@ from minikafka.model import NO_LEADER, TopicPartition
 _TRY_AGAIN = (NetworkError, NotControllerError, BrokerNotAvailableError)
 
 
-class AsyncAdmin:
+class AsyncAdmin(GroupAdmin):
     """Belongs to one event loop; `await start()` first, or use it with `async with`."""
 
     def __init__(

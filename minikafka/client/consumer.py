@@ -3,7 +3,8 @@
 State: the assignment and positions (in fetcher.py), per partition the answer that is being read,
 records that an iteration has taken but not given out. Invariant: a position is the offset after
 the last record that the user was given; records come in offset order, each once, whatever leads
-when.
+when. In a group (client/subscribing.py) the assignment is the group's, and positions begin where it
+has committed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from minikafka.client.fetcher import Assigned, FetchedBatches, Fetcher
 from minikafka.client.metadata import METADATA_MAX_AGE_MS, Cluster
 from minikafka.client.offsets import lookup_offsets
 from minikafka.client.options import FetcherOptions
+from minikafka.client.subscribing import Partition, Subscribing, as_partition
 from minikafka.client.values import ConsumerRecord, check_positive
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import TopicPartition
@@ -36,8 +38,6 @@ from minikafka.records.header import split
 FETCH_MAX_BYTES = 50 * 1024 * 1024
 MAX_PARTITION_FETCH_BYTES = 1024 * 1024
 _RESETS = ("earliest", "latest", "error")
-
-Partition = TopicPartition | tuple[str, int]
 
 
 class _Reading:
@@ -51,7 +51,7 @@ class _Reading:
         self.records: Iterator[ConsumerRecord] = chunk.records(check_crcs)
 
 
-class AsyncConsumer:
+class AsyncConsumer(Subscribing):
     """Reads records. Belongs to one event loop; `await start()` first, or use it with `async
     with`."""
 
@@ -105,6 +105,7 @@ class AsyncConsumer:
         self._readings: dict[TopicPartition, _Reading] = {}
         self._iterated: deque[ConsumerRecord] = deque()
         self._turn: deque[TopicPartition] = deque()  # whose records come next
+        self._group = None
 
     async def __aenter__(self) -> AsyncConsumer:
         try:
@@ -120,15 +121,17 @@ class AsyncConsumer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        await self.close(failed=error is not None)
 
     async def start(self) -> None:
         """Find the cluster. NetworkError names all addresses if none of them answers."""
         await self._cluster.start()
         self._fetcher = Fetcher(self._cluster, self._options)
 
-    async def close(self) -> None:
-        """End. Idempotent."""
+    async def close(self, *, failed: bool = False) -> None:
+        """End; leave the group, if there is one. `failed`: what was given last is not done (see
+        GroupMember.close). Idempotent."""
+        await self.unsubscribe(failed=failed)
         if self._fetcher is not None:
             await self._fetcher.close()
         await self._cluster.close()
@@ -138,7 +141,12 @@ class AsyncConsumer:
     def assign(self, partitions: Iterable[Partition]) -> None:
         """Read exactly these from now on. Those that were assigned before keep their positions; new
         ones begin by `auto_offset_reset` unless `seek` says otherwise."""
-        wanted = list(dict.fromkeys(_as_partition(each) for each in partitions))
+        if self._group is not None:
+            raise UsageError("the group assigns the partitions; unsubscribe first")
+        self._assign(partitions)
+
+    def _assign(self, partitions: Iterable[Partition]) -> None:
+        wanted = list(dict.fromkeys(as_partition(each) for each in partitions))
         self._running().assign(wanted)
         self._turn = deque(wanted)
         self._readings = {each: self._readings[each] for each in wanted if each in self._readings}
@@ -172,7 +180,7 @@ class AsyncConsumer:
     async def seek_to_timestamp(self, partition: Partition, timestamp_ms: int) -> int:
         """Go on at the first record of this time (ms since 1970) or later, or at the end if there
         is none. Returns the offset."""
-        topic_partition = _as_partition(partition)
+        topic_partition = as_partition(partition)
         self._assigned(topic_partition)
         offset = (await self.offsets_for_times({topic_partition: timestamp_ms}))[topic_partition]
         if offset is None:
@@ -182,7 +190,7 @@ class AsyncConsumer:
 
     async def position(self, partition: Partition) -> int:
         """The offset of the next record that the user is given; finds it out if it has to."""
-        topic_partition = _as_partition(partition)
+        topic_partition = as_partition(partition)
         for record in self._iterated:
             if record[:2] == (topic_partition.topic, topic_partition.partition):
                 return record.offset
@@ -194,16 +202,16 @@ class AsyncConsumer:
 
     def high_watermark(self, partition: Partition) -> int:
         """The end of what could be read at the last fetch; -1 before the first."""
-        return self._assigned(_as_partition(partition)).high_watermark
+        return self._assigned(as_partition(partition)).high_watermark
 
     async def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
         """The first offset that is there, for any partitions."""
-        found = await self._lookup({_as_partition(each): EARLIEST_TIMESTAMP for each in partitions})
+        found = await self._lookup({as_partition(each): EARLIEST_TIMESTAMP for each in partitions})
         return {each: result.offset for each, result in found.items()}
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
         """The offset after the last committed record, for any partitions."""
-        found = await self._lookup({_as_partition(each): LATEST_TIMESTAMP for each in partitions})
+        found = await self._lookup({as_partition(each): LATEST_TIMESTAMP for each in partitions})
         return {each: result.offset for each, result in found.items()}
 
     async def offsets_for_times(
@@ -235,11 +243,15 @@ class AsyncConsumer:
         one can seek and go on.
         """
         check_positive(max_records=max_records)
-        if self._iterated:
-            count = min(len(self._iterated), max_records)
-            return [self._iterated.popleft() for _ in range(count)]
         deadline = _deadline(timeout_ms)
+        if self._group is not None:
+            await self._group.before_poll()
         while True:
+            if not await self._in_group(deadline):
+                return []
+            if self._iterated:
+                count = min(len(self._iterated), max_records)
+                return [self._iterated.popleft() for _ in range(count)]
             records = self._take(max_records)
             if records or not await self._wait(deadline):
                 return records
@@ -248,7 +260,11 @@ class AsyncConsumer:
         """Everything fetched so far, as whole batches, without a look at the records: for speed.
         [] if there is nothing within `timeout_ms`. The positions move on as with `poll`."""
         deadline = _deadline(timeout_ms)
+        if self._group is not None:
+            await self._group.before_poll()
         while True:
+            if not await self._in_group(deadline):
+                return []
             batches = self._take_batches()
             if batches or not await self._wait(deadline):
                 return batches
@@ -264,7 +280,8 @@ class AsyncConsumer:
     async def fill(self) -> None:
         """Have a record for `pop`."""
         while not self._iterated:
-            self._iterated.extend(await self.poll(None))
+            records = await self.poll(None)  # a rebalance in it gives `_iterated` anew
+            self._iterated.extend(records)
 
     def pop(self) -> ConsumerRecord:
         """The next record that `fill` took; IndexError if there is none."""
@@ -282,7 +299,8 @@ class AsyncConsumer:
             remaining_s = deadline - asyncio.get_running_loop().time()
             if remaining_s <= 0:
                 return False
-        await fetcher.wait_for_news(remaining_s)
+        with self._polling():
+            await fetcher.wait_for_news(remaining_s)
         return True
 
     def _raise_error(self, state: Assigned) -> None:
@@ -353,7 +371,7 @@ class AsyncConsumer:
         return batches
 
     def _reposition(self, partition: Partition, offset: int | None, reset: int | None) -> None:
-        topic_partition = _as_partition(partition)
+        topic_partition = as_partition(partition)
         self._assigned(topic_partition).restart(offset, reset)
         self._iterated = deque(
             record for record in self._iterated if record[:2] not in _keys([topic_partition])
@@ -396,13 +414,6 @@ class AsyncConsumer:
             if record.timestamp_ms >= timestamp_ms:
                 return record.offset
         return batch.next_offset if headers else offset
-
-
-def _as_partition(partition: Partition) -> TopicPartition:
-    if isinstance(partition, TopicPartition):
-        return partition
-    topic, number = partition
-    return TopicPartition(topic, number)
 
 
 def _keys(partitions: Iterable[TopicPartition]) -> set[tuple[str, int]]:

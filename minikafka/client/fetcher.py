@@ -200,6 +200,10 @@ class Fetcher:
         except TimeoutError:
             return
 
+    def nudge(self) -> None:
+        """Whoever waits for news looks again."""
+        self._news.set()
+
     def take_chunk(self, state: Assigned) -> FetchedBatches | None:
         """The next answer for this partition; makes room for fetching on."""
         if not state.chunks:

@@ -29,6 +29,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+from minikafka.broker.group_requests import (
+    CommittedOffset,
+    DeletedGroup,
+    GroupDescription,
+    ListedGroup,
+)
 from minikafka.broker.requests import (
     ClusterMetadata,
     ClusterUpdate,
@@ -40,11 +46,12 @@ from minikafka.broker.requests import (
 )
 from minikafka.client.accumulator import Delivery
 from minikafka.client.admin import AsyncAdmin
-from minikafka.client.consumer import AsyncConsumer, Partition
+from minikafka.client.consumer import AsyncConsumer
 from minikafka.client.fetcher import FetchedBatches
 from minikafka.client.producer import AsyncProducer
+from minikafka.client.subscribing import Partition
 from minikafka.client.values import ConsumerRecord, Headers, RecordMetadata, WouldBlockError
-from minikafka.errors import UsageError
+from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import TopicPartition
 
 _T = TypeVar("_T")
@@ -292,10 +299,10 @@ class Consumer(_Blocking):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(failed=error is not None)
 
-    def close(self) -> None:
-        self._close(self._consumer.close())
+    def close(self, *, failed: bool = False) -> None:
+        self._close(self._consumer.close(failed=failed))
 
     def assign(self, partitions: Iterable[Partition]) -> None:
         self._do(lambda: self._consumer.assign(partitions))
@@ -334,6 +341,19 @@ class Consumer(_Blocking):
         self, timestamps_ms: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int | None]:
         return self._call(self._consumer.offsets_for_times(timestamps_ms))
+
+    def subscribe(self, topics: str | Iterable[str], group_id: str, **options: Any) -> None:
+        """Callbacks (`on_assigned`, `on_revoked`) run in the client's own thread."""
+        self._do(lambda: self._consumer.subscribe(topics, group_id, **options))
+
+    def unsubscribe(self) -> None:
+        self._call(self._consumer.unsubscribe())
+
+    def commit(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
+        self._call(self._consumer.commit(offsets))
+
+    def committed(self, *partitions: Partition) -> dict[TopicPartition, int | None]:
+        return self._call(self._consumer.committed(*partitions))
 
     def poll(self, timeout_ms: float | None = 500, max_records: int = 500) -> list[ConsumerRecord]:
         return self._call(self._consumer.poll(timeout_ms, max_records))
@@ -409,6 +429,26 @@ class Admin(_Blocking):
         finally:
             if self._open and hasattr(stream, "aclose"):
                 self._call(stream.aclose())
+
+    def list_groups(self, states: Iterable[str] = ()) -> list[ListedGroup]:
+        return self._call(self._admin.list_groups(states))
+
+    def describe_groups(self, group_ids: Iterable[str]) -> list[GroupDescription]:
+        return self._call(self._admin.describe_groups(group_ids))
+
+    def delete_groups(self, group_ids: Iterable[str]) -> list[DeletedGroup]:
+        return self._call(self._admin.delete_groups(group_ids))
+
+    def group_offsets(self, group_id: str) -> dict[TopicPartition, CommittedOffset]:
+        return self._call(self._admin.group_offsets(group_id))
+
+    def alter_group_offsets(self, group_id: str, offsets: Mapping[TopicPartition, int]) -> None:
+        self._call(self._admin.alter_group_offsets(group_id, offsets))
+
+    def delete_group_offsets(
+        self, group_id: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, MinikafkaError | None]:
+        return self._call(self._admin.delete_group_offsets(group_id, partitions))
 
     def create_topic(
         self,

@@ -189,7 +189,12 @@ class BrokerCluster:
             Path(config.log_dirs), await store.cluster_id(), broker_id, config.topic_defaults()
         )
         info = BrokerInfo(
-            broker_id, config.name, "127.0.0.1", 1, storage_id=logs.storage_id, dirty=logs.dirty
+            broker_id,
+            config.name,
+            "127.0.0.1",
+            broker_id,
+            storage_id=logs.storage_id,
+            dirty=logs.dirty,
         )
         broker = Broker(
             config,
