@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         return try_mutations(stories=options.verbose)
     budget = Budget(**{kind: getattr(options, kind) for kind in Budget._fields})
     acks = tuple(-1 if word == "all" else int(word) for word in options.acks.split(","))
-    bounds = Bounds(options.replicas, options.min_insync, budget, acks, options.stale)
+    bounds = Bounds(
+        options.replicas, options.min_insync, budget, acks, options.stale, options.unclean
+    )
     limits = Limits(options.depth, options.states, options.seconds)
     if options.heal:
         found, lines = search_and_heal(bounds, limits, options.start)
@@ -121,6 +123,7 @@ def summary(bounds: Bounds, found: Found, start: str = "fresh") -> str:
     depth = f"{found.depth} (complete)" if found.complete else f"{found.depth}"
     acks = "/".join("all" if acks == -1 else str(acks) for acks in bounds.acks)
     more = " stale" if bounds.stale else ""
+    more += " unclean" if bounds.unclean else ""
     more += "" if start == "fresh" else f" start={start}"
     return (
         f"replicas={bounds.replicas} min.insync={bounds.min_insync} acks={acks} {budget}{more}: "
@@ -137,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-insync", type=int, default=1)
     parser.add_argument("--acks", default="all", help="all, 1, or all,1")
     parser.add_argument("--stale", action="store_true", help="restarts may find an older HW")
+    parser.add_argument("--unclean", action="store_true", help="unclean elections are allowed")
     parser.add_argument("--start", choices=("fresh", "preferred-waiting", "alone"), default="fresh")
     parser.add_argument("--depth", type=int, default=1000)
     parser.add_argument("--states", type=int, default=20_000_000)

@@ -60,11 +60,13 @@ class TermResult(NamedTuple):
     writes: tuple[State, ...] = ()
     answer: Answer | None = None
     violation: str | None = None
+    unclean: bool = False
 
 
 class TermStep:
-    def __init__(self, replicas: int) -> None:
+    def __init__(self, replicas: int, unclean: bool = False) -> None:
         self.replicas = replicas
+        self.unclean = unclean
 
     def begin(self, zookeeper: ZooKeeper) -> TermResult:
         """A new controller is elected and takes over."""
@@ -158,9 +160,10 @@ class LiveTerm:
         self.state = zookeeper.state
         self.fault = fault
         self.writes: list[State] = []
+        self.unclean = False
         self.result: Any = None
         self.letters = dict(term.letters)
-        self.controller = Controller(CONTROLLER_ID, term.controller_epoch, lambda _: False)
+        self.controller = Controller(CONTROLLER_ID, term.controller_epoch, lambda _: around.unclean)
         context = self.controller.context
         context.topics["t"] = topic(around.replicas)
         context.brokers.update(_infos(term.brokers))
@@ -198,7 +201,7 @@ class LiveTerm:
         except AssertionError as failed:
             violation = f"assertion in the controller: {failed}"
         zookeeper = self.zookeeper._replace(controller_epoch=self.zookeeper_epoch, state=self.state)
-        return TermResult(term, zookeeper, tuple(self.writes), None, violation)
+        return TermResult(term, zookeeper, tuple(self.writes), None, violation, self.unclean)
 
     def value(self) -> Term:
         context = self.controller.context
@@ -221,7 +224,9 @@ class LiveTerm:
         match command:
             case WriteStates(changes):
                 (change,) = changes
-                return [self.write(change.expected_version, of_state(change.new))]
+                outcome = self.write(change.expected_version, of_state(change.new))
+                self.unclean |= change.unclean and outcome is Outcome.WRITTEN
+                return [outcome]
             case ReadStates():
                 return {} if self.state is None else {TP: to_state(self.state)}
             case _:

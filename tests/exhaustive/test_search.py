@@ -40,8 +40,9 @@ def test_no_interleaving_violates_anything(bounds, limits):
         Bounds(2, budget=Budget(1, 1, lags=1)),
         Bounds(2, budget=Budget(1, 1, losses=1)),
         Bounds(2, budget=Budget(2, 1, retentions=1)),
+        Bounds(2, budget=Budget(1, 1, lags=1), unclean=True),
     ],
-    ids=["a laggard", "a lost disk", "retention"],
+    ids=["a laggard", "a lost disk", "retention", "unclean elections"],
 )
 def test_every_state_heals(bounds):
     model = Model(bounds)

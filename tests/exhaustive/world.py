@@ -161,12 +161,16 @@ class Model(Machine):
     ) -> Iterator[tuple[Event, World | Violation]]:
         """An event at one broker; `world` is `before` without what the event used up."""
         number, _, acknowledged, violation = self._step(me, world[me - 1], event)
-        if violation is not None:
+        if violation is not None and self._counts(world, violation):
             yield name, violation
             return
         after = self.placed(world, me - 1, number)
         if after != before:
             yield name, self._finish(after, me, acknowledged)
+
+    def _counts(self, world: World, violation: Violation) -> bool:
+        """After an unclean election what was committed may be cut (no. 12)."""
+        return bool(world[self.at_ledger]) or not violation.startswith("no. 12")
 
     def _at_leader(
         self, name: Event, world: World, leader: int, fetch: int
@@ -279,7 +283,10 @@ class Model(Machine):
             after = self.spent(after, "faults")
         if after == world:
             return
-        if result.writes and before.state is not None:
+        if result.unclean:
+            yield name, self.placed(after, self.at_ledger, 0)
+            return
+        if result.writes and before.state is not None and world[self.at_ledger]:
             brokers = self.brokers(world)
             found = check_writes(before.state, result.writes, brokers, batch=key[0] == "read")
             if found is not None:
@@ -424,7 +431,10 @@ class Model(Machine):
     # --- after every event ---
 
     def _finish(self, world: World, me: int, acknowledged: tuple[int, ...]) -> World | Violation:
-        """Bring the ledger up to date after an event at broker `me` (0: none), and check."""
+        """Bring the ledger up to date after an event at broker `me` (0: none), and check. After an
+        unclean election there is no ledger any more."""
+        if not world[self.at_ledger]:
+            return world
         ledger = self.parts.values[world[self.at_ledger]]
         if me:
             broker = self.parts.values[world[me - 1]]
