@@ -2,8 +2,8 @@
 
 The gap of a fault is the longest time without a successful acks=all write that ends after the fault
 began and begins before it was taken back: so it runs on until the next success after it, or until
-the next fault if that comes first. Told for
-the whole cluster (no partition could be written) and for the partition that had it worst.
+the next fault if that comes first. Told for the whole cluster (no partition could be written) and
+for the partition that had it worst.
 """
 
 from __future__ import annotations

@@ -43,8 +43,7 @@ class Send:
 @dataclass(frozen=True, slots=True)
 class Poll:
     """Records of one partition that one consumer was given at once, as (offset, value).
-    `high_watermark` is what came with them, -1 if the consumer was not told. `expected`: the offset
-    at which this consumer had to go on, -1 if it does not say."""
+    `high_watermark` is what came with them, -1 if the consumer was not told."""
 
     op: ClassVar[str] = "poll"
     by: str

@@ -413,7 +413,7 @@ class Workload:
                 raise outcome
 
 
-async def patiently(call) -> None:  # type: ignore[no-untyped-def]
+async def patiently(call: Callable[[], Awaitable[None]]) -> None:
     """Until it works: a client that is started in the middle of an outage."""
     deadline = time.monotonic() + _FINAL_S
     while True:
