@@ -363,7 +363,11 @@ class Workload:
 
     async def catch_up(self) -> None:
         """Read everything back, and have the followers read to the same end."""
-        ends = await self._read_everything()
+        try:
+            ends = await self._read_everything()
+        except (MinikafkaError, TimeoutError) as error:
+            self.failures.append(f"reading back failed: {type(error).__name__}: {error}")
+            return
 
         def caught_up() -> bool:
             return all(
