@@ -357,6 +357,9 @@ class BrokerService(Protocol):
     def groups(self) -> GroupService:
         """Consumer groups."""
 
+    @property
+    def broker_id(self) -> int: ...
+
     # For clients.
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
         """Appends before it returns, so that the order of calls is the order in the log; what it

@@ -105,6 +105,10 @@ class Service:
         self._producer_ids = (0, 0)
         self._producer_ids_lock = asyncio.Lock()
 
+    @property
+    def broker_id(self) -> int:
+        return self._config.broker_id
+
     # --- records ---------------------------------------------------------------------------------
 
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:

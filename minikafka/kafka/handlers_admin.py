@@ -231,6 +231,11 @@ async def _describe(
     if resource_type == TOPIC:
         return await service.describe_configs(name)
     if resource_type == BROKER:
+        if name != str(service.broker_id):
+            raise InvalidRequestError(
+                f"broker {service.broker_id} knows its own configuration only, not that of "
+                f"{name or 'all brokers'}: ask that broker"
+            )
         return await service.describe_configs(None)
     raise InvalidRequestError(
         f"resource type {resource_type} has no configuration here: {TOPIC} (topic) and "

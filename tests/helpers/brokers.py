@@ -193,6 +193,8 @@ class BrokerCluster:
             config.name,
             "127.0.0.1",
             broker_id,
+            f"host-{broker_id}",
+            9090 + broker_id,
             storage_id=logs.storage_id,
             dirty=logs.dirty,
         )
