@@ -95,6 +95,7 @@ def _play(seed: int, actions: Sequence[Action] | None, steps: int, story: bool) 
 
 def close(world: World) -> None:
     """End every coroutine that is left, so that none is found by the collector later."""
+    world.over = True
     for task in asyncio.all_tasks(world.loop):
         try:
             task.get_coro().close()  # type: ignore[union-attr]

@@ -90,6 +90,21 @@ def test_race_2_a_message_of_the_old_controller_comes_before_the_first_of_the_ne
         stage.end()
 
 
+def test_race_2_somebody_deletes_the_controllers_node_while_it_writes():
+    """Its session lives on. Its write got lost and is sent again after another has been elected: but
+    for the fence of the controller epoch it would count (KAFKA-6082)."""
+    with Stage("ABC", controller="C") as stage:
+        stage.do("fault C lost")
+        stage.do("expire B")
+        stage.until(lambda: stage.said("which is lost"))
+        stage.do("depose")
+        stage.until(lambda: stage.world.controller() not in (None, stage.player.host("C")))
+        winner = stage.world.controller().name
+        stage.do(f"pause {winner}", run_ms=600)
+        stage.do(f"resume {winner}", run_ms=500)
+        stage.end()
+
+
 @pytest.mark.parametrize(
     ("minimum", "answer"), [(2, "at 1"), (3, "NOT_ENOUGH_REPLICAS_AFTER_APPEND")]
 )
@@ -161,6 +176,76 @@ def test_race_5_epochs_of_one_record_on_alternating_leaders():
                 stage.do(f"restart {one}")
                 stage.run(2_500)
         stage.end()
+
+
+def test_race_5_an_acknowledgement_never_refers_to_a_record_that_took_its_place():
+    """KAFKA-1148. A waits for B with a record; B leads without it; A cuts it, gets another one in
+    its place, and leads again: who waited must not be told that all is well."""
+    with _a_record_that_is_replaced("A") as stage:
+        stage.do("kill B")
+        stage.do("expire-dead B", run_ms=300)
+        assert stage.leader == "A"
+        assert stage.acknowledged == 0
+        stage.end()
+
+
+def test_race_5_a_producer_sends_again_what_was_cut():
+    """KAFKA-12153: A must not take it for the repetition of what it has no more."""
+    with _a_record_that_is_replaced("A", "producer 0") as stage:
+        stage.do("kill B")
+        stage.do("expire-dead B", run_ms=300)
+        stage.produce("A", more="producer 0", run_ms=100)
+        assert stage.acknowledged == 1
+        stage.end()
+
+
+@contextmanager
+def _a_record_that_is_replaced(leader: str, producer: str = "") -> Iterator[Stage]:
+    """A record of A's that B has not got; B leads; at the same offset A has a record of B's now."""
+    with Stage("BA", controller="C", settings={"replica.lag.time.max.ms": "20000"}) as stage:
+        stage.do("kill B")
+        stage.do("expire-dead B")
+        stage.until(lambda: stage.leader == leader)
+        stage.do("restart B")
+        stage.until(lambda: stage.isr == "AB")
+        stage.hold("replica_fetch", source="B", target="A")
+        stage.run(600)
+        stage.produce("A", more=producer, run_ms=20)
+        assert (stage.end_of("A"), stage.end_of("B")) == (1, 0)
+        stage.do("elect C t-0 preferred", run_ms=20)
+        assert stage.leader == "B"
+        stage.produce("B", "1", run_ms=300)
+        stage.pass_all()
+        yield stage
+
+
+def test_race_6_a_new_leader_does_not_know_yet_where_the_end_is():
+    """KIP-207: a consumer was told 1, and must not be told 0."""
+    with Stage("ABC", controller="C") as stage:
+        stage.produce("A", run_ms=10)
+        stage.do("latest A t-0", run_ms=10)
+        stage.do("kill A")
+        stage.do("expire-dead A")
+        stage.hold("replica_fetch", source="C", target="B")
+        stage.until(lambda: stage.world.leads(stage.player.host("B"), stage.ledger.topic_partition))
+        stage.do("latest B t-0", run_ms=10)
+        stage.pass_all()
+        stage.run(3_000)
+        stage.do("latest B t-0", run_ms=10)
+        assert stage.ledger.shown == {0: 1, 1: 1}
+        stage.end()
+
+
+@pytest.mark.parametrize("members", ["B", "ABC"])
+def test_race_6_what_was_acknowledged_is_on_every_disk_where_that_is_asked_for(members):
+    with Stage(members, controller="C", configs="flush.before.ack=true") as stage:
+        for _ in range(3):
+            stage.produce(stage.leader, run_ms=2)
+        stage.run(50)
+        assert stage.acknowledged == 3
+        for name in members:
+            stage.do(f"power {name} 0")
+        assert {name: stage.end_of(name) for name in members} == dict.fromkeys(members, 3)
 
 
 @pytest.mark.parametrize("how", ["kill", "power 0", "power 0.5", "replace-disk"])

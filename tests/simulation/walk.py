@@ -293,6 +293,8 @@ class Walk:
             yield act(
                 "configure", asked, topic, f"min.insync.replicas={chance.choice((1, 1, 2, 2, 3))}"
             )
+        elif kind == "elections" and chance.random() < 0.2:
+            yield act("depose")
         elif kind == "elections":
             unclean = chance.random() < 0.02
             how = "unclean" if unclean else "preferred"

@@ -208,6 +208,7 @@ class World:
         self._remarks: set[int] = set()  # which lines are no part of the digest
         self.story = story
         self.first: Violation | None = None
+        self.over = False  # whatever is said from now on is of no interest
         self.names: dict[int, str] = {}
         self.hosts: dict[int, Host] = {}
         self.topics: dict[str, TopicDescription] = {}
@@ -256,7 +257,7 @@ class World:
 
     def on_bug(self, where: str, error: BaseException) -> None:
         """An exception that nobody expects: an assertion of the product, for instance."""
-        if not isinstance(error, Violation) and self.first is None:
+        if not isinstance(error, Violation) and self.first is None and not self.over:
             self.violation("bug", f"{where}: {error!r}").__cause__ = error
 
     def _on_loop_exception(self, context: dict[str, Any]) -> None:

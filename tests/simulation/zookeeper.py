@@ -113,6 +113,14 @@ class ZooKeeperServer:
         self.deliver(outcome.events)
         return outcome
 
+    def depose(self) -> None:
+        """Delete /controller, as a person may, from a session of its own."""
+        now_ms = self.world.now_ms()
+        opened = self.tree.open_session(4_000, _PASSWORD, now_ms)
+        self.on_written(opened.transaction)
+        self.request(opened.session_id, model.Delete("/controller"))
+        self.request(opened.session_id, model.CloseSession())
+
     def deliver(self, events: tuple[model.WatchEvent, ...]) -> None:
         for event in events:
             client = self.clients.get(event.session_id)

@@ -1,0 +1,46 @@
+"""Each safety rule switched off is noticed: by the scenario that is about it where walks seldom come
+by, else by one of the first lives. `python -m tests.simulation.mutations` tells how many lives each
+takes.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation import life
+from tests.simulation.mutations import MUTATIONS, Mutation, applied, failing_scenario
+
+SCENARIOS = {
+    "R3 order": "race_4_an_old_message",
+    "R4 continuity": "race_4_a_leader_that_missed",
+    "R5 maximal ISR, additions": "race_7_an_addition",
+    "R6 incarnation of a joiner": "race_7_a_follower_dies",
+    "R6 incarnation of a fetcher": "race_9_a_fetch_of_an_older",
+    "R6 controller epoch": "race_2_a_message_of_the_old",
+    "R7 epoch of a fetch": "race_9_a_fetch_from_before",
+    "R7 replies by offset only": "race_9_a_reply_from_before",
+    "epoch check on append": "race_9_a_reply_from_before",
+    "dead before bounced": "race_7_a_bounced",
+    "eligibility: shutting down": "race_8_a_broker_that_shuts_down",
+    "ineligible is forgotten": "race_8_a_refused_addition_is_not_forgotten",
+    "fenced controller write": "race_2_somebody_deletes",
+    "storage identity": "race_6_a_leader_restarts['A', 'power 0']",
+    "term of parked requests": "race_5_an_acknowledgement",
+    "latest offset of a new leader": "race_6_a_new_leader",
+    "producers after truncation": "race_5_a_producer",
+    "flush before acknowledging, follower": "race_6_what_was",
+    "flush before acknowledging, leader": "race_6_what_was",
+    "messages in order": "race_14_a_late_message",
+    "dirty once": "race_10_a_broker_that_started_dirty",
+}
+MOST_LIVES = 40
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_rule_that_is_switched_off_is_missed(mutation: Mutation):
+    scenario = SCENARIOS.get(mutation.name)
+    if scenario is not None:
+        assert failing_scenario(mutation, scenario) is not None
+        return
+    with applied(mutation):
+        assert any(life.live(seed, 250).violation is not None for seed in range(MOST_LIVES))
