@@ -1,7 +1,6 @@
-"""Each safety rule switched off is noticed: by the scenario that is about it where walks seldom come
-by, else by one of the first lives. `python -m tests.simulation.mutations` tells how many lives each
-takes.
-"""
+"""Each safety rule switched off is noticed: by the scenario that is about it where walks seldom
+come by, else by one of the first lives. `python -m tests.simulation.mutations` tells how many lives
+each takes."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from tests.simulation import life
 from tests.simulation.mutations import MUTATIONS, Mutation, applied, failing_scenario
 
 SCENARIOS = {
-    "R3 order": "race_4_an_old_message",
+    "R3 order": "race_4_an_old_answer",
     "R4 continuity": "race_4_a_leader_that_missed",
     "R5 maximal ISR, additions": "race_7_an_addition",
     "R6 incarnation of a joiner": "race_7_a_follower_dies",

@@ -91,8 +91,8 @@ def test_race_2_a_message_of_the_old_controller_comes_before_the_first_of_the_ne
 
 
 def test_race_2_somebody_deletes_the_controllers_node_while_it_writes():
-    """Its session lives on. Its write got lost and is sent again after another has been elected: but
-    for the fence of the controller epoch it would count (KAFKA-6082)."""
+    """Its session lives on. Its write got lost and is sent again after another has been elected:
+    but for the fence of the controller epoch it would count (KAFKA-6082)."""
     with Stage("ABC", controller="C") as stage:
         stage.do("fault C lost")
         stage.do("expire B")
@@ -135,6 +135,25 @@ def test_race_4_an_old_message_after_a_newer_one_changes_nothing():
         replica = stage.player.host("A").replica(stage.ledger.topic_partition)
         assert replica is not None
         assert replica.core.leader_epoch == epoch
+        stage.end()
+
+
+def test_race_4_an_old_answer_to_a_proposal_after_a_newer_state_changes_nothing():
+    """The State travels in the controller's answer, too, and the answer is slow (R3)."""
+    with Stage("ABC", controller="C") as stage:
+        stage.do("kill B", run_ms=3_000)
+        answers = stage.hold("alter_partition", source="A", answers=True)
+        stage.do("restart B")
+        stage.until(lambda: stage.isr == "ABC")
+        stage.pass_all()
+        stage.do("kill B", run_ms=3_000)
+        assert stage.isr == "AC"
+        for answer in answers:
+            answer.release_answer()
+        stage.run(50)
+        replica = stage.player.host("A").replica(stage.ledger.topic_partition)
+        assert replica is not None
+        assert replica.core.state == stage.state
         stage.end()
 
 
