@@ -23,7 +23,8 @@ from tests.exhaustive.world import Model
 
 @dataclass
 class Found:
-    """`complete`: no state is left unvisited, however deep. `levels`: new states at each depth.
+    """`depth`: the last that was searched whole, or the number of events of the story.
+    `complete`: no state is left unvisited, however deep. `levels`: new states at each depth.
     `story`: the events up to the violation, that one included."""
 
     states: int = 1
@@ -105,6 +106,7 @@ class Explorer:
                 if isinstance(after, Violation):
                     found.violation = str(after)
                     found.story = [*self.story(index), event]
+                    found.depth = len(found.story)
                     return None
                 key = pack(*after)
                 if key in seen:

@@ -78,6 +78,7 @@ def search_and_heal(
         verdict = None if found.violation else healing.verdict(world)
         if verdict is not None:
             found.violation, found.story = verdict, explorer.story(index)
+            found.depth = len(found.story)
     found.seconds += time.monotonic() - started
     if found.violation is None:
         return found, []

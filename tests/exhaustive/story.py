@@ -18,9 +18,8 @@ from tests.exhaustive.world import Model
 
 def tell(model: Model, start: World, events: Sequence[Event]) -> list[str]:
     """The whole story, from the state of the world that it starts in."""
-    lines = ["   ", *_scene(model, start)]
-    lines[0:1] = ["    at first"]
-    shown = lines[1:]
+    shown = _scene(model, start)
+    lines = ["    at first", *shown]
     world = start
     for number, event in enumerate(events, 1):
         lines.append(f"{number:>3} {_sentence(model, world, event)}")
