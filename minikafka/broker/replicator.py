@@ -323,6 +323,7 @@ class LeaderLoop:
         for header in headers:
             verify_crc(result.records, at, header)
             at += header.size_bytes
+        replica.apply(core.on_straddling(position, headers))
         if not follower.accepts(headers):
             raise InvalidRecordError(f"the leader sent batches that do not follow on {position}")
         replica.append_as_follower(

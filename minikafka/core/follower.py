@@ -100,12 +100,21 @@ class Follower:
             return [RestartLog(leader_log_start), StoreEpochs(())]
         return []
 
+    def on_straddling(self, headers: Sequence[BatchHeader]) -> list[Effect]:
+        """Before `accepts`: an empty log begins where the leader's does, which may be inside a
+        batch, if records were deleted up to there. The batch can only be had whole: then the log
+        begins with it. Its first records count as deleted once the log start is told."""
+        end = self.log.log_end_offset
+        empty = self.log.log_start_offset == end
+        if not empty or not headers or not headers[0].base_offset < end < headers[0].next_offset:
+            return []
+        self.log.restarted(headers[0].base_offset)
+        return [RestartLog(headers[0].base_offset), StoreEpochs(())]
+
     def accepts(self, headers: Sequence[BatchHeader]) -> bool:
-        """May these batches of the leader be appended? The first must begin at the log's end, each
-        must follow on the one before in offsets; their epochs must not fall, nor be of the
-        future."""
-        if headers and headers[0].base_offset != self.log.log_end_offset:
-            return False
+        """May these batches of the leader be appended? Each must begin at or after the end of the
+        one before it, the first one of the log: above it where the leader's compaction has taken
+        what lay between. Their epochs must not fall, nor be of the future."""
         expected, epoch = self.log.log_end_offset, self.log.last_epoch
         for header in headers:
             if header.base_offset < expected or header.last_offset_delta < 0:

@@ -210,6 +210,13 @@ class Partition:
             return []
         return self._cut(follower.on_out_of_range(leader_log_start, leader_log_end))
 
+    def on_straddling(
+        self, position: FollowerPosition, headers: Sequence[BatchHeader]
+    ) -> list[Effect]:
+        """The leader's batches are about to be appended: see Follower.on_straddling."""
+        follower = self.follower_for(position)
+        return [] if follower is None else self._cut(follower.on_straddling(headers))
+
     def _cut(self, effects: list[Effect]) -> list[Effect]:
         if any(isinstance(effect, TruncateLog | RestartLog) for effect in effects):
             self.term += 1

@@ -20,6 +20,7 @@ from minikafka.errors import (
     UnknownServerError,
 )
 from minikafka.model import OffsetAndEpoch, TopicPartition
+from minikafka.records.header import split
 from tests.helpers.replicas import BROKERS, TP, Bench, partition, settle, stored
 from tests.helpers.waiting import until
 
@@ -161,7 +162,9 @@ async def test_corrupt_or_foreign_records_are_not_appended(
     stream = await bench.follow()
     broken = records(0, b"a")
     broken.records = broken.records[:-1] + b"!"
-    for result in (broken, records(5, b"gap"), records(0, b"a")):
+    foreign = records(0, b"of the future")
+    foreign.records = stored(0, b"of the future", leader_epoch=9)
+    for result in (broken, foreign, records(0, b"a")):
         result.log_end_offset = 1
         stream.answer(result)
         await settle()
@@ -171,6 +174,34 @@ async def test_corrupt_or_foreign_records_are_not_appended(
     assert "CRC-32C" in caplog.text
     assert any(record.levelno == logging.ERROR for record in caplog.records)
     assert "do not follow on" in caplog.text
+
+
+async def test_a_gap_that_the_leaders_compaction_left_is_taken_over(bench: Bench) -> None:
+    stream = await bench.follow()
+    stream.answer(records(3, b"a", b"b", high_watermark=5))
+    await bench.stream(requests=2)
+    assert stream.requests[1].positions[0].fetch_offset == 5
+    replica = bench.manager.replicas[TP]
+    assert (replica.log.log_start_offset, replica.log.log_end_offset) == (0, 5)
+    assert split(replica.read(1, 100, 5))[0].base_offset == 3
+
+
+async def test_a_follower_begins_where_the_leader_has_deleted_up_to_the_middle_of_a_batch(
+    bench: Bench,
+) -> None:
+    stream = await bench.follow()
+    gone = OffsetOutOfRangeError("0 is deleted")
+    stream.answer(ReplicaFetchResult(TP, gone, log_start_offset=4, log_end_offset=6))
+    stream = await bench.stream(requests=2)
+    assert stream.requests[1].positions[0].fetch_offset == 4
+    result = records(3, b"a", b"b", b"c", high_watermark=6)
+    result.log_start_offset = 4
+    stream.answer(result)
+    stream = await bench.stream(requests=3)
+    position = stream.requests[2].positions[0]
+    assert (position.fetch_offset, position.log_start_offset) == (6, 4)
+    log = bench.manager.replicas[TP].log
+    assert (log.log_start_offset, log.log_end_offset) == (4, 6)
 
 
 async def test_a_fenced_follower_adopts_the_leaders_state_and_fetches_at_once(

@@ -148,7 +148,7 @@ def test_out_of_range_for_no_reason_is_only_tried_again():
         ([batch(2, 3, leader_epoch=1), batch(5, leader_epoch=9)], True),
         ([batch(2, leader_epoch=1), batch(7, leader_epoch=1)], True),
         ([batch(1, leader_epoch=1)], False),
-        ([batch(3, leader_epoch=1)], False),
+        ([batch(3, leader_epoch=1)], True),
         ([batch(2, 3, leader_epoch=1), batch(4, leader_epoch=1)], False),
         ([batch(2, leader_epoch=10)], False),
         ([batch(2, leader_epoch=0)], False),
@@ -161,7 +161,7 @@ def test_out_of_range_for_no_reason_is_only_tried_again():
         "two in a row",
         "a gap that compaction left",
         "below the end",
-        "above the end",
+        "a gap before the first",
         "overlapping",
         "of a future epoch",
         "of an epoch before the last",
@@ -169,8 +169,33 @@ def test_out_of_range_for_no_reason_is_only_tried_again():
         "without a record",
     ],
 )
-def test_batches_must_begin_at_the_end_and_follow_on(headers, accepted):
+def test_batches_must_not_reach_below_the_end_and_must_follow_on(headers, accepted):
     assert following(log_of(0, 1)).accepts(headers) is accepted
+
+
+def test_an_empty_log_begins_with_the_batch_that_straddles_its_start():
+    follower = following(ReplicaLog(5, 5, 5))
+    headers = [batch(3, 4, leader_epoch=1), batch(7, leader_epoch=1)]
+    assert not follower.accepts(headers)
+    assert follower.on_straddling(headers) == [RestartLog(3), StoreEpochs(())]
+    assert follower.accepts(headers)
+    assert follower.on_appended(headers) == [StoreEpochs(entries((1, 3)))]
+    assert follower.on_leader_offsets(8, 5) == [HighWatermarkAdvanced(8), RaiseLogStart(5)]
+
+
+@pytest.mark.parametrize(
+    ("log", "headers"),
+    [
+        (ReplicaLog(5, 5, 5), []),
+        (ReplicaLog(5, 5, 5), [batch(5, leader_epoch=1)]),
+        (ReplicaLog(5, 5, 5), [batch(7, leader_epoch=1)]),
+        (ReplicaLog(5, 5, 5), [batch(3, 2, leader_epoch=1)]),
+        (log_of(0, 0), [batch(1, 3, leader_epoch=1)]),
+    ],
+    ids=["nothing", "at the start", "above it", "below it", "a log with records"],
+)
+def test_nothing_else_makes_a_log_begin_anew(log, headers):
+    assert following(log).on_straddling(headers) == []
 
 
 def test_epochs_are_learnt_from_batches_and_stored_once():

@@ -18,6 +18,7 @@ from minikafka.core.effects import (
 from minikafka.core.leader import PartitionSettings
 from minikafka.core.partition import HISTORY_LENGTH, Partition
 from minikafka.core.producer_state import ProducerStateTable
+from minikafka.core.replica_log import ReplicaLog
 from minikafka.errors import (
     IneligibleReplicaError,
     KafkaStorageError,
@@ -228,6 +229,22 @@ def test_out_of_range_may_restart_the_log():
     adopt(partition, state(1))
     assert partition.on_out_of_range(position(2, 0), 7, 9) == [RestartLog(7), StoreEpochs(())]
     assert partition.term == 2
+
+
+def test_a_log_that_begins_inside_a_batch_begins_anew_with_it():
+    partition = replica(2, ReplicaLog(5, 5, 5))
+    adopt(partition, state(1, leader_epoch=1))
+    headers = [batch(3, 4, leader_epoch=1)]
+    stale = position(4, -1, 1, log_start=5)
+    assert partition.on_straddling(stale, headers) == []
+    asked = position(5, -1, 1, log_start=5)
+    assert partition.on_straddling(asked, headers) == [RestartLog(3), StoreEpochs(())]
+    assert partition.term == 2
+    assert partition.on_follower_appended(headers, 7, 5) == [
+        StoreEpochs(entries((1, 3))),
+        HighWatermarkAdvanced(7),
+        RaiseLogStart(5),
+    ]
 
 
 def test_replicated_batches_come_in_before_what_the_leader_says_is_committed():
