@@ -106,7 +106,11 @@ async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool
 async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Stop) -> int:
     cluster_id = await store.cluster_id()
     logs = DiskLogStore(
-        Path(config.log_dirs), cluster_id, config.broker_id, config.topic_defaults()
+        Path(config.log_dirs),
+        cluster_id,
+        config.broker_id,
+        config.topic_defaults(),
+        cleaner_map_bytes=config.log_cleaner_dedupe_buffer_size,
     )
     peers = GrpcPeers()
     try:

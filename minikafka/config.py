@@ -26,10 +26,12 @@ from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
 from minikafka.properties import (
     CONNECT_EXPECTED,
     INT32_MAX,
+    INT64_MAX,
     NAME_EXPECTED,
     ConfigEntry,
     Endpoint,
     Property,
+    any_of,
     boolean,
     declarations,
     endpoint,
@@ -38,6 +40,7 @@ from minikafka.properties import (
     long,
     only,
     parse_properties,
+    ratio,
     read_directory,
     read_name,
     read_zookeeper_connect,
@@ -61,7 +64,7 @@ __all__ = [
 _MS_PER_MINUTE = 60_000
 _MS_PER_HOUR = 3_600_000
 _UNSPECIFIED_HOSTS = ("0.0.0.0", "::")
-_NO_COMPACTION = "log compaction comes in a later version"
+_CLEANUP_POLICIES = ("compact", "delete")
 _NO_RECOMPRESSION = "the broker keeps batches as they came: compress at the producer"
 _NO_APPEND_TIME = "LogAppendTime comes in a later version"
 
@@ -73,10 +76,10 @@ _NO_APPEND_TIME = "LogAppendTime comes in a later version"
 class TopicConfig:
     """The configuration of one topic, complete. Every property is dynamic."""
 
-    cleanup_policy: str = only(
+    cleanup_policy: str = any_of(
         "delete",
-        _NO_COMPACTION,
-        "What happens to old records: so far only deletion.",
+        _CLEANUP_POLICIES,
+        "What happens to old records: deletion by age and size, all but the newest of a key, both.",
         broker="log.cleanup.policy",
     )
     compression_type: str = only(
@@ -87,7 +90,7 @@ class TopicConfig:
     )
     delete_retention_ms: int = long(
         86_400_000,
-        "How long deletion markers are kept (no effect yet).",
+        "How long compaction keeps a record without a value, once it has come upon it.",
         broker="log.cleaner.delete.retention.ms",
     )
     file_delete_delay_ms: int = long(
@@ -101,6 +104,12 @@ class TopicConfig:
     index_interval_bytes: int = whole(
         4096, "Bytes between two entries of an index.", broker="log.index.interval.bytes"
     )
+    max_compaction_lag_ms: int = long(
+        INT64_MAX,
+        "Age from which a record is compacted whatever the dirty ratio.",
+        1,
+        broker="log.cleaner.max.compaction.lag.ms",
+    )
     max_message_bytes: int = whole(
         1_048_588, "The largest record batch that is accepted.", broker="message.max.bytes"
     )
@@ -109,6 +118,16 @@ class TopicConfig:
         _NO_APPEND_TIME,
         "Whose clock a record's timestamp is of: the producer's.",
         broker="log.message.timestamp.type",
+    )
+    min_cleanable_dirty_ratio: float = ratio(
+        0.5,
+        "Share of a log that must be new before it is compacted again.",
+        broker="log.cleaner.min.cleanable.ratio",
+    )
+    min_compaction_lag_ms: int = long(
+        0,
+        "Age below which a record is not compacted.",
+        broker="log.cleaner.min.compaction.lag.ms",
     )
     min_insync_replicas: int = whole(
         1, "In-sync replicas without which nothing is committed.", 1, broker="min.insync.replicas"
@@ -133,6 +152,10 @@ class TopicConfig:
         "Whether a replica outside the ISR may lead at need: loses records.",
         broker="unclean.leader.election.enable",
     )
+
+    @property
+    def compacted(self) -> bool:
+        return "compact" in self.cleanup_policy
 
     def describe(self) -> list[ConfigEntry]:
         """One entry a property, in order of name."""
@@ -299,12 +322,29 @@ class BrokerConfig:
     compression_type: str = only(
         "producer", _NO_RECOMPRESSION, "Default of the topic property of that name."
     )
-    log_cleanup_policy: str = only("delete", _NO_COMPACTION, "Default of cleanup.policy.")
+    log_cleanup_policy: str = any_of(
+        "delete", _CLEANUP_POLICIES, "Default of cleanup.policy.", dynamic=True
+    )
     log_message_timestamp_type: str = only(
         "CreateTime", _NO_APPEND_TIME, "Default of message.timestamp.type."
     )
     log_cleaner_delete_retention_ms: int = long(
         86_400_000, "Default of delete.retention.ms.", dynamic=True
+    )
+    log_cleaner_enable: bool = boolean(True, "Whether topics that ask for it are compacted.")
+    log_cleaner_threads: int = whole(1, "Threads that compact: one.", 1, 1)
+    log_cleaner_backoff_ms: int = long(15_000, "Wait of compaction when no log is dirty enough.", 1)
+    log_cleaner_dedupe_buffer_size: int = long(
+        134_217_728, "Memory for keys in one round of compaction.", 1
+    )
+    log_cleaner_min_cleanable_ratio: float = ratio(
+        0.5, "Default of min.cleanable.dirty.ratio.", dynamic=True
+    )
+    log_cleaner_min_compaction_lag_ms: int = long(
+        0, "Default of min.compaction.lag.ms.", dynamic=True
+    )
+    log_cleaner_max_compaction_lag_ms: int = long(
+        INT64_MAX, "Default of max.compaction.lag.ms.", 1, dynamic=True
     )
     log_segment_bytes: int = whole(1_073_741_824, "Default of segment.bytes.", 14, dynamic=True)
     log_segment_delete_delay_ms: int = long(

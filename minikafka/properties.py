@@ -153,6 +153,38 @@ def long(
     return whole(default, doc, low, INT64_MAX, dynamic=dynamic, broker=broker)
 
 
+def ratio(default: float, doc: str, *, dynamic: bool = False, broker: str | None = None) -> Any:
+    """A share between 0 and 1."""
+    expects = "a number from 0 to 1, such as 0.5"
+
+    def read(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,30}", text) or float(text) > 1:
+            raise ValueError(f"expected {expects}")
+        return float(text)
+
+    return declare("double", default, doc, expects, read, dynamic=dynamic, broker=broker)
+
+
+def any_of(
+    default: str,
+    choices: tuple[str, ...],
+    doc: str,
+    *,
+    dynamic: bool = False,
+    broker: str | None = None,
+) -> Any:
+    """One or several of `choices`; the value has them in this order, with commas between."""
+    expects = f"{' or '.join(choices)}, or several with commas between"
+
+    def read(text: str) -> str:
+        given = {part.strip() for part in text.split(",")}
+        if not given <= set(choices):
+            raise ValueError(f"expected {expects}")
+        return ",".join(choice for choice in choices if choice in given)
+
+    return declare("list", default, doc, expects, read, dynamic=dynamic, broker=broker)
+
+
 def boolean(default: bool, doc: str, *, dynamic: bool = False, broker: str | None = None) -> Any:
     def read(text: str) -> bool:
         if text.lower() not in ("true", "false"):
@@ -332,26 +364,21 @@ delete.records.purgatory.purge.interval.requests early.start.listeners fetch.max
 fetch.purgatory.purge.interval.requests flush.messages flush.ms
 follower.replication.throttled.replicas host.name initial.broker.registration.timeout.ms
 inter.broker.listener.name inter.broker.protocol.version leader.replication.throttled.replicas
-local.retention.bytes local.retention.ms log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
-log.cleaner.enable log.cleaner.io.buffer.load.factor log.cleaner.io.buffer.size
-log.cleaner.io.max.bytes.per.second log.cleaner.max.compaction.lag.ms
-log.cleaner.min.cleanable.ratio log.cleaner.min.compaction.lag.ms log.cleaner.threads
-log.dir.failure.timeout.ms log.flush.interval.messages log.flush.interval.ms
-log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms
-log.index.interval.messages log.local.retention.bytes log.local.retention.ms
-log.message.downconversion.enable log.message.format.version log.message.timestamp.after.max.ms
+local.retention.bytes local.retention.ms log.cleaner.io.buffer.load.factor
+log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.dir.failure.timeout.ms
+log.flush.interval.messages log.flush.interval.ms log.flush.scheduler.interval.ms
+log.flush.start.offset.checkpoint.interval.ms log.index.interval.messages
+log.local.retention.bytes log.local.retention.ms log.message.downconversion.enable
+log.message.format.version log.message.timestamp.after.max.ms
 log.message.timestamp.before.max.ms log.message.timestamp.difference.max.ms log.preallocate
-log.roll.jitter.hours log.roll.jitter.ms max.compaction.lag.ms
-connections.max.reauth.ms max.connection.creation.rate
+log.roll.jitter.hours log.roll.jitter.ms connections.max.reauth.ms max.connection.creation.rate
 max.connections max.connections.per.ip max.connections.per.ip.overrides
-message.downconversion.enable message.format.version
-message.timestamp.after.max.ms message.timestamp.before.max.ms
-message.timestamp.difference.max.ms min.cleanable.dirty.ratio min.compaction.lag.ms node.id
-num.io.threads num.network.threads num.recovery.threads.per.data.dir
-num.replica.alter.log.dirs.threads num.replica.fetchers offsets.commit.required.acks
-offsets.commit.timeout.ms offsets.load.buffer.size offsets.topic.compression.codec port
-preallocate principal.builder.class
-process.roles producer.id.expiration.check.interval.ms
+message.downconversion.enable message.format.version message.timestamp.after.max.ms
+message.timestamp.before.max.ms message.timestamp.difference.max.ms node.id num.io.threads
+num.network.threads num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
+num.replica.fetchers offsets.commit.required.acks offsets.commit.timeout.ms
+offsets.load.buffer.size offsets.topic.compression.codec port preallocate
+principal.builder.class process.roles producer.id.expiration.check.interval.ms
 producer.purgatory.purge.interval.requests queued.max.requests remote.storage.enable
 replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms
 request.timeout.ms reserved.broker.max.id segment.jitter.ms socket.listen.backlog.size

@@ -145,6 +145,8 @@ class Broker:
             self.service.groups.run_topic_deletions,
         ):
             self._spawn(run())
+        if self.config.log_cleaner_enable:
+            self._spawn(self.replicas.run_compaction())
         await self.controller.start(self._on_task_done)
 
     async def _register(self) -> None:

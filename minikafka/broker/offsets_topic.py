@@ -121,10 +121,7 @@ class OffsetsTopic:
                 self._config.offsets_topic_num_partitions,
                 max(1, min(live, wanted)),
                 {
-                    # Once there is compaction: cleanup.policy=compact.
-                    "cleanup.policy": "delete",
-                    "retention.ms": "-1",
-                    "retention.bytes": "-1",
+                    "cleanup.policy": "compact",
                     "segment.bytes": str(self._config.offsets_topic_segment_bytes),
                 },
             )

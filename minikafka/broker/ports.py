@@ -107,8 +107,8 @@ class PartitionLog(Protocol):
 
     def append(self, buffers: Sequence[Buffer], headers: Sequence[BatchHeader]) -> None:
         """Append whole batches in one writev. `buffers` concatenated are the batches exactly as
-        they go to disk; `headers` describe them in order, final; the first begins
-        at log_end_offset. Rolls the segment first if that is due."""
+        they go to disk; `headers` describe them in order, final; the first begins at
+        log_end_offset (above it after a leader's compaction). Rolls the segment first if due."""
 
     def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
         """Whole batches from the one that contains `offset` on, ending at or below `end_offset`
@@ -172,6 +172,10 @@ class LogStore(Protocol):
 
     async def checkpoint(self) -> None:
         """Write high-watermark, recovery-point and log-start checkpoints, off the loop."""
+
+    async def compact(self, now_timestamp_ms: int) -> bool:
+        """One round of compaction over the log that needs it most, mostly off the loop; False if
+        none is dirty enough. A log that cannot be compacted stays as it is, and that is logged."""
 
     def record_broker_epoch(self, broker_epoch: int) -> None:
         """Remember this incarnation's broker epoch for the clean-shutdown marker."""

@@ -1,7 +1,8 @@
 """Produce requests: validate, append at the leader, wait for the replicas that were asked for.
 
 A request names batches for several partitions; each is judged on its own. Appends happen in the
-call itself, so the order of calls is the order in the log. Nothing here is done per record.
+call itself, so the order of calls is the order in the log. Nothing here is done per record, except
+that a compacted topic takes no record without a key: so there the keys are looked at.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from minikafka.errors import (
 )
 from minikafka.model import INTERNAL_TOPICS, BatchHeader, TopicPartition
 from minikafka.records.header import STAMP_BYTES, split_produced, stamp, verify_crc
+from minikafka.records.read import decompressed, iter_keys
 
 FindReplica = Callable[..., Replica]
 
@@ -142,6 +144,8 @@ class ProduceHandler:
         replica = self._find_replica(item.topic_partition)
         leader = replica.core.leader()
         headers = self._validate(item.records, replica.config.max_message_bytes)
+        if replica.config.compacted:
+            self._check_keys(item, headers)
         plan = leader.plan_append(headers, acks)
         if plan.duplicate is not None:
             result.base_offset = plan.duplicate.base_offset
@@ -182,6 +186,22 @@ class ProduceHandler:
             verify_crc(records, position, header)
             position += header.size_bytes
         return headers
+
+    @staticmethod
+    def _check_keys(item: ProducePartition, headers: Sequence[BatchHeader]) -> None:
+        """Compaction would drop a record without a key unseen; Kafka refuses it as well."""
+        view = memoryview(item.records)
+        position = 0
+        for header in headers:
+            data = decompressed(view[position : position + header.size_bytes], header)
+            for record in iter_keys(data, header):
+                if record.key is None:
+                    raise InvalidRecordError(
+                        f"the record at position {record.offset} of a batch has no key; "
+                        f"{item.topic_partition} is compacted (cleanup.policy), so every record "
+                        "needs one; nothing was appended"
+                    )
+            position += header.size_bytes
 
     @staticmethod
     def _buffers(records: Buffer, headers: Sequence[BatchHeader]) -> list[Buffer]:

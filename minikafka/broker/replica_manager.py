@@ -335,6 +335,18 @@ class ReplicaManager(ReplicaOwner):
             await asyncio.sleep(interval_s)
             self.retain(list(self.replicas.values()))
 
+    async def run_compaction(self) -> None:
+        """Compact what is dirty enough, one log after another."""
+        backoff_s = self.config.log_cleaner_backoff_ms / 1000
+        while True:
+            try:
+                busy = await self.logs.compact(self._now_timestamp_ms())
+            except KafkaStorageError as error:
+                logger.error("compaction: %s", error)
+                busy = False
+            if not busy:
+                await asyncio.sleep(backoff_s)
+
     def retain(self, replicas: Iterable[Replica]) -> None:
         """One round of retention over these replicas."""
         now_timestamp_ms = self._now_timestamp_ms()

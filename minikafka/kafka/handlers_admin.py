@@ -36,7 +36,7 @@ MAX_TIMEOUT_MS = 60_000
 TOPIC, BROKER = 2, 4  # the types of a configuration resource
 # Where a value of a configuration comes from.
 TOPIC_OVERRIDE, DYNAMIC_BROKER, STATIC_BROKER, DEFAULT = 1, 2, 4, 5
-_TYPES = {"boolean": 1, "text": 2, "integer": 3, "long": 5, "list": 7}
+_TYPES = {"boolean": 1, "text": 2, "integer": 3, "long": 5, "double": 6, "list": 7}
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
 

@@ -1,6 +1,7 @@
 """The small text files that say how far things are: replaced as a whole, durably.
 
-    replication-offset-checkpoint, recovery-point-offset-checkpoint, log-start-offset-checkpoint
+    replication-offset-checkpoint, recovery-point-offset-checkpoint, log-start-offset-checkpoint,
+    cleaner-offset-checkpoint
         0                       version
         2                       number of entries
         orders 0 1742           topic, partition, offset
@@ -27,6 +28,7 @@ from minikafka.model import EpochEntry, TopicPartition
 HIGH_WATERMARKS = "replication-offset-checkpoint"
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 LOG_STARTS = "log-start-offset-checkpoint"
+CLEAN_OFFSETS = "cleaner-offset-checkpoint"  # below them everything has been compacted
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 
 _VERSION = "0"

@@ -1,4 +1,4 @@
-"""The store, as a log sees it."""
+"""What a log knows of those around it: the store, and whoever works on its files."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ class LogHost(Protocol):
 
     def on_lowered(self) -> None:
         """A log has fallen below what the checkpoint files say: write them anew, now. OSError."""
+
+
+class Ending(Protocol):
+    """Work on a log's files that can be ended at once."""
+
+    def end(self) -> None:
+        """From now on nothing comes of it. Raises OSError."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,16 +27,18 @@ from typing import NoReturn
 
 from minikafka.broker.ports import RecoveredLog
 from minikafka.config import TopicConfig
-from minikafka.core.epochs import EpochCache
 from minikafka.core.producer_state import ProducerStateTable
 from minikafka.errors import CorruptMessageError, KafkaStorageError, OffsetOutOfRangeError
-from minikafka.log import checkpoints, producers, retention, timestamps
+from minikafka.log import producers, retention, swap, timestamps
 from minikafka.log.files import Buffer
 from minikafka.log.group_commit import GroupCommit, SyncWork
-from minikafka.log.host import LogHost
+from minikafka.log.host import Ending, LogHost
 from minikafka.log.recovery import LoadedSegments
 from minikafka.log.segment import INDEX_SUFFIX, TIME_INDEX_SUFFIX, Segment
+from minikafka.log.stored_epochs import StoredEpochs
 from minikafka.model import BatchHeader, EpochEntry, TopicPartition
+from minikafka.records.compact import filler_batch
+from minikafka.records.header import parse_header
 
 PRODUCER_EXPIRATION_MS = 86_400_000  # Kafka's producer.id.expiration.ms
 PARTITION_METADATA = "partition.metadata"
@@ -71,13 +72,16 @@ class DiskLog:
         self.high_watermark = loaded.high_watermark
         self.size_bytes = sum(segment.size_bytes for segment in loaded.segments)
         # What the checkpoint files may say: a log that falls below it must have them rewritten.
-        self.checkpointed_end = max(loaded.high_watermark, loaded.recovery_point)
-        self._epochs = loaded.epochs
-        self._epochs_are_stored = loaded.epochs_are_stored
-        self._epochs_lock = threading.Lock()
+        self.checkpointed_end = max(
+            loaded.high_watermark, loaded.recovery_point, loaded.clean_offset
+        )
+        self.clean_offset = loaded.clean_offset  # all below it has been compacted
+        self._epochs = StoredEpochs(host.disk, directory, loaded.epochs, loaded.epochs_are_stored)
         self._producers: ProducerStateTable | None = None  # None: to be loaded
         self._hints: dict[int, int] = {}  # offset -> position in its segment, of recent reads
         self._failure: str | None = None
+        self.compaction: Ending | None = None  # under way
+        self.configured = False  # only the store's defaults are known so far
         self.closed = False
         self.intact = True  # False: the file may hold other bytes than were appended
         self._unsynced: list[Segment] = [
@@ -109,19 +113,24 @@ class DiskLog:
             self.log_start_offset,
             self.log_end_offset,
             self.high_watermark,
-            self._epochs,
+            self._epochs.entries,
             self.load_producers(),
         )
 
+    @property
+    def config(self) -> TopicConfig:
+        return self._config
+
     def configure(self, config: TopicConfig) -> None:
         self._config = config
+        self.configured = True
 
     # --- append and read -------------------------------------------------------------------------
 
     def append(self, buffers: Sequence[Buffer], headers: Sequence[BatchHeader]) -> None:
         """See the port. KafkaStorageError: nothing of it counts, and nothing else will."""
         self._check_usable()
-        assert headers[0].base_offset == self.log_end_offset, (headers[0], self)
+        assert headers[0].base_offset >= self.log_end_offset, (headers[0], self)
         size_bytes = 0
         for header in headers:
             size_bytes += header.size_bytes
@@ -211,7 +220,7 @@ class DiskLog:
             if offset < self.log_end_offset:
                 self._truncate_segments(offset)
                 self._forget_above(min(offset, self.log_end_offset))
-            self._cut_epochs(min(offset, self.log_end_offset))
+            self._epochs.cut(min(offset, self.log_end_offset))
         except (OSError, CorruptMessageError) as error:
             self._fence("truncation", error)
 
@@ -225,7 +234,14 @@ class DiskLog:
         self._active = self._segments[-1]
         if not self._active.active:
             self._active.activate(self._config.index_interval_bytes)
-        self.log_end_offset = self._active.truncate(offset, self._config.index_interval_bytes)
+        interval_bytes = self._config.index_interval_bytes
+        self.log_end_offset, covered = self._active.truncate(offset, interval_bytes)
+        if covered < self.log_end_offset:
+            # Compaction has taken what lay there. Those offsets were given out all the same: the
+            # file has to say so, or after a restart they would be given out again.
+            epoch = self._epochs.epoch_at(covered)
+            filler = filler_batch(covered, self.log_end_offset, epoch)
+            self._active.append([filler], [parse_header(filler)], len(filler), interval_bytes)
         self.size_bytes = sum(segment.size_bytes for segment in self._segments)
 
     def restart_at(self, offset: int) -> None:
@@ -241,16 +257,17 @@ class DiskLog:
             self._segments.append(self._active)
             self._bases.append(offset)
             self.log_start_offset = self.log_end_offset = self.high_watermark = offset
-            self.size_bytes = 0
+            self.clean_offset = self.size_bytes = 0
             self._commit.restart(offset)
             self._forget_above(offset)
-            self._store_epochs_later(())
-            self.write_epochs()
+            self._epochs.replace(())
+            self._epochs.write()
         except OSError as error:
             self._fence("restart", error)
 
     def _set_aside(self, indexes: Iterable[int], delay_ms: int) -> None:
         """Let segments go, in the order given: renamed now, unlinked later."""
+        self._end_compaction()
         for index in indexes:
             segment = self._segments.pop(index)
             del self._bases[index]
@@ -265,6 +282,7 @@ class DiskLog:
         self._hints.clear()
         self._producers = None
         self._commit.lower(offset)
+        self.clean_offset = min(self.clean_offset, offset)
         above = [at for at in producers.snapshot_offsets(self.directory) if at > offset]
         producers.remove_snapshots(self._disk, self.directory, above)
         self.high_watermark = min(self.high_watermark, offset)
@@ -277,28 +295,15 @@ class DiskLog:
     def store_epochs(self, entries: Sequence[EpochEntry]) -> None:
         """See the port: two fsyncs, so about a millisecond."""
         self._check_usable()
-        self._store_epochs_later(tuple(entries))
+        self._epochs.replace(tuple(entries))
         try:
-            self.write_epochs()
+            self._epochs.write()
         except OSError as error:
             self._fence("leader-epoch checkpoint", error)
 
     def write_epochs(self) -> None:
         """Write the epoch checkpoint if it is out of date. From any thread; OSError."""
-        with self._epochs_lock:
-            if not self._epochs_are_stored:
-                checkpoints.write_epochs(self._disk, self.directory, self._epochs)
-                self._epochs_are_stored = True
-
-    def _store_epochs_later(self, entries: tuple[EpochEntry, ...]) -> None:
-        with self._epochs_lock:
-            if entries != self._epochs:
-                self._epochs, self._epochs_are_stored = entries, False
-
-    def _cut_epochs(self, offset: int) -> None:
-        cache = EpochCache(self._epochs)
-        if cache.truncate_from_end(offset):
-            self._store_epochs_later(tuple(cache.entries()))
+        self._epochs.write()
 
     def load_producers(self) -> ProducerStateTable:
         """See the port. A copy, the caller's own."""
@@ -361,9 +366,7 @@ class DiskLog:
             return
         self._set_aside([0] * count, self._config.file_delete_delay_ms)
         self.log_start_offset = max(self.log_start_offset, self._bases[0])
-        cache = EpochCache(self._epochs)
-        if cache.truncate_from_start(self.log_start_offset):
-            self._store_epochs_later(tuple(cache.entries()))
+        self._epochs.cut_start(self.log_start_offset)
         _logger.info(
             "%s: deleted %d segments, the log starts at %d",
             self.topic_partition,
@@ -386,6 +389,38 @@ class DiskLog:
             return timestamps.max_timestamp(self._segments, self.log_start_offset)
         except OSError as error:
             self._fence("search by timestamp", error)
+
+    # --- compaction ------------------------------------------------------------------------------
+
+    def closed_segments(self) -> Sequence[Segment]:
+        return self._segments[:-1]
+
+    def last_offsets_of_producers(self) -> dict[int, int]:
+        """Of each producer that is remembered, the last offset. Raises OSError."""
+        return {
+            producer_id: state.batches[-1].last_offset
+            for producer_id, state in self._producer_table().items()
+        }
+
+    def replace_segments(self, staged: Path, new: Segment, old: Sequence[Segment]) -> None:
+        """Put a compacted segment in the place of closed ones that follow on one another. Raises
+        KafkaStorageError: the folder may be half-way then, until the log is opened anew."""
+        index = self._bases.index(old[0].base_offset)
+        assert self._segments[index : index + len(old)] == list(old), (old, self)
+        try:
+            gone = swap.complete(self._disk, staged, new, old)
+        except OSError as error:
+            self._fence("compaction", error)
+        self._segments[index : index + len(old)] = [new]
+        self._bases[index : index + len(old)] = [new.base_offset]
+        self._hints.clear()
+        self.size_bytes += new.size_bytes - sum(segment.size_bytes for segment in old)
+        self._host.discard(gone, self._config.file_delete_delay_ms)
+
+    def _end_compaction(self) -> None:
+        """Segments are about to go: what is being made of them must never count. OSError."""
+        if self.compaction is not None:
+            self.compaction.end()
 
     # --- rolling, flushing, closing --------------------------------------------------------------
 
@@ -447,10 +482,11 @@ class DiskLog:
         """Write what a clean start relies on, and let go of all files. In any thread, once, when
         nobody else uses the log. OSError, but the files are closed."""
         try:
+            self._end_compaction()
             if durable and not self.failed:
                 self._write_closing_files()
             if durable and self.intact:
-                self.write_epochs()
+                self._epochs.write()
         finally:
             self.closed = True
             for segment in self._segments:

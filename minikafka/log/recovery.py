@@ -4,7 +4,8 @@ After a clean shutdown the segments are as they were left; only the active one's
 over. Otherwise every batch from the recovery point on (below it everything was fsynced) is checked:
 length, CRC, ascending offsets, and that each segment begins where the one before it ends. The log
 is cut at the first thing that is wrong and later segments go; indexes are made anew; epochs are
-completed from the headers and cut to the log's end (replication.md section 5).
+completed from the headers and cut to the log's end (replication.md section 5). A compaction that
+was about to put a new segment in place is finished first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from minikafka.config import TopicConfig
 from minikafka.core.epochs import EpochCache
 from minikafka.errors import CorruptMessageError
-from minikafka.log import checkpoints, producers
+from minikafka.log import checkpoints, producers, swap
 from minikafka.log.files import DELETED_SUFFIX, TEMPORARY_SUFFIX, Disk
 from minikafka.log.segment import LOG_SUFFIX, Segment
 from minikafka.model import BatchHeader, EpochEntry
@@ -32,6 +33,7 @@ class Checkpointed:
     recovery_point: int = 0
     log_start_offset: int = 0
     high_watermark: int = 0
+    clean_offset: int = 0
 
 
 @dataclass
@@ -42,6 +44,7 @@ class LoadedSegments:
     log_start_offset: int
     high_watermark: int
     recovery_point: int
+    clean_offset: int
     epochs: tuple[EpochEntry, ...]
     epochs_are_stored: bool
 
@@ -51,6 +54,7 @@ def load_segments(
 ) -> LoadedSegments:
     """The segments of a folder, usable; makes the first one in an empty folder. Raises OSError."""
     remove_leftovers(disk, directory)
+    swap.finish_interrupted(disk, directory)
     segments = _find_segments(disk, directory)
     stored_epochs = checkpoints.read_epochs(directory)
     epochs = EpochCache(stored_epochs or ())
@@ -76,6 +80,7 @@ def load_segments(
         log_start_offset,
         max(min(said.high_watermark, log_end_offset), log_start_offset),
         min(said.recovery_point, log_end_offset),
+        min(said.clean_offset, log_end_offset),
         entries,
         epochs_are_stored=stored_epochs is not None and tuple(stored_epochs) == entries,
     )
@@ -84,7 +89,7 @@ def load_segments(
 def remove_leftovers(disk: Disk, directory: Path) -> None:
     """Files that were given up before the last stop."""
     for path in directory.iterdir():
-        if path.name.endswith((DELETED_SUFFIX, TEMPORARY_SUFFIX)):
+        if path.name.endswith((DELETED_SUFFIX, TEMPORARY_SUFFIX, swap.CLEANED_SUFFIX)):
             disk.remove(path)
 
 

@@ -58,6 +58,7 @@ class Segment:
         "first_timestamp_ms",
         "next_offset",
         "size_bytes",
+        "suffix",
     )
 
     def __init__(
@@ -71,15 +72,17 @@ class Segment:
         self._bytes_since_entry = 0
         self._max_timestamp: tuple[int, int] | None = None  # (timestamp_ms, offset); None: unread
         self.active = False
+        self.suffix = ""  # of its file names while it is not in place (swap.py)
         self.base_offset = base_offset
         self.size_bytes = size_bytes
         self.next_offset = next_offset
         self.first_timestamp_ms = NO_TIMESTAMP
 
     @classmethod
-    def create(cls, disk: Disk, directory: Path, base_offset: int) -> Segment:
+    def create(cls, disk: Disk, directory: Path, base_offset: int, suffix: str = "") -> Segment:
         """A new, empty, active segment."""
         segment = cls(disk, directory, base_offset, 0, base_offset)
+        segment.suffix = suffix
         segment._fd = disk.open(segment.path, _OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o644)
         segment.active = True
         segment._max_timestamp = (NO_TIMESTAMP, base_offset)
@@ -90,10 +93,10 @@ class Segment:
 
     @property
     def path(self) -> Path:
-        return self._directory / offset_name(self.base_offset, LOG_SUFFIX)
+        return self.file(LOG_SUFFIX)
 
     def file(self, suffix: str) -> Path:
-        return self._directory / offset_name(self.base_offset, suffix)
+        return self._directory / offset_name(self.base_offset, suffix + self.suffix)
 
     def files(self) -> list[Path]:
         """Every file that belongs to it, the log first."""
@@ -129,7 +132,7 @@ class Segment:
             self._add_time_entry()
             self._bytes_since_entry = 0
         self._bytes_since_entry += header.size_bytes
-        if header.max_timestamp_ms > self._max_timestamp[0]:
+        if header.max_timestamp_ms > self._max_timestamp[0] and header.record_count:
             self._max_timestamp = (header.max_timestamp_ms, header.last_offset)
 
     def _add_time_entry(self) -> None:
@@ -172,6 +175,13 @@ class Segment:
             self._fd = _CLOSED
         self._index = SegmentIndex()
         self.active = False
+
+    def seal(self) -> None:
+        """Make an active segment a closed one that is wholly on the disk, indexes and all."""
+        self.write_indexes(durable=True)
+        self._disk.fsync(self._fd)
+        self.deactivate(write_indexes=False)
+        self._index_checked = True
 
     # --- finding ---------------------------------------------------------------------------------
 
@@ -344,9 +354,10 @@ class Segment:
             self.next_offset = header.next_offset
             on_header(header)
 
-    def truncate(self, offset: int, index_interval_bytes: int) -> int:
-        """Cut at the batch that holds `offset` (that batch goes too); returns the next offset,
-        which is `offset` or that batch's base offset. Needs an active segment."""
+    def truncate(self, offset: int, index_interval_bytes: int) -> tuple[int, int]:
+        """Cut at the batch that holds `offset` (that batch goes too). Returns the next offset,
+        which is `offset` or that batch's base offset, and where the last batch that is left ends:
+        below it, if compaction has taken what lay there. Needs an active segment."""
         assert self.active
         position = self.position_of(offset)
         if position < self.size_bytes:
@@ -366,10 +377,10 @@ class Segment:
             else (NO_TIMESTAMP, self.base_offset)
         )
         self._recount(start, index_interval_bytes)
-        self.next_offset = offset
+        covered, self.next_offset = self.next_offset, offset
         if position == 0:
             self.first_timestamp_ms = NO_TIMESTAMP
-        return offset
+        return offset, covered
 
     def _recount(self, start: int, index_interval_bytes: int) -> None:
         """Count the batches from an index entry on (or from 0) to the end; the entry stays."""

@@ -3,7 +3,7 @@
 Layout (Kafka's names):
 
     <directory>/.lock, meta.properties, .clean-shutdown                 see meta.py
-    <directory>/{replication,recovery-point,log-start}-offset-checkpoint
+    <directory>/{replication,recovery-point,log-start,cleaner}-offset-checkpoint
     <directory>/<topic>-<partition>/partition.metadata                  the topic id
                                     leader-epoch-checkpoint
                                     <base offset>.log, .index, .timeindex, .snapshot
@@ -35,6 +35,7 @@ from pathlib import Path
 from minikafka.config import TopicConfig
 from minikafka.errors import KafkaStorageError
 from minikafka.log import checkpoints, meta
+from minikafka.log.cleaner import MAP_BYTES, Cleaner
 from minikafka.log.files import Disk
 from minikafka.log.partition_log import PARTITION_METADATA, DiskLog
 from minikafka.log.recovery import Checkpointed, load_segments
@@ -57,6 +58,7 @@ class DiskLogStore:
         broker_id: int,
         default_config: TopicConfig,
         *,
+        cleaner_map_bytes: int = MAP_BYTES,
         disk: Disk | None = None,
         boot_id: str | None = None,
         new_storage_id: Callable[[], str] = lambda: secrets.token_urlsafe(16),
@@ -78,7 +80,9 @@ class DiskLogStore:
         self._checkpoint_lock = threading.Lock()
         self._checkpoint_number = 0
         self._written_number = 0
+        self._written_clean_offsets: dict[TopicPartition, int] = {}
         self._let_go_already = False
+        self._cleaner = Cleaner(self.disk, self.discard, cleaner_map_bytes)
         self._lock_fd = meta.lock(directory)
         try:
             self._open_all(cluster_id, broker_id, default_config, new_storage_id)
@@ -131,6 +135,9 @@ class DiskLogStore:
             has_partitions=bool(folders),
         )
         said = self._read_checkpoints()
+        self._written_clean_offsets = {
+            tp: each.clean_offset for tp, each in said.items() if each.clean_offset
+        }
         for folder, topic_partition in folders.items():
             self._logs[topic_partition] = self._load(
                 folder,
@@ -145,17 +152,17 @@ class DiskLogStore:
         meta.remove_clean_marker(self.disk, self._directory)
 
     def _read_checkpoints(self) -> dict[TopicPartition, Checkpointed]:
-        recovery_points, starts, watermarks = (
+        tables = [
             checkpoints.read_offsets(self._directory / name)
             for name in (
                 checkpoints.RECOVERY_POINTS,
                 checkpoints.LOG_STARTS,
                 checkpoints.HIGH_WATERMARKS,
+                checkpoints.CLEAN_OFFSETS,
             )
-        )
+        ]
         return {
-            tp: Checkpointed(recovery_points.get(tp, 0), starts.get(tp, 0), watermarks.get(tp, 0))
-            for tp in {*recovery_points, *starts, *watermarks}
+            tp: Checkpointed(*(table.get(tp, 0) for table in tables)) for tp in set().union(*tables)
         }
 
     def _load(
@@ -203,6 +210,7 @@ class DiskLogStore:
         folder.mkdir()
         _write_topic_id(self.disk, folder, topic_id)
         log = self._load(folder, topic_partition, topic_id, config, Checkpointed())
+        log.configure(config)
         self._logs[topic_partition] = log
         return log
 
@@ -238,6 +246,15 @@ class DiskLogStore:
             self._trash = deque(entry for entry in self._trash if entry[0] > now)
         return due
 
+    # --- compaction ------------------------------------------------------------------------------
+
+    async def compact(self, now_timestamp_ms: int) -> bool:
+        """See the port."""
+        cleaned = await self._cleaner.clean_dirtiest(self._logs.values(), now_timestamp_ms)
+        if cleaned:
+            await self.checkpoint()
+        return cleaned
+
     # --- checkpoints -----------------------------------------------------------------------------
 
     async def checkpoint(self) -> None:
@@ -269,13 +286,16 @@ class DiskLogStore:
         self._checkpoint_number += 1
         self._checkpointed = set(self._logs)
         for log in self._logs.values():
-            log.checkpointed_end = max(log.recovery_point, log.high_watermark)
+            log.checkpointed_end = max(log.recovery_point, log.high_watermark, log.clean_offset)
         logs = self._logs.items()
         return {
             checkpoints.HIGH_WATERMARKS: {tp: log.high_watermark for tp, log in logs},
             checkpoints.RECOVERY_POINTS: {tp: log.recovery_point for tp, log in logs},
             checkpoints.LOG_STARTS: {
                 tp: log.log_start_offset for tp, log in logs if log.log_start_offset
+            },
+            checkpoints.CLEAN_OFFSETS: {
+                tp: log.clean_offset for tp, log in logs if log.clean_offset
             },
         }
 
@@ -285,7 +305,9 @@ class DiskLogStore:
             if number <= self._written_number:
                 return
             for name, offsets in tables.items():
-                checkpoints.write_offsets(self.disk, self._directory / name, offsets)
+                if name != checkpoints.CLEAN_OFFSETS or offsets != self._written_clean_offsets:
+                    checkpoints.write_offsets(self.disk, self._directory / name, offsets)
+            self._written_clean_offsets = tables[checkpoints.CLEAN_OFFSETS]
             self._written_number = number
 
     # --- closing ---------------------------------------------------------------------------------
@@ -295,6 +317,7 @@ class DiskLogStore:
         could not be written: then there is no clean-shutdown marker. Again does nothing."""
         if self._let_go_already:
             return
+        self._cleaner.close()
         logs = list(self._logs.values())
         results = await asyncio.gather(*(log.flush() for log in logs), return_exceptions=True)
         problems: list[BaseException] = [r for r in results if isinstance(r, BaseException)]
@@ -326,6 +349,7 @@ class DiskLogStore:
 
     def _let_go(self) -> None:
         self._let_go_already = True
+        self._cleaner.close()
         self.executor.shutdown(wait=True)
         for log in self._logs.values():
             log.close(durable=False)

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from minikafka.errors import CorruptMessageError
 from minikafka.log.segment import NO_TIMESTAMP, Segment
 from minikafka.model import BatchHeader
-from minikafka.records.header import CODEC_MASK, TIMESTAMP_TYPE_LOG_APPEND
+from minikafka.records.header import (
+    CODEC_MASK,
+    TIMESTAMP_TYPE_LOG_APPEND,
+    delete_horizon_ms,
+)
 from minikafka.records.read import iter_records
 
 
@@ -49,7 +53,7 @@ def max_timestamp(segments: Sequence[Segment], log_start_offset: int) -> tuple[i
 def _max_from(segment: Segment, offset: int) -> tuple[int, int]:
     best = (NO_TIMESTAMP, offset)
     for _, header in segment.headers(offset):
-        if header.max_timestamp_ms > best[0]:
+        if header.max_timestamp_ms > best[0] and header.record_count:
             best = (header.max_timestamp_ms, header.last_offset)
     return best
 
@@ -64,7 +68,8 @@ def _in_batch(
     first_offset = max(header.base_offset, log_start_offset)
     if header.attributes & (CODEC_MASK | TIMESTAMP_TYPE_LOG_APPEND):
         append_time = header.attributes & TIMESTAMP_TYPE_LOG_APPEND
-        if header.base_timestamp_ms >= timestamp_ms and not append_time:
+        begins_late = header.base_timestamp_ms >= timestamp_ms
+        if begins_late and not append_time and delete_horizon_ms(header) is None:
             return first_offset, header.base_timestamp_ms
         return first_offset, header.max_timestamp_ms
     batch = segment.read(position, position + header.size_bytes)  # open: headers() is under way

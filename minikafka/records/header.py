@@ -7,9 +7,11 @@
         16     1  magic                      int8    2
         17     4  CRC-32C                    uint32  of everything from the attributes to the end
         21     2  attributes                 int16   bits 0-2 codec, 3 timestamp type,
-                                                     4 transactional, 5 control
+                                                     4 transactional, 5 control,
+                                                     6 delete horizon
         23     4  last offset delta          int32
-        27     8  base timestamp             int64   ms; of the first record
+        27     8  base timestamp             int64   ms; of the first record, or the delete
+                                                     horizon: what the records' deltas count from
         35     8  max timestamp              int64   ms
         43     8  producer id                int64   -1: not idempotent
         51     2  producer epoch             int16
@@ -46,6 +48,7 @@ CODEC_MASK = 0x07
 TIMESTAMP_TYPE_LOG_APPEND = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
+DELETE_HORIZON = 0x40  # set by compaction (KIP-534)
 
 _HEADER = Struct(">qiibIhiqqqhii")
 _STAMP = Struct(">qii")
@@ -195,3 +198,9 @@ def is_control(header: BatchHeader) -> bool:
 
 def is_transactional(header: BatchHeader) -> bool:
     return bool(header.attributes & TRANSACTIONAL)
+
+
+def delete_horizon_ms(header: BatchHeader) -> int | None:
+    """From when on (wall clock) compaction may drop the tombstones or the marker of this batch;
+    None until it has come upon it for the first time (KIP-534)."""
+    return header.base_timestamp_ms if header.attributes & DELETE_HORIZON else None

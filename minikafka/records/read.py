@@ -47,6 +47,20 @@ class Record(NamedTuple):
 _make_record = partial(tuple.__new__, Record)
 
 
+class KeyedRecord(NamedTuple):
+    """As much of a record as compaction asks for. It lies at `start` .. `end` of the decompressed
+    records; its timestamp delta at `delta_start` .. `delta_end`. `tombstone`: its value is null."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    tombstone: bool
+    start: int
+    delta_start: int
+    delta_end: int
+    end: int
+
+
 def iter_records(
     batch: Buffer, header: BatchHeader, max_bytes: int = MAX_DECOMPRESSED_BYTES
 ) -> Iterator[Record]:
@@ -56,14 +70,69 @@ def iter_records(
     Raises CorruptMessageError while iterating, after the records before the damage, and
     UnsupportedCompressionTypeError for a codec that there is none of. The CRC is not checked here.
     """
-    body = bytes(memoryview(batch)[HEADER_BYTES : header.size_bytes])
-    data = decompress(header.attributes & CODEC_MASK, body, max_bytes)
+    data = decompressed(batch, header, max_bytes)
     try:
         yield from _records(data, header)
     except (IndexError, UnicodeDecodeError) as error:
         raise CorruptMessageError(
             f"record batch with base offset {header.base_offset} has a malformed record: {error}"
         ) from error
+
+
+def decompressed(
+    batch: Buffer, header: BatchHeader, max_bytes: int = MAX_DECOMPRESSED_BYTES
+) -> bytes:
+    """The records of one batch as plain bytes. Raises as `iter_records` does."""
+    body = bytes(memoryview(batch)[HEADER_BYTES : header.size_bytes])
+    return decompress(header.attributes & CODEC_MASK, body, max_bytes)
+
+
+def iter_keys(data: bytes, header: BatchHeader) -> Iterator[KeyedRecord]:
+    """The records of a batch without values and headers, from what `decompressed` gave.
+
+    Raises CorruptMessageError while iterating, after the records before the damage.
+    """
+    try:
+        yield from _keys(data, header)
+    except IndexError as error:
+        raise _malformed(header, str(error)) from error
+
+
+def _keys(data: bytes, header: BatchHeader) -> Iterator[KeyedRecord]:
+    log_append = header.attributes & TIMESTAMP_TYPE_LOG_APPEND
+    position = 0
+    for _ in range(header.record_count):
+        start = position
+        length, position = _varint(data, position)
+        record_end = position + length
+        if length <= 0 or record_end > len(data):
+            raise _malformed(header, "its length is impossible")
+        delta_start = position + 1  # after the attributes
+        timestamp_delta, delta_end = _varint(data, delta_start)
+        offset_delta, position = _varint(data, delta_end)
+        key_length, position = _varint(data, position)
+        key = None if key_length < 0 else data[position : position + key_length]
+        position += max(key_length, 0)
+        value_length, position = _varint(data, position)
+        fits = position + max(value_length, 0) < record_end  # the header count comes after it
+        if not fits or not 0 <= offset_delta <= header.last_offset_delta:
+            raise _malformed(header, "its fields do not fit its length or its batch")
+        timestamp_ms = (
+            header.max_timestamp_ms if log_append else header.base_timestamp_ms + timestamp_delta
+        )
+        yield KeyedRecord(
+            header.base_offset + offset_delta,
+            timestamp_ms,
+            key,
+            value_length < 0,
+            start,
+            delta_start,
+            delta_end,
+            record_end,
+        )
+        position = record_end
+    if position != len(data):
+        raise _malformed(header, f"{len(data) - position} bytes follow the last one")
 
 
 def _records(data: bytes, header: BatchHeader) -> Iterator[Record]:

@@ -422,6 +422,10 @@ class SimulatedLogStore:
         self._was_clean, disk.clean = disk.clean, False
         return dirty
 
+    async def compact(self, now_timestamp_ms: int) -> bool:
+        """These logs are never compacted."""
+        return False
+
     @property
     def storage_id(self) -> str:
         return self.disk.storage_id

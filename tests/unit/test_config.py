@@ -70,8 +70,11 @@ def test_the_defaults_of_a_topic_are_those_of_kafka() -> None:
         "file.delete.delay.ms": "60000",
         "flush.before.ack": "false",
         "index.interval.bytes": "4096",
+        "max.compaction.lag.ms": "9223372036854775807",
         "max.message.bytes": "1048588",
         "message.timestamp.type": "CreateTime",
+        "min.cleanable.dirty.ratio": "0.5",
+        "min.compaction.lag.ms": "0",
         "min.insync.replicas": "1",
         "retention.bytes": "-1",
         "retention.ms": "604800000",
@@ -203,12 +206,54 @@ def test_a_broker_id_starts_at_one() -> None:
     )
 
 
-def test_compaction_is_refused_as_something_that_comes_later() -> None:
-    for message in (
-        topic_refusal("cleanup.policy", "compact"),
-        refusal(log_cleanup_policy="compact"),
-    ):
-        assert message.endswith("expected delete: log compaction comes in a later version")
+@pytest.mark.parametrize(
+    ("text", "policy", "compacted"),
+    [
+        ("delete", "delete", False),
+        ("compact", "compact", True),
+        ("compact,delete", "compact,delete", True),
+        ("delete , compact", "compact,delete", True),
+    ],
+)
+def test_old_records_are_deleted_compacted_or_both(text: str, policy: str, compacted: bool) -> None:
+    config = topic_config({"cleanup.policy": text}, TopicConfig())
+    assert (config.cleanup_policy, config.compacted) == (policy, compacted)
+    assert broker(log_cleanup_policy=text).topic_defaults() == config
+
+
+@pytest.mark.parametrize("text", ["none", "compact,none", "compact,", ",", "Compact"])
+def test_any_other_cleanup_policy_is_refused(text: str) -> None:
+    message = topic_refusal("cleanup.policy", text)
+    assert message.endswith("expected compact or delete, or several with commas between")
+
+
+@pytest.mark.parametrize(("text", "ratio"), [("0", 0.0), ("1", 1.0), (".25", 0.25), ("0.01", 0.01)])
+def test_the_dirty_ratio_is_a_number_from_0_to_1(text: str, ratio: float) -> None:
+    config = topic_config({"min.cleanable.dirty.ratio": text}, TopicConfig())
+    assert config.min_cleanable_dirty_ratio == ratio
+    assert broker(log_cleaner_min_cleanable_ratio=text).topic_defaults() == config
+
+
+@pytest.mark.parametrize("text", ["1.1", "-0.1", "50%", "1e-3", "nan", "."])
+def test_a_ratio_that_is_none_is_refused(text: str) -> None:
+    message = topic_refusal("min.cleanable.dirty.ratio", text)
+    assert message.endswith("expected a number from 0 to 1, such as 0.5")
+
+
+def test_the_properties_of_compaction_are_kafkas() -> None:
+    config = broker(
+        log_cleaner_enable="false",
+        log_cleaner_backoff_ms="1",
+        log_cleaner_dedupe_buffer_size="1000",
+        log_cleaner_delete_retention_ms="2",
+        log_cleaner_min_compaction_lag_ms="3",
+        log_cleaner_max_compaction_lag_ms="4",
+    )
+    topic = config.topic_defaults()
+    assert (config.log_cleaner_enable, config.log_cleaner_backoff_ms) == (False, 1)
+    assert (topic.delete_retention_ms, topic.min_compaction_lag_ms) == (2, 3)
+    assert topic.max_compaction_lag_ms == 4
+    assert "expected a whole number from 1 to 1" in refusal(log_cleaner_threads="2")
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])

@@ -12,6 +12,7 @@ from minikafka.broker.produce import ProduceHandler
 from minikafka.broker.requests import ProducePartition, ProduceRequest, ProduceResult
 from minikafka.errors import (
     BrokerNotAvailableError,
+    CorruptMessageError,
     InvalidRecordError,
     InvalidRequiredAcksError,
     KafkaStorageError,
@@ -22,6 +23,9 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import FollowerPosition, TopicPartition
+from minikafka.records.build import BatchBuilder
+from minikafka.records.compression import Codec
+from minikafka.records.header import HEADER_BYTES, crc_of
 from tests.helpers.brokers import batch_of
 from tests.helpers.replicas import TOPIC_ID, TP, Bench, partition, settle
 
@@ -187,6 +191,47 @@ async def test_a_request_without_a_batch_or_with_foreign_acks_is_refused(
     assert await produce(handler) == []
     with pytest.raises(InvalidRequiredAcksError):
         await produce(handler, TP, acks=2)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+async def test_a_compacted_topic_takes_no_record_without_a_key(
+    bench: Bench, handler: ProduceHandler, codec: Codec, policy: str
+) -> None:
+    bench.overrides = {"t": {"cleanup.policy": policy}}
+    await bench.lead(1)
+    keyed, keyless = BatchBuilder(), BatchBuilder()
+    for key in (b"a", b"", b"b"):
+        keyed.append(key, None)
+        keyless.append(key or None, b"value")
+    good, bad = keyed.build(codec), keyless.build(codec)
+    (result,) = await produce(handler, TP, records=bad)
+    assert isinstance(result.error, InvalidRecordError)
+    assert "position 1 of a batch has no key" in str(result.error)
+    assert (await produce(handler, TP, records=good + bad))[0].error is not None
+    assert bench.manager.replicas[TP].log.log_end_offset == 0
+    (result,) = await produce(handler, TP, records=good + good)
+    assert (result.error, bench.manager.replicas[TP].log.log_end_offset) == (None, 6)
+
+
+async def test_other_topics_take_them(bench: Bench, handler: ProduceHandler) -> None:
+    bench.overrides = {"t": {"cleanup.policy": "delete"}}
+    await bench.lead(1)
+    assert (await produce(handler, TP))[0].error is None
+
+
+async def test_a_compacted_topic_refuses_a_batch_whose_records_cannot_be_read(
+    bench: Bench, handler: ProduceHandler
+) -> None:
+    bench.overrides = {"t": {"cleanup.policy": "compact"}}
+    await bench.lead(1)
+    builder = BatchBuilder()
+    builder.append(b"k", b"v")
+    batch = bytearray(builder.build())
+    batch[HEADER_BYTES] ^= 0x40
+    batch[17:21] = crc_of(batch, 0, len(batch)).to_bytes(4, "big")
+    (result,) = await produce(handler, TP, records=bytes(batch))
+    assert isinstance(result.error, CorruptMessageError)
 
 
 async def test_nothing_is_taken_while_the_broker_may_not(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,42 @@ def batch(
         builder.append(b"k", value, (), timestamp_ms + index)
     data = builder.build(codec, producer_id, producer_epoch, base_sequence)
     return stamp(base_offset, len(data), leader_epoch) + data[STAMP_BYTES:]
+
+
+Pair = tuple[bytes | None, bytes | None]
+
+
+def keyed(
+    base_offset: int,
+    *pairs: Pair,
+    leader_epoch: int = 0,
+    timestamp_ms: int = 1000,
+    codec: Codec = Codec.NONE,
+    producer_id: int = -1,
+    base_sequence: int = -1,
+    transactional: bool = False,
+) -> bytes:
+    """A batch of these keys and values as it stands in a log; record i has timestamp_ms + i."""
+    builder = BatchBuilder()
+    for index, (key, value) in enumerate(pairs):
+        builder.append(key, value, (), timestamp_ms + index)
+    epoch = 0 if producer_id >= 0 else -1
+    data = builder.build(codec, producer_id, epoch, base_sequence, transactional)
+    return stamp(base_offset, len(data), leader_epoch) + data[STAMP_BYTES:]
+
+
+def marker(base_offset: int, producer_id: int, commit: bool, timestamp_ms: int = 1000) -> bytes:
+    """The control batch that ends a transaction."""
+    builder = BatchBuilder()
+    builder.append(struct.pack(">hh", 0, int(commit)), struct.pack(">hi", 0, 0), (), timestamp_ms)
+    data = builder.build(Codec.NONE, producer_id, 0, -1, transactional=True, control=True)
+    return stamp(base_offset, len(data), 0) + data[STAMP_BYTES:]
+
+
+def append_keyed(log: DiskLog, *pairs: Pair, **options: Any) -> None:
+    """One batch of one record per pair, at the log's end."""
+    for pair in pairs:
+        append(log, keyed(log.log_end_offset, pair, **options))
 
 
 def append(log: DiskLog, *batches: bytes) -> list[BatchHeader]:
@@ -122,3 +159,11 @@ class FaultyDisk(Disk):
     def ftruncate(self, fd: int, size: int) -> None:  # type: ignore[override]
         self._check("ftruncate")
         os.ftruncate(fd, size)
+
+
+class QuickDisk(FaultyDisk):
+    """Does not wait for the disk: for tests that ask what a killed process leaves behind."""
+
+    def fsync(self, fd: int) -> None:  # type: ignore[override]
+        self._check("fsync")
+        self.fsyncs += 1
