@@ -3,8 +3,8 @@
 State: replicas by partition, each with its topic's effective configuration. UpdateState messages
 are taken one at a time, in the order of the controller's numbers: one that was overtaken changes
 nothing, be it about topics that have been made anew since, or about who lives. States are taken by
-version (rule R3). A broker that has just started has logs but no replicas: a replica exists once the
-controller has addressed this incarnation (replication.md section 4); what arrives before this
+version (rule R3). A broker that has just started has logs but no replicas: a replica exists once
+the controller has addressed this incarnation (replication.md section 4); what arrives before this
 broker knows its incarnation waits for that.
 
 A replica whose log failed, or could not be opened, stays out for this incarnation. The controller
