@@ -19,6 +19,8 @@ SCENARIOS = {
     "R7 epoch of a fetch": "race_9_a_fetch_from_before",
     "R7 replies by offset only": "race_9_a_reply_from_before",
     "epoch check on append": "race_9_a_reply_from_before",
+    "truncation by epoch": "race_5_a_log_is_not_cut",
+    "truncation by the largest common epoch": "race_5_a_log_is_cut",
     "dead before bounced": "race_7_a_bounced",
     "eligibility: shutting down": "race_8_a_broker_that_shuts_down",
     "ineligible is forgotten": "race_8_a_refused_addition_is_not_forgotten",

@@ -7,7 +7,7 @@ Not here: race 13's steps of a reassignment and race 16 (reassignment and transa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import permutations
 
@@ -195,6 +195,39 @@ def test_race_5_epochs_of_one_record_on_alternating_leaders():
                 stage.do(f"restart {one}")
                 stage.run(2_500)
         stage.end()
+
+
+def test_race_5_a_log_is_cut_at_the_largest_epoch_that_both_know():
+    """KIP-279. B ends with an epoch that A missed, A with one that B does not know."""
+    with _a_term_that_a_missed(before=1) as (stage, _):
+        stage.pass_all()
+        stage.do("heal")
+        stage.do("restart B", run_ms=2_000)
+        stage.end()
+
+
+def test_race_5_a_log_is_not_cut_to_its_own_high_watermark():
+    """KIP-101. B has a record too many, and has not heard that the one before it is committed."""
+    with Stage("ACB", brokers=4, controller="D") as stage:
+        asked = stage.hold("replica_fetch", source="B", target="A")
+        stage.run(600)
+        stage.hold("replica_fetch", source="C", answers=True, where=_is_at(1))
+        stage.produce("A", "1", run_ms=10)
+        stage.produce("A", "1", run_ms=10)
+        stage.pass_all()
+        stage.release(asked)
+        assert stage.ledger.committed_end == 1
+        assert [stage.end_of(name) for name in "ACB"] == [2, 1, 2]
+        stage.do("kill A")
+        stage.do("expire-dead A", run_ms=100)
+        assert stage.leader == "C"
+        assert stage.said("B cuts t-0 from 2 to 1")
+        stage.end()
+
+
+def _is_at(offset: int) -> Callable[[Exchange], bool]:
+    """A fetch from this offset."""
+    return lambda exchange: exchange.request.positions[0].fetch_offset == offset
 
 
 def test_race_5_an_acknowledgement_never_refers_to_a_record_that_took_its_place():
@@ -473,12 +506,14 @@ def test_race_9_a_reply_from_before_a_term_that_its_follower_missed():
 
 
 @contextmanager
-def _a_term_that_a_missed() -> Iterator[tuple[Stage, list[Exchange]]]:
-    """A leads and sends C two records that B does not get; then B leads, without A's hearing of it,
-    and C cuts them off; then A leads again. Gives C's fetch after the two records, still on its
-    way."""
+def _a_term_that_a_missed(before: int = 0) -> Iterator[tuple[Stage, list[Exchange]]]:
+    """After `before` records that all have: A leads and sends C two records that B does not get;
+    then B leads, without A's hearing of it, and C cuts them off; then A leads again. Gives C's
+    fetch after the two records, still on its way."""
     settings = {"replica.lag.time.max.ms": "20000"}
     with Stage("BAC", brokers=4, controller="D", settings=settings) as stage:
+        for _ in range(before):
+            stage.produce("B", run_ms=100)
         stage.do("kill B")
         stage.until(lambda: stage.leader == "A")
         stage.do("restart B")
@@ -489,12 +524,12 @@ def _a_term_that_a_missed() -> Iterator[tuple[Stage, list[Exchange]]]:
         old = stage.hold("replica_fetch", source="C", target="A")
         stage.produce("A", "1", run_ms=20)
         assert old
-        assert (stage.end_of("C"), stage.end_of("B")) == (2, 0)
+        assert (stage.end_of("C") - before, stage.end_of("B") - before) == (2, 0)
         held = stage.hold("update_state", source="D", target="A")
         stage.do("elect D t-0 preferred", run_ms=100)
         stage.produce("B", "1", run_ms=100)
         assert stage.leader == "B"
-        assert (stage.end_of("A"), stage.end_of("C"), stage.end_of("B")) == (2, 1, 1)
+        assert [stage.end_of(name) - before for name in "ACB"] == [2, 1, 1]
         stage.do("kill B")
         stage.do("expire-dead B", run_ms=100)
         assert (stage.leader, stage.isr) == ("A", "AC")
