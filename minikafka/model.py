@@ -26,7 +26,7 @@ UNKNOWN_BROKER_EPOCH = -1
 
 # Topics of the brokers' own: clients may read them, and write none.
 OFFSETS_TOPIC = "__consumer_offsets"
-INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC})
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state"})
 
 
 @dataclass(frozen=True, slots=True, order=True)

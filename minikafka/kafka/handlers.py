@@ -17,19 +17,24 @@ from minikafka.broker.requests import (
     TopicMetadata,
 )
 from minikafka.errors import InvalidRequestError, LeaderNotAvailableError, MinikafkaError
-from minikafka.kafka import handlers_admin
+from minikafka.kafka import handlers_admin, handlers_groups
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.ids import uuid_of
 from minikafka.kafka.messages import Values, get
-from minikafka.model import NO_LEADER, BrokerInfo, PartitionMetadata, topic_partition
+from minikafka.model import (
+    INTERNAL_TOPICS,
+    NO_LEADER,
+    BrokerInfo,
+    PartitionMetadata,
+    topic_partition,
+)
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 
 BROKERS = 1  # the only type of endpoint that there is with ZooKeeper
 NO_OPERATIONS = -(2**31)  # authorized operations were not asked for, or are not known
-INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state"})
 
 
 # --- the cluster ---------------------------------------------------------------------------------
@@ -212,4 +217,5 @@ HANDLERS: dict[ApiKey, Handler] = {
     ApiKey.OFFSET_FOR_LEADER_EPOCH: offset_for_leader_epoch,
     ApiKey.DESCRIBE_CLUSTER: describe_cluster,
     **handlers_admin.HANDLERS,
+    **handlers_groups.HANDLERS,
 }

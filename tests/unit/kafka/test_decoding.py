@@ -27,7 +27,15 @@ SERVED = [
     if key not in (ApiKey.PRODUCE, ApiKey.FETCH, ApiKey.API_VERSIONS)
     for version in range(api.min_version, api.max_version + 1)
 ]
-_RANGES = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "timedelta_i32": 31}
+# A Python timedelta does not hold every int64 of milliseconds.
+_RANGES = {
+    "int8": 7,
+    "int16": 15,
+    "int32": 31,
+    "int64": 63,
+    "timedelta_i32": 31,
+    "timedelta_i64": 53,
+}
 
 
 def values_of(hint: Any, metadata: Any) -> st.SearchStrategy[Any]:

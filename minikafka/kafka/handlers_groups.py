@@ -1,0 +1,364 @@
+"""Consumer groups: membership, committed offsets, coordinators and their administration."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from minikafka.broker.group_requests import (
+    COORDINATES_GROUPS,
+    CommittedOffset,
+    DeleteGroupsRequest,
+    DescribeGroupsRequest,
+    FindCoordinatorRequest,
+    FoundCoordinator,
+    GroupDescription,
+    GroupProtocol,
+    HeartbeatRequest,
+    JoinGroupRequest,
+    LeaveGroupRequest,
+    LeavingMember,
+    ListGroupsRequest,
+    OffsetCommitPartition,
+    OffsetCommitPartitionResult,
+    OffsetCommitRequest,
+    OffsetDeleteRequest,
+    OffsetFetchGroup,
+    OffsetFetchGroupResult,
+    OffsetFetchRequest,
+    SyncGroupRequest,
+)
+from minikafka.broker.ports import BrokerService
+from minikafka.errors import CoordinatorNotAvailableError, MinikafkaError
+from minikafka.kafka.apis import ApiKey
+from minikafka.kafka.connection import Call
+from minikafka.kafka.messages import Values, get
+from minikafka.model import TopicPartition, topic_partition
+
+Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
+
+NO_OPERATIONS = -(2**31)
+# From these versions of JoinGroup and OffsetFetch on.
+_MEMBER_ID_REQUIRED = 4
+_SKIPS_ASSIGNMENT = 9
+_NULLABLE_PROTOCOL = 7
+_GROUP_ERRORS = 2
+_SEVERAL_GROUPS = 8
+_SEVERAL_KEYS = 4
+_SEVERAL_MEMBERS = 3
+
+
+def code(error: MinikafkaError | None) -> int:
+    return 0 if error is None else error.code
+
+
+# --- coordinators --------------------------------------------------------------------------------
+
+
+async def find_coordinator(service: BrokerService, call: Call, request: Any) -> Values:
+    keys = request.coordinator_keys if call.version >= _SEVERAL_KEYS else [request.key]
+    wanted = FindCoordinatorRequest(keys, get(request, "key_type", COORDINATES_GROUPS))
+    found = (await service.groups.find_coordinator(wanted)).coordinators
+    answers = [_coordinator(each) for each in found]
+    if call.version >= _SEVERAL_KEYS:
+        return {"throttle_time": 0, "coordinators": answers}
+    return {"throttle_time": 0, **answers[0]}
+
+
+def _coordinator(found: FoundCoordinator) -> Values:
+    broker, error = found.broker, found.error
+    if broker is not None and broker.kafka_host is None:
+        error = CoordinatorNotAvailableError(f"broker {broker.name} has no Kafka listener")
+    if error is not None or broker is None:
+        return {
+            "key": found.key,
+            "error_code": code(error),
+            "error_message": str(error),
+            "node_id": -1,
+            "host": "",
+            "port": -1,
+        }
+    return {
+        "key": found.key,
+        "error_code": 0,
+        "error_message": None,
+        "node_id": broker.broker_id,
+        "host": broker.kafka_host,
+        "port": broker.kafka_port,
+    }
+
+
+# --- membership ----------------------------------------------------------------------------------
+
+
+async def join_group(service: BrokerService, call: Call, request: Any) -> Values:
+    result = await service.groups.join_group(
+        JoinGroupRequest(
+            request.group_id,
+            request.member_id,
+            request.protocol_type,
+            [GroupProtocol(each.name, each.metadata) for each in request.protocols],
+            request.session_timeout,
+            # Before there was one, a rebalance might last as long as a session.
+            get(request, "rebalance_timeout", request.session_timeout),
+            get(request, "group_instance_id"),
+            call.client_id,
+            call.client_host,
+            get(request, "reason", None) or "",
+            requires_known_member_id=call.version >= _MEMBER_ID_REQUIRED,
+            supports_skipping_assignment=call.version >= _SKIPS_ASSIGNMENT,
+        )
+    )
+    nullable = call.version >= _NULLABLE_PROTOCOL
+    return {
+        "throttle_time": 0,
+        "error_code": code(result.error),
+        "generation_id": result.generation_id,
+        "protocol_type": result.protocol_type,
+        "protocol_name": result.protocol_name if nullable else result.protocol_name or "",
+        "leader": result.leader_id,
+        "skip_assignment": result.skip_assignment,
+        "member_id": result.member_id,
+        "members": [
+            {
+                "member_id": each.member_id,
+                "group_instance_id": each.instance_id,
+                "metadata": each.metadata,
+            }
+            for each in result.members
+        ],
+    }
+
+
+async def sync_group(service: BrokerService, call: Call, request: Any) -> Values:
+    result = await service.groups.sync_group(
+        SyncGroupRequest(
+            request.group_id,
+            request.generation_id,
+            request.member_id,
+            [(each.member_id, each.assignment) for each in request.assignments],
+            get(request, "group_instance_id"),
+            get(request, "protocol_type"),
+            get(request, "protocol_name"),
+        )
+    )
+    return {
+        "throttle_time": 0,
+        "error_code": code(result.error),
+        "protocol_type": result.protocol_type,
+        "protocol_name": result.protocol_name,
+        "assignment": result.assignment,
+    }
+
+
+async def heartbeat(service: BrokerService, call: Call, request: Any) -> Values:
+    result = await service.groups.heartbeat(
+        HeartbeatRequest(
+            request.group_id,
+            request.generation_id,
+            request.member_id,
+            get(request, "group_instance_id"),
+        )
+    )
+    return {"throttle_time": 0, "error_code": code(result.error)}
+
+
+async def leave_group(service: BrokerService, call: Call, request: Any) -> Values:
+    if call.version >= _SEVERAL_MEMBERS:
+        members = [
+            LeavingMember(each.member_id, each.group_instance_id, get(each, "reason", None) or "")
+            for each in request.members
+        ]
+    else:
+        members = [LeavingMember(request.member_id)]
+    result = await service.groups.leave_group(LeaveGroupRequest(request.group_id, members))
+    error = result.error
+    if error is None and call.version < _SEVERAL_MEMBERS:
+        error = result.members[0].error
+    return {
+        "throttle_time": 0,
+        "error_code": code(error),
+        "members": [
+            {
+                "member_id": each.member_id,
+                "group_instance_id": each.instance_id,
+                "error_code": code(each.error),
+            }
+            for each in result.members
+        ],
+    }
+
+
+# --- offsets -------------------------------------------------------------------------------------
+
+
+async def offset_commit(service: BrokerService, call: Call, request: Any) -> Values:
+    """A retention time, which old versions give, is not heeded."""
+    commit = OffsetCommitRequest(
+        request.group_id,
+        [
+            OffsetCommitPartition(
+                topic_partition(topic.name, each.partition_index),
+                each.committed_offset,
+                get(each, "committed_leader_epoch", -1),
+                each.committed_metadata or "",
+            )
+            for topic in request.topics
+            for each in topic.partitions
+        ],
+        request.generation_id_or_member_epoch,
+        request.member_id,
+        get(request, "group_instance_id"),
+    )
+    result = await service.groups.commit_offsets(commit)
+    return {"throttle_time": 0, "topics": _partition_errors(result.partitions)}
+
+
+def _partition_errors(results: Iterable[OffsetCommitPartitionResult]) -> list[Values]:
+    topics: dict[str, list[Values]] = {}
+    for each in results:
+        partition = {
+            "partition_index": each.topic_partition.partition,
+            "error_code": code(each.error),
+        }
+        topics.setdefault(each.topic_partition.topic, []).append(partition)
+    return [{"name": name, "partitions": items} for name, items in topics.items()]
+
+
+async def offset_fetch(service: BrokerService, call: Call, request: Any) -> Values:
+    if call.version >= _SEVERAL_GROUPS:
+        groups = [OffsetFetchGroup(each.group_id, _named(each.topics)) for each in request.groups]
+    else:
+        groups = [OffsetFetchGroup(request.group_id, _named(request.topics))]
+    fetch = OffsetFetchRequest(groups, get(request, "require_stable", False))
+    results = (await service.groups.fetch_offsets(fetch)).groups
+    if call.version >= _SEVERAL_GROUPS:
+        answers = [
+            {
+                "group_id": each.group_id,
+                "topics": _committed(each.partitions),
+                "error_code": code(each.error),
+            }
+            for each in results
+        ]
+        return {"throttle_time": 0, "groups": answers}
+    return {"throttle_time": 0, **_only_group(call.version, groups[0], results[0])}
+
+
+def _named(topics: Sequence[Any] | None) -> list[TopicPartition] | None:
+    if topics is None:
+        return None
+    return [
+        topic_partition(topic.name, index) for topic in topics for index in topic.partition_indexes
+    ]
+
+
+def _only_group(version: int, asked: OffsetFetchGroup, result: OffsetFetchGroupResult) -> Values:
+    """At first there was no error of a group, so each partition says it."""
+    partitions = result.partitions
+    if result.error is not None and version < _GROUP_ERRORS:
+        partitions = [CommittedOffset(each, error=result.error) for each in asked.partitions or ()]
+    return {"topics": _committed(partitions), "error_code": code(result.error)}
+
+
+def _committed(partitions: Iterable[CommittedOffset]) -> list[Values]:
+    topics: dict[str, list[Values]] = {}
+    for each in partitions:
+        partition = {
+            "partition_index": each.topic_partition.partition,
+            "committed_offset": each.offset,
+            "committed_leader_epoch": each.leader_epoch,
+            "metadata": each.metadata,
+            "error_code": code(each.error),
+        }
+        topics.setdefault(each.topic_partition.topic, []).append(partition)
+    return [{"name": name, "partitions": items} for name, items in topics.items()]
+
+
+async def offset_delete(service: BrokerService, call: Call, request: Any) -> Values:
+    wanted = [
+        topic_partition(topic.name, each.partition_index)
+        for topic in request.topics
+        for each in topic.partitions
+    ]
+    result = await service.groups.delete_offsets(OffsetDeleteRequest(request.group_id, wanted))
+    return {
+        "throttle_time": 0,
+        "error_code": code(result.error),
+        "topics": _partition_errors(result.partitions),
+    }
+
+
+# --- administration ------------------------------------------------------------------------------
+
+
+async def describe_groups(service: BrokerService, call: Call, request: Any) -> Values:
+    result = await service.groups.describe_groups(DescribeGroupsRequest(request.groups))
+    return {"throttle_time": 0, "groups": [_described(each) for each in result.groups]}
+
+
+def _described(group: GroupDescription) -> Values:
+    return {
+        "error_code": code(group.error),
+        "group_id": group.group_id,
+        "group_state": group.state,
+        "protocol_type": group.protocol_type,
+        "protocol_data": group.protocol_name,
+        "members": [
+            {
+                "member_id": each.member_id,
+                "group_instance_id": each.instance_id,
+                "client_id": each.client_id,
+                "client_host": each.client_host,
+                "member_metadata": each.metadata,
+                "member_assignment": each.assignment,
+            }
+            for each in group.members
+        ],
+        "authorized_operations": NO_OPERATIONS,
+    }
+
+
+async def list_groups(service: BrokerService, call: Call, request: Any) -> Values:
+    wanted = ListGroupsRequest(
+        get(request, "states_filter", ()) or (), get(request, "types_filter", ()) or ()
+    )
+    result = await service.groups.list_groups(wanted)
+    return {
+        "throttle_time": 0,
+        "error_code": code(result.error),
+        "groups": [
+            {
+                "group_id": each.group_id,
+                "protocol_type": each.protocol_type,
+                "group_state": each.state,
+                "group_type": each.group_type,
+            }
+            for each in result.groups
+        ],
+    }
+
+
+async def delete_groups(service: BrokerService, call: Call, request: Any) -> Values:
+    result = await service.groups.delete_groups(DeleteGroupsRequest(request.groups_names))
+    return {
+        "throttle_time": 0,
+        "results": [
+            {"group_id": each.group_id, "error_code": code(each.error)} for each in result.groups
+        ],
+    }
+
+
+HANDLERS: dict[ApiKey, Handler] = {
+    ApiKey.OFFSET_COMMIT: offset_commit,
+    ApiKey.OFFSET_FETCH: offset_fetch,
+    ApiKey.FIND_COORDINATOR: find_coordinator,
+    ApiKey.JOIN_GROUP: join_group,
+    ApiKey.HEARTBEAT: heartbeat,
+    ApiKey.LEAVE_GROUP: leave_group,
+    ApiKey.SYNC_GROUP: sync_group,
+    ApiKey.DESCRIBE_GROUPS: describe_groups,
+    ApiKey.LIST_GROUPS: list_groups,
+    ApiKey.DELETE_GROUPS: delete_groups,
+    ApiKey.OFFSET_DELETE: offset_delete,
+}
