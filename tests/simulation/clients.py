@@ -29,11 +29,11 @@ from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
 from minikafka.records.build import BatchBuilder
 from minikafka.records.header import parse_header, split
-from tests.simulation.ledger import Violation
 from tests.simulation.network import Exchange
+from tests.simulation.states import Violation
 
 if TYPE_CHECKING:
-    from tests.simulation.ledger import PartitionLedger
+    from tests.simulation.states import PartitionLedger
     from tests.simulation.world import Host, World
 
 REQUEST_MS = 2_000

@@ -10,7 +10,7 @@ from __future__ import annotations
 from minikafka.broker.replica import Replica
 from minikafka.core.effects import Role
 from minikafka.model import NO_LEADER, EpochEntry
-from tests.simulation.ledger import PartitionLedger
+from tests.simulation.states import PartitionLedger
 from tests.simulation.world import World
 
 

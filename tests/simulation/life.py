@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from minikafka.model import NO_LEADER
 from tests.simulation import invariants
 from tests.simulation.actions import Action, Player
-from tests.simulation.ledger import PartitionLedger, Violation
 from tests.simulation.loop import CirclingError
+from tests.simulation.states import PartitionLedger, Violation
 from tests.simulation.walk import Plan, Walk
 from tests.simulation.world import World, patched
 

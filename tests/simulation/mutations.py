@@ -2,7 +2,7 @@
 
 `python -m tests.simulation.mutations [--lives 2000] [--steps 500] [--jobs 2] [--only NAME]` lives
 with one rule off after another, until an invariant fails, and prints a table: the mutation, how
-many lives it took (or which scenario of test_races.py is needed), and what failed.
+many lives it took (or which scenario of test_races_of_*.py is needed), and what failed.
 
 A mutation is a line of the product that reads otherwise: a function is compiled anew from its
 source with `old` replaced by `new`, for the time of `applied`. So the table goes stale loudly: if
@@ -424,10 +424,15 @@ def _first(results: Any) -> tuple[int, int, str] | None:
 
 
 def cases() -> Iterator[tuple[str, Callable[[], None]]]:
-    """Every scenario of test_races.py, with its parameters."""
-    from tests.simulation import test_races
+    """Every scenario of the races, with its parameters."""
+    from tests.simulation import (
+        test_races_of_controllers,
+        test_races_of_leaders,
+        test_races_of_messages,
+    )
 
-    for name, function in vars(test_races).items():
+    modules = (test_races_of_leaders, test_races_of_messages, test_races_of_controllers)
+    for name, function in ((n, f) for module in modules for n, f in vars(module).items()):
         if not name.startswith("test_"):
             continue
         choices: list[list[dict[str, Any]]] = []

@@ -13,15 +13,15 @@ the end of a life. A violation is raised with the story so far."""
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from minikafka.model import PartitionState, TopicPartition
 from tests.simulation import life
 from tests.simulation.actions import Action, Player
-from tests.simulation.ledger import PartitionLedger, Violation
 from tests.simulation.network import Exchange
+from tests.simulation.states import PartitionLedger, Violation
 from tests.simulation.walk import Plan
 from tests.simulation.world import World, patched
 
@@ -201,3 +201,37 @@ class Stage:
         """Where the log of t-0 ends there; -1 without one."""
         log = self.world.ledger.log_of(self.ledger, self.player.host(name).number)
         return -1 if log is None else log.end
+
+
+@contextmanager
+def a_term_that_a_missed(before: int = 0) -> Iterator[tuple[Stage, list[Exchange]]]:
+    """After `before` records that all have: A leads and sends C two records that B does not get;
+    then B leads, without A's hearing of it, and C cuts them off; then A leads again. Gives C's
+    fetch after the two records, still on its way."""
+    settings = {"replica.lag.time.max.ms": "20000"}
+    with Stage("BAC", brokers=4, controller="D", settings=settings) as stage:
+        for _ in range(before):
+            stage.produce("B", run_ms=100)
+        stage.do("kill B")
+        stage.until(lambda: stage.leader == "A")
+        stage.do("restart B")
+        stage.until(lambda: stage.isr == "ABC")
+        stage.run(100)
+        stage.do("cut-one-way A B")
+        stage.produce("A", "1", run_ms=20)
+        old = stage.hold("replica_fetch", source="C", target="A")
+        stage.produce("A", "1", run_ms=20)
+        assert old
+        assert (stage.end_of("C") - before, stage.end_of("B") - before) == (2, 0)
+        held = stage.hold("update_state", source="D", target="A")
+        stage.do("elect D t-0 preferred", run_ms=100)
+        stage.produce("B", "1", run_ms=100)
+        assert stage.leader == "B"
+        assert [stage.end_of(name) - before for name in "ACB"] == [2, 1, 1]
+        stage.do("kill B")
+        stage.do("expire-dead B", run_ms=100)
+        assert (stage.leader, stage.isr) == ("A", "AC")
+        stage.pass_all()
+        stage.hold("replica_fetch", source="C", target="A")
+        stage.break_off(held, run_ms=500)
+        yield stage, old

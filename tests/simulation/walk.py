@@ -14,7 +14,7 @@ from random import Random
 
 from minikafka.model import NO_LEADER
 from tests.simulation.actions import Action
-from tests.simulation.ledger import PartitionLedger
+from tests.simulation.states import PartitionLedger
 from tests.simulation.world import Host, World
 
 MISHAPS = (

@@ -35,16 +35,12 @@ from minikafka.errors import KafkaStorageError, MinikafkaError, UsageError
 from minikafka.model import BrokerInfo, TopicDescription, TopicPartition, broker_name
 from minikafka.zookeeper import election, registration, session, store
 from tests.simulation.disk import Disk, SimulatedLogStore
-from tests.simulation.ledger import Ledger, Violation
+from tests.simulation.kazoo_client import HandlerStandIn, KazooStandIn, stop_at_once
+from tests.simulation.ledger import Ledger
 from tests.simulation.loop import START_S, Process, VirtualLoop
 from tests.simulation.network import Network, SimulatedPeers
-from tests.simulation.zookeeper import (
-    ZOOKEEPER,
-    HandlerStandIn,
-    KazooStandIn,
-    ZooKeeperServer,
-    stop_at_once,
-)
+from tests.simulation.states import Violation
+from tests.simulation.zookeeper import ZOOKEEPER, ZooKeeperServer
 
 WALL_CLOCK_MS = 1_700_000_000_000
 SETTINGS = {
