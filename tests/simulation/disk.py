@@ -74,6 +74,16 @@ class StoredLog:
     def chain_at(self, offset: int) -> int | None:
         return self.chains.get(offset)
 
+    def make_cuts_durable(self) -> None:
+        """What was cut does not come back after a power failure: a file system writes its changes
+        of sizes in order, so the fsync of a checkpoint takes those before it along."""
+        flushed = self.flushed
+        while flushed and self.chains.get(flushed[-1].header.next_offset) != flushed[-1].chain:
+            flushed.pop()
+        if self.flushed_base < self.base:
+            self.flushed_base = self.base
+            self.flushed = [each for each in flushed if each.header.base_offset >= self.base]
+
     def rebuild(self) -> None:
         """End, chains and epochs anew, from batches and `base`, after a power failure."""
         chain = self.chains.get(self.base, 0)
@@ -469,11 +479,13 @@ class SimulatedLogStore:
             if high_watermark <= stored.end:
                 stored.checkpointed_high_watermark = high_watermark
                 stored.checkpointed_start = start
+            stored.make_cuts_durable()
 
     def write_checkpoints(self) -> None:
         for log in self._logs.values():
             log.stored.checkpointed_high_watermark = log.stored.high_watermark
             log.stored.checkpointed_start = log.stored.start
+            log.stored.make_cuts_durable()
 
     def record_broker_epoch(self, broker_epoch: int) -> None:
         """Only people read it in the marker."""

@@ -145,10 +145,9 @@ class Ledger(StateRules):
         return ledger.committed.get(offset, (0, 0))[0]
 
     def on_truncating(self, log: SimulatedLog, offset: int) -> None:
-        """No. 12. After its host went down a log may hold again what had been cut, below a high
-        watermark that was written later: it counts as lost anyway."""
+        """No. 12."""
         ledger = self.of(log.topic_id, log.topic_partition)
-        if offset < log.high_watermark and ledger.unclean_version < 0 and not log.store.dirty:
+        if offset < log.high_watermark and ledger.unclean_version < 0:
             raise self.world.violation(
                 "12", f"{log} is cut to {offset}, below its own high watermark"
             )
