@@ -27,6 +27,7 @@ from minikafka.broker.requests import (
     ReplicaFetchResult,
 )
 from minikafka.errors import (
+    BrokerNotAvailableError,
     FencedLeaderEpochError,
     InconsistentTopicIdError,
     MinikafkaError,
@@ -43,26 +44,46 @@ MAX_FETCH_BYTES = 55 * 1024 * 1024
 
 class FetchHandler:
     """`find_replica(topic_partition)` gives the replica or raises what the fetcher is to be told;
-    `now_ms` is the broker's monotonic clock."""
+    `now_ms` is the broker's monotonic clock. `serving()` raises while another broker may lead what
+    this one thinks it leads (out of touch with ZooKeeper)."""
 
-    def __init__(self, find_replica: FindReplica, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        find_replica: FindReplica,
+        now_ms: Callable[[], int],
+        serving: Callable[[], None] = lambda: None,
+    ) -> None:
         self._find_replica = find_replica
         self._now_ms = now_ms
+        self._serving = serving
         self._told: dict[int, _Told] = {}  # by follower
 
     # --- consumers -------------------------------------------------------------------------------
 
     async def fetch(self, request: FetchRequest) -> Sequence[FetchResult]:
-        """See BrokerService.fetch. An error in any partition ends the wait at once."""
+        """See BrokerService.fetch. An error in any partition ends the wait at once.
+
+        What is here may be read also while another may lead: it is committed. But who has waited
+        for nothing is told, or would wait here for ever while records arrive elsewhere.
+        """
         deadline_ms = self._now_ms() + request.max_wait_ms
         while True:
             results, size_bytes, failed = self._read_all(request)
             remaining_ms = deadline_ms - self._now_ms()
             if failed or size_bytes >= request.min_bytes or remaining_ms <= 0:
+                if not size_bytes and not failed:
+                    self._tell_if_another_may_lead(results)
                 return results
             waiter = FetchWaiter()
             replicas = [self._find_replica(item.topic_partition) for item in request.partitions]
             await _park(waiter, replicas, Replica.add_consumer_waiter, remaining_ms)
+
+    def _tell_if_another_may_lead(self, results: Sequence[FetchResult]) -> None:
+        try:
+            self._serving()
+        except BrokerNotAvailableError as error:
+            for result in results:
+                result.error = error
 
     def _read_all(self, request: FetchRequest) -> tuple[list[FetchResult], int, bool]:
         results = []

@@ -92,7 +92,7 @@ class Service:
         self._store = store
         self._now_ms = now_ms
         self._produce = ProduceHandler(replicas.find, self._check_in_touch)
-        self._fetch = FetchHandler(replicas.find, now_ms)
+        self._fetch = FetchHandler(replicas.find, now_ms, self._check_in_touch)
         self.groups = GroupCoordinator(
             config,
             metadata,
@@ -117,7 +117,8 @@ class Service:
     def _check_in_touch(self) -> None:
         """A broker whose session may be over must not take what it may have to lose: from the end
         of a session until the controller has addressed the next incarnation, others may lead. All
-        is safe without this; it is a courtesy to producers with acks=1 (replication.md section 3).
+        is safe without this; it is a courtesy to producers with acks=1 (replication.md section 3),
+        and to consumers that would wait here for what arrives elsewhere.
         """
         limit_ms = self._config.zookeeper_session_timeout_ms
         if self._store.out_of_touch_ms > limit_ms:

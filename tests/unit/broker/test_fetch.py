@@ -20,6 +20,7 @@ from minikafka.broker.requests import (
 )
 from minikafka.core.effects import Role
 from minikafka.errors import (
+    BrokerNotAvailableError,
     FencedLeaderEpochError,
     InconsistentTopicIdError,
     KafkaStorageError,
@@ -320,6 +321,23 @@ async def test_a_replica_without_a_state_leads_nothing(bench: Bench) -> None:
     (result,) = await FetchHandler(lambda _: replica, bench.clock).fetch(consume(0))
     assert isinstance(result.error, NotLeaderOrFollowerError)
     assert result.leader_hint is None
+
+
+async def test_a_broker_out_of_touch_gives_what_it_has_but_keeps_nobody_waiting(
+    bench: Bench,
+) -> None:
+    """Others may have elected another leader: a consumer that waited for nothing looks for it."""
+
+    def out_of_touch() -> None:
+        raise BrokerNotAvailableError("another broker may lead by now")
+
+    await bench.lead(1)
+    handler = FetchHandler(bench.manager.find, bench.clock, out_of_touch)
+    append(bench, b"committed")
+    (result,) = await handler.fetch(consume(0))
+    assert (result.error, bool(result.records)) == (None, True)
+    (result,) = await handler.fetch(consume(1, max_wait_ms=0))
+    assert isinstance(result.error, BrokerNotAvailableError)
 
 
 async def test_a_consumer_cannot_make_the_broker_read_more_than_its_limit(
