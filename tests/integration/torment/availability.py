@@ -1,9 +1,10 @@
-"""For how long nobody could write: per kind of fault, from the history. Pure.
+"""For how long nobody could write or read: per kind of fault, from the history. Pure.
 
 The gap of a fault is the longest time without a successful acks=all write that ends after the fault
 began and begins before it was taken back: so it runs on until the next success after it, or until
 the next fault if that comes first. Told for the whole cluster (no partition could be written) and
-for the partition that had it worst.
+for the partition that had it worst. The same for reading: the longest time that a consumer which
+follows was given nothing of a partition.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from tests.integration.torment.checker import Facts
-from tests.integration.torment.history import OK
+from tests.integration.torment.history import OK, Poll
 
 
 @dataclass(frozen=True)
 class Availability:
     """Seconds. `times` is how often the kind was tried; the other numbers are of the worst time,
-    `median_s` of the middle one (for the worst partition)."""
+    `median_s` of the middle one (for the worst partition); `read_s` is about reading."""
 
     kind: str
     times: int
     cluster_s: float
     partition_s: float
     median_s: float
+    read_s: float = 0.0
 
 
 def longest_gap(successes: Sequence[float], start: float, end: float, limit: float) -> float:
@@ -43,40 +45,54 @@ def longest_gap(successes: Sequence[float], start: float, end: float, limit: flo
 
 def availability(facts: Facts) -> list[Availability]:
     """One row a kind, the longest first."""
-    by_partition: dict[str, list[float]] = {}
-    for send in facts.sends:
-        if send.once:
-            ok = by_partition.setdefault(send.partition, [])
-            if send.outcome == OK:
-                ok.append(send.end)
-    for times in by_partition.values():
-        times.sort()
-    everywhere = sorted(at for times in by_partition.values() for at in times)
+    written = _writes(facts)
+    read = [
+        sorted(each.end for each in reads if isinstance(each, Poll) and each.records)
+        for (consumer, _), reads in facts.reads.items()
+        if consumer in facts.followers
+    ]
+    everywhere = sorted(at for times in written for at in times)
     last = everywhere[-1] if everywhere else 0.0
-    cluster: dict[str, list[float]] = {}
-    worst: dict[str, list[float]] = {}
+    gaps: dict[str, list[tuple[float, float, float]]] = {}
     for fault, following in zip_longest(facts.faults, facts.faults[1:]):
         limit = following.start if following is not None else max(fault.end, last)
         span = (fault.start, fault.end, limit)
-        cluster.setdefault(fault.kind, []).append(longest_gap(everywhere, *span))
-        worst.setdefault(fault.kind, []).append(
-            max((longest_gap(times, *span) for times in by_partition.values()), default=0.0)
+        gaps.setdefault(fault.kind, []).append(
+            (longest_gap(everywhere, *span), _worst(written, *span), _worst(read, *span))
         )
-    rows = [
-        Availability(kind, len(gaps), max(cluster[kind]), max(gaps), sorted(gaps)[len(gaps) // 2])
-        for kind, gaps in worst.items()
-    ]
+    rows = []
+    for kind, found in gaps.items():
+        cluster, partition, reading = (sorted(numbers) for numbers in zip(*found, strict=True))
+        median = partition[len(partition) // 2]
+        rows.append(Availability(kind, len(found), cluster[-1], partition[-1], median, reading[-1]))
     return sorted(rows, key=lambda row: -row.partition_s)
+
+
+def _writes(facts: Facts) -> list[list[float]]:
+    """Per partition, when acks=all writes succeeded."""
+    by_partition: dict[str, list[float]] = {}
+    for send in facts.sends:
+        if send.once:
+            times = by_partition.setdefault(send.partition, [])
+            if send.outcome == OK:
+                times.append(send.end)
+    return [sorted(times) for times in by_partition.values()]
+
+
+def _worst(series: Iterable[Sequence[float]], start: float, end: float, limit: float) -> float:
+    return max((longest_gap(times, start, end, limit) for times in series), default=0.0)
 
 
 def table(rows: Iterable[Availability]) -> str:
     lines = [
-        "longest time without a successful acks=all write, in seconds",
-        f"{'kind of fault':28} {'times':>5} {'cluster':>8} {'partition':>9} {'median':>7}",
+        "longest time without a successful acks=all write (cluster, worst partition and its "
+        "median) and without a record read, in seconds",
+        f"{'kind of fault':28} {'times':>5} {'cluster':>8} {'partition':>9} {'median':>7} "
+        f"{'read':>7}",
     ]
     lines += [
         f"{row.kind:28} {row.times:5} {row.cluster_s:8.2f} {row.partition_s:9.2f} "
-        f"{row.median_s:7.2f}"
+        f"{row.median_s:7.2f} {row.read_s:7.2f}"
         for row in rows
     ]
     return "\n".join(lines)

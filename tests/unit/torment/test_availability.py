@@ -9,7 +9,7 @@ import pytest
 from tests.integration.torment.availability import Availability, availability, longest_gap, plot
 from tests.integration.torment.availability import table as table_of
 from tests.integration.torment.checker import Facts
-from tests.integration.torment.history import OK, UNKNOWN, Fault, Send
+from tests.integration.torment.history import OK, UNKNOWN, Fault, Poll, Send
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,18 @@ def test_a_row_tells_the_worst_partition_and_the_whole_cluster() -> None:
             sent("t-1", 16),
             *(sent("t-1", at) for at in range(21, 33)),
             sent("t-1", 36),
+            *(Poll("c", "t-0", at, at, [(at, "p:0")]) for at in (9, 17, 19, 21, 26, 29, 37)),
+            Poll("c", "t-0", 14, 14, []),
+            Poll("passing by", "t-0", 1, 1, [(0, "p:0")]),
             Fault("kill", "A", 10, 15),
             Fault("pause", "B", 20, 22),
             Fault("kill", "C", 30, 35),
-        ]
+        ],
+        ["c"],
     )
     assert availability(facts) == [
-        Availability("kill", times=2, cluster_s=1, partition_s=6, median_s=6),
-        Availability("pause", times=1, cluster_s=1, partition_s=1, median_s=1),
+        Availability("kill", times=2, cluster_s=1, partition_s=6, median_s=6, read_s=7),
+        Availability("pause", times=1, cluster_s=1, partition_s=1, median_s=1, read_s=5),
     ]
 
 
@@ -60,13 +64,13 @@ def test_without_any_success_the_gap_is_the_fault() -> None:
     assert availability(facts) == [Availability("kill", 1, 5, 5, 5)]
 
 
-ROWS = [Availability("kill & <co>", 2, 1.25, 6.5, 4.0), Availability("pause", 1, 0, 0, 0)]
+ROWS = [Availability("kill & <co>", 2, 1.25, 6.5, 4.0, 7.0), Availability("pause", 1, 0, 0, 0)]
 
 
 def test_the_table_has_a_line_a_kind() -> None:
     lines = table_of(ROWS).splitlines()
     assert len(lines) == 4
-    assert lines[2].split() == ["kill", "&", "<co>", "2", "1.25", "6.50", "4.00"]
+    assert lines[2].split() == ["kill", "&", "<co>", "2", "1.25", "6.50", "4.00", "7.00"]
 
 
 def test_the_plot_is_well_formed_and_names_every_kind() -> None:
