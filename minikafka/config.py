@@ -157,6 +157,10 @@ class TopicConfig:
     def compacted(self) -> bool:
         return "compact" in self.cleanup_policy
 
+    @property
+    def deletes(self) -> bool:
+        return "delete" in self.cleanup_policy
+
     def describe(self) -> list[ConfigEntry]:
         """One entry a property, in order of name."""
         return _describe(self)

@@ -247,6 +247,10 @@ class TopicDeletionDisabledError(FatalError):
     code, name = 73, "TOPIC_DELETION_DISABLED"
 
 
+class PolicyViolationError(FatalError):
+    code, name = 44, "POLICY_VIOLATION"
+
+
 class FencedLeaderEpochError(_Stale):
     code, name = 74, "FENCED_LEADER_EPOCH"
 

@@ -184,6 +184,7 @@ class FetchHandler:
                     request.replica_id, request.replica_broker_epoch, position, self._now_ms()
                 )
             )
+            replica.on_follower_fetched()
         result.high_watermark = log.high_watermark
         result.log_start_offset = log.log_start_offset
         result.log_end_offset = log.log_end_offset

@@ -47,6 +47,8 @@ from minikafka.broker.requests import (
     ControlledShutdownResponse,
     ControllerRequest,
     ControllerResponse,
+    DeleteRecordsRequest,
+    DeleteRecordsResult,
     EpochEnd,
     EpochEndQuery,
     FetchRequest,
@@ -374,6 +376,9 @@ class BrokerService(Protocol):
         self, partitions: Sequence[ListOffsetsPartition]
     ) -> Sequence[ListOffsetsResult]: ...
     async def epoch_ends(self, queries: Sequence[EpochEndQuery]) -> Sequence[EpochEnd]: ...
+    async def delete_records(self, request: DeleteRecordsRequest) -> Sequence[DeleteRecordsResult]:
+        """Delete records below an offset, at the leaders; answers when the ISR has followed."""
+
     async def metadata(
         self, topics: Sequence[str] | None, allow_auto_create: bool
     ) -> ClusterMetadata:

@@ -122,6 +122,7 @@ class Replica:
         # Ordered sets: who has waited longest is woken first, in every run alike.
         self._consumer_waiters: dict[FetchWaiter, None] = {}
         self._follower_waiters: dict[FetchWaiter, None] = {}
+        self._deletion_waiters: dict[FetchWaiter, None] = {}
         self.stopped = False
         self._flush: asyncio.Task[None] | None = None
         self._awaiting_flush: list[tuple[int, asyncio.Future[object]]] = []
@@ -286,9 +287,17 @@ class Replica:
     def add_follower_waiter(self, waiter: FetchWaiter) -> None:
         self._follower_waiters[waiter] = None
 
+    def add_deletion_waiter(self, waiter: FetchWaiter) -> None:
+        self._deletion_waiters[waiter] = None
+
+    def on_follower_fetched(self) -> None:
+        """A follower has told how far it is, its log start among other things."""
+        self._wake(self._deletion_waiters)
+
     def discard_waiter(self, waiter: FetchWaiter) -> None:
         self._consumer_waiters.pop(waiter, None)
         self._follower_waiters.pop(waiter, None)
+        self._deletion_waiters.pop(waiter, None)
 
     @staticmethod
     def _wake(waiters: dict[FetchWaiter, None]) -> None:
@@ -299,6 +308,7 @@ class Replica:
     def wake_all(self) -> None:
         self._wake(self._consumer_waiters)
         self._wake(self._follower_waiters)
+        self._wake(self._deletion_waiters)
 
     # --- carrying out effects --------------------------------------------------------------------
 

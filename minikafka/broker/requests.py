@@ -139,6 +139,32 @@ class EpochEnd:
     end_offset: int = -1
 
 
+@dataclass(slots=True)
+class DeleteRecordsPartition:
+    """`before_offset`: the first offset to keep; -1: the high watermark."""
+
+    topic_partition: TopicPartition
+    before_offset: int
+
+
+@dataclass(slots=True)
+class DeleteRecordsRequest:
+    """`timeout_ms` bounds the wait for the followers."""
+
+    timeout_ms: int
+    partitions: Sequence[DeleteRecordsPartition]
+
+
+@dataclass(slots=True)
+class DeleteRecordsResult:
+    """`low_watermark`: where the partition begins now on every member of the ISR; -1 with an
+    error. REQUEST_TIMED_OUT: the records are gone on the leader, not yet everywhere."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+    low_watermark: int = -1
+
+
 # --- what a cluster looks like -------------------------------------------------------------------
 
 

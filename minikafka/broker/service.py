@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from minikafka.broker.controller_client import ControllerClient, LocalController
+from minikafka.broker.delete_records import DeleteRecordsHandler
 from minikafka.broker.fetch import FetchHandler
 from minikafka.broker.group_coordinator import GroupCoordinator
 from minikafka.broker.metadata import MetadataCache
@@ -34,6 +35,8 @@ from minikafka.broker.requests import (
     ControllerResponse,
     CreateTopic,
     CreateTopicsRequest,
+    DeleteRecordsRequest,
+    DeleteRecordsResult,
     EpochEnd,
     EpochEndQuery,
     FetchRequest,
@@ -93,6 +96,7 @@ class Service:
         self._now_ms = now_ms
         self._produce = ProduceHandler(replicas.find, self._check_in_touch)
         self._fetch = FetchHandler(replicas.find, now_ms, self._check_in_touch)
+        self._delete_records = DeleteRecordsHandler(replicas.find, now_ms)
         self.groups = GroupCoordinator(
             config,
             metadata,
@@ -150,6 +154,9 @@ class Service:
                 result.error = error
             results.append(result)
         return results
+
+    async def delete_records(self, request: DeleteRecordsRequest) -> Sequence[DeleteRecordsResult]:
+        return await self._delete_records.delete_records(request)
 
     def _list_offset(self, item: ListOffsetsPartition, result: ListOffsetsResult) -> None:
         replica = self._replicas.find(item.topic_partition)

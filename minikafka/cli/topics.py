@@ -1,4 +1,4 @@
-"""`minikafka topics`: create, list, describe, alter, delete."""
+"""`minikafka topics`: create, list, describe, alter, delete, delete-records."""
 
 from __future__ import annotations
 
@@ -267,6 +267,53 @@ def delete(
     else:
         for name in names:
             click.echo(f"topic {name} deleted")
+
+
+@command.command("delete-records")
+@click.argument("name", metavar="TOPIC")
+@click.option("--partition", type=click.IntRange(0), required=True, help="Of this partition.")
+@click.option(
+    "--before",
+    "before_offset",
+    type=click.IntRange(-1),
+    required=True,
+    metavar="OFFSET",
+    help="The first offset to keep; -1: delete all that is committed.",
+)
+@cluster_options
+@format_option
+def delete_records(
+    name: str,
+    partition: int,
+    before_offset: int,
+    bootstrap: str | None,
+    data_dir: Path,
+    output_format: str,
+) -> None:
+    """Delete the records of one partition below an offset. There is no way back."""
+    read_topic_name(name)
+    cluster = find_cluster(bootstrap, data_dir)
+    from minikafka.cli.aio import run
+
+    async def work() -> int:
+        from minikafka.cli.connection import open_admin, require_topics
+        from minikafka.model import TopicPartition
+
+        topic_partition = TopicPartition(name, partition)
+        async with open_admin(cluster) as admin:
+            await require_topics(admin, [name])
+            results = await admin.delete_records({topic_partition: before_offset})
+        result = results[topic_partition]
+        if result.error is not None:
+            raise result.error
+        return result.low_watermark
+
+    low_watermark = run(work())
+    if output_format == "json":
+        document = {"topic": name, "partition": partition, "log_start_offset": low_watermark}
+        print_json(document)
+    else:
+        click.echo(f"{name}-{partition} begins at offset {low_watermark} now")
 
 
 def _read_overrides(configs: Sequence[str]) -> dict[str, str]:

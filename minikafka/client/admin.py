@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from minikafka.broker.requests import (
     AlterTopicConfigRequest,
@@ -22,6 +23,9 @@ from minikafka.broker.requests import (
     CreatePartitionsRequest,
     CreateTopic,
     CreateTopicsRequest,
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsResult,
     DeleteTopicsRequest,
     ElectLeadersRequest,
     ListOffsetsResult,
@@ -50,6 +54,8 @@ from minikafka.errors import (
 )
 from minikafka.model import NO_LEADER, TopicPartition
 
+R = TypeVar("R", PartitionStatus, DeleteRecordsResult)
+_SHARE_OF_THE_LEADER = 0.8  # of the time limit: its answer must still arrive
 _TRY_AGAIN = (NetworkError, NotControllerError, BrokerNotAvailableError)
 
 
@@ -130,16 +136,9 @@ class AsyncAdmin(GroupAdmin):
         """Offsets, size and followers' progress of each partition, in the order asked for, each
         from its leader. An entry has an error where there is no leader or it does not answer."""
         wanted = list(partitions)
-        await self.metadata(sorted({each.topic for each in wanted}))
-        statuses = await self._ask_leaders(wanted)
-        moved = [
-            each
-            for each, status in statuses.items()
-            if status.error is not None and status.error.refresh_metadata
-        ]
-        if moved:  # once more: the leader may just have changed
-            await self.metadata(sorted({each.topic for each in moved}))
-            statuses.update(await self._ask_leaders(moved))
+        statuses = await self._ask_leaders(
+            wanted, lambda channel, asked: channel.describe_partitions(asked), PartitionStatus
+        )
         return [statuses[each] for each in wanted]
 
     async def list_offsets(
@@ -202,37 +201,73 @@ class AsyncAdmin(GroupAdmin):
         price, also that of losing records. One result for each partition."""
         return (await self._administer(ElectLeadersRequest(unclean, partitions))).results
 
+    async def delete_records(
+        self, before_offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, DeleteRecordsResult]:
+        """Delete the records below an offset of each partition (-1: all that are committed); there
+        is no way back. A result has an error where that failed."""
+
+        def ask(
+            channel: Channel, asked: Sequence[TopicPartition]
+        ) -> Awaitable[Sequence[DeleteRecordsResult]]:
+            items = [DeleteRecordsPartition(each, before_offsets[each]) for each in asked]
+            timeout_ms = int(self._timeout_ms * _SHARE_OF_THE_LEADER)
+            return channel.delete_records(DeleteRecordsRequest(timeout_ms, items))
+
+        return await self._ask_leaders(list(before_offsets), ask, DeleteRecordsResult)
+
     # --- inside ----------------------------------------------------------------------------------
 
     async def _ask_leaders(
-        self, partitions: Sequence[TopicPartition]
-    ) -> dict[TopicPartition, PartitionStatus]:
-        statuses: dict[TopicPartition, PartitionStatus] = {}
+        self,
+        partitions: Sequence[TopicPartition],
+        call: Callable[[Channel, Sequence[TopicPartition]], Awaitable[Sequence[R]]],
+        failed: Callable[[TopicPartition, MinikafkaError], R],
+    ) -> dict[TopicPartition, R]:
+        """What each partition's leader answers; `failed` makes the answer of one that does not."""
+        await self.metadata(sorted({each.topic for each in partitions}))
+        answers = await self._ask_leaders_once(partitions, call, failed)
+        moved = [
+            each
+            for each, answer in answers.items()
+            if answer.error is not None and answer.error.refresh_metadata
+        ]
+        if moved:  # once more: the leader may just have changed
+            await self.metadata(sorted({each.topic for each in moved}))
+            answers.update(await self._ask_leaders_once(moved, call, failed))
+        return answers
+
+    async def _ask_leaders_once(
+        self,
+        partitions: Sequence[TopicPartition],
+        call: Callable[[Channel, Sequence[TopicPartition]], Awaitable[Sequence[R]]],
+        failed: Callable[[TopicPartition, MinikafkaError], R],
+    ) -> dict[TopicPartition, R]:
+        found: dict[TopicPartition, R] = {}
         by_leader: dict[int, list[TopicPartition]] = {}
         for each in partitions:
             view = self._cluster.leader(each)
             if view is not None:
                 by_leader.setdefault(view.leader, []).append(each)
             else:
-                statuses[each] = PartitionStatus(each, self._why_no_leader(each))
+                found[each] = failed(each, self._why_no_leader(each))
 
         async def ask(leader: int, asked: list[TopicPartition]) -> None:
             error: MinikafkaError = UnknownServerError(f"broker {leader} left it out")
             try:
                 answers = await asyncio.wait_for(
-                    self._cluster.channel(leader).describe_partitions(asked),
-                    self._timeout_ms / 1000,
+                    call(self._cluster.channel(leader), asked), self._timeout_ms / 1000
                 )
-                statuses.update((answer.topic_partition, answer) for answer in answers)
+                found.update((answer.topic_partition, answer) for answer in answers)
             except TimeoutError:
                 error = RequestTimedOutError(f"broker {leader} did not answer in time")
             except MinikafkaError as failure:
                 error = failure
             for each in asked:
-                statuses.setdefault(each, PartitionStatus(each, error))
+                found.setdefault(each, failed(each, error))
 
         await asyncio.gather(*(ask(*each) for each in by_leader.items()))
-        return statuses
+        return found
 
     def _why_no_leader(self, topic_partition: TopicPartition) -> MinikafkaError:
         topic = self._cluster.topics.get(topic_partition.topic)

@@ -17,6 +17,8 @@ from minikafka.broker.requests import (
     ClusterUpdate,
     ControllerRequest,
     ControllerResponse,
+    DeleteRecordsRequest,
+    DeleteRecordsResult,
     FetchRequest,
     FetchResult,
     ListOffsetsPartition,
@@ -50,6 +52,11 @@ class Channel(Protocol):
 
     def watch(self, topics: Sequence[str]) -> AsyncIterator[ClusterUpdate]:
         """First everything, then every change. No topics: all."""
+
+    def delete_records(
+        self, request: DeleteRecordsRequest
+    ) -> Awaitable[Sequence[DeleteRecordsResult]]:
+        """Of partitions that this broker leads."""
 
     def describe_partitions(
         self, partitions: Sequence[TopicPartition]

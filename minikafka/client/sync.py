@@ -38,6 +38,7 @@ from minikafka.broker.group_requests import (
 from minikafka.broker.requests import (
     ClusterMetadata,
     ClusterUpdate,
+    DeleteRecordsResult,
     ListOffsetsResult,
     NamedResult,
     PartitionStatus,
@@ -411,6 +412,11 @@ class Admin(_Blocking):
 
     def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
         return self._call(self._admin.describe_topic_configs(topic))
+
+    def delete_records(
+        self, before_offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, DeleteRecordsResult]:
+        return self._call(self._admin.delete_records(before_offsets))
 
     def describe_partitions(self, partitions: Iterable[TopicPartition]) -> list[PartitionStatus]:
         return self._call(self._admin.describe_partitions(partitions))

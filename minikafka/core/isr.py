@@ -30,6 +30,7 @@ class FollowerProgress:
     log_end_offset: int = UNKNOWN_OFFSET
     last_fetch_ms: int = NEVER_MS
     leader_end_at_last_fetch: int = UNKNOWN_OFFSET
+    log_start_offset: int = UNKNOWN_OFFSET
     refused_ms: int = NEVER_MS  # when the controller last found it ineligible
 
     def record_fetch(

@@ -20,6 +20,7 @@ from minikafka.core.effects import (
     Effect,
     HighWatermarkAdvanced,
     ProposeIsr,
+    RaiseLogStart,
     StoreEpochs,
 )
 from minikafka.core.high_watermark import committed_offset
@@ -50,6 +51,7 @@ from minikafka.model import (
     broker_name,
 )
 
+ALL_COMMITTED = -1  # DeleteRecords: up to the high watermark
 JOIN_RETRY_MS = 1000  # how long a replica that was found ineligible is not proposed again
 
 
@@ -264,6 +266,35 @@ class Leader:
             and self.eligible.get(broker_id) == progress.broker_epoch
         )
 
+    # --- deleting records ------------------------------------------------------------------------
+
+    def delete_records(self, before_offset: int) -> tuple[int, list[Effect]]:
+        """Forget the records below `before_offset` (-1: all that are committed). Returns the offset
+        meant, and what is to be done; the followers learn of it by their fetches.
+
+        Raises OffsetOutOfRangeError above the high watermark.
+        """
+        target = self.log.high_watermark if before_offset == ALL_COMMITTED else before_offset
+        if not 0 <= target <= self.log.high_watermark:
+            raise OffsetOutOfRangeError(
+                f"records of {self.topic_partition} can be deleted up to the high watermark, "
+                f"{self.log.high_watermark}, not up to {before_offset}"
+            )
+        if not self.log.raise_log_start(target):
+            return target, []
+        return target, [RaiseLogStart(self.log.log_start_offset)]
+
+    @property
+    def low_watermark(self) -> int:
+        """Below it no member of the committed ISR has records any more; -1 while one of them has
+        not told."""
+        starts = [
+            self.followers[member].log_start_offset
+            for member in self.isr.committed
+            if member != self.broker_id
+        ]
+        return min(self.log.log_start_offset, *starts) if starts else self.log.log_start_offset
+
     # --- fetches ---------------------------------------------------------------------------------
 
     def check_leader_epoch(self, current_leader_epoch: int) -> None:
@@ -337,6 +368,7 @@ class Leader:
                 f"broker {replica_id} fetched with broker epoch {replica_broker_epoch} after "
                 f"{progress.broker_epoch}: an older incarnation"
             )
+        progress.log_start_offset = position.log_start_offset
         progress.record_fetch(
             position.fetch_offset, replica_broker_epoch, self.log.log_end_offset, now_ms
         )

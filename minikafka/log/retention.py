@@ -12,7 +12,6 @@ from minikafka.log.segment import Segment
 from minikafka.model import BatchHeader
 
 NO_LIMIT = -1
-_DELETE = "delete"
 
 
 def roll_is_due(
@@ -70,8 +69,7 @@ def deletable(
         below_start = following.base_offset <= log_start_offset
         too_large = config.retention_bytes != NO_LIMIT and excess_bytes >= 0
         if not below_start and not (
-            _DELETE in config.cleanup_policy
-            and (too_large or _is_expired(segment, config, now_timestamp_ms))
+            config.deletes and (too_large or _is_expired(segment, config, now_timestamp_ms))
         ):
             break
         count += 1
@@ -79,7 +77,7 @@ def deletable(
 
 
 def _is_expired(segment: Segment, config: TopicConfig, now_timestamp_ms: int) -> bool:
-    if config.retention_ms == NO_LIMIT or _DELETE not in config.cleanup_policy:
+    if config.retention_ms == NO_LIMIT or not config.deletes:
         return False
     newest_ms = segment.max_timestamp()[0]
     if newest_ms < 0:

@@ -24,6 +24,8 @@ from minikafka.broker.requests import (
     ClusterUpdate,
     ControllerRequest,
     ControllerResponse,
+    DeleteRecordsRequest,
+    DeleteRecordsResult,
     FetchRequest,
     FetchResult,
     ListOffsetsPartition,
@@ -36,7 +38,7 @@ from minikafka.broker.requests import (
 from minikafka.errors import NetworkError
 from minikafka.model import TopicPartition
 from minikafka.rpc import convert_client as convert
-from minikafka.rpc import hot
+from minikafka.rpc import hot, mirror
 from minikafka.rpc.calls import Connection, raise_for_failure
 from minikafka.rpc.convert import HasError, raise_error_of, tps_to_wire
 from minikafka.rpc.convert_control import administer_to_wire, administered_from_wire
@@ -150,6 +152,17 @@ class BrokerChannel:
             first.cancel()
             call.cancel()
             self._watches.discard(call)
+
+    async def delete_records(self, request: DeleteRecordsRequest) -> Sequence[DeleteRecordsResult]:
+        wire = mirror.to_wire(request, client_pb2.DeleteRecordsRequest)
+        response = await self._connection.call(
+            lambda channel, timeout: ClientServiceStub(channel).DeleteRecords(
+                wire, timeout=timeout
+            ),
+            request.timeout_ms + self._margin_ms,
+        )
+        raise_error_of(response)
+        return tuple([mirror.from_wire(each, DeleteRecordsResult) for each in response.results])
 
     async def describe_partitions(
         self, partitions: Sequence[TopicPartition]

@@ -15,8 +15,12 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from minikafka.broker.ports import BrokerService
-from minikafka.broker.requests import ControllerRequest, ControllerResponse
-from minikafka.rpc import convert_client, convert_control
+from minikafka.broker.requests import (
+    ControllerRequest,
+    ControllerResponse,
+    DeleteRecordsRequest,
+)
+from minikafka.rpc import convert_client, convert_control, mirror
 from minikafka.rpc.convert import error_for_peer, error_to_wire, tps_from_wire
 from minikafka.rpc.generated import client_pb2, control_pb2
 from minikafka.rpc.streams import Context, too_large
@@ -121,6 +125,13 @@ async def _list_offsets(service: BrokerService, wire: client_pb2.ListOffsetsRequ
     return convert_client.offsets_to_wire(results)
 
 
+async def _delete_records(service: BrokerService, wire: client_pb2.DeleteRecordsRequest) -> Message:
+    results = await service.delete_records(mirror.from_wire(wire, DeleteRecordsRequest))
+    return client_pb2.DeleteRecordsResponse(
+        results=[mirror.to_wire(result, client_pb2.DeleteRecordsResult) for result in results]
+    )
+
+
 async def _get_metadata(service: BrokerService, wire: client_pb2.GetMetadataRequest) -> Message:
     topics = convert_client.wanted_topics(wire)
     metadata = await service.metadata(topics, wire.allow_auto_topic_creation)
@@ -190,6 +201,9 @@ CONTROLLER = {
 CLIENT = {
     "ListOffsets": Method(
         client_pb2.ListOffsetsRequest, client_pb2.ListOffsetsResponse, _list_offsets
+    ),
+    "DeleteRecords": Method(
+        client_pb2.DeleteRecordsRequest, client_pb2.DeleteRecordsResponse, _delete_records
     ),
     "GetMetadata": Method(
         client_pb2.GetMetadataRequest, client_pb2.GetMetadataResponse, _get_metadata

@@ -11,6 +11,8 @@ from minikafka.broker.requests import (
     ClusterUpdate,
     ControllerRequest,
     ControllerResponse,
+    DeleteRecordsRequest,
+    DeleteRecordsResult,
     FetchRequest,
     FetchResult,
     ListOffsetsPartition,
@@ -56,6 +58,9 @@ class ServiceChannel:
 
     def watch(self, topics: Sequence[str]) -> AsyncIterator[ClusterUpdate]:
         raise NotImplementedError
+
+    async def delete_records(self, request: DeleteRecordsRequest) -> Sequence[DeleteRecordsResult]:
+        return await self.call(lambda service: service.delete_records(request))
 
     async def describe_partitions(
         self, partitions: Sequence[TopicPartition]

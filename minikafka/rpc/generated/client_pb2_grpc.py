@@ -49,6 +49,11 @@ class ClientServiceStub:
                 request_serializer=minikafka_dot_v1_dot_client__pb2.ListOffsetsRequest.SerializeToString,
                 response_deserializer=minikafka_dot_v1_dot_client__pb2.ListOffsetsResponse.FromString,
                 _registered_method=True)
+        self.DeleteRecords = channel.unary_unary(
+                '/minikafka.v1.ClientService/DeleteRecords',
+                request_serializer=minikafka_dot_v1_dot_client__pb2.DeleteRecordsRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_client__pb2.DeleteRecordsResponse.FromString,
+                _registered_method=True)
         self.GetMetadata = channel.unary_unary(
                 '/minikafka.v1.ClientService/GetMetadata',
                 request_serializer=minikafka_dot_v1_dot_client__pb2.GetMetadataRequest.SerializeToString,
@@ -100,6 +105,13 @@ class ClientServiceServicer:
 
     def ListOffsets(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRecords(self, request, context):
+        """At the leaders; answered when the in-sync replicas have followed.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -159,6 +171,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.ListOffsets,
                     request_deserializer=minikafka_dot_v1_dot_client__pb2.ListOffsetsRequest.FromString,
                     response_serializer=minikafka_dot_v1_dot_client__pb2.ListOffsetsResponse.SerializeToString,
+            ),
+            'DeleteRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRecords,
+                    request_deserializer=minikafka_dot_v1_dot_client__pb2.DeleteRecordsRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_client__pb2.DeleteRecordsResponse.SerializeToString,
             ),
             'GetMetadata': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMetadata,
@@ -272,6 +289,33 @@ class ClientService:
             '/minikafka.v1.ClientService/ListOffsets',
             minikafka_dot_v1_dot_client__pb2.ListOffsetsRequest.SerializeToString,
             minikafka_dot_v1_dot_client__pb2.ListOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.ClientService/DeleteRecords',
+            minikafka_dot_v1_dot_client__pb2.DeleteRecordsRequest.SerializeToString,
+            minikafka_dot_v1_dot_client__pb2.DeleteRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

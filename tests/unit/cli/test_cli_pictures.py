@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from minikafka.broker.requests import (
     ClusterMetadata,
+    DeleteRecordsResult,
     PartitionStatus,
     TopicConfigEntry,
     TopicMetadata,
@@ -28,6 +29,7 @@ from minikafka.cli.zk import node_document, tree_lines
 from minikafka.config import parse_properties
 from minikafka.errors import (
     LeaderNotAvailableError,
+    OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
@@ -77,6 +79,16 @@ class FakeAdmin:
             else PartitionStatus(each, LeaderNotAvailableError("no leader"))
             for each in asked
         ]
+
+    async def delete_records(
+        self, before_offsets: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, DeleteRecordsResult]:
+        return {
+            each: DeleteRecordsResult(each, None, 41 if before == -1 else before)
+            if before <= 41
+            else DeleteRecordsResult(each, OffsetOutOfRangeError("41 is the high watermark"))
+            for each, before in before_offsets.items()
+        }
 
     async def describe_topic_configs(self, topic: str) -> list[TopicConfigEntry]:
         return [TopicConfigEntry("min.insync.replicas", "2", False)]
@@ -220,6 +232,16 @@ def test_a_topic_is_created_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_the_cluster_refuses_is_a_failed_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(monkeypatch, FakeAdmin(WELL), "topics", "create", "taken")
     assert (done.exit_code, done.stderr) == (1, "Error: topic taken already exists\n")
+
+
+def test_records_are_deleted_below_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["topics", "delete-records", "orders", "--partition", "0", "--before"]
+    done = run(monkeypatch, FakeAdmin(WELL), *command, "20")
+    assert (done.exit_code, done.stdout) == (0, "orders-0 begins at offset 20 now\n")
+    done = run(monkeypatch, FakeAdmin(WELL), *command, "-1", "--format", "json")
+    assert json.loads(done.stdout) == {"topic": "orders", "partition": 0, "log_start_offset": 41}
+    done = run(monkeypatch, FakeAdmin(WELL), *command, "42")
+    assert (done.exit_code, done.stderr) == (1, "Error: 41 is the high watermark\n")
 
 
 def test_a_topic_is_altered_and_deleted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from minikafka.broker.requests import (
     ControllerResponse,
     CreatePartitionsRequest,
     CreateTopicsRequest,
+    DeleteRecordsResult,
     DeleteTopicsRequest,
     ElectLeadersRequest,
     FetchResult,
@@ -471,6 +472,19 @@ class FakeChannel:
         finally:
             self.cluster.watchers.remove(queue)
             self.outstanding.discard(broken)
+
+    async def delete_records(self, request):
+        await self.arrive("delete_records")
+        results = []
+        for each in request.partitions:
+            partition = self.cluster.find(each.topic_partition)
+            result = DeleteRecordsResult(each.topic_partition, None, each.before_offset)
+            if partition.leader != self.broker_id:
+                result.error = NotLeaderOrFollowerError("not the leader")
+            elif each.before_offset > partition.log_end_offset:
+                result.error = OffsetOutOfRangeError("above the high watermark")
+            results.append(result)
+        return results
 
     async def describe_partitions(self, partitions):
         await self.arrive("describe_partitions")

@@ -12,6 +12,7 @@ from minikafka.errors import (
     MinikafkaError,
     NetworkError,
     NotControllerError,
+    OffsetOutOfRangeError,
     RequestTimedOutError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -100,6 +101,23 @@ async def test_a_dead_leader_gives_an_entry_with_an_error(cluster):
         [status] = await admin.describe_partitions([T0])
         assert isinstance(status.error, RequestTimedOutError)
         cluster.resume(2)
+
+
+async def test_records_are_deleted_by_the_leader_of_each_partition(cluster):
+    cluster.create("t", 4)
+    cluster.move("t", -1, 3)
+    async with admin_of(cluster) as admin:
+        results = await admin.delete_records(
+            {TopicPartition("t", 0): 0, TopicPartition("t", 1): -1, TopicPartition("t", 2): 9}
+            | {TopicPartition("t", 3): 0, TopicPartition("t", 9): 0}
+        )
+        assert [results[TopicPartition("t", n)].error for n in (0, 1)] == [None, None]
+        assert isinstance(results[TopicPartition("t", 2)].error, OffsetOutOfRangeError)
+        assert isinstance(results[TopicPartition("t", 3)].error, LeaderNotAvailableError)
+        assert isinstance(results[TopicPartition("t", 9)].error, UnknownTopicOrPartitionError)
+        cluster.move("t", 3, 0)
+        [moved] = (await admin.delete_records({T0: 0})).values()
+        assert moved.error is None, "a leader that is none any more is asked once only"
 
 
 async def test_offsets_are_listed_and_survive_a_leader_change(cluster):

@@ -8,6 +8,7 @@ from minikafka.core.effects import (
     CompleteProduce,
     HighWatermarkAdvanced,
     ProposeIsr,
+    RaiseLogStart,
     StoreEpochs,
 )
 from minikafka.core.isr import NEVER_MS
@@ -642,3 +643,32 @@ def test_an_answer_to_a_proposal_that_is_no_longer_in_flight_is_ignored():
 
 def test_settings_have_kafkas_defaults():
     assert PartitionSettings() == PartitionSettings(1, 30_000, False)
+
+
+# --- deleting records ----------------------------------------------------------------------------
+
+
+def test_records_are_deleted_up_to_an_offset_or_to_all_that_is_committed():
+    leader = leading(state(isr=(1,)), log_of(0, 0, 0, 0, high_watermark=3))
+    leader.log.high_watermark = 3
+    assert leader.delete_records(2) == (2, [RaiseLogStart(2)])
+    assert leader.delete_records(1) == (1, [])
+    assert leader.delete_records(-1) == (3, [RaiseLogStart(3)])
+    for above in (4, -2):
+        with pytest.raises(OffsetOutOfRangeError, match="up to the high watermark, 3"):
+            leader.delete_records(above)
+    assert leader.log.log_start_offset == 3
+
+
+def test_the_low_watermark_is_the_smallest_log_start_of_the_isr():
+    leader = leading(state(isr=(1, 2)), log_of(0, 0, 0))
+    assert leader.low_watermark == -1
+    leader.record_replica_fetch(2, 200, position(3, log_start=1), 0)
+    leader.record_replica_fetch(3, 300, position(0, -1, log_start=0), 0)
+    assert leader.low_watermark == 0
+    leader.delete_records(3)
+    assert leader.low_watermark == 1
+    leader.record_replica_fetch(2, 200, position(3, log_start=3), 0)
+    assert leader.low_watermark == 3
+    alone = leading(state(isr=(1,)), log_of(0))
+    assert alone.low_watermark == 0

@@ -20,6 +20,8 @@ from minikafka.broker.requests import (
     ControlledShutdownResponse,
     ControllerRequest,
     ControllerResponse,
+    DeleteRecordsRequest,
+    DeleteRecordsResult,
     FetchRequest,
     FetchResult,
     ListOffsetsPartition,
@@ -129,6 +131,9 @@ class FakeService:
                 yield update
         finally:
             self.watch_ended.set()
+
+    async def delete_records(self, request: DeleteRecordsRequest) -> Sequence[DeleteRecordsResult]:
+        return await self._answer("delete_records", request)
 
     async def describe_partitions(
         self, partitions: Sequence[TopicPartition]

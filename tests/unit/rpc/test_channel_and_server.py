@@ -13,6 +13,9 @@ from minikafka.broker.requests import (
     AlterTopicConfigRequest,
     ClusterMetadata,
     ControllerResponse,
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsResult,
     DeleteTopicsRequest,
     FetchPartition,
     FetchRequest,
@@ -34,6 +37,7 @@ from minikafka.errors import (
     NetworkError,
     NotEnoughReplicasError,
     NotLeaderOrFollowerError,
+    OffsetOutOfRangeError,
     UnknownServerError,
 )
 from minikafka.model import (
@@ -251,6 +255,7 @@ UNARY = {
     "list_offsets": lambda channel: channel.list_offsets([ListOffsetsPartition(TP, -1)]),
     "metadata": lambda channel: channel.metadata(),
     "describe_partitions": lambda channel: channel.describe_partitions([TP]),
+    "delete_records": lambda channel: channel.delete_records(DeleteRecordsRequest(1_000, [])),
     "describe_topic_configs": lambda channel: channel.describe_topic_configs("topic"),
     "init_producer_id": lambda channel: channel.init_producer_id(),
     "administer": lambda channel: channel.administer(DeleteTopicsRequest(["topic"]), 1_000),
@@ -454,6 +459,16 @@ async def test_unary_calls_carry_arguments_and_results(loopback: Any) -> None:
 
     replies["describe_partitions"] = (PartitionStatus(TP, None, 1, 2, 3, 4),)
     assert await channel.describe_partitions([TP]) == replies["describe_partitions"]
+
+    replies["delete_records"] = (
+        DeleteRecordsResult(TP, None, 7),
+        DeleteRecordsResult(TP, OffsetOutOfRangeError("above the end")),
+    )
+    deletion = DeleteRecordsRequest(1_234, (DeleteRecordsPartition(TP, -1),))
+    good, bad = await channel.delete_records(deletion)
+    assert good == replies["delete_records"][0]
+    assert (type(bad.error), str(bad.error)) == (OffsetOutOfRangeError, "above the end")
+    assert loopback.service.of("delete_records").requests == [deletion]
 
     replies["describe_topic_configs"] = (TopicConfigEntry("retention.ms", "5", False),)
     assert await channel.describe_topic_configs("topic") == replies["describe_topic_configs"]
