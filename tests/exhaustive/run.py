@@ -87,7 +87,7 @@ def search_and_heal(
 
 def search_mutated(mutation: Mutation) -> tuple[Found, list[str]]:
     with applied(mutation.patches):
-        limits = Limits(seconds=60)
+        limits = Limits(states=200_000)
         if mutation.heals:
             return search(mutation.bounds, limits, mutation.start, mutation.opening)
         return search_and_heal(mutation.bounds, limits, mutation.start)
