@@ -67,7 +67,7 @@ class Network:
         return (source, target) not in self.cut
 
     def connects(self, one: int, other: int) -> bool:
-        return (one, other) not in self.cut and (other, one) not in self.cut
+        return not self.cut or ((one, other) not in self.cut and (other, one) not in self.cut)
 
     def cut_link(self, source: int, target: int) -> None:
         """One way. Whoever waits over this link learns after a while that it is in vain."""
