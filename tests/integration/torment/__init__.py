@@ -14,9 +14,10 @@ with start, end and outcome (ok, failed for certain, unknown).
 
 What is done to it: SIGKILL, SIGTERM, SIGSTOP of one broker (a leader, the controller, anybody),
 SIGKILL of all of them, rolling restarts; cuts of a broker from everybody, from another broker, from
-ZooKeeper, from the clients, in one direction only; slow and flapping links, an interface that goes
-down, a full disk; SIGKILL and SIGSTOP of ZooKeeper's servers; several of these at once. The faults
-are drawn from a seed, which is printed, with every fault and its time; `--seed` repeats the plan.
+all other brokers (and then SIGKILL), from ZooKeeper, from the clients, in one direction only; slow
+and flapping links, an interface that goes down, a full disk; SIGKILL and SIGSTOP of ZooKeeper's
+servers; several of these at once. The faults are drawn from a seed, which is printed, with every
+fault and its time; `--seed` repeats the plan.
 
 How it is judged: after the last fault the cluster must become whole by itself, then every partition
 is read from the first to the last offset, and the history is held against that (checker.py lists

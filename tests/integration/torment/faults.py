@@ -42,7 +42,11 @@ class Fault:
 
     async def some_broker(self) -> tuple[int, str]:
         """One that runs, and how to speak of it."""
-        running = [each for each in self.world.broker_ids if each not in self.world.down]
+        running = [
+            each
+            for each, process in self.world.brokers.items()
+            if each not in self.world.down and not process.paused
+        ]
         role = self.rng.choice(("leader", "controller", "any", "any"))
         fallback = self.rng.choice(running or self.world.broker_ids)
         partition = self.rng.choice(self.world.partitions)
@@ -133,8 +137,24 @@ class RollingRestart(Fault):
 
 
 class _NetworkFault(Fault):
+    killed: int | None = None
+
     async def recover(self) -> None:
         self.world.network.heal()
+        if self.killed is not None:
+            await self.world.start_broker(self.killed)
+
+    async def maybe_kill(self, broker_id: int, chance: float = 0.5) -> str:
+        """After a while, SIGKILL; says so."""
+        if self.rng.random() >= chance:
+            return ""
+        after_s = round(self.rng.uniform(0.2, 2.5), 2)
+        await asyncio.sleep(after_s)
+        if broker_id in self.world.down:
+            return ""
+        self.killed = broker_id
+        await self.world.kill_broker(broker_id)
+        return f", and SIGKILL after {after_s:g} s"
 
     def both_ways(self, one: str, other: str) -> None:
         self.world.network.block(one, other)
@@ -201,6 +221,31 @@ class CutFromClients(_NetworkFault):
         victim, words = await self.some_broker()
         self.both_ways(broker_node(victim), CLIENTS)
         return f"{words} from the clients, both ways"
+
+
+class CutFromBrokers(_NetworkFault):
+    """It goes on to serve clients, and must acknowledge nothing that nobody else has: half the
+    time it is killed before it can hand anything on."""
+
+    kind = "cut from the other brokers"
+
+    async def inject(self) -> str:
+        victim, words = await self.some_broker()
+        for each in self.world.broker_ids:
+            if each != victim:
+                self.both_ways(broker_node(victim), broker_node(each))
+        return f"{words}, both ways{await self.maybe_kill(victim)}"
+
+
+class SlowThenKilled(_NetworkFault):
+    """What it has acknowledged must be elsewhere, however slow the way there is."""
+
+    kind = "slow link, then killed"
+
+    async def inject(self) -> str:
+        victim, words = await self.some_broker()
+        self.world.network.slow(broker_node(victim))
+        return f"everything to and from {words}{await self.maybe_kill(victim, 1.0)}"
 
 
 class Slow(_NetworkFault):
@@ -336,7 +381,9 @@ _ALL: tuple[type[Fault], ...] = (
     CutOneWay,
     CutFromZooKeeper,
     CutFromClients,
+    CutFromBrokers,
     Slow,
+    SlowThenKilled,
     Unplug,
     Flap,
     FullDisk,
