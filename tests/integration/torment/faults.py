@@ -240,7 +240,7 @@ class CutFromBrokers(_NetworkFault):
 class SlowThenKilled(_NetworkFault):
     """What it has acknowledged must be elsewhere, however slow the way there is."""
 
-    kind = "slow link, then killed"
+    kind = "slow link then SIGKILL"
 
     async def inject(self) -> str:
         victim, words = await self.some_broker()
