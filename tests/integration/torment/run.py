@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from tests.integration.torment.workload import Workload
 from tests.integration.torment.world import World
 
 _WARM_UP_S = 2.0
+_TOLD = 8  # anomalies of each kind
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,15 @@ def report(options: Options, world: World, facts: Facts, tell: Callable[[str], N
         tell(f"the plot is {options.plot}")
 
 
+def tell_anomalies(anomalies: Sequence[Anomaly], tell: Callable[[str], None]) -> None:
+    """How many of each kind, and the first of them."""
+    for kind, times in Counter(each.kind for each in anomalies).items():
+        tell(f"ANOMALY {kind}: {times}")
+        for each in [each for each in anomalies if each.kind == kind][:_TOLD]:
+            tell(f"  {each}")
+    tell(f"{len(anomalies)} anomalies" if anomalies else "no anomalies")
+
+
 def choose_network(options: Options) -> tuple[Network, bool]:
     """The network, and whether we are in a room of our own. Before there are threads."""
     brokers = range(1, options.brokers + 1)
@@ -209,9 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep = options.keep
     try:
         anomalies = asyncio.run(_run(options, world, story.tell))
-        for each in anomalies[:50]:
-            story.tell(f"ANOMALY {each}")
-        story.tell(f"{len(anomalies)} anomalies" if anomalies else "no anomalies")
+        tell_anomalies(anomalies, story.tell)
         if anomalies and keep is None:
             keep = Path(tempfile.gettempdir()) / f"minikafka-torment-{options.seed}-kept"
         return 1 if anomalies else 0
