@@ -66,14 +66,14 @@ def load_segments(
     if segments[-1].next_offset < said.log_start_offset:
         segments = _restart(disk, directory, segments, said.log_start_offset)
     log_end_offset = segments[-1].next_offset
-    if stored_epochs is None:
+    log_start_offset = max(said.log_start_offset, segments[0].base_offset)
+    if stored_epochs is None or _begin_late(epochs, log_start_offset, log_end_offset):
         for segment in segments:
             for _, header in segment.headers(segment.base_offset):
                 complete(header)
     epochs.truncate_from_end(log_end_offset)
     above = [at for at in producers.snapshot_offsets(directory) if at > log_end_offset]
     producers.remove_snapshots(disk, directory, above)
-    log_start_offset = max(said.log_start_offset, segments[0].base_offset)
     entries = tuple(epochs.entries())
     return LoadedSegments(
         segments,
@@ -84,6 +84,15 @@ def load_segments(
         entries,
         epochs_are_stored=stored_epochs is not None and tuple(stored_epochs) == entries,
     )
+
+
+def _begin_late(epochs: EpochCache, log_start_offset: int, log_end_offset: int) -> bool:
+    """Do the epochs leave out the first records? The log's start was raised, the epochs that are
+    left were stored, and the process was killed before the new start was: what was deleted is back.
+    """
+    first = next(iter(epochs.entries()), None)
+    begin = log_end_offset if first is None else first.start_offset
+    return log_start_offset < min(begin, log_end_offset)
 
 
 def remove_leftovers(disk: Disk, directory: Path) -> None:

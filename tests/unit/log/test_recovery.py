@@ -319,6 +319,24 @@ def test_a_stale_epoch_checkpoint_yields_to_what_the_batches_say(tmp_path: Path)
     close(store)
 
 
+def test_records_that_were_deleted_and_are_back_have_their_epochs_again(tmp_path: Path) -> None:
+    # Deleted below 1, a new leader epoch at once, and killed before the log start was written.
+    store = with_epochs(tmp_path / "data")
+    log = store.logs()[TP]
+    log.store_epochs(EPOCHS)
+    asyncio.run(log.flush())
+    asyncio.run(store.checkpoint())
+    log.advance_log_start(1)
+    log.store_epochs([EpochEntry(0, 1), *EPOCHS[1:]])
+    copy = crashed_copy(tmp_path / "data", tmp_path / "copy")
+    close(store)
+    store = open_store(copy)
+    recovered = store.logs()[TP].recovered()
+    assert recovered.log_start_offset == 0
+    assert recovered.epochs == EPOCHS
+    close(store)
+
+
 # --- producers and processes ---------------------------------------------------------------------
 
 
