@@ -131,8 +131,11 @@ class Cluster:
         return view
 
     def channel(self, broker_id: int) -> Channel:
-        """The channel to a broker that is known to live."""
-        return self.channel_to(self.brokers[broker_id].grpc_address)
+        """The channel to a live broker. NetworkError if it has died since somebody chose it."""
+        broker = self.brokers.get(broker_id)
+        if broker is None:
+            raise NetworkError(f"broker {broker_id} is not among the live ones any more")
+        return self.channel_to(broker.grpc_address)
 
     def channel_to(self, address: str) -> Channel:
         if self._closed:

@@ -6,6 +6,7 @@ import pytest
 
 from minikafka.broker.requests import EARLIEST_TIMESTAMP, ListOffsetsResult
 from minikafka.client.consumer import AsyncConsumer
+from minikafka.client.fetcher import Fetcher
 from minikafka.errors import (
     CorruptMessageError,
     OffsetNotAvailableError,
@@ -238,6 +239,27 @@ async def test_a_leader_that_was_cut_off_is_not_believed_about_the_end_of_the_lo
         consumer.assign([T0])
         consumer.seek(T0, 70)
         assert offsets(await read(consumer, 10)) == list(range(70, 80))
+
+
+async def test_a_leader_that_dies_between_the_choice_and_the_fetch_is_looked_for_again(
+    cluster, monkeypatch
+):
+    """The metadata change in the turn of the loop between the two."""
+    write(cluster, 10)
+    died = []
+    wanted = Fetcher._wanted
+
+    def die(fetcher, states):
+        if not died:
+            died.append(fetcher._cluster.brokers.pop(1))
+        return wanted(fetcher, states)
+
+    async with consumer_of(cluster) as consumer:
+        monkeypatch.setattr(Fetcher, "_wanted", die)
+        consumer.assign([T0])
+        consumer.seek(T0, 0)
+        assert offsets(await read(consumer, 10)) == list(range(10))
+    assert died
 
 
 async def test_damage_is_told_after_the_records_before_it_and_can_be_skipped(cluster):
