@@ -250,9 +250,10 @@ async def test_a_leader_that_dies_between_the_choice_and_the_fetch_is_looked_for
     wanted = Fetcher._wanted
 
     def die(fetcher, states):
+        asked_for = wanted(fetcher, states)
         if not died:
             died.append(fetcher._cluster.brokers.pop(1))
-        return wanted(fetcher, states)
+        return asked_for
 
     async with consumer_of(cluster) as consumer:
         monkeypatch.setattr(Fetcher, "_wanted", die)
