@@ -19,6 +19,7 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     consume A t-0 7 | latest A t-0
     producer A 0                           an idempotent producer gets its id
     create A t 12,23 [name=value …]        topic t: partition 0 on A and B, 1 on B and C
+    delete-records A t-0 5                 everything below 5
     delete A t | configure A t name=value | elect A t-0 preferred|unclean
     wait
 """
@@ -83,6 +84,9 @@ class Player:
             "producer": lambda a, slot: self.clients.new_producer(self._by_name[a], int(slot)),
             "create": self._create,
             "delete": lambda a, topic: self.clients.delete_topic(self._by_name[a], topic),
+            "delete-records": lambda a, tp, before: self.clients.delete_records(
+                self._by_name[a], partition(tp), int(before)
+            ),
             "configure": self._configure,
             "elect": lambda a, tp, how: self.clients.elect(
                 self._by_name[a], [partition(tp)], unclean=how == "unclean"

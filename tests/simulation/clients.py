@@ -16,6 +16,8 @@ from minikafka.broker.requests import (
     ControllerRequest,
     CreateTopic,
     CreateTopicsRequest,
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
     DeleteTopicsRequest,
     ElectLeadersRequest,
     FetchPartition,
@@ -235,6 +237,17 @@ class Clients:
 
     def configure(self, host: Host, name: str, changes: Mapping[str, str | None]) -> None:
         self.administer(host, AlterTopicConfigRequest(name, changes))
+
+    def delete_records(self, host: Host, topic_partition: TopicPartition, before: int) -> None:
+        """Everything below this offset."""
+        request = DeleteRecordsRequest(
+            REQUEST_MS, [DeleteRecordsPartition(topic_partition, before)]
+        )
+
+        async def serve(service: Service) -> None:
+            await service.delete_records(request)
+
+        self._spawn(self._ask_quietly(host, "delete_records", request, serve))
 
     def elect(self, host: Host, partitions: Sequence[TopicPartition], *, unclean: bool) -> None:
         if unclean:

@@ -84,6 +84,16 @@ class StoredLog:
             self.flushed_base = self.base
             self.flushed = [each for each in flushed if each.header.base_offset >= self.base]
 
+    def complete_epochs(self) -> None:
+        """What was deleted may be back after a kill, and lack its epochs (`log/recovery.py`)."""
+        first = self.epochs[0].start_offset if self.epochs else self.end
+        if self.start < min(first, self.end):
+            epochs = EpochCache()
+            for batch in self.batches:
+                if epochs.latest_epoch != batch.header.leader_epoch:
+                    epochs.assign(batch.header.leader_epoch, batch.header.base_offset)
+            self.epochs = tuple(epochs.entries())
+
     def rebuild(self) -> None:
         """End, chains and epochs anew, from batches and `base`, after a power failure."""
         chain = self.chains.get(self.base, 0)
@@ -419,6 +429,7 @@ class SimulatedLogStore:
                 stored.high_watermark = stored.checkpointed_high_watermark
                 stored.start = max(stored.base, min(stored.checkpointed_start, stored.end))
             stored.high_watermark = max(stored.start, min(stored.high_watermark, stored.end))
+            stored.complete_epochs()
             self._logs[topic_partition] = SimulatedLog(self, stored, config)
             self.ledger.on_opened(self._logs[topic_partition])
 

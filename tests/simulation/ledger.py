@@ -157,7 +157,7 @@ class Ledger(StateRules):
 
     def on_restarting(self, log: SimulatedLog, offset: int) -> None:
         ledger = self.of(log.topic_id, log.topic_partition)
-        if offset < log.stored.end and ledger.unclean_version < 0:
+        if offset < log.stored.end and log.stored.batches and ledger.unclean_version < 0:
             raise self.world.violation("12", f"{log} begins anew at {offset}, below its end")
         self.world.tell(f"{log} begins anew at {offset}")
 

@@ -169,6 +169,20 @@ def test_race_6_a_new_leader_does_not_know_yet_where_the_end_is():
         stage.end()
 
 
+def test_race_6_records_that_were_deleted_come_back_with_their_epochs():
+    """Found by a walk (seed 10): the leader is killed right after DeleteRecords and a new epoch.
+    Its log start was not on the disk yet, but the epochs without those of what was deleted were."""
+    with Stage("ABC", controller="C") as stage:
+        for _ in range(2):
+            stage.produce("A", run_ms=100)
+        stage.run(1_500)
+        stage.do("delete-records A t-0 2", run_ms=20)
+        stage.do("expire B", run_ms=100)  # a new epoch: it is stored at once
+        stage.do("kill A")
+        stage.do("restart A", run_ms=3_000)
+        stage.end()
+
+
 @pytest.mark.parametrize("members", ["B", "ABC"])
 def test_race_6_what_was_acknowledged_is_on_every_disk_where_that_is_asked_for(members):
     with Stage(members, controller="C", configs="flush.before.ack=true") as stage:

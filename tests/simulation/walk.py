@@ -32,6 +32,7 @@ MISHAPS = (
     "break",
     "clock",
     "topics",
+    "records",
     "configs",
     "elections",
 )
@@ -274,7 +275,7 @@ class Walk:
                 yield act("break", name)
             case "clock":
                 yield act("clock", name, chance.choice((-60_000, 3_000, 60_000)))
-            case "topics" | "configs" | "elections":
+            case "topics" | "records" | "configs" | "elections":
                 yield from self._administer(kind)
 
     def _administer(self, kind: str) -> Iterator[Action]:
@@ -289,6 +290,10 @@ class Walk:
             if topic == "t":
                 yield self._use()
                 yield act("create", asked, *self.plan.topics[0])
+        elif kind == "records":
+            leader = self._leader(ledger)
+            before = max(0, ledger.committed_end - chance.choice((0, 1, 2, 5)))
+            yield act("delete-records", leader.name if leader else asked, ledger, before)
         elif kind == "configs":
             yield act(
                 "configure", asked, topic, f"min.insync.replicas={chance.choice((1, 1, 2, 2, 3))}"
