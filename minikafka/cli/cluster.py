@@ -208,6 +208,8 @@ class LocalCluster:
                 "log.dirs": str(self.layout.data(broker.id)),
                 "grpc.listener": broker.grpc,
                 "default.replication.factor": replicas,
+                # As Kafka's own sample for one machine has it: a person waits for nobody here.
+                "group.initial.rebalance.delay.ms": "0",
             }
             text = format_properties(pairs | kafka | dict(settings))
             self.layout.properties(broker.id).write_text(text)

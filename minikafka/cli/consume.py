@@ -62,6 +62,12 @@ class Options:
     help="Begin at the first record of this time or later: 30s, 10m, 2h, 1d ago, or ISO 8601.",
 )
 @click.option("--partition", type=click.IntRange(0), help="Read this partition only.")
+@click.option(
+    "--group",
+    "group_id",
+    metavar="GROUP",
+    help="Read as one of this group: go on where it has committed, and commit what is printed.",
+)
 @click.option("--max-messages", type=click.IntRange(1), help="End after that many records.")
 @click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option(
@@ -88,6 +94,7 @@ def command(
     offset: int | None,
     since: str | None,
     partition: int | None,
+    group_id: str | None,
     max_messages: int | None,
     follow: bool,
     template: str,
@@ -99,9 +106,19 @@ def command(
     """Print the records of TOPIC, each followed by a newline.
 
     Begins at the first record and ends at the last one of now; with --follow begins at the end and
-    goes on. With --format json, one document a line.
+    goes on. With --format json, one document a line. With --group the members of a group share the
+    partitions; --from-beginning is then about partitions where nothing is committed.
     """
     read_topic_name(topic)
+    placed = {"--offset": offset, "--since": since, "--partition": partition}
+    for option, value in placed.items() if group_id is not None else ():
+        if value is not None:
+            raise UsageError(
+                f"{option} contradicts --group, which shares out partitions and goes on where it "
+                "has committed (`minikafka groups reset-offsets` changes that)"
+            )
+    if group_id is not None and not group_id.strip():
+        raise UsageError("--group is blank: give the group a name")
     starts = [("--from-beginning", from_beginning), ("--offset", offset is not None)]
     given = [name for name, used in [*starts, ("--since", since is not None)] if used]
     if len(given) > 1:
@@ -122,7 +139,12 @@ def command(
     from minikafka.cli.aio import run
 
     try:
-        run(_consume(cluster, options, write))
+        if group_id is not None:
+            from minikafka.cli.consume_group import consume_in_group
+
+            run(consume_in_group(cluster, options, group_id, write))
+        else:
+            run(_consume(cluster, options, write))
     except KeyboardInterrupt:
         if not follow:
             raise

@@ -132,7 +132,7 @@ _AGO = re.compile(r"([0-9]{1,9})\s*(ms|s|m|min|h|d)", re.IGNORECASE)
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
-def read_since(text: str, now: datetime) -> int:
+def read_since(text: str, now: datetime, option: str = "--since") -> int:
     """`10m` (ago) or an ISO 8601 time, as milliseconds since 1970. `now` has a time zone; a time
     without one is local, as `now`'s zone says. Raises UsageError."""
     ago = _AGO.fullmatch(text.strip())
@@ -142,7 +142,7 @@ def read_since(text: str, now: datetime) -> int:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise UsageError(
-            f"--since {text!r} is no time: expected 30s, 10m, 2h or 1d (ago), or an ISO 8601 time "
+            f"{option} {text!r} is no time: expected 30s, 10m, 2h or 1d (ago), or an ISO 8601 time "
             "such as 2024-05-01T12:30:00 (local) or 2024-05-01T12:30:00Z"
         ) from None
     if moment.tzinfo is None:

@@ -27,6 +27,7 @@ COMMANDS = {
         ("topics", "topics", "Create, list, describe, alter and delete topics."),
         ("produce", "produce", "Write the lines of a file or of standard input as records."),
         ("consume", "consume", "Read records."),
+        ("groups", "groups", "List, describe and delete consumer groups, reset their offsets."),
         ("status", "status", "The health of the cluster in one line, then its partitions."),
         ("log", "log", "Look into the files of a log."),
         ("zk", "zk", "Look at what ZooKeeper holds."),

@@ -169,6 +169,10 @@ class GroupMember:
         """Is there a rebalance to take part in, or an error to be told?"""
         return self._must_join or self._failure is not None
 
+    @property
+    def settled(self) -> bool:
+        return self.generation_id != NO_GENERATION and not self._must_join and not self._joining
+
     # --- rebalancing -----------------------------------------------------------------------------
 
     async def _rebalance(self) -> None:

@@ -107,6 +107,12 @@ class Subscribing:
             await group.close(failed=failed)
             self._assign(())
 
+    @property
+    def in_group(self) -> bool:
+        """Has the group assigned what is to be read? Not before the first poll that joined it, and
+        not while a rebalance is under way."""
+        return self._group is not None and self._group.settled
+
     async def commit(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
         """Commit where the group is to go on: these offsets, or after what was given out so far.
         Errors: see GroupMember.commit."""

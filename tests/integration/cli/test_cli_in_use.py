@@ -99,6 +99,77 @@ def consume(cluster: ProcessCluster, topic: str, *options: str) -> bytes:
     return done.stdout
 
 
+# --- groups --------------------------------------------------------------------------------------
+
+
+def groups(cluster: ProcessCluster, *arguments: str) -> str:
+    return cluster.minikafka("groups", *arguments).stdout
+
+
+def test_a_group_goes_on_where_it_has_committed_and_can_be_reset(cluster: ProcessCluster) -> None:
+    topic = create(cluster, "grouped", "--partitions", "1")
+    produce(cluster, topic, b"1\n2\n3\n4\n")
+    assert consume(cluster, topic, "--group", "readers", "--max-messages", "1") == b"1\n"
+    assert consume(cluster, topic, "--group", "readers") == b"2\n3\n4\n"
+    assert consume(cluster, topic, "--group", "readers") == b""
+    assert "readers" in groups(cluster, "list")
+    [listed] = json.loads(groups(cluster, "list", "--state", "empty", "--format", "json"))
+    assert listed == {"group": "readers", "state": "Empty", "protocol_type": "consumer"}
+    reset = ("reset-offsets", "readers", "--topic", f"{topic}:0", "--shift-by", "-2")
+    assert groups(cluster, *reset).splitlines()[1].split() == ["readers", topic, "0", "4", "2"]
+    assert consume(cluster, topic, "--group", "readers") == b""  # that was a dry run
+    done = json.loads(groups(cluster, *reset, "--execute", "--format", "json"))
+    assert done["executed"] is True
+    lag = groups(cluster, "describe", "readers").splitlines()
+    assert lag[0].split() == [
+        "GROUP",
+        "TOPIC",
+        "PARTITION",
+        "CURRENT-OFFSET",
+        "LOG-END-OFFSET",
+        "LAG",
+        "CONSUMER-ID",
+        "HOST",
+        "CLIENT-ID",
+    ]
+    assert lag[1].split() == ["readers", topic, "0", "2", "4", "2", "-", "-", "-"]
+    assert consume(cluster, topic, "--group", "readers") == b"3\n4\n"
+    groups(cluster, "delete-offsets", "readers", "--topic", topic)
+    assert json.loads(groups(cluster, "describe", "readers", "--format", "json"))[0]["lag"] == 0
+    assert groups(cluster, "delete", "readers") == "group readers deleted\n"
+    missing = cluster.minikafka("groups", "describe", "readers", check=False)
+    assert missing.returncode == 1
+    assert "there is no group 'readers'" in missing.stderr
+
+
+def test_members_are_shown_keep_their_group_from_changes_and_leave_by_ctrl_c(
+    cluster: ProcessCluster,
+) -> None:
+    topic = create(cluster, "followed", "--partitions", "2")
+    command = ("consume", topic, "--group", "followers", "--follow", "--from-beginning")
+    with Command(cluster.path, *command) as follower:
+        produce(cluster, topic, b"hello\n", "--partition", "1")
+        follower.until("hello")
+        [document] = json.loads(groups(cluster, "describe", "followers", "--format", "json"))
+        assert document["state"] == "Stable"
+        [member] = document["members"]
+        assert (member["client_id"], member["host"]) == ("minikafka-consume", "/127.0.0.1")
+        assert [each["partition"] for each in member["partitions"]] == [0, 1]
+        shown = groups(cluster, "describe", "followers", "--members").splitlines()
+        assert shown[1].split()[-1] == f"{topic}-0,{topic}-1"
+        for refused in (
+            ("groups", "delete", "followers"),
+            ("groups", "reset-offsets", "followers", "--topic", topic, "--to-earliest"),
+            ("groups", "delete-offsets", "followers", "--topic", topic),
+        ):
+            assert cluster.minikafka(*refused, check=False).returncode == 1
+        status, _, _ = follower.end(signal.SIGINT)
+        assert status == 0
+    [document] = json.loads(groups(cluster, "describe", "followers", "--format", "json"))
+    assert document["state"] == "Empty"  # it has left, and did not wait for its session to end
+    assert [each["current_offset"] for each in document["partitions"]] == [1]
+
+
 # --- records -------------------------------------------------------------------------------------
 
 
