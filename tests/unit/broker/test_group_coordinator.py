@@ -374,3 +374,33 @@ async def test_clients_cannot_write_to_the_topic_of_offsets(cluster: BrokerClust
     await coordinator_of(cluster, "g")
     result = await cluster.produce(TopicPartition(OFFSETS_TOPIC, 0), b"x")
     assert isinstance(result.error, InvalidTopicError)
+
+
+async def test_what_compaction_has_left_is_read(tmp_path: Path) -> None:
+    settings = {
+        **SETTINGS,
+        "offsets.topic.segment.bytes": "400",
+        "log.cleaner.min.cleanable.ratio": "0",
+    }
+    cluster = BrokerCluster(tmp_path, settings)
+    try:
+        await cluster.start(1)
+        await cluster.create_topic("t", [1])
+        client = GroupClient(cluster, "g")
+        for offset in range(40):
+            await client.commit(offset)
+        shard = cluster.service(1).groups._shards[partition_for("g", 4)]
+        logs = cluster.running[1].logs
+        size = shard._replica.log.size_bytes
+
+        async def compacted() -> bool:
+            await logs.compact(2**62)
+            return shard._replica.log.size_bytes < size / 2
+
+        await until(compacted)
+        shard.loaded = False
+        shard.groups.clear()
+        await shard.load()
+        assert (await client.committed()).offset == 39
+    finally:
+        await cluster.close()
