@@ -183,6 +183,18 @@ def test_race_6_records_that_were_deleted_come_back_with_their_epochs():
         stage.end()
 
 
+def test_race_6_a_follower_without_a_log_begins_where_the_leaders_begins_inside_a_batch():
+    """KAFKA-6975: records were deleted up to the middle of a batch, which is there as a whole."""
+    with Stage("AB", controller="C") as stage:
+        stage.do("produce A t-0 all 2", run_ms=100)
+        stage.do("produce A t-0 all 1", run_ms=100)
+        stage.do("delete-records A t-0 1", run_ms=700)
+        stage.do("replace-disk B")
+        stage.do("restart B", run_ms=4_000)
+        assert (stage.isr, stage.end_of("B")) == ("AB", 3)
+        stage.end()
+
+
 @pytest.mark.parametrize("members", ["B", "ABC"])
 def test_race_6_what_was_acknowledged_is_on_every_disk_where_that_is_asked_for(members):
     with Stage(members, controller="C", configs="flush.before.ack=true") as stage:
