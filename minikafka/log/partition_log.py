@@ -413,6 +413,8 @@ class DiskLog:
             self._fence("compaction", error)
         self._segments[index : index + len(old)] = [new]
         self._bases[index : index + len(old)] = [new.base_offset]
+        # A segment that was flushed before it was rolled may wait here still; the new one does not.
+        self._unsynced = [segment for segment in self._unsynced if segment not in old]
         self._hints.clear()
         self.size_bytes += new.size_bytes - sum(segment.size_bytes for segment in old)
         self._host.discard(gone, self._config.file_delete_delay_ms)
@@ -430,7 +432,8 @@ class DiskLog:
         table = self._producer_table()
         producers.write_snapshot(self._disk, self.directory, offset, table, durable=False)
         self._active.deactivate()
-        self._unsynced.append(self._active)
+        if self._active not in self._unsynced:  # it may have been closed before, and cut since
+            self._unsynced.append(self._active)
         self._active = Segment.create(self._disk, self.directory, offset)
         self._segments.append(self._active)
         self._bases.append(offset)

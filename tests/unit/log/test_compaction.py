@@ -181,6 +181,20 @@ def test_what_is_not_committed_or_not_flushed_is_not_touched(
     assert [offset for offset, _, _ in contents(log)] == list(range(limit - 1, 20))
 
 
+def test_a_segment_that_was_flushed_before_it_was_closed_is_not_waited_for(
+    store: DiskLogStore, log: DiskLog
+) -> None:
+    append_keyed(log, (b"a", b"1"))
+    roll(log)
+    append_keyed(log, (b"a", b"2"))
+    commit(log)
+    log._roll()
+    assert compact(store) == 1
+    assert bases(log) == [0, 2]
+    append_keyed(log, (b"c", b"1"))
+    assert asyncio.run(log.flush()) == 3
+
+
 def test_a_second_round_takes_what_the_first_one_left(store: DiskLogStore, log: DiskLog) -> None:
     append_keyed(log, (b"a", b"1"), (b"b", b"1"))
     roll(log)

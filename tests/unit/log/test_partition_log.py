@@ -321,6 +321,21 @@ def test_restart_at_begins_anew_and_empty(tmp_path: Path, store: DiskLogStore) -
     close(recovered)
 
 
+def test_a_segment_that_was_closed_twice_is_forgotten_when_it_goes(log: DiskLog) -> None:
+    append_values(log, b"a")
+    log._roll()
+    append_values(log, b"b")
+    log._roll()
+    log.truncate_to(1)
+    append_values(log, b"c")
+    log._roll()
+    log.truncate_to(1)
+    append_values(log, b"d")
+    log.truncate_to(0)
+    append_values(log, b"e")
+    assert asyncio.run(log.flush()) == 1
+
+
 def test_truncation_below_the_first_segment_restarts_the_log_there(log: DiskLog) -> None:
     log.restart_at(100)
     append_values(log, b"a")
