@@ -70,6 +70,7 @@ APIS: dict[ApiKey, Api] = {
     ApiKey.API_VERSIONS: Api(0, 3, 3),
     ApiKey.CREATE_TOPICS: Api(2, 7, 5),
     ApiKey.DELETE_TOPICS: Api(1, 6, 4),
+    ApiKey.DELETE_RECORDS: Api(0, 2, 2),
     ApiKey.INIT_PRODUCER_ID: Api(0, 4, 2),
     ApiKey.OFFSET_FOR_LEADER_EPOCH: Api(2, 4, 4),
     ApiKey.DESCRIBE_CONFIGS: Api(1, 4, 4),

@@ -13,6 +13,8 @@ from minikafka.broker.requests import (
     CreatePartitionsRequest,
     CreateTopic,
     CreateTopicsRequest,
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
     DeleteTopicsRequest,
     ElectLeadersRequest,
 )
@@ -25,6 +27,7 @@ from minikafka.errors import (
 )
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
+from minikafka.kafka.errors import partition_code
 from minikafka.kafka.ids import text_of, uuid_of
 from minikafka.kafka.messages import Values, get
 from minikafka.model import TopicPartition, topic_partition
@@ -169,6 +172,34 @@ async def create_partitions(service: BrokerService, call: Call, request: Any) ->
             error = next(iter(outcome.values()), None)
         results.append({"name": topic.name, **error_fields(error)})
     return {"throttle_time": 0, "results": results}
+
+
+async def delete_records(service: BrokerService, call: Call, request: Any) -> Values:
+    asked = [
+        DeleteRecordsPartition(topic_partition(topic.name, item.partition_index), item.offset)
+        for topic in request.topics
+        for item in topic.partitions
+    ]
+    timeout_ms = min(max(request.timeout, 1), MAX_TIMEOUT_MS)
+    found = await service.delete_records(DeleteRecordsRequest(timeout_ms, asked))
+    results = {result.topic_partition: result for result in found}
+
+    def answer(name: str, index: int) -> Values:
+        result = results[topic_partition(name, index)]
+        return {
+            "partition_index": index,
+            "low_watermark": result.low_watermark,
+            "error_code": 0 if result.error is None else partition_code(result.error),
+        }
+
+    topics = [
+        {
+            "name": topic.name,
+            "partitions": [answer(topic.name, item.partition_index) for item in topic.partitions],
+        }
+        for topic in request.topics
+    ]
+    return {"throttle_time": 0, "topics": topics}
 
 
 async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Values:
@@ -383,6 +414,7 @@ async def describe_log_dirs(service: BrokerService, call: Call, request: Any) ->
 HANDLERS: dict[ApiKey, Handler] = {
     ApiKey.CREATE_TOPICS: create_topics,
     ApiKey.DELETE_TOPICS: delete_topics,
+    ApiKey.DELETE_RECORDS: delete_records,
     ApiKey.CREATE_PARTITIONS: create_partitions,
     ApiKey.ELECT_LEADERS: elect_leaders,
     ApiKey.DESCRIBE_CONFIGS: describe_configs,

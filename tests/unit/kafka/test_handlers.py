@@ -341,6 +341,23 @@ async def test_partitions_are_added(ground: Ground) -> None:
             assert int(response.results[0].error_code) == code
 
 
+async def test_records_are_deleted_up_to_an_offset(ground: Ground) -> None:
+    await led_by_1(ground, "words")
+    await produced(ground, "words", b"one", b"two")
+    await produced(ground, "words", b"three")
+    for version in versions(ApiKey.DELETE_RECORDS):
+        for offset, code, low_watermark in ((1, 0, 1), (99, 1, -1)):
+            partition = {"partition_index": 0, "offset": offset}
+            response = await ground.ask(
+                ApiKey.DELETE_RECORDS,
+                version,
+                topics=[{"name": "words", "partitions": [partition]}],
+                timeout=5000,
+            )
+            found = response.topics[0].partitions[0]
+            assert (int(found.error_code), found.low_watermark) == (code, low_watermark)
+
+
 async def test_leaders_are_elected(ground: Ground) -> None:
     await led_by_1(ground, "words")
     for version in versions(ApiKey.ELECT_LEADERS):
