@@ -79,7 +79,7 @@ class OffsetsTopic:
         if request.key_type != COORDINATES_GROUPS:
             error = InvalidRequestError(f"coordinators of kind {request.key_type} do not exist")
             return FindCoordinatorResult([FoundCoordinator(key, error) for key in request.keys])
-        problem = await self._ensure() if any(request.keys) else None
+        problem = await self.ensure() if any(request.keys) else None
         return FindCoordinatorResult([self._find(key, problem) for key in request.keys])
 
     def _find(self, group_id: str, problem: MinikafkaError | None) -> FoundCoordinator:
@@ -99,7 +99,7 @@ class OffsetsTopic:
         known = self._metadata.partition(TopicPartition(OFFSETS_TOPIC, number))
         return None if known is None else self._metadata.brokers.get(known.state.leader)
 
-    async def _ensure(self) -> MinikafkaError | None:
+    async def ensure(self) -> MinikafkaError | None:
         """Create the topic if it is not there; returns why that did not work."""
         if OFFSETS_TOPIC in self._metadata.topics:
             return None

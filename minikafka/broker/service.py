@@ -64,7 +64,7 @@ from minikafka.errors import (
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
-from minikafka.model import TopicPartition
+from minikafka.model import INTERNAL_TOPICS, OFFSETS_TOPIC, TopicPartition
 
 AUTO_CREATE_TIMEOUT_MS = 10_000
 METADATA_WAIT_MS = 5_000
@@ -97,10 +97,11 @@ class Service:
         self._produce = ProduceHandler(replicas.find, self._check_in_touch)
         self._fetch = FetchHandler(replicas.find, now_ms, self._check_in_touch)
         self._delete_records = DeleteRecordsHandler(replicas.find, now_ms)
+        self._offsets_topic = OffsetsTopic(config, metadata, self.administer)
         self.groups = GroupCoordinator(
             config,
             metadata,
-            OffsetsTopic(config, metadata, self.administer),
+            self._offsets_topic,
             self._produce.append,
             lambda: Now(now_ms(), now_timestamp_ms()),
             on_task_done,
@@ -239,14 +240,19 @@ class Service:
         return TopicMetadata(name, ordered[0].topic_id, None, ordered)
 
     async def _auto_create(self, names: list[str]) -> dict[str, MinikafkaError]:
+        errors: dict[str, MinikafkaError] = {}
+        if OFFSETS_TOPIC in names:  # made as the coordinators need it, not by the defaults
+            error = await self._offsets_topic.ensure()
+            errors = {} if error is None else {OFFSETS_TOPIC: error}
+        names = [name for name in names if name not in INTERNAL_TOPICS]
         if not names:
-            return {}
+            return errors
         request = CreateTopicsRequest([CreateTopic(name) for name in names])
         try:
             response = await self.administer(request, AUTO_CREATE_TIMEOUT_MS)
         except MinikafkaError as error:
-            return dict.fromkeys(names, error)
-        return {
+            return errors | dict.fromkeys(names, error)
+        return errors | {
             result.name: result.error
             for result in response.results
             if result.error is not None and not isinstance(result.error, TopicAlreadyExistsError)

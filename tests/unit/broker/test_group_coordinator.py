@@ -88,6 +88,15 @@ async def test_the_topic_is_created_when_a_coordinator_is_first_asked_for(
     assert {len(each.assignment.replicas) for each in partitions.values()} == {2}
 
 
+async def test_a_client_that_asks_for_the_topic_of_offsets_has_it_made_as_it_should_be(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1)
+    wanted = [OFFSETS_TOPIC, "__transaction_state", "t"]
+    found = await cluster.service(1).metadata(wanted, True)
+    assert [len(topic.partitions) for topic in found.topics] == [4, 0, 1]
+
+
 async def test_coordinators_of_transactions_do_not_exist(cluster: BrokerCluster) -> None:
     await cluster.start(1)
     request = FindCoordinatorRequest(["g"], COORDINATES_TRANSACTIONS)
