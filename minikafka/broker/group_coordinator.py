@@ -26,6 +26,7 @@ from minikafka.broker.group_requests import (
     DescribeGroupsResult,
     FindCoordinatorRequest,
     FindCoordinatorResult,
+    FoundCoordinator,
     GroupDescription,
     HeartbeatRequest,
     HeartbeatResult,
@@ -59,6 +60,7 @@ from minikafka.core.group_effects import DeleteGroupResult, Now
 from minikafka.core.group_rebalance import GroupSettings, GroupState
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
     GroupIdNotFoundError,
     IllegalGenerationError,
     InvalidGroupIdError,
@@ -84,7 +86,8 @@ def new_id() -> str:
 
 
 class GroupCoordinator:
-    """`append` writes to a partition that this broker leads; `now` gives both times."""
+    """`append` writes to a partition that this broker leads; `now` gives both times; `serving`
+    raises while others may lead what this broker leads (it is out of touch with ZooKeeper)."""
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class GroupCoordinator:
         metadata: MetadataCache,
         topic: OffsetsTopic,
         append: AppendBatch,
+        serving: Callable[[], None],
         now: Callable[[], Now],
         on_task_done: Callable[[asyncio.Task[None]], None],
         make_id: Callable[[], str] = new_id,
@@ -106,6 +110,7 @@ class GroupCoordinator:
         self._metadata = metadata
         self._topic = topic
         self._append = append
+        self._serving = serving
         self._now = now
         self._on_task_done = on_task_done
         self._make_id = make_id
@@ -175,11 +180,12 @@ class GroupCoordinator:
     # --- whose group is it -----------------------------------------------------------------------
 
     def _shard(self, group_id: str, *, empty_id: bool = False) -> GroupShard:
-        """The shard of a group. Raises InvalidGroupIdError, NotCoordinatorError, or
-        CoordinatorLoadInProgressError. `empty_id`: the empty one will do (as of old consumers that
-        only keep offsets)."""
+        """The shard of a group. Raises InvalidGroupIdError, NotCoordinatorError,
+        CoordinatorNotAvailableError, or CoordinatorLoadInProgressError. `empty_id`: the empty one
+        will do (as of old consumers that only keep offsets)."""
         if not group_id and not empty_id:
             raise InvalidGroupIdError("the group id is empty")
+        self._check_serving()
         number = self._topic.partition_of(group_id)
         shard = None if number is None else self._shards.get(number)
         if shard is None:
@@ -192,7 +198,17 @@ class GroupCoordinator:
             )
         return shard
 
+    def _check_serving(self) -> None:
+        try:
+            self._serving()
+        except MinikafkaError as error:
+            raise CoordinatorNotAvailableError(str(error)) from None
+
     async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
+        try:
+            self._check_serving()  # or the client would be sent to who led before
+        except MinikafkaError as error:
+            return FindCoordinatorResult([FoundCoordinator(key, error) for key in request.keys])
         return await self._topic.find_coordinators(request)
 
     # --- membership ------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ class Service:
             metadata,
             self._offsets_topic,
             self._produce.append,
+            self._check_in_touch,
             lambda: Now(now_ms(), now_timestamp_ms()),
             on_task_done,
         )

@@ -63,6 +63,7 @@ _logger = logging.getLogger(__name__)
 _AGAIN = (RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError)
 _LEAVE_TIMEOUT_MS = 3_000
 _HEARTBEAT_RETRY_S = 0.1
+_UNKNOWN_TOPIC_S = 1.0
 
 Positions = Mapping[TopicPartition, int]
 Listener = Callable[[Sequence[TopicPartition]], None]
@@ -368,7 +369,7 @@ class GroupMember:
         result = await self._coordinator.call(
             lambda groups: groups.commit_offsets(request),
             self.options.request_timeout_ms,
-            _retriable_of_commit,
+            _CommitFailure(self._loop.time),
         )
         for each in result.partitions:
             if each.error is not None:
@@ -453,13 +454,20 @@ class GroupMember:
             _logger.info("group %s: not left, the session will end: %s", request.group_id, error)
 
 
-def _retriable_of_commit(result: OffsetCommitResult) -> MinikafkaError | None:
-    """What makes the whole commit worth repeating. A partition that does not exist is told at
-    once."""
-    for each in result.partitions:
-        if each.error is not None and not isinstance(each.error, UnknownTopicOrPartitionError):
-            return each.error
-    return None
+class _CommitFailure:
+    """What makes a commit worth repeating. A partition that the coordinator does not know may just
+    have been made: it is asked for a while, no longer."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self._until_s = now_s() + _UNKNOWN_TOPIC_S
+
+    def __call__(self, result: OffsetCommitResult) -> MinikafkaError | None:
+        for each in result.partitions:
+            unknown = isinstance(each.error, UnknownTopicOrPartitionError)
+            if each.error is not None and not (unknown and self._now_s() >= self._until_s):
+                return each.error
+        return None
 
 
 def _retriable_of_fetch(result: OffsetFetchResult) -> MinikafkaError | None:

@@ -184,6 +184,22 @@ async def until_loaded(cluster: BrokerCluster, broker_id: int) -> None:
     await until(loaded)
 
 
+async def test_a_coordinator_that_zookeeper_may_have_replaced_serves_nobody(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1)
+    await cluster.create_topic("t", [1])
+    client = GroupClient(cluster, "g")
+    await client.commit(3)
+    cluster.running[1].broker.replicas.on_session_lost()
+    groups = cluster.service(1).groups
+    fetch = OffsetFetchRequest([OffsetFetchGroup("g", None)])
+    [answer] = (await groups.fetch_offsets(fetch)).groups
+    assert isinstance(answer.error, CoordinatorNotAvailableError)
+    [found] = (await groups.find_coordinator(FindCoordinatorRequest(["g"]))).coordinators
+    assert isinstance(found.error, CoordinatorNotAvailableError)
+
+
 async def test_members_and_offsets_survive_the_death_of_the_coordinator(
     cluster: BrokerCluster,
 ) -> None:
