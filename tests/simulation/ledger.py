@@ -140,9 +140,16 @@ class Ledger(StateRules):
             )
 
     def chain_of(self, stored: StoredLog, offset: int) -> int:
-        """Of a log that begins anew at an offset of its leader's."""
+        """Of a log that begins anew at an offset of its leader's: as in any other log of it."""
         ledger = self.of(stored.topic_id, stored.topic_partition)
-        return ledger.committed.get(offset, (0, 0))[0]
+        if offset in ledger.committed:
+            return ledger.committed[offset][0]
+        leader = NO_LEADER if ledger.state is None else ledger.state.leader
+        for broker_id in sorted(self.world.hosts, key=lambda number: number != leader):
+            log = self.log_of(ledger, broker_id)
+            if log is not None and log is not stored and offset in log.chains:
+                return log.chains[offset]
+        return 0
 
     def on_truncating(self, log: SimulatedLog, offset: int) -> None:
         """No. 12."""
