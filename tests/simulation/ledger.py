@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from minikafka.broker.requests import UpdateStateRequest
 from minikafka.core.effects import Role
-from minikafka.model import BatchHeader, PartitionState, TopicPartition
+from minikafka.model import NO_LEADER, BatchHeader, PartitionState, TopicPartition
 from tests.simulation.states import PartitionLedger, StateRules, storage_in
 
 if TYPE_CHECKING:
