@@ -131,8 +131,12 @@ class Broker:
     # --- starting --------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Register and take up work. UsageError if another live broker has the id."""
-        await self.replicas.reload_configs()
+        """Register and take up work. UsageError if another live broker has the id; SessionLostError
+        if the session with ZooKeeper ends meanwhile (a supervisor starts the broker again)."""
+        try:
+            await self.replicas.reload_configs()
+        except BrokerNotAvailableError as error:
+            raise SessionLostError(f"{error}: {error.__cause__}") from error
         await self._register()
         for run in (
             self._run_store_events,

@@ -98,6 +98,17 @@ async def test_until_the_controller_has_addressed_the_new_incarnation_no_record_
     assert (await cluster.produce_until_acked(tp, b"on")).error is None
 
 
+async def test_a_session_that_ends_while_a_broker_starts_is_told_as_such(
+    cluster: BrokerCluster,
+) -> None:
+    """Then the process ends with that message and status 1 (app.py)."""
+    await cluster.start(1)
+    running = cluster.running[1]
+    running.store.inject("read_topic_configs", SessionLostError("expired"))
+    with pytest.raises(SessionLostError, match="expired"):
+        await running.broker.start()
+
+
 async def test_a_node_in_zookeeper_that_cannot_be_read_takes_no_broker_down(
     cluster: BrokerCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
