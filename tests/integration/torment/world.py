@@ -65,8 +65,10 @@ class Death:
 
     @property
     def is_justified(self) -> bool:
-        """It was started while ZooKeeper could not be reached: then it says so and ends."""
-        return self.status in (1, 2) and "ZooKeeper" in self.last_words.splitlines()[-1]
+        """As it was started, ZooKeeper could not be reached, or its session ended: then it says so
+        and ends, for a supervisor to try again."""
+        last = self.last_words.splitlines()[-3:]
+        return self.status in (1, 2) and any("ZooKeeper" in line for line in last)
 
     def __str__(self) -> str:
         return f"broker {self.broker_id} ended by itself, status {self.status}: {self.last_words}"
