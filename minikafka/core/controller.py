@@ -83,6 +83,9 @@ class Controller(TopicController):
         """Take over: failed members leave, leaderless partitions get leaders, everybody hears
         everything, deletions and elections that were begun go on."""
         assert not self.context.brokers, "a term is loaded once"
+        newest = max((s.controller_epoch for s in read.states.values()), default=-1)
+        if newest > self.context.controller_epoch:
+            raise DeposedError(f"controller epoch {newest} has written States already")
         self.context.topics.update(read.topics)
         self.context.states.update(read.states)
         self.context.deletions.update(read.deletions & read.topics.keys())

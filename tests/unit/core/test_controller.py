@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minikafka.core.alter_partition import Proposal
-from minikafka.core.controller import ClusterRead, Judged
+from minikafka.core.controller import ClusterRead, Controller, Judged
 from minikafka.core.controller_base import MAX_CONFLICTS, check_transition
 from minikafka.core.controller_commands import (
     DeposedError,
@@ -589,6 +589,17 @@ def test_a_state_of_a_later_controller_ends_the_term(five: Bench) -> None:
     five.injected.append(written_by_another)
     with pytest.raises(DeposedError, match="controller epoch 9"):
         five.see_brokers()
+
+
+def test_a_controller_that_finds_the_work_of_a_later_one_at_its_start_ends_its_term(
+    five: Bench,
+) -> None:
+    """It read slowly: another has been elected, and has written, since its own election."""
+    late = Controller(1, 1, lambda _: False)
+    states = {TP: PartitionState(1, 1, (1,), 9, 1)}
+    read = ClusterRead(five.zookeeper.live_brokers(), dict(five.zookeeper.topics), states)
+    with pytest.raises(DeposedError, match="controller epoch 9"):
+        five.run(late.load(read))
 
 
 # --- our own bugs --------------------------------------------------------------------------------
