@@ -10,6 +10,9 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     pause A | resume A                     SIGSTOP, SIGCONT
     cut A B | cut-one-way A B | heal A B   links; Z is ZooKeeper
     isolate A | heal                       from all, and from ZooKeeper; all links work again
+    hold update_state C A                  such requests of C's to A stay on their way (*: anybody)
+    break-off | release                    who waits for them hears that the connection broke; they
+                                           arrive after all, and no more are held
     expire A | expire-dead A               ZooKeeper ends its session; those of its dead processes
     fault A lost|applied|pass              what befalls A's next write to ZooKeeper
     break A                                A's connection with ZooKeeper breaks
@@ -31,6 +34,7 @@ from dataclasses import dataclass
 
 from minikafka.model import TopicPartition
 from tests.simulation.clients import Clients
+from tests.simulation.network import Exchange
 from tests.simulation.world import Host, World
 from tests.simulation.zookeeper import ZOOKEEPER
 
@@ -53,6 +57,7 @@ class Player:
     def __init__(self, world: World) -> None:
         self.world = world
         self.clients = Clients(world)
+        self._held: list[Exchange] = []
         self._by_name = {host.name: host for host in world.hosts.values()}
         self._verbs: dict[str, Callable[..., None]] = {
             "kill": lambda a: self._dead(world.kill(self._by_name[a])),
@@ -70,6 +75,9 @@ class Player:
             ),
             "isolate": self._isolate,
             "heal": self._heal,
+            "hold": self._hold,
+            "break-off": self._break_off,
+            "release": self.release,
             "expire": self._expire,
             "expire-dead": self._expire_dead,
             "fault": self._fault,
@@ -143,6 +151,30 @@ class Player:
         one, other = (self._number(name) for name in names)
         self.world.network.heal_link(one, other)
         self.world.network.heal_link(other, one)
+
+    def _hold(self, kind: str, source: str, target: str) -> None:
+        def choose(exchange: Exchange) -> str | None:
+            if exchange.kind != kind:
+                return None
+            if source != "*" and exchange.source_number != self._number(source):
+                return None
+            if target != "*" and exchange.target != self._number(target):
+                return None
+            self._held.append(exchange)
+            return "hold"
+
+        self.world.network.filters.append(choose)
+
+    def _break_off(self) -> None:
+        for exchange in self._held:
+            exchange.fail_later(0.0, "the connection broke")
+
+    def release(self) -> None:
+        """What was held arrives now, and nothing more is held."""
+        self.world.network.filters.clear()
+        held, self._held = self._held, []
+        for exchange in held:
+            exchange.arrive()
 
     def _expire(self, name: str) -> None:
         process = self._by_name[name].process

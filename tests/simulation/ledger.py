@@ -212,6 +212,15 @@ class Ledger(StateRules):
             self._check_enough(ledger, replica, offset, chain)
             self.check_members(ledger)
 
+    def _catch_up(self, ledger: PartitionLedger, replica: Replica | None) -> None:
+        """An unclean leader may have led before, in a history of its own: what it took for
+        committed then holds from now on."""
+        if ledger.unclean_version < 0 or replica is None or not replica.core.is_leader:
+            return
+        offset = replica.core.log.high_watermark
+        if offset > ledger.committed_end and not ledger.is_from_before_unclean(replica):
+            self._commit(ledger, replica.log, offset)  # type: ignore[arg-type]
+
     def _commit(self, ledger: PartitionLedger, log: SimulatedLog, offset: int) -> None:
         stored, end = log.stored, ledger.committed_end
         if stored.chains.get(end, ledger.committed[end][0]) != ledger.committed[end][0]:
@@ -289,6 +298,7 @@ class Ledger(StateRules):
         """Nos. 10 and 11: what is acknowledged with acks=all is committed, with this content."""
         if ledger.is_from_before_unclean(replica):
             return
+        self._catch_up(ledger, replica)
         self.acknowledged_count += 1
         found = ledger.committed.get(end_offset)
         if found is None or found[1] != crc:
@@ -307,6 +317,7 @@ class Ledger(StateRules):
         """No. 8: a consumer reads below the high watermark, and what is committed."""
         if ledger.is_from_before_unclean(replica):
             return
+        self._catch_up(ledger, replica)
         for header in headers:
             end = header.next_offset
             if end > high_watermark or ledger.committed.get(end, (0, -1))[1] != header.crc:

@@ -150,7 +150,7 @@ class _Life:
         world.chance.seed(5)
         network = world.network
         network.trouble, network.slowness = 0.0, 0.01
-        network.filters.clear()
+        self.player.release()
         world.zookeeper.faults.clear()
         world.heal_links()
         for host in world.hosts.values():

@@ -239,6 +239,14 @@ MUTATIONS = (
         "multi.check(self._layout.topics, -1)",
     ),
     Mutation(
+        "work of a later controller",
+        "a controller that was deposed while it took over decides on what it read",
+        "core.controller",
+        "Controller.load",
+        "if newest > self.context.controller_epoch:",
+        "if False:",
+    ),
+    Mutation(
         "storage identity",
         "a lost disk is not noticed",
         "core.incarnation",

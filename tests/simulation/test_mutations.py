@@ -25,6 +25,7 @@ SCENARIOS = {
     "eligibility: shutting down": "race_8_a_broker_that_shuts_down",
     "ineligible is forgotten": "race_8_a_refused_addition_is_not_forgotten",
     "fenced controller write": "race_2_somebody_deletes",
+    "work of a later controller": "race_2_a_controller_that_takes_over",
     "storage identity": "race_6_a_leader_restarts['A', 'power 0']",
     "term of parked requests": "race_5_an_acknowledgement",
     "latest offset of a new leader": "race_6_a_new_leader",

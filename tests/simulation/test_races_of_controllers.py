@@ -67,6 +67,37 @@ def test_race_2_somebody_deletes_the_controllers_node_while_it_writes():
         stage.end()
 
 
+def test_race_2_a_controller_that_takes_over_slowly_finds_the_work_of_a_later_one():
+    """Found by a walk (seed 0): it was deposed while it read, and decided on what it had read;
+    only an assertion stopped it."""
+    with Stage("ABC", brokers=4, controller="D") as stage:
+        stage.do("expire D")
+        stage.until(lambda: stage.world.controller() not in (None, stage.player.host("D")))
+        slow = stage.world.controller().name
+        runtime = stage.player.host(slow).process.broker.controller
+        stage.until(lambda: runtime.controller_epoch == 2 and not runtime.active)
+        stage.do(f"pause {slow}")
+        stage.do("depose")
+        stage.until(lambda: stage.world.controller() not in (None, stage.player.host(slow)))
+        stage.until(lambda: _is_loaded(stage))
+        later = stage.world.controller().name
+        member = next(name for name in "ABC" if name not in (slow, later))
+        epoch = stage.state.leader_epoch
+        stage.do(f"expire {member}")
+        stage.until(lambda: stage.state.leader_epoch > epoch)
+        other = next(name for name in "ABC" if name not in (slow, member))
+        stage.do(f"pause {later}")
+        stage.do(f"expire {other}")
+        stage.do(f"resume {slow}", run_ms=300)
+        stage.do(f"resume {later}", run_ms=300)
+        stage.end()
+
+
+def _is_loaded(stage: Stage) -> bool:
+    broker = stage.world.controller().process.broker
+    return broker is not None and broker.controller.active
+
+
 def test_race_10_a_session_ends_while_the_process_lives_on():
     with Stage("ABC", controller="C") as stage:
         stage.produce("A", run_ms=20)

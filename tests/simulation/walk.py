@@ -30,6 +30,7 @@ MISHAPS = (
     "expire",
     "fault",
     "break",
+    "hold",
     "clock",
     "topics",
     "records",
@@ -188,6 +189,8 @@ class Walk:
                 repairs.append(("kill", host.name))
         if self.world.network.cut:
             repairs.append(("heal",))
+        if self.world.network.filters:
+            repairs.append(("release",))
         return repairs
 
     # --- using the cluster -----------------------------------------------------------------------
@@ -273,10 +276,42 @@ class Walk:
                 yield from self._mishap(chance.choice(("kill", "expire", "pause")))
             case "break":
                 yield act("break", name)
+            case "hold":
+                yield from self._hold_back()
             case "clock":
                 yield act("clock", name, chance.choice((-60_000, 3_000, 60_000)))
             case "topics" | "records" | "configs" | "elections":
                 yield from self._administer(kind)
+
+    def _hold_back(self) -> Iterator[Action]:
+        """Messages of one kind stay on their way while something else happens, and come late."""
+        chance, act = self.chance, self._act
+        if self.world.network.filters:
+            yield act("break-off")
+            yield act("release")
+            return
+        ledger = self._partition()
+        leader, follower = self._leader(ledger), self._follower(ledger)
+        if ledger is None or leader is None or follower is None:
+            return
+        kind, source, target = chance.choice(
+            (
+                ("update_state", "*", leader.name),
+                ("update_state", "*", follower.name),
+                ("alter_partition", leader.name, "*"),
+                ("replica_fetch", follower.name, leader.name),
+            )
+        )
+        yield act("hold", kind, source, target)
+        yield from self._records(ledger, leader)
+        mishaps = [each for each in self.plan.mishaps if each != "hold"]
+        if mishaps and chance.random() < 0.7:
+            yield from self._mishap(chance.choice(mishaps))
+        if chance.random() < 0.5:
+            yield act("break-off")
+            yield from self._records(ledger, leader)
+        if chance.random() < 0.7:
+            yield act("release")
 
     def _administer(self, kind: str) -> Iterator[Action]:
         chance, act = self.chance, self._act
