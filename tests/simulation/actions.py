@@ -59,9 +59,9 @@ class Player:
         self.clients = Clients(world)
         self._held: list[Exchange] = []
         self._by_name = {host.name: host for host in world.hosts.values()}
-        self._verbs: dict[str, Callable[..., None]] = {
-            "kill": lambda a: self._dead(world.kill(self._by_name[a])),
-            "restart": lambda a: self._dead(world.start(self._by_name[a])),
+        self._verbs: dict[str, Callable[..., object]] = {
+            "kill": lambda a: world.kill(self._by_name[a]),
+            "restart": lambda a: world.start(self._by_name[a]),
             "terminate": self._terminate,
             "power": lambda a, survives: world.power_off(self._by_name[a], float(survives)),
             "replace-disk": lambda a: world.lose_disk(self._by_name[a]),
@@ -115,10 +115,6 @@ class Player:
 
     def _number(self, name: str) -> int:
         return ZOOKEEPER if name == "Z" else self._by_name[name].number
-
-    @staticmethod
-    def _dead(_: bool) -> None:
-        """Nothing happens where there is nothing to be done."""
 
     def _terminate(self, name: str) -> None:
         process = self._by_name[name].process

@@ -69,7 +69,7 @@ class StoredLog:
 
     def index_of(self, offset: int) -> int:
         """Of the batch that holds `offset`, or of the first one after it."""
-        return bisect_right(self.batches, offset, key=lambda batch: batch.header.next_offset - 0)
+        return bisect_right(self.batches, offset, key=lambda batch: batch.header.next_offset)
 
     def chain_at(self, offset: int) -> int | None:
         return self.chains.get(offset)

@@ -3,7 +3,7 @@ and one virtual clock. The brokers are the real `broker/` runtime over the real 
 them the real `zookeeper/store.py` and session; what they stand on is in loop, network, zookeeper,
 disk.
 
-State: the time, the hosts, whom a person would see (names), the story so far (`lines`), the first
+State: the time, the hosts and their names, the story so far (`lines`), the first
 violation. `chance` is the randomness of the world itself (delays, accidents): an action seeds it
 anew, so that what an action does depends on little but the action.
 
@@ -186,7 +186,7 @@ class BrokerProcess(Process):
 
 
 class World:
-    """`names` may be fewer than the hosts that are running: all start when `start` is called."""
+    """Brokers 1 to `broker_count`, A, B and so on; each runs from `start` on."""
 
     def __init__(
         self,
