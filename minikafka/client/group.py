@@ -225,7 +225,7 @@ class GroupMember:
             )
             synced = await self._coordinator.call(
                 lambda groups: groups.sync_group(request),  # noqa: B023
-                self.options.max_poll_interval_ms,
+                self._held_timeout_ms,
             )
             if synced.error is None:
                 return decode_assignment(synced.assignment)
@@ -246,8 +246,14 @@ class GroupMember:
             options.instance_id,
             options.client_id,
         )
-        timeout_ms = options.max_poll_interval_ms + options.request_timeout_ms
-        return await self._coordinator.call(lambda groups: groups.join_group(request), timeout_ms)
+        return await self._coordinator.call(
+            lambda groups: groups.join_group(request), self._held_timeout_ms
+        )
+
+    @property
+    def _held_timeout_ms(self) -> float:
+        """For what the coordinator holds until the others have come."""
+        return self.options.max_poll_interval_ms + self.options.request_timeout_ms
 
     def _forget_if_unknown(self, error: MinikafkaError) -> None:
         if isinstance(error, UnknownMemberIdError):
