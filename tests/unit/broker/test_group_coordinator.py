@@ -36,6 +36,7 @@ from minikafka.errors import (
     InvalidGroupIdError,
     InvalidRequestError,
     InvalidTopicError,
+    KafkaStorageError,
     NonEmptyGroupError,
     NotCoordinatorError,
     RebalanceInProgressError,
@@ -43,6 +44,7 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import OFFSETS_TOPIC, TopicPartition
+from minikafka.records.build import BatchBuilder
 from tests.helpers.brokers import BrokerCluster
 from tests.helpers.group_client import TP, GroupClient, coordinator_of
 from tests.helpers.waiting import until
@@ -429,3 +431,51 @@ async def test_what_compaction_has_left_is_read(tmp_path: Path) -> None:
         assert (await client.committed()).offset == 39
     finally:
         await cluster.close()
+
+
+async def test_records_that_cannot_be_read_are_left_out(cluster: BrokerCluster) -> None:
+    await cluster.start(1)
+    await cluster.create_topic("t", [1])
+    client = GroupClient(cluster, "g")
+    await client.commit(3)
+    shard = cluster.service(1).groups._shards[partition_for("g", 4)]
+    builder = BatchBuilder()
+    builder.append(b"\0\1\0\x09", b"damaged", (), 1)
+    builder.append(b"\0\x63", b"of a later Kafka", (), 1)
+    await cluster.service(1)._produce.append(shard.topic_partition, builder.build())
+    await client.commit(4)
+    shard.loaded = False
+    shard.groups.clear()
+    await shard.load()
+    assert (await client.committed()).offset == 4
+
+
+async def test_a_shard_that_is_unloaded_while_it_reads_stays_unloaded(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1)
+    await cluster.create_topic("t", [1])
+    await GroupClient(cluster, "g").commit(3)
+    groups = cluster.service(1).groups
+    shard = groups._shards[partition_for("g", 4)]
+    shard.loaded = False
+    loading = asyncio.ensure_future(shard.load())
+    await asyncio.sleep(0)
+    shard.unload()
+    await loading
+    assert (shard.loaded, shard.groups) == (False, {})
+
+
+async def test_a_disk_that_fails_ends_the_coordinator_and_nothing_else(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1)
+    await cluster.create_topic("t", [1])
+    client = GroupClient(cluster, "g")
+    await client.commit(3)
+    groups = cluster.service(1).groups
+    number = partition_for("g", 4)
+    shard = groups._shards[number]
+    shard._replica.fail_storage(KafkaStorageError("broken"))
+    assert number not in groups._shards
+    assert isinstance(await client.commit_once(4), NotCoordinatorError)
