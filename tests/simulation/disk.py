@@ -97,7 +97,8 @@ class StoredLog:
     def rebuild(self) -> None:
         """End, chains and epochs anew, from batches and `base`, after a power failure."""
         chain = self.chains.get(self.base, 0)
-        self.chains = {self.base: chain}
+        self.chains = {at: known for at, known in self.chains.items() if at <= self.base}
+        self.chains[self.base] = chain
         self.end = self.base
         kept: list[Batch] = []
         epochs = EpochCache(self.epochs)
@@ -325,7 +326,6 @@ class SimulatedLog:
         del stored.rolls[:count]
         keep = bisect_left(stored.batches, stored.base, key=lambda batch: batch.header.base_offset)
         del stored.batches[:keep]
-        stored.chains = {at: chain for at, chain in stored.chains.items() if at >= stored.base}
         cache = EpochCache(stored.epochs)
         if cache.truncate_from_start(stored.start):
             stored.epochs = tuple(cache.entries())
