@@ -12,7 +12,7 @@ STEPS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kazoo-suite torment simulate proto bench clean
+.PHONY: help demo test check kazoo-suite torment simulate exhaustive proto bench bench-kafka clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ exhaustive: $(READY) ## Every interleaving of the core within bounds (ARGS="--re
 
 proto: $(READY) ## Generate minikafka/rpc/generated from protos/.
 	$(BIN)/python protos/generate.py
+
+bench-kafka: $(READY) ## minikafka and Apache Kafka 3.9 side by side (ARGS="--quick"; needs Java and Maven).
+	$(BIN)/python -m benchmarks.kafka.compare $(ARGS)
 
 bench: $(READY) ## Throughput and latency of a cluster on this machine.
 	$(BIN)/python benchmarks/run.py $(ARGS)
