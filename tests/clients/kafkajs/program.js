@@ -1,0 +1,258 @@
+// KafkaJS: see ../programs/common.py for what is spoken here.
+"use strict";
+
+const path = require("path");
+const readline = require("readline");
+const { createRequire } = require("module");
+
+const installed = createRequire(path.join(process.env.KAFKAJS_HOME, "package.json"));
+const { Kafka, CompressionTypes, CompressionCodecs, logLevel, ConfigResourceTypes } = installed("kafkajs");
+const SnappyCodec = installed("kafkajs-snappy");
+const lz4 = installed("lz4js");
+
+CompressionCodecs[CompressionTypes.Snappy] = SnappyCodec;
+CompressionCodecs[CompressionTypes.LZ4] = () => ({
+  async compress(encoder) {
+    return Buffer.from(lz4.compress(encoder.buffer));
+  },
+  async decompress(buffer) {
+    return Buffer.from(lz4.decompress(buffer));
+  },
+});
+const CODECS = {
+  none: CompressionTypes.None,
+  gzip: CompressionTypes.GZIP,
+  snappy: CompressionTypes.Snappy,
+  lz4: CompressionTypes.LZ4,
+};
+
+const ask = JSON.parse(process.argv[2]);
+const kafka = new Kafka({
+  clientId: "kafkajs",
+  brokers: ask.bootstrap.split(","),
+  logLevel: logLevel.WARN,
+  logCreator: () => ({ label, log }) => console.error(label, JSON.stringify(log)),
+  retry: { retries: 60, initialRetryTime: 100, maxRetryTime: 1000 },
+});
+
+const emit = (document) => process.stdout.write(JSON.stringify(document) + "\n");
+const text = (data) => (data === null || data === undefined ? null : data.toString());
+
+function emitRecord(topic, partition, message) {
+  const headers = Object.entries(message.headers || {}).flatMap(([name, values]) =>
+    [].concat(values).map((value) => [name, text(value)]),
+  );
+  emit({
+    record: {
+      topic,
+      partition,
+      offset: Number(message.offset),
+      timestamp_ms: Number(message.timestamp),
+      key: text(message.key),
+      value: text(message.value),
+      headers,
+    },
+  });
+}
+
+// What came meanwhile goes as one request, in the order of the lines.
+async function produce() {
+  const producer = kafka.producer({
+    idempotent: ask.idempotent,
+    maxInFlightRequests: ask.idempotent ? 1 : undefined,
+    allowAutoTopicCreation: true,
+  });
+  await producer.connect();
+  const waiting = [];
+  let ended = false;
+  let wake = () => {};
+  const lines = readline.createInterface({ input: process.stdin });
+  lines.on("line", (line) => (waiting.push(JSON.parse(line)), wake()));
+  lines.on("close", () => ((ended = true), wake()));
+  while (waiting.length || !ended) {
+    if (!waiting.length) {
+      await new Promise((resolve) => (wake = resolve));
+      continue;
+    }
+    // A request of KafkaJS is one batch a partition, which must not exceed max.message.bytes.
+    let size = 0;
+    const fits = waiting.findIndex((record) => (size += (record.value ?? "").length) > 500000);
+    const records = waiting.splice(0, fits < 0 ? waiting.length : Math.max(fits, 1));
+    const messages = records.map((record) => ({
+      key: record.key ?? null,
+      value: record.value ?? null,
+      partition: record.partition ?? undefined,
+      timestamp: record.timestamp_ms ? String(record.timestamp_ms) : undefined,
+      headers: Object.fromEntries(record.headers || []),
+    }));
+    try {
+      const answers = await producer.send({
+        topic: ask.topic,
+        acks: { all: -1, 1: 1, 0: 0 }[ask.acks],
+        compression: CODECS[ask.codec],
+        messages,
+      });
+      const only = answers && answers.length === 1 ? answers[0] : null;
+      records.forEach((record, index) =>
+        emit({
+          acknowledged: record.value ?? null,
+          partition: only ? only.partition : -1,
+          offset: only && only.baseOffset !== undefined ? Number(only.baseOffset) + index : -1,
+        }),
+      );
+    } catch (error) {
+      records.forEach((record) => emit({ failed: record.value ?? null, error: String(error) }));
+    }
+  }
+  await producer.disconnect();
+}
+
+// KafkaJS reads in groups only; a group of its own that commits nothing stands for none.
+async function consume() {
+  const admin = kafka.admin();
+  await admin.connect();
+  let offset;
+  if (ask.from === "earliest" || ask.from === "latest") {
+    const found = await admin.fetchTopicOffsets(ask.topic);
+    const ends = found.find((each) => each.partition === ask.partition);
+    offset = ask.from === "earliest" ? ends.low : ends.high;
+  } else if (ask.from.offset !== undefined) {
+    offset = String(ask.from.offset);
+  } else {
+    const found = await admin.fetchTopicOffsetsByTimestamp(ask.topic, ask.from.timestamp_ms);
+    offset = found.find((each) => each.partition === ask.partition).offset;
+  }
+  await admin.disconnect();
+  const consumer = kafka.consumer({ groupId: `alone-${process.pid}-${Date.now()}` });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [ask.topic], fromBeginning: true });
+  let left = ask.count;
+  await new Promise((resolve, reject) => {
+    consumer
+      .run({
+        autoCommit: false,
+        eachMessage: async ({ topic, partition, message }) => {
+          if (partition !== ask.partition || left === 0 || Number(message.offset) < Number(offset)) return;
+          emitRecord(topic, partition, message);
+          left -= 1;
+          if (left === 0) setImmediate(resolve);
+        },
+      })
+      .catch(reject);
+    consumer.seek({ topic: ask.topic, partition: ask.partition, offset });
+  });
+  await consumer.disconnect();
+}
+
+async function group() {
+  const consumer = kafka.consumer({
+    groupId: ask.group,
+    sessionTimeout: ask.session_timeout_ms,
+    heartbeatInterval: 500,
+    rebalanceTimeout: 10000,
+    maxWaitTimeInMs: 500, // it sends no heartbeat while it waits for records
+  });
+  consumer.on(consumer.events.GROUP_JOIN, ({ payload }) =>
+    emit({ assigned: (payload.memberAssignment[ask.topic] || []).sort((a, b) => a - b) }),
+  );
+  consumer.on(consumer.events.REBALANCING, () => console.error("rebalancing"));
+  process.on("SIGTERM", async () => {
+    await consumer.disconnect();
+    process.exit(0);
+  });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [ask.topic], fromBeginning: true });
+  await consumer.run({
+    autoCommitThreshold: 1,
+    eachMessage: async ({ topic, partition, message }) => emitRecord(topic, partition, message),
+  });
+}
+
+const CALLS = {
+  create_topic: (admin) =>
+    admin
+      .createTopics({
+        waitForLeaders: true,
+        topics: [
+          {
+            topic: ask.topic,
+            numPartitions: ask.partitions,
+            replicationFactor: ask.replication,
+            configEntries: Object.entries(ask.configs).map(([name, value]) => ({ name, value })),
+          },
+        ],
+      })
+      .then(() => null),
+  topics: async (admin) => {
+    const { topics } = await admin.fetchTopicMetadata();
+    return Object.fromEntries(topics.map((each) => [each.name, each.partitions.length]));
+  },
+  config: async (admin) => {
+    const { resources } = await admin.describeConfigs({
+      resources: [{ type: ConfigResourceTypes.TOPIC, name: ask.topic }],
+      includeSynonyms: false,
+    });
+    return resources[0].configEntries.find((each) => each.configName === ask.name).configValue;
+  },
+  set_config: (admin) =>
+    admin
+      .alterConfigs({
+        resources: [
+          {
+            type: ConfigResourceTypes.TOPIC,
+            name: ask.topic,
+            configEntries: [{ name: ask.name, value: ask.value }],
+          },
+        ],
+      })
+      .then(() => null),
+  add_partitions: (admin) =>
+    admin
+      .createPartitions({ topicPartitions: [{ topic: ask.topic, count: ask.partitions }] })
+      .then(() => null),
+  delete_topic: (admin) => admin.deleteTopics({ topics: [ask.topic] }).then(() => null),
+  delete_records: async (admin) => {
+    const partitions = [{ partition: ask.partition, offset: String(ask.before) }];
+    await admin.fetchTopicOffsets(ask.topic); // or it knows no leader
+    await admin.deleteTopicRecords({ topic: ask.topic, partitions });
+    const found = await admin.fetchTopicOffsets(ask.topic);
+    return Number(found.find((each) => each.partition === ask.partition).low);
+  },
+  offsets: async (admin) => {
+    const found = await admin.fetchTopicOffsets(ask.topic);
+    const ends = found.find((each) => each.partition === ask.partition);
+    return [Number(ends.low), Number(ends.high)];
+  },
+  groups: async (admin) => (await admin.listGroups()).groups.map((each) => each.groupId),
+  group: async (admin) => {
+    const { groups } = await admin.describeGroups([ask.group]);
+    return { state: groups[0].state, members: groups[0].members.length };
+  },
+  committed: async (admin) => {
+    const [found] = await admin.fetchOffsets({ groupId: ask.group, topics: [ask.topic] });
+    const known = found.partitions.filter((each) => Number(each.offset) >= 0);
+    return Object.fromEntries(known.map((each) => [each.partition, Number(each.offset)]));
+  },
+  delete_group: (admin) => admin.deleteGroups([ask.group]).then(() => null),
+};
+
+async function admin() {
+  const client = kafka.admin();
+  await client.connect();
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    Object.assign(ask, JSON.parse(line));
+    try {
+      emit({ result: (await CALLS[ask.call](client)) ?? null });
+    } catch (error) {
+      emit({ error: String(error) });
+    }
+  }
+  await client.disconnect();
+}
+
+({ produce, consume, group, admin })
+  [ask.do]()
+  .catch((error) => {
+    console.error(error);
+    process.exit(1);
+  });

@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from tests.clients.behaviours import Behaviours
+from tests.clients.clients import AIOKAFKA
+
+
+class TestAiokafka(Behaviours):
+    client = AIOKAFKA
