@@ -138,18 +138,23 @@ def test_ci_runs_the_checks_then_the_tests_with_zookeeper_required() -> None:
     assert run("bash", "-n", ".ci/run").stderr == ""
     assert "set -euo pipefail" in script
     assert "export MINIKAFKA_REQUIRE_ZOOKEEPER=1" in script
+    assert "export MINIKAFKA_REQUIRE_CLIENTS=1" in script
     steps = re.findall(r"^make (\S+)$", script, re.M)
     assert steps == ["check", "kazoo-suite", "test"]
     assert script.rstrip().endswith("make test")
     assert set(steps) <= targets()
 
 
+TOOLS = {"make", "ip", "javac", "mvn", "kcat", "node", "npm"}
+CLIENTS = "maven kcat nodejs npm"
+
+
 @pytest.mark.parametrize(
     ("present", "status", "installed"),
     [
-        ({"make", "java"}, "installed", None),
-        ({"make", "java"}, "config-files", "libzookeeper-java"),
-        ({"make"}, "not-installed", "default-jre-headless libzookeeper-java"),
+        (TOOLS, "installed", None),
+        (TOOLS, "config-files", "libzookeeper-java"),
+        ({"make", "ip"}, "not-installed", f"default-jdk-headless {CLIENTS} libzookeeper-java"),
     ],
 )
 def test_ci_installs_what_is_missing_and_nothing_else(
@@ -158,6 +163,7 @@ def test_ci_installs_what_is_missing_and_nothing_else(
     log = tmp_path / "log"
     stubs = {name: f'echo {name} "$@" >> {log}' for name in ("apt-get", *present)}
     stubs |= {"dpkg-query": f"printf {status}", "sudo": 'exec "$@"'}
+    stubs |= {"git": "echo commit", "date": "echo 1700000000"}
     for name, body in stubs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
@@ -165,7 +171,8 @@ def test_ci_installs_what_is_missing_and_nothing_else(
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     environment = {"PATH": str(tmp_path)}
     subprocess.run([ROOT / ".ci/run"], env=environment, check=True, timeout=60)
-    steps = ["make check", "make kazoo-suite", "make test"]
+    lives = "SEEDS= ARGS=--fresh 100000 --seconds 100 --fresh-from commit-1700000000"
+    steps = ["make check", "make kazoo-suite", f"make simulate {lives}", "make test"]
     if installed is not None:
         options = "--quiet --yes --no-install-recommends"
         steps = ["apt-get update --quiet", f"apt-get install {options} {installed}", *steps]
