@@ -7,6 +7,7 @@ each result.
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
 from minikafka.broker.group_requests import (
@@ -38,8 +39,8 @@ class GroupAdmin:
     _cluster: Cluster
     _timeout_ms: float
 
-    async def metadata(self, topics: Sequence[str] | None = None) -> ClusterMetadata:
-        raise NotImplementedError
+    @abstractmethod
+    async def metadata(self, topics: Sequence[str] | None = None) -> ClusterMetadata: ...
 
     async def list_groups(self, states: Iterable[str] = ()) -> list[ListedGroup]:
         """All groups of the cluster, or those in one of these states (Empty, PreparingRebalance,

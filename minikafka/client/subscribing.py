@@ -5,6 +5,7 @@ State: the membership (client/group.py), if there is one; while there is, it ass
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -35,17 +36,17 @@ class Subscribing:
     _iterated: deque[ConsumerRecord]
     _group: GroupMember | None
 
-    def _running(self) -> Fetcher:
-        raise NotImplementedError
+    @abstractmethod
+    def _running(self) -> Fetcher: ...
 
-    def _assign(self, partitions: Iterable[Partition]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _assign(self, partitions: Iterable[Partition]) -> None: ...
 
-    def assignment(self) -> list[TopicPartition]:
-        raise NotImplementedError
+    @abstractmethod
+    def assignment(self) -> list[TopicPartition]: ...
 
-    def seek(self, partition: Partition, offset: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def seek(self, partition: Partition, offset: int) -> None: ...
 
     def subscribe(
         self,
