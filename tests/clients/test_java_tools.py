@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from minikafka.errors import UsageError
 from tests.clients.cluster import Cluster, bootstrap, leader, wait
 from tests.helpers import kafka_java
+from tests.helpers.fetched import without
 
 TIMEOUT_S = 60
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
@@ -27,9 +27,7 @@ def _jars() -> None:
     try:
         kafka_java.home()
     except UsageError as error:
-        if os.environ.get("MINIKAFKA_REQUIRE_CLIENTS") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        without(error)
 
 
 class Tools:

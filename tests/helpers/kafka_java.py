@@ -10,16 +10,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from minikafka.errors import UsageError
+from tests.helpers.fetched import fetch
 
 VERSION = "3.9.1"
 INSTALL = "apt-get install maven default-jdk-headless"
 _ROOT = Path(__file__).resolve().parents[2]
-_FETCH_TIMEOUT_S = 300
 # The tools drag Kafka Connect along, with a web server: only a plugin scanner needs it.
 _POM = f"""\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -61,7 +60,7 @@ def cache_dir() -> Path:
 
 def home() -> Path:
     """The folder with `libs/*.jar` and `log4j.properties`, fetched if it is not there yet.
-    UsageError, with what to install, if Java or Maven is missing or Maven fails."""
+    UsageError, with what to install, if Java or Maven is missing; NotFetchedError if it fails."""
     if shutil.which("java") is None:
         raise UsageError(f"there is no java on the PATH, which Apache Kafka needs: {INSTALL}")
     found = cache_dir() / "kafka-java" / VERSION
@@ -83,19 +82,11 @@ def _fetch(target: Path) -> None:
     fresh.mkdir()
     (fresh / "pom.xml").write_text(_POM)
     (fresh / "log4j.properties").write_text(_LOG4J)
-    done = subprocess.run(
-        [
-            *("mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies"),
-            *(f"-DoutputDirectory={fresh / 'libs'}", "-DincludeScope=runtime"),
-        ],
-        cwd=fresh,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_FETCH_TIMEOUT_S,
-    )
-    if done.returncode != 0:
-        raise UsageError(f"Maven could not bring Apache Kafka {VERSION}:\n{done.stdout[-2000:]}")
+    command = [
+        *("mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies"),
+        *(f"-DoutputDirectory={fresh / 'libs'}", "-DincludeScope=runtime"),
+    ]
+    fetch(command, fresh, f"Apache Kafka {VERSION}")
     fresh.rename(target)
 
 
