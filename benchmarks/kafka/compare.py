@@ -88,7 +88,7 @@ def _round(name: str, number: int, chosen: list[str], plan: measure.Plan) -> mea
             remark = f"{each} took {took_s:.0f} s"
             if each not in _WITH_DEATHS:  # there the sums are not those of the same processes
                 others_s = busy_after_s - busy_s - (ours_after_s - ours_s)
-                share = max(others_s, 0.0) / took_s / (os.cpu_count() or 1) * 100
+                share = max(others_s, 0.0) / max(took_s, 1.0) / (os.cpu_count() or 1) * 100
                 figures[f"others on this machine during {each}, %"] = share
                 remark += f", others used {share:.0f} % of the machine"
             _say(name, number, remark)

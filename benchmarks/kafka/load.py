@@ -148,7 +148,10 @@ def _batch(
 
 def consume(options: argparse.Namespace) -> dict[str, Any]:
     """Read from the beginning to the end, over and over until the time is over."""
-    consumer = Consumer(options.topic, {"bootstrap.servers": options.bootstrap})
+    # By default librdkafka asks for nothing for a second once its queue is full, which it is as soon
+    # as a broker is faster than its reader: 70 instead of 420 MB/s.
+    settings = {"bootstrap.servers": options.bootstrap, "fetch.queue.backoff.ms": "1"}
+    consumer = Consumer(options.topic, settings)
     per_pass = sum(consumer.end_offset(partition) for partition in range(options.partitions))
     if per_pass == 0:
         raise FailedError(f"{options.topic} is empty: produce something first")
