@@ -148,8 +148,8 @@ def _batch(
 
 def consume(options: argparse.Namespace) -> dict[str, Any]:
     """Read from the beginning to the end, over and over until the time is over."""
-    # By default librdkafka asks for nothing for a second once its queue is full, which it is as soon
-    # as a broker is faster than its reader: 70 instead of 420 MB/s.
+    # By default librdkafka asks for nothing for a second once its queue is full, as it is whenever
+    # a broker is faster than its reader: 70 instead of 420 MB/s.
     settings = {"bootstrap.servers": options.bootstrap, "fetch.queue.backoff.ms": "1"}
     consumer = Consumer(options.topic, settings)
     per_pass = sum(consumer.end_offset(partition) for partition in range(options.partitions))
