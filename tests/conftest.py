@@ -11,3 +11,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what the scenario files in tests/scenarios really print into them",
     )
+
+
+# Too many steps of the core to be traced: they would take five times as long, and the gate of core/
+# is for its unit tests and scenarios anyway.
+UNTRACED = ("tests/exhaustive/", "tests/simulation/", "tests/clients/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(UNTRACED):
+            item.add_marker(pytest.mark.no_cover)

@@ -181,12 +181,12 @@ class LiveReplica:
         leader.state, leader.assignment = partition.state, partition.assignment
         leader.followers = {
             follower: FollowerProgress(
-                NOW_MS if progress.caught_up else NEVER_MS,
-                progress.broker_epoch,
-                progress.log_end_offset,
-                NOW_MS if progress.heard else NEVER_MS,
-                progress.leader_end_at_last_fetch,
-                NOW_MS if progress.refused else NEVER_MS,
+                caught_up_ms=NOW_MS if progress.caught_up else NEVER_MS,
+                broker_epoch=progress.broker_epoch,
+                log_end_offset=progress.log_end_offset,
+                last_fetch_ms=NOW_MS if progress.heard else NEVER_MS,
+                leader_end_at_last_fetch=progress.leader_end_at_last_fetch,
+                refused_ms=NOW_MS if progress.refused else NEVER_MS,
             )
             for follower, progress in lead.followers
         }
