@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from datetime import timedelta
 from functools import cache
 from types import NoneType
@@ -115,13 +115,3 @@ def _conversion(hint: Any, metadata: Mapping[str, Any]) -> Callable[[Any], Any]:
 
 def _as_it_is(value: Any) -> Any:
     return value
-
-
-def missing_fields(api: ApiKey, version: int, values: Values) -> list[str]:
-    """Fields of the response that have no default and are not given: for tests of handlers."""
-    response_type, _ = _writer(api, version)
-    return [
-        each.name
-        for each in fields(response_type)
-        if each.default is MISSING and each.name not in values
-    ]

@@ -26,8 +26,8 @@ watermark, non-monotonic poll and send, gap, order, end went back, no outcome, p
 replicas of each partition are compared on disk, byte for byte, below the high watermark. A cluster
 that does not become whole or takes no write within a minute after a fault, a client that gives up,
 a broker that dies of anything but what was done to it: all these are anomalies, too, and there must
-be none of any. Not judged: committed offsets of groups that go back; there are no groups yet. Only
-our own client takes part; others need a Kafka listener.
+be none of any. Not judged: committed offsets of groups that go back (test_group_failover does it).
+Only our own client takes part; others live through deaths in tests/clients.
 
 Where it runs: with root, or where anybody may make user namespaces, the whole test moves into
 network, mount and process namespaces of its own (isolation.py), and each broker and ZooKeeper into

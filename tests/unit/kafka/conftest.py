@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -147,6 +147,3 @@ async def ground() -> AsyncIterator[Ground]:
         yield ground
     finally:
         await ground.close()
-
-
-MakeGround = Callable[[], Awaitable[Ground]]
