@@ -18,9 +18,9 @@ from typing import Any
 
 from tests.clients.programs import common
 
-# kcat gives up for good once librdkafka takes every broker for dead, and librdkafka takes one for dead
-# from its death until it has cause to speak to it again: brokers that die in turn would do. So
-# it keeps a connection to each of them, and tries again soon.
+# kcat gives up for good once librdkafka takes every broker for dead, and librdkafka takes one for
+# dead from its death until it has cause to speak to it again: brokers that die in turn would do.
+# So it keeps a connection to each of them, and tries again soon.
 _STAY = ("-X", "enable.sparse.connections=false", "-X", "reconnect.backoff.max.ms=250")
 _KCAT = ("setpriv", "--pdeathsig", "KILL", "kcat", *_STAY)
 _ASSIGNED = re.compile(r"% Group \S+ rebalanced \(.*\): (assigned|revoked): ?(.*)")
