@@ -229,6 +229,8 @@ class SimulatedLog:
             self._durable_offset = min(self._durable_offset, stored.end)
             self._lower_checkpoints()
             self._producers = None
+            if not stored.batches:
+                stored.chains = {stored.base: self.store.ledger.chain_of_emptied(stored)}
         cache = EpochCache(stored.epochs)
         if cache.truncate_from_end(min(offset, stored.end)):
             stored.epochs = tuple(cache.entries())

@@ -151,6 +151,13 @@ class Ledger(StateRules):
                 return log.chains[offset]
         return 0
 
+    def chain_of_emptied(self, stored: StoredLog) -> int:
+        """Of a log that was cut to where it begins. What lay below was committed, and is so still:
+        unless an unclean election chose another history, of which this log has nothing then."""
+        ledger = self.of(stored.topic_id, stored.topic_partition)
+        own = stored.chains[stored.base]
+        return own if ledger.unclean_version < 0 else self.chain_of(stored, stored.base)
+
     def on_truncating(self, log: SimulatedLog, offset: int) -> None:
         """No. 12."""
         ledger = self.of(log.topic_id, log.topic_partition)

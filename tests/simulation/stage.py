@@ -197,6 +197,11 @@ class Stage:
         """Is this in the story?"""
         return any(words in line for line in self.world.lines)
 
+    def start_of(self, name: str) -> int:
+        """Where the log of t-0 begins there; -1 without one."""
+        log = self.world.ledger.log_of(self.ledger, self.player.host(name).number)
+        return -1 if log is None else log.base
+
     def end_of(self, name: str) -> int:
         """Where the log of t-0 ends there; -1 without one."""
         log = self.world.ledger.log_of(self.ledger, self.player.host(name).number)

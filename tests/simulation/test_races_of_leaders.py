@@ -14,6 +14,7 @@ from itertools import permutations
 
 import pytest
 
+from tests.simulation.disk import SEGMENT_BATCHES
 from tests.simulation.network import Exchange
 from tests.simulation.stage import Stage, a_term_that_a_missed
 
@@ -243,3 +244,29 @@ def test_race_15_all_die_in_every_order_and_return_in_every_order(deaths, return
 
 def _live_isr(stage: Stage) -> str:
     return stage.isr if stage.leader != "none" else ""
+
+
+def test_retention_took_what_an_unclean_election_replaced_and_the_replica_follows():
+    """A, elected uncleanly, retains nothing of what it had instead of B's records; then B is
+    elected uncleanly. All that A has left contradicts B's log, so it is cut to where it begins."""
+    configs = "unclean.leader.election.enable=true retention.ms=3000"
+    with Stage("AB", controller="C", configs=configs) as stage:
+        stage.produce("A", run_ms=100)
+        stage.do("kill A")
+        stage.until(lambda: stage.leader == "B")
+        for _ in range(1, SEGMENT_BATCHES):
+            stage.produce("B", "1", run_ms=5)
+        stage.do("kill B")
+        stage.do("restart A")
+        stage.until(lambda: stage.leader == "A")
+        for _ in range(1, SEGMENT_BATCHES + 1):
+            stage.produce("A", run_ms=5)
+        stage.until(lambda: stage.start_of("A") == SEGMENT_BATCHES)
+        stage.do("kill A")
+        stage.do("restart B")
+        stage.until(lambda: stage.leader == "B")
+        stage.produce("B", run_ms=5)
+        stage.do("restart A")
+        cut = f"A cuts t-0 from {SEGMENT_BATCHES + 1} to {SEGMENT_BATCHES}"
+        stage.until(lambda: stage.said(cut))
+        stage.end()
