@@ -9,8 +9,11 @@ embedded server or as an ensemble of Apache's, two topics with five partitions o
 idempotent producers with acks=all: a patient one, one that gives a record up after 4 s, one whose
 instances are closed in the middle of their work; and one with acks=1, whose records may be lost and
 repeated, and are counted. Two consumers follow from the beginning (by `poll`, by `poll_batches`),
-others come and read a stretch in the middle. Everything a client does is a line in history.jsonl,
-with start, end and outcome (ok, failed for certain, unknown).
+others come and read a stretch in the middle. librdkafka does the same through Kafka's protocol: an
+idempotent producer, a consumer that follows, and two members of a group, of which one comes and
+goes; the third member is our client's. They commit what they were given, and ask what is committed.
+Everything a client does is a line in history.jsonl, with start, end and outcome (ok, failed for
+certain, unknown).
 
 What is done to it: SIGKILL, SIGTERM, SIGSTOP of one broker (a leader, the controller, anybody),
 SIGKILL of all of them, rolling restarts; cuts of a broker from everybody, from another broker, from
@@ -22,12 +25,11 @@ fault and its time; `--seed` repeats the plan.
 How it is judged: after the last fault the cluster must become whole by itself, then every partition
 is read from the first to the last offset, and the history is held against that (checker.py lists
 the anomalies: lost, unseen, duplicate, inconsistent offset, uncommitted read, beyond high
-watermark, non-monotonic poll and send, gap, order, end went back, no outcome, phantom). The
-replicas of each partition are compared on disk, byte for byte, below the high watermark. A cluster
-that does not become whole or takes no write within a minute after a fault, a client that gives up,
-a broker that dies of anything but what was done to it: all these are anomalies, too, and there must
-be none of any. Not judged: committed offsets of groups that go back (test_group_failover does it).
-Only our own client takes part; others live through deaths in tests/clients.
+watermark, non-monotonic poll and send, gap, order, end went back, commit lost, unread by group, no
+outcome, phantom). The replicas of each partition are compared on disk, byte for byte, below the
+high watermark. A cluster that does not become whole or takes no write within a minute after a
+fault, a client that gives up, a broker that dies of anything but what was done to it: all these are
+anomalies, too, and there must be none of any.
 
 Where it runs: with root, or where anybody may make user namespaces, the whole test moves into
 network, mount and process namespaces of its own (isolation.py), and each broker and ZooKeeper into

@@ -16,6 +16,8 @@ The end of a run is a full read of every partition after all faults were taken b
 | non-monotonic send | a producer's later record was acknowledged at a lower offset |
 | order | records of one producer stand in the log in another order than they were sent |
 | end went back | a client was told a smaller end of the log than before |
+| commit lost | a member of the group was told an offset older than a commit that had succeeded |
+| unread by group | below what the group has committed, and no member was ever given it |
 | no outcome | a producer was closed, and one of its records has none |
 | phantom | a record that nobody sent, or that had certainly failed, or before it was sent |
 
@@ -35,7 +37,10 @@ from typing import NamedTuple
 from tests.integration.torment.history import (
     FAILED,
     NEVER,
+    NOTHING,
     OK,
+    Commit,
+    Committed,
     End,
     Fault,
     Operation,
@@ -67,6 +72,8 @@ class Facts:
     log: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     reads: dict[tuple[str, str], list[Poll | Seek]] = field(default_factory=dict)
     ends: list[End] = field(default_factory=list)
+    commits: dict[str, list[Commit]] = field(default_factory=dict)
+    committed: list[Committed] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     followers: frozenset[str] = frozenset()
 
@@ -84,6 +91,10 @@ class Facts:
                         found.extend(each.records if isinstance(each, Poll) else ())
                 case End():
                     facts.ends.append(each)
+                case Commit():
+                    facts.commits.setdefault(each.partition, []).append(each)
+                case Committed():
+                    facts.committed.append(each)
                 case Fault():
                     facts.faults.append(each)
         return facts
@@ -266,6 +277,54 @@ def ends_went_back(facts: Facts) -> Iterator[Anomaly]:
         highest[key] = max(each.offset, highest.get(key, -1))
 
 
+def commits_lost(facts: Facts) -> Iterator[Anomaly]:
+    """What is committed is a register: a read gives a write that no later one has replaced for
+    certain before the read began. A write of unknown outcome may count at any later time."""
+    for read in facts.committed:
+        writes = [each for each in facts.commits.get(read.partition, ()) if each.outcome != FAILED]
+        done = [each for each in writes if each.outcome == OK and each.end < read.start]
+        settled = max((each.start for each in done), default=-1.0)
+        possible = {
+            each.offset
+            for each in writes
+            if each.start < read.end and (each.outcome != OK or each.end >= settled)
+        }
+        if not done:
+            possible.add(NOTHING)
+        if read.offset not in possible:
+            last = max(done, key=lambda each: each.start, default=None)
+            yield Anomaly(
+                "commit lost",
+                read.partition,
+                f"{read.by} was told {read.offset} ({read.end:.3f}) where it can be one of "
+                f"{sorted(possible)} only; the last commit was {last}",
+            )
+
+
+def unread_by_group(facts: Facts) -> Iterator[Anomaly]:
+    """At least once: what the group has committed, its members were given."""
+    members = {each.by for commits in facts.commits.values() for each in commits}
+    members |= {each.by for each in facts.committed}
+    for partition, commits in facts.commits.items():
+        through = max((each.offset for each in commits if each.outcome == OK), default=0)
+        given = {
+            offset
+            for (reader, of), reads in facts.reads.items()
+            if of == partition and reader in members
+            for poll in reads
+            if isinstance(poll, Poll)
+            for offset, _ in poll.records
+        }
+        below = [offset for offset, _ in facts.log.get(partition, ()) if offset < through]
+        if missing := [offset for offset in below if offset not in given]:
+            yield Anomaly(
+                "unread by group",
+                partition,
+                f"{len(missing)} of {len(below)} records below {through}, which is committed, were "
+                f"given to no member, the first at offset {missing[0]}",
+            )
+
+
 def phantoms(facts: Facts) -> Iterator[Anomaly]:
     sends = {(send.partition, send.value): send for send in facts.sends}
     told: set[tuple[str, str]] = set()
@@ -306,6 +365,8 @@ RULES: tuple[Rule, ...] = (
     non_monotonic_sends,
     order,
     ends_went_back,
+    commits_lost,
+    unread_by_group,
     no_outcomes,
     phantoms,
 )
@@ -327,6 +388,7 @@ class Counts:
     failed: int
     unknown: int
     unknown_written: int
+    commits: int
     polls: int
     records_read: int
     records_in_log: int
@@ -350,6 +412,7 @@ def count(facts: Facts) -> Counts:
         failed=outcomes[FAILED],
         unknown=len(unknown),
         unknown_written=sum((send.partition, send.value) in there for send in unknown),
+        commits=sum(each.outcome == OK for of in facts.commits.values() for each in of),
         polls=len(polls),
         records_read=sum(len(poll.records) for poll in polls),
         records_in_log=sum(len(records) for records in facts.log.values()),

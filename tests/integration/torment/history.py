@@ -20,6 +20,7 @@ from typing import ClassVar, TextIO
 OK = "ok"
 FAILED = "failed"  # certainly not written
 UNKNOWN = "unknown"
+NOTHING = -1  # the offset of a group that has committed nothing
 NEVER = "NEVER: the client never told"  # the error of a send without an outcome
 
 
@@ -78,6 +79,32 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """A member of the group committed `offset`; FAILED: that has certainly changed nothing."""
+
+    op: ClassVar[str] = "commit"
+    by: str
+    partition: str
+    start: float
+    end: float
+    offset: int
+    outcome: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A member of the group asked what is committed, and was told `offset` (or NOTHING)."""
+
+    op: ClassVar[str] = "committed"
+    by: str
+    partition: str
+    start: float
+    end: float
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """From the moment when a fault began to act until it was taken back."""
 
@@ -88,8 +115,8 @@ class Fault:
     end: float
 
 
-Operation = Send | Poll | Seek | End | Fault
-_KINDS = {each.op: each for each in (Send, Poll, Seek, End, Fault)}
+Operation = Send | Poll | Seek | End | Commit | Committed | Fault
+_KINDS = {each.op: each for each in (Send, Poll, Seek, End, Commit, Committed, Fault)}
 
 
 @dataclass

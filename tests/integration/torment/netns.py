@@ -24,12 +24,20 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.integration.torment.network import CLIENTS, ZOOKEEPER, Address, broker_node
+from tests.integration.torment.network import (
+    CLIENTS,
+    ZOOKEEPER,
+    Address,
+    Door,
+    Doors,
+    broker_node,
+)
 
 _BRIDGE = "torment0"
 _SUBNET = ipaddress.ip_network("10.77.0.0/24")
 _NOWHERE = "02:00:00:00:00:fe"
 _BROKER_PORT = 19092
+_KAFKA_PORT = 9092
 _TOOLS = ("ip", "tc", "nsenter")
 _DELAY = ("netem", "delay", "80ms", "40ms")
 _BUCKET = ("tbf", "rate", "256kbit", "burst", "4kb", "latency", "2s")
@@ -99,9 +107,10 @@ class Namespaces:
     async def zookeeper_connect(self, node: str, servers: Sequence[Address]) -> str:
         return ",".join(str(server) for server in servers)
 
-    async def broker_addresses(self, broker_id: int) -> tuple[Address, Address]:
-        address = Address(self._addresses[broker_node(broker_id)], _BROKER_PORT)
-        return address, address
+    async def broker_doors(self, broker_id: int) -> Doors:
+        host = self._addresses[broker_node(broker_id)]
+        grpc, kafka = (Address(host, port) for port in (_BROKER_PORT, _KAFKA_PORT))
+        return Doors(Door(grpc, grpc), Door(kafka, kafka))
 
     def command_at(self, node: str, command: Sequence[str]) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{node}", *command]

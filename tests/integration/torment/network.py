@@ -29,6 +29,18 @@ class Address(NamedTuple):
         return f"{self.host}:{self.port}"
 
 
+class Door(NamedTuple):
+    """Where a broker listens, and what it tells others."""
+
+    listener: Address
+    advertised: Address
+
+
+class Doors(NamedTuple):
+    grpc: Door
+    kafka: Door
+
+
 class Network(Protocol):
     """`description` says in a line how faults are made here."""
 
@@ -43,8 +55,8 @@ class Network(Protocol):
     async def zookeeper_connect(self, node: str, servers: Sequence[Address]) -> str:
         """What `node` has to connect to in order to reach these servers."""
 
-    async def broker_addresses(self, broker_id: int) -> tuple[Address, Address]:
-        """Where a broker listens, and what it tells others; the same whenever it is asked."""
+    async def broker_doors(self, broker_id: int) -> Doors:
+        """The doors of a broker; the same whenever it is asked."""
 
     def command_at(self, node: str, command: Sequence[str]) -> list[str]:
         """The command that runs `command` at `node`."""

@@ -18,7 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from minikafka.zookeeper.addresses import Ports
-from tests.integration.torment.network import CLIENTS, ZOOKEEPER, Address, broker_node
+from tests.integration.torment.network import (
+    CLIENTS,
+    ZOOKEEPER,
+    Address,
+    Door,
+    Doors,
+    broker_node,
+)
 
 _HOST = "127.0.0.1"
 _CHUNK_BYTES = 1 << 16
@@ -30,10 +37,9 @@ class Proxies:
 
     def __init__(self, brokers: Sequence[int]) -> None:
         self.description = "proxies on the loopback interface (no namespaces here)"
-        ports = Ports.choose(_HOST, len(brokers), 0)
-        self._listeners = {
-            each: Address(_HOST, own.client) for each, own in zip(brokers, ports, strict=True)
-        }
+        ports = Ports.choose(_HOST, 2 * len(brokers), 0)
+        free = iter([Address(_HOST, each.client) for each in ports])
+        self._listeners = {each: (next(free), next(free)) for each in brokers}
         self._proxies: dict[tuple[str, str, int], Address] = {}
         self._servers: list[asyncio.Server] = []
         self._pids: dict[int, str] = {}
@@ -58,9 +64,13 @@ class Proxies:
     async def zookeeper_connect(self, node: str, servers: Sequence[Address]) -> str:
         return ",".join([str(await self._proxy_to(node, ZOOKEEPER, each)) for each in servers])
 
-    async def broker_addresses(self, broker_id: int) -> tuple[Address, Address]:
-        listener = self._listeners[broker_id]
-        return listener, await self._proxy_to("", broker_node(broker_id), listener)
+    async def broker_doors(self, broker_id: int) -> Doors:
+        node = broker_node(broker_id)
+        grpc, kafka = self._listeners[broker_id]
+        return Doors(
+            Door(grpc, await self._proxy_to("", node, grpc)),
+            Door(kafka, await self._proxy_to("", node, kafka)),
+        )
 
     def command_at(self, node: str, command: Sequence[str]) -> list[str]:
         return list(command)

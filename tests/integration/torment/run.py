@@ -119,7 +119,14 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         for left_out in sorted(set(options.kinds) - set(kinds)):
             tell(f"left out, as this machine does not allow it: {left_out}")
         rng = random.Random(options.seed)
-        workload = Workload(world.bootstrap, world.partitions, history, rng, world.topic_exists)
+        workload = Workload(
+            world.bootstrap,
+            world.kafka_bootstrap,
+            world.partitions,
+            history,
+            rng,
+            world.topic_exists,
+        )
         workload.start()
         nemesis = Nemesis(world, history, tell)
         try:
@@ -170,7 +177,8 @@ def report(options: Options, world: World, facts: Facts, tell: Callable[[str], N
     )
     tell(
         f"{counts.polls} polls gave {counts.records_read} records; "
-        f"{counts.records_in_log} are in the log; {len(facts.faults)} faults"
+        f"{counts.records_in_log} are in the log; {counts.commits} commits; "
+        f"{len(facts.faults)} faults"
     )
     for name, times in sorted(counts.errors.items()):
         tell(f"  error {name}: {times}")

@@ -3,6 +3,7 @@
 - `Producer`: keeps a few records on their way to every partition, at a steady pace, and remembers
   what became of each. Now and then it is closed in the middle of that and a new one takes over.
 - `Follower`: reads all partitions from the beginning and stays, by `poll` or by `poll_batches`.
+- librdkafka.py: the same by librdkafka, and a group of members that come and go.
 - `PassingTopics` (passing.py): topics that come and go.
 - `Rereader`: again and again a new consumer that reads a stretch somewhere in the middle, and asks
   for the end of each partition.
@@ -20,7 +21,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minikafka.client import AsyncConsumer, AsyncProducer, ConsumerRecord, Delivery
+from minikafka.client import AsyncAdmin, AsyncConsumer, AsyncProducer, ConsumerRecord, Delivery
 from minikafka.client.fate import certainly_not_written
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
@@ -37,7 +38,16 @@ from tests.integration.torment.history import (
     Seek,
     Send,
 )
+from tests.integration.torment.librdkafka import (
+    GROUP,
+    KafkaFollower,
+    KafkaMember,
+    KafkaProducer,
+    Outlet,
+    OwnMember,
+)
 from tests.integration.torment.passing import PassingTopics
+from tests.integration.torment.values import decode, encode, now
 
 _TICK_S = 0.05
 _ON_THE_WAY = 40  # records of one producer for one partition without an outcome
@@ -46,21 +56,6 @@ _POLL_MS = 300
 _STRETCH = 400  # offsets that a rereader reads in each partition
 _CALL_S = 40.0
 _FINAL_S = 90.0
-
-
-def now() -> float:
-    return round(time.monotonic(), 6)
-
-
-def encode(value: str) -> bytes:
-    """The value with padding that can be told from its name."""
-    return value.encode() + b" " + b"." * (sum(value.encode()) * 7 % 300)
-
-
-def decode(data: bytes | None) -> str:
-    """The value; something that nobody sent, if the bytes are not as they were encoded."""
-    text = (data or b"").split(b" ")[0].decode(errors="replace")
-    return text if encode(text) == data else f"damaged {data!r}"
 
 
 @dataclass(frozen=True)
@@ -324,24 +319,48 @@ class Workload:
     """All of them. `failures`: what ended one of them, which must not happen."""
 
     bootstrap: str
+    kafka_bootstrap: str
     partitions: Sequence[TopicPartition]
     history: History
     rng: random.Random
     exists: Callable[[str], Awaitable[bool | None]]
     failures: list[str] = field(default_factory=list)
+    _committed: str = ""  # what the group was last seen to have
 
     def start(self) -> None:
         common = (self.bootstrap, self.partitions, self.history)
         self._producers = [
             Producer(kind, *common, random.Random(self.rng.random())) for kind in PRODUCERS
         ]
-        self.followers = [Follower("poller", *common, False), Follower("batcher", *common, True)]
+        followers = [Follower("poller", *common, False), Follower("batcher", *common, True)]
         self._rereader = Rereader(
-            self.bootstrap, self.history, self.followers[0], random.Random(self.rng.random())
+            self.bootstrap, self.history, followers[0], random.Random(self.rng.random())
         )
         self.passing = PassingTopics(self.bootstrap, self.exists)
-        self._producing = [self._task(each.run()) for each in (*self._producers, self.passing)]
-        self._consuming = [self._task(each.run()) for each in (*self.followers, self._rereader)]
+        outlet = Outlet(self.history, asyncio.get_running_loop(), self.failures)
+        through_kafka = (self.kafka_bootstrap, outlet, self.partitions)
+        self._kafka_producer = KafkaProducer(
+            "librdkafka", *through_kafka, random.Random(self.rng.random())
+        )
+        self.followers: list[Follower | KafkaFollower] = [
+            *followers,
+            KafkaFollower("kafka-follower", *through_kafka),
+        ]
+        self._members = [
+            KafkaMember("staying-member", *through_kafka, None),
+            KafkaMember("passing-member", *through_kafka, random.Random(self.rng.random())),
+            OwnMember(*common),
+        ]
+        self._producing = [self._task(each.run()) for each in self._senders]
+        self._consuming = [self._task(each.run()) for each in self._readers]
+
+    @property
+    def _senders(self) -> list[Producer | KafkaProducer | PassingTopics]:
+        return [*self._producers, self._kafka_producer, self.passing]
+
+    @property
+    def _readers(self) -> list[Follower | KafkaFollower | Rereader | KafkaMember | OwnMember]:
+        return [*self.followers, self._rereader, *self._members]
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         async def guarded() -> None:
@@ -354,7 +373,7 @@ class Workload:
 
     async def stop_producing(self) -> None:
         """Until every record has its outcome."""
-        for each in (*self._producers, self.passing):
+        for each in self._senders:
             each.stop()
         _, stuck = await asyncio.wait(self._producing, timeout=_FINAL_S)
         if stuck:
@@ -381,6 +400,20 @@ class Workload:
         except AssertionError:
             behind = {follower.name: follower.next_offsets for follower in self.followers}
             self.failures.append(f"consumers did not reach {ends}: {behind}")
+        try:
+            await until(lambda: self._group_is_through(ends), _FINAL_S)
+        except AssertionError:
+            self.failures.append(f"the group has not committed {ends} ({self._committed})")
+
+    async def _group_is_through(self, ends: dict[TopicPartition, int]) -> bool:
+        try:
+            async with AsyncAdmin(self.bootstrap) as admin:
+                offsets = await admin.group_offsets(GROUP)
+        except MinikafkaError as error:
+            self._committed = str(error)
+            return False
+        self._committed = str(offsets)
+        return all(each in offsets and offsets[each].offset >= end for each, end in ends.items())
 
     async def _read_everything(self) -> dict[TopicPartition, int]:
         consumer = AsyncConsumer(self.bootstrap, auto_offset_reset="error")
@@ -404,7 +437,7 @@ class Workload:
         return ends
 
     async def close(self) -> None:
-        for each in (*self._producers, self.passing, *self.followers, self._rereader):
+        for each in (*self._senders, *self._readers):
             each.stop()
         tasks = [*self._producing, *self._consuming]
         _, stuck = await asyncio.wait(tasks, timeout=_CALL_S + 5)

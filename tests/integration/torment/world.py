@@ -28,7 +28,7 @@ from minikafka.model import TopicPartition
 from minikafka.zookeeper.launcher import ZooKeeperMode
 from tests.helpers.waiting import until
 from tests.integration.torment.disks import Disk
-from tests.integration.torment.network import Address, Network, broker_node
+from tests.integration.torment.network import Doors, Network, broker_node
 from tests.integration.torment.processes import Child
 from tests.integration.torment.zookeepers import ZooKeepers
 
@@ -40,6 +40,8 @@ SETTINGS = {
     "leader.imbalance.check.interval.seconds": "10",
     "replica.high.watermark.checkpoint.interval.ms": "1000",
     "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "3",
+    "group.initial.rebalance.delay.ms": "500",
     "controlled.shutdown.retry.backoff.ms": "500",
 }
 TOPICS = {
@@ -92,14 +94,18 @@ class World:
         self.deaths: list[Death] = []
         self.down: set[int] = set()  # and meant to be
         self._mounts = mounts
-        self._addresses: dict[int, tuple[Address, Address]] = {}
+        self._doors: dict[int, Doors] = {}
         self._supervisor: asyncio.Task[None] | None = None
         self._admin: AsyncAdmin | None = None
         self._zookeeper: KazooClient | None = None
 
     @property
     def bootstrap(self) -> str:
-        return ",".join(str(advertised) for _, advertised in self._addresses.values())
+        return ",".join(str(each.grpc.advertised) for each in self._doors.values())
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        return ",".join(str(each.kafka.advertised) for each in self._doors.values())
 
     @property
     def admin(self) -> AsyncAdmin:
@@ -127,7 +133,7 @@ class World:
         for each in self.broker_ids:
             # Every other broker has its data on a disk that can be filled.
             self.disks[each].prepare(self._mounts and each % 2 == 1)
-            self._addresses[each] = await self.network.broker_addresses(each)
+            self._doors[each] = await self.network.broker_doors(each)
             await self._start_broker(each)
         self._supervisor = asyncio.create_task(self._supervise())
         await until(lambda: all(self._serves(each) for each in self.broker_ids), 40)
@@ -161,15 +167,17 @@ class World:
 
     async def _start_broker(self, broker_id: int) -> None:
         node = broker_node(broker_id)
-        listener, advertised = self._addresses[broker_id]
+        doors = self._doors[broker_id]
         settings = SETTINGS | {
             "broker.id": str(broker_id),
             "zookeeper.connect": await self.network.zookeeper_connect(
                 node, self.zookeepers.addresses
             ),
             "log.dirs": str(self.disks[broker_id].path / "data"),
-            "grpc.listener": str(listener),
-            "grpc.advertised.listener": str(advertised),
+            "grpc.listener": str(doors.grpc.listener),
+            "grpc.advertised.listener": str(doors.grpc.advertised),
+            "listeners": f"PLAINTEXT://{doors.kafka.listener}",
+            "advertised.listeners": f"PLAINTEXT://{doors.kafka.advertised}",
         }
         sets = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
         command = [sys.executable, "-m", "minikafka", "broker", *sets]

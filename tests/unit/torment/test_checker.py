@@ -11,8 +11,11 @@ from tests.integration.torment.checker import FINAL, RULES, Anomaly, Facts, coun
 from tests.integration.torment.history import (
     FAILED,
     NEVER,
+    NOTHING,
     OK,
     UNKNOWN,
+    Commit,
+    Committed,
     End,
     Operation,
     Poll,
@@ -135,6 +138,49 @@ def test_an_offset_that_a_consumer_is_given_again_is_non_monotonic() -> None:
     assert kinds(history(reads=again)) == {"non-monotonic poll"}
 
 
+def commit(offset: int, start: float, end: float, outcome: str = OK, by: str = "m") -> Commit:
+    return Commit(by, P, start, end, offset, outcome)
+
+
+def told(offset: int, start: float, end: float) -> Committed:
+    return Committed("m", P, start, end, offset)
+
+
+def read_by_member() -> list[Operation]:
+    return [seek("m"), poll("m", 0, *LOG)]
+
+
+def test_a_member_is_told_the_last_commit_that_succeeded() -> None:
+    good = [commit(2, 60, 61), commit(4, 62, 63), told(4, 64, 65)]
+    assert verdict([*history(), *read_by_member(), *good]) == []
+    for older in (2, NOTHING):
+        gone = [commit(2, 60, 61), commit(4, 62, 63), told(older, 64, 65)]
+        assert kinds([*history(), *read_by_member(), *gone]) == {"commit lost"}
+
+
+def test_a_commit_that_was_under_way_or_of_unknown_outcome_may_be_what_a_member_is_told() -> None:
+    for other in (commit(3, 62.5, 66), commit(3, 60, 61, UNKNOWN)):
+        found = [commit(2, 60, 61), commit(4, 62, 63), other]
+        for offset in (3, 4):
+            assert verdict([*history(), *read_by_member(), *found, told(offset, 64, 65)]) == []
+        assert kinds([*history(), *read_by_member(), *found, told(2, 64, 65)]) == {"commit lost"}
+
+
+def test_a_commit_that_certainly_failed_or_came_later_is_not_what_a_member_is_told() -> None:
+    for other in (commit(3, 64, 65, FAILED), commit(3, 66, 67)):
+        found = [commit(2, 60, 61), other, told(3, 64, 65)]
+        assert kinds([*history(), *read_by_member(), *found]) == {"commit lost"}
+
+
+def test_what_a_group_has_committed_a_member_of_it_was_given() -> None:
+    two_members = [seek("m"), poll("m", 0, *LOG[:2]), seek("n", 2), poll("n", 2, *LOG[2:])]
+    commits = [commit(2, 60, 61), commit(4, 62, 63, by="n")]
+    assert verdict([*history(), *two_members, *commits]) == []
+    assert kinds([*history(), *two_members[:2], *commits]) == {"unread by group"}
+    uncommitted = [commit(2, 60, 61), commit(4, 62, 63, FAILED, by="n")]
+    assert verdict([*history(), *two_members[:2], *uncommitted]) == []
+
+
 def test_a_consumer_may_seek_back() -> None:
     back = [seek(FOLLOWER), poll(FOLLOWER, 0, *LOG), seek(FOLLOWER, 2), poll(FOLLOWER, 2, "p:2")]
     assert verdict(history(reads=back)) == []
@@ -207,6 +253,8 @@ def test_every_rule_has_been_shown_to_fail() -> None:
         "non_monotonic_sends",
         "order",
         "ends_went_back",
+        "commits_lost",
+        "unread_by_group",
         "no_outcomes",
         "phantoms",
     }
