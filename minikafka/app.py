@@ -28,6 +28,7 @@ from minikafka.config import BrokerConfig
 from minikafka.errors import KafkaStorageError
 from minikafka.kafka.listener import KafkaListener
 from minikafka.log.store import DiskLogStore
+from minikafka.metrics.process import read_process
 from minikafka.model import BrokerInfo
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer
@@ -115,7 +116,17 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
     peers = GrpcPeers()
     try:
         info = _broker_info(config, logs)
-        broker = Broker(config, info, cluster_id, logs, store, peers, _now_ms, _now_timestamp_ms)
+        broker = Broker(
+            config,
+            info,
+            cluster_id,
+            logs,
+            store,
+            peers,
+            _now_ms,
+            _now_timestamp_ms,
+            read_process,
+        )
         doors = Doors(config, broker)
         try:
             await doors.open()
@@ -135,8 +146,12 @@ class Doors:
         self._config = config
         self._broker = broker
         memory = RequestMemory(config.queued_max_request_bytes)
+        counters = broker.replicas.counters.requests
         self.grpc = GrpcServer(
-            broker.service, max_request_bytes=config.socket_request_max_bytes, memory=memory
+            broker.service,
+            max_request_bytes=config.socket_request_max_bytes,
+            memory=memory,
+            counters=counters,
         )
         self._kafka: KafkaListener | None = None
         if config.listeners is not None:
@@ -146,6 +161,7 @@ class Doors:
                 max_request_bytes=config.socket_request_max_bytes,
                 max_idle_ms=config.connections_max_idle_ms,
                 max_fetch_sessions=config.max_incremental_fetch_session_cache_slots,
+                counters=counters,
             )
 
     async def open(self) -> None:

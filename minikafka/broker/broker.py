@@ -21,6 +21,8 @@ from minikafka.broker.controller import ControllerRuntime
 from minikafka.broker.controller_client import CALL_TIMEOUT_MS, ControllerClient
 from minikafka.broker.isr_proposals import IsrProposals
 from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.metrics import ProcessUsage
+from minikafka.broker.metrics_reader import MetricsReader
 from minikafka.broker.ports import ClusterStore, LogStore, Peers, SessionLostError, StoreEvent
 from minikafka.broker.replica_manager import ReplicaManager, TopicOverrides
 from minikafka.broker.replicator import Replicator
@@ -55,6 +57,7 @@ class Broker:
         peers: Peers,
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
+        read_process: Callable[[], ProcessUsage] = ProcessUsage,
     ) -> None:
         self.config = config
         self.info = info
@@ -104,6 +107,16 @@ class Broker:
             now_ms,
             now_timestamp_ms,
             self._on_task_done,
+            lambda: self.metrics.read(),
+        )
+        self.metrics = MetricsReader(
+            self.replicas,
+            self.controller,
+            self.service.groups,
+            lambda: store.connected,
+            now_ms,
+            now_timestamp_ms,
+            read_process,
         )
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
@@ -211,8 +224,10 @@ class Broker:
     async def _on_store_event(self, event: StoreEvent) -> None:
         match event:
             case StoreEvent.SUSPENDED:
+                self.replicas.counters.zookeeper_disconnects += 1
                 logger.warning("ZooKeeper is out of touch")
             case StoreEvent.LOST:
+                self.replicas.counters.zookeeper_expires += 1
                 logger.warning("the ZooKeeper session is lost")
                 self.replicas.on_session_lost()
                 await self._register_again()

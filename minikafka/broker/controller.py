@@ -33,6 +33,7 @@ from minikafka.broker.requests import (
 from minikafka.config import BrokerConfig
 from minikafka.core.controller import Controller
 from minikafka.core.controller_commands import DeposedError, Operation
+from minikafka.core.controller_context import ControllerCounters
 from minikafka.errors import NotControllerError, StaleControllerEpochError
 from minikafka.model import BrokerInfo
 
@@ -83,6 +84,7 @@ class ControllerRuntime:
         self._sessions_lost = 0
         self._owes_resignation = False
         self._term: ControllerTerm | None = None
+        self._past = ControllerCounters()  # of the terms that are over
         self._task: asyncio.Task[None] | None = None
 
     async def _send(self, broker: BrokerInfo, request: UpdateStateRequest) -> UpdateStateResponse:
@@ -106,6 +108,11 @@ class ControllerRuntime:
     def core(self) -> Controller | None:
         """The controller's knowledge and counters while it is active, for reading."""
         return self._term.core if self._term is not None and self._term.loaded else None
+
+    @property
+    def counters(self) -> ControllerCounters:
+        """What happened in all terms of this broker."""
+        return self._past if self._term is None else self._past + self._term.core.counters
 
     async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse:
         """A leader proposes ISRs."""
@@ -194,7 +201,11 @@ class ControllerRuntime:
     def _end_term(self, reason: Exception) -> None:
         if self._term is not None:
             self._term.end(reason)
-            self._term = None
+            self._close_term(self._term)
+
+    def _close_term(self, term: ControllerTerm) -> None:
+        self._past = self._past + term.core.counters
+        self._term = None
 
     # --- the candidate ---
 
@@ -233,7 +244,7 @@ class ControllerRuntime:
             reason = await term.run()
         finally:
             if self._term is term:
-                self._term = None
+                self._close_term(term)
         if isinstance(reason, DeposedError | StaleControllerEpochError):
             log.info("broker %d is controller no more: %s", self._broker_id, reason)
         elif isinstance(reason, SessionLostError):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.replica import FetchWaiter, Replica
 from minikafka.broker.requests import (
     FetchPartition,
@@ -52,10 +53,12 @@ class FetchHandler:
         find_replica: FindReplica,
         now_ms: Callable[[], int],
         serving: Callable[[], None] = lambda: None,
+        counters: BrokerCounters | None = None,
     ) -> None:
         self._find_replica = find_replica
         self._now_ms = now_ms
         self._serving = serving
+        self._counters = counters or BrokerCounters()
         self._told: dict[int, _Told] = {}  # by follower
 
     # --- consumers -------------------------------------------------------------------------------
@@ -73,10 +76,18 @@ class FetchHandler:
             if failed or size_bytes >= request.min_bytes or remaining_ms <= 0:
                 if not size_bytes and not failed:
                     self._tell_if_another_may_lead(results)
+                self._count(results)
                 return results
             waiter = FetchWaiter()
             replicas = [self._find_replica(item.topic_partition) for item in request.partitions]
             await _park(waiter, replicas, Replica.add_consumer_waiter, remaining_ms)
+
+    def _count(self, results: Sequence[FetchResult]) -> None:
+        for result in results:
+            traffic = self._counters.of(result.topic_partition.topic)
+            traffic.fetch_requests += 1
+            traffic.bytes_out += len(result.records)
+            traffic.failed_fetch_requests += result.error is not None
 
     def _tell_if_another_may_lead(self, results: Sequence[FetchResult]) -> None:
         try:
@@ -205,6 +216,9 @@ class FetchHandler:
             known = told.offsets.get(result.topic_partition)
             if not urgent or _is_urgent(result) or known != offsets:
                 selected.append(result)
+                if result.records:
+                    traffic = self._counters.of(result.topic_partition.topic)
+                    traffic.replication_bytes_out += len(result.records)
             if result.error is None and result.diverging is None:
                 told.offsets[result.topic_partition] = offsets
             else:

@@ -174,6 +174,10 @@ class GroupCoordinator:
         for task in self._loads:
             task.cancel()
 
+    def loaded_groups(self) -> list[Group]:
+        """The groups that this broker coordinates, for reading."""
+        return [group for shard in self._loaded() for group in shard.groups.values()]
+
     def _loaded(self) -> list[GroupShard]:
         return [shard for shard in self._shards.values() if shard.loaded]
 

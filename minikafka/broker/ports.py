@@ -37,6 +37,7 @@ from minikafka.broker.group_requests import (
     SyncGroupRequest,
     SyncGroupResult,
 )
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -398,6 +399,9 @@ class BrokerService(Protocol):
     async def describe_log_dir(self) -> tuple[str, Sequence[tuple[TopicPartition, int, int]]]:
         """This broker's data directory; for each log in it its size in bytes, and by how many
         records it is behind what this broker knows to be committed."""
+
+    async def broker_metrics(self) -> BrokerMetrics:
+        """What this broker has done and holds, as of now."""
 
     async def init_producer_id(self) -> tuple[int, int]:
         """(producer id, producer epoch)."""

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.ports import Buffer
 from minikafka.broker.replica import Replica
 from minikafka.broker.requests import (
@@ -83,9 +84,15 @@ class ProduceHandler:
     """`find_replica(topic_partition)` gives the replica, or raises what the client is to be told.
     `serving()` raises while this broker must not take records (out of touch with ZooKeeper)."""
 
-    def __init__(self, find_replica: FindReplica, serving: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        find_replica: FindReplica,
+        serving: Callable[[], None],
+        counters: BrokerCounters | None = None,
+    ) -> None:
         self._find_replica = find_replica
         self._serving = serving
+        self._counters = counters or BrokerCounters()
 
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
         """Append now; the results come when the acks are in. See BrokerService.produce."""
@@ -98,11 +105,14 @@ class ProduceHandler:
         for index, item in enumerate(request.partitions):
             result = ProduceResult(item.topic_partition)
             results.append(result)
+            traffic = self._counters.of(item.topic_partition.topic)
+            traffic.produce_requests += 1
             try:
                 self._refuse_internal(item.topic_partition)
                 wait = self._produce_partition(item, request.acks, result)
             except MinikafkaError as error:
                 result.error = error
+                traffic.failed_produce_requests += 1
                 if isinstance(error, NotLeaderOrFollowerError):
                     result.leader_hint = self._hint(item)
                 continue
@@ -154,6 +164,9 @@ class ProduceHandler:
             replica.append_as_leader(self._buffers(item.records, plan.headers), plan.headers)
             result.base_offset = plan.headers[0].base_offset
             end_offset = plan.headers[-1].next_offset
+            traffic = replica.traffic
+            traffic.messages_in += end_offset - result.base_offset
+            traffic.bytes_in += len(item.records)
         result.log_start_offset = replica.core.log.log_start_offset
         if acks == -1:
             return replica.park(end_offset)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.ports import Buffer, PartitionLog
 from minikafka.config import TopicConfig
 from minikafka.core.effects import (
@@ -94,6 +95,7 @@ class Replica:
         eligible: dict[int, int],
         owner: ReplicaOwner,
         now_ms: Callable[[], int],
+        counters: BrokerCounters,
     ) -> None:
         recovered = log.recovered()
         self.topic_partition = topic_partition
@@ -103,6 +105,9 @@ class Replica:
         self._lag_time_max_ms = lag_time_max_ms
         self._owner = owner
         self._now_ms = now_ms
+        self._counters = counters
+        self.traffic = counters.begin(topic_partition.topic)
+        self._leader_end_offset = -1  # while it follows: its leader's log end, as last heard
         self.core = Partition(
             topic_partition,
             topic_id,
@@ -138,7 +143,9 @@ class Replica:
         """Take over a State if it is newer than the one held (rule R3)."""
         if self.stopped:
             return
+        before = self.core.state
         self.apply(self.core.adopt(state, assignment, self._now_ms()))
+        self._count_isr_change(before)
         self._maybe_flush_soon()
 
     def configure(self, config: TopicConfig) -> None:
@@ -154,8 +161,18 @@ class Replica:
         """The controller's answer; its State counts whatever the error."""
         if self.stopped:
             return
+        before = self.core.state
         self.apply(self.core.on_proposal_answered(proposal, error, state, self._now_ms()))
+        self._count_isr_change(before)
         self._maybe_flush_soon()
+
+    def _count_isr_change(self, before: PartitionState | None) -> None:
+        """The leader counts, so that the sum over all brokers is what happened."""
+        after = self.core.state
+        if before is None or after is None or not self.core.is_leader:
+            return
+        self._counters.isr_shrinks += bool(set(before.isr) - set(after.isr))
+        self._counters.isr_expands += bool(set(after.isr) - set(before.isr))
 
     def check_lag(self) -> None:
         if self.core.is_leader:
@@ -198,7 +215,19 @@ class Replica:
             except KafkaStorageError as error:
                 self.fail_storage(error)
                 return
+            self.traffic.replication_bytes_in += len(records)
         self.apply(self.core.on_follower_appended(headers, leader_high_watermark, leader_log_start))
+
+    def note_leader_end(self, offset: int) -> None:
+        """Where the leader's log ended when it answered last."""
+        self._leader_end_offset = offset
+
+    @property
+    def lag(self) -> int:
+        """How many records this follower is behind, by its leader's last answer; 0 if it leads."""
+        if self.core.is_leader:
+            return 0
+        return max(0, self._leader_end_offset - self.core.log.log_end_offset)
 
     def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
         """As `PartitionLog.read`. A disk that fails fences the replica; KafkaStorageError."""

@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.isr_proposals import IsrProposals
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import LogStore
@@ -62,8 +63,10 @@ class ReplicaManager(ReplicaOwner):
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
         on_task_done: Callable[[asyncio.Task[None]], None],
+        counters: BrokerCounters | None = None,
     ) -> None:
         self.config = config
+        self.counters = counters or BrokerCounters()
         self.logs = logs
         self.metadata = metadata
         self.broker_epoch = -1
@@ -233,6 +236,7 @@ class ReplicaManager(ReplicaOwner):
                 self.metadata.eligible,
                 self,
                 self._now_ms,
+                self.counters,
             )
         except KafkaStorageError as error:
             logger.error("%s: cannot open its log: %s", topic_partition, error)
@@ -252,6 +256,9 @@ class ReplicaManager(ReplicaOwner):
     def _drop(self, replica: Replica) -> None:
         del self.replicas[replica.topic_partition]
         self._replicator.forget(replica.topic_partition)
+        topic = replica.topic_partition.topic
+        if not any(each.topic == topic for each in self.replicas):
+            self.counters.retire(topic)
         replica.stop(UnknownTopicOrPartitionError(f"{replica.topic_partition} has been deleted"))
         self._tell_role(replica)
 

@@ -318,6 +318,7 @@ class LeaderLoop:
         follower = core.follower_for(position)
         if follower is None:
             return
+        replica.note_leader_end(result.log_end_offset)
         headers = split(result.records) if result.records else []
         at = 0
         for header in headers:

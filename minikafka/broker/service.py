@@ -14,6 +14,7 @@ from minikafka.broker.delete_records import DeleteRecordsHandler
 from minikafka.broker.fetch import FetchHandler
 from minikafka.broker.group_coordinator import GroupCoordinator
 from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.offsets_topic import OffsetsTopic
 from minikafka.broker.ports import ClusterStore
 from minikafka.broker.produce import ProduceHandler
@@ -85,6 +86,7 @@ class Service:
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
         on_task_done: Callable[[asyncio.Task[None]], None],
+        read_metrics: Callable[[], BrokerMetrics],
     ) -> None:
         self._config = config
         self._cluster_id = cluster_id
@@ -94,8 +96,9 @@ class Service:
         self._controller_client = controller_client
         self._store = store
         self._now_ms = now_ms
-        self._produce = ProduceHandler(replicas.find, self._check_in_touch)
-        self._fetch = FetchHandler(replicas.find, now_ms, self._check_in_touch)
+        self._read_metrics = read_metrics
+        self._produce = ProduceHandler(replicas.find, self._check_in_touch, replicas.counters)
+        self._fetch = FetchHandler(replicas.find, now_ms, self._check_in_touch, replicas.counters)
         self._delete_records = DeleteRecordsHandler(replicas.find, now_ms)
         self._offsets_topic = OffsetsTopic(config, metadata, self.administer)
         self.groups = GroupCoordinator(
@@ -336,6 +339,9 @@ class Service:
             behind = max(0, log.high_watermark - log.log_end_offset)
             sizes.append((topic_partition, replica.log.size_bytes, behind))
         return self._config.log_dirs, sizes
+
+    async def broker_metrics(self) -> BrokerMetrics:
+        return self._read_metrics()
 
     # --- to and from the controller --------------------------------------------------------------
 

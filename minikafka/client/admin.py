@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from types import TracebackType
 from typing import TypeVar
 
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.requests import (
     AlterTopicConfigRequest,
     ClusterMetadata,
@@ -140,6 +141,22 @@ class AsyncAdmin(GroupAdmin):
             wanted, lambda channel, asked: channel.describe_partitions(asked), PartitionStatus
         )
         return [statuses[each] for each in wanted]
+
+    async def broker_metrics(self) -> dict[int, BrokerMetrics | MinikafkaError]:
+        """What each live broker has done and holds, or why it does not say so."""
+        brokers = (await self.metadata([])).brokers
+
+        async def ask(address: str) -> BrokerMetrics | MinikafkaError:
+            try:
+                async with asyncio.timeout(self._timeout_ms / 1000):
+                    return await self._cluster.channel_to(address).broker_metrics()
+            except TimeoutError:
+                return RequestTimedOutError(f"{address} did not answer in time")
+            except MinikafkaError as error:
+                return error
+
+        answers = await asyncio.gather(*(ask(broker.grpc_address) for broker in brokers))
+        return {broker.broker_id: each for broker, each in zip(brokers, answers, strict=True)}
 
     async def list_offsets(
         self, timestamps_ms: Mapping[TopicPartition, int]

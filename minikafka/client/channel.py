@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.ports import GroupService
 from minikafka.broker.requests import (
     ClusterMetadata,
@@ -62,6 +63,9 @@ class Channel(Protocol):
         self, partitions: Sequence[TopicPartition]
     ) -> Awaitable[Sequence[PartitionStatus]]: ...
     def describe_topic_configs(self, topic: str) -> Awaitable[Sequence[TopicConfigEntry]]: ...
+    def broker_metrics(self) -> Awaitable[BrokerMetrics]:
+        """What this broker has done and holds."""
+
     def init_producer_id(self) -> Awaitable[tuple[int, int]]:
         """(producer id, producer epoch), the id never given before."""
 

@@ -35,6 +35,7 @@ from minikafka.broker.group_requests import (
     GroupDescription,
     ListedGroup,
 )
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.requests import (
     ClusterMetadata,
     ClusterUpdate,
@@ -420,6 +421,9 @@ class Admin(_Blocking):
 
     def describe_partitions(self, partitions: Iterable[TopicPartition]) -> list[PartitionStatus]:
         return self._call(self._admin.describe_partitions(partitions))
+
+    def broker_metrics(self) -> dict[int, BrokerMetrics | MinikafkaError]:
+        return self._call(self._admin.broker_metrics())
 
     def list_offsets(
         self, timestamps_ms: Mapping[TopicPartition, int]

@@ -34,6 +34,15 @@ class ControllerCounters:
     isr_shrinks: int = 0
     isr_expands: int = 0
 
+    def __add__(self, other: ControllerCounters) -> ControllerCounters:
+        """What happened in two terms."""
+        return ControllerCounters(
+            self.elections + other.elections,
+            self.unclean_elections + other.unclean_elections,
+            self.isr_shrinks + other.isr_shrinks,
+            self.isr_expands + other.isr_expands,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerBatch:

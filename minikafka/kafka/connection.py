@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
+from time import perf_counter
 from typing import Protocol, cast
 
 from minikafka.kafka.apis import APIS, Api, ApiKey, find
@@ -68,6 +69,8 @@ class Door(Protocol):
     def give_back(self, size_bytes: int) -> None: ...
     def wait_for_room(self, connection: Connection) -> None: ...
     def on_closed(self, connection: Connection) -> None: ...
+    def count(self, api: ApiKey, duration_s: float) -> None:
+        """A request was answered."""
 
 
 @dataclass(slots=True)
@@ -75,6 +78,7 @@ class _Slot:
     """A started request. `answer` is what goes to the socket, None until it is ready."""
 
     size_bytes: int
+    started_s: float
     answer: list[bytes] | None = None
 
 
@@ -175,7 +179,7 @@ class Connection(asyncio.Protocol):
             self.close(str(error))
             return
         call, served = api
-        slot = _Slot(len(frame))
+        slot = _Slot(len(frame), perf_counter())
         self._slots.append(slot)
         self._door.take(slot.size_bytes)
         if served is None:
@@ -242,6 +246,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, slot: _Slot, call: Call, body: Body | None, *, flexible: bool) -> None:
         slot.answer = [] if body is None else framed(call.correlation_id, body, flexible=flexible)
         self.last_active_s = self._now()
+        self._door.count(call.api, perf_counter() - slot.started_s)
         self._write_ready()
         if self._waiting:
             self.advance()

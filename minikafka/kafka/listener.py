@@ -12,6 +12,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Sequence
 
+from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 
 _UNSUPPORTED_VERSION = 35
 
+# As Kafka names requests in its metrics: ListOffsets, ApiVersions; followers fetch over gRPC.
+_KINDS = {api: "".join(part.capitalize() for part in api.name.split("_")) for api in ApiKey}
+_KINDS[ApiKey.FETCH] = "FetchConsumer"
+
 
 class KafkaListener:
     """Implements connection.Door over a BrokerService."""
@@ -42,11 +47,13 @@ class KafkaListener:
         max_request_bytes: int,
         max_idle_ms: int,
         max_fetch_sessions: int,
+        counters: RequestCounters | None = None,
     ) -> None:
         self._service = service
         self._memory = memory
         self._max_request_bytes = max_request_bytes
         self._max_idle_s = max_idle_ms / 1000
+        self._counters = counters or RequestCounters()
         self._sessions = FetchSessions(max_fetch_sessions)
         self._connections: dict[Connection, None] = {}
         self._server: asyncio.Server | None = None
@@ -72,6 +79,10 @@ class KafkaListener:
         self._arm_reaper()
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._connections)
 
     async def stop(self) -> None:
         """Take no more connections and close those that are there. Idempotent."""
@@ -122,6 +133,9 @@ class KafkaListener:
         self._connections.pop(connection, None)
         for session_id in connection.fetch_sessions:
             self._sessions.close(session_id)
+
+    def count(self, api: ApiKey, duration_s: float) -> None:
+        self._counters.add(_KINDS[api], duration_s)
 
     def unsupported_version(self, version: int) -> Body:
         """The table of versions all the same, in the oldest form, so that the client can come back

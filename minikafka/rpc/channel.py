@@ -18,6 +18,7 @@ from typing import TypeVar
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.ports import GroupService
 from minikafka.broker.requests import (
     ClusterMetadata,
@@ -42,8 +43,9 @@ from minikafka.rpc import hot, mirror
 from minikafka.rpc.calls import Connection, raise_for_failure
 from minikafka.rpc.convert import HasError, raise_error_of, tps_to_wire
 from minikafka.rpc.convert_control import administer_to_wire, administered_from_wire
-from minikafka.rpc.generated import client_pb2
+from minikafka.rpc.generated import client_pb2, metrics_pb2
 from minikafka.rpc.generated.client_pb2_grpc import ClientServiceStub
+from minikafka.rpc.generated.metrics_pb2_grpc import MetricsServiceStub
 from minikafka.rpc.groups import GroupStub
 from minikafka.rpc.pipeline import Pipeline
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, channel_options
@@ -197,6 +199,18 @@ class BrokerChannel:
         )
         raise_error_of(outer.response)
         return administered_from_wire(outer.response)
+
+    async def broker_metrics(self) -> BrokerMetrics:
+        """What this broker has done and holds."""
+        wire = metrics_pb2.GetBrokerMetricsRequest()
+        response = await self._connection.call(
+            lambda channel, timeout: MetricsServiceStub(channel).GetBrokerMetrics(
+                wire, timeout=timeout
+            ),
+            self._request_timeout_ms,
+        )
+        raise_error_of(response)
+        return mirror.from_wire(response.metrics, BrokerMetrics)
 
     async def check_health(self) -> bool:
         """Whether the broker says that it serves (standard gRPC health checking)."""

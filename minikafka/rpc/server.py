@@ -1,4 +1,4 @@
-"""A broker's gRPC server: its five services over one BrokerService, health checking, reflection."""
+"""A broker's gRPC server: its six services over one BrokerService, health checking, reflection."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.errors import UsageError
 from minikafka.properties import Endpoint
 from minikafka.rpc import groups, unary
-from minikafka.rpc.generated import client_pb2, control_pb2, group_pb2, replication_pb2
+from minikafka.rpc.generated import (
+    client_pb2,
+    control_pb2,
+    group_pb2,
+    metrics_pb2,
+    replication_pb2,
+)
 from minikafka.rpc.streams import Streams
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, server_options
 
 SERVICES = tuple(
     service.full_name
-    for module in (replication_pb2, control_pb2, client_pb2, group_pb2)
+    for module in (replication_pb2, control_pb2, client_pb2, group_pb2, metrics_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _DEFAULT_MAX_REQUEST_BYTES = 104_857_600
@@ -31,7 +38,7 @@ _DEFAULT_MAX_QUEUED_BYTES = 268_435_456
 class GrpcServer:
     """`max_request_bytes` is socket.request.max.bytes, `max_queued_bytes` is
     queued.max.request.bytes: the memory of produce requests that are not answered yet, which is
-    `memory` if other doors share it."""
+    `memory` if other doors share it. `counters` is where requests are counted."""
 
     def __init__(
         self,
@@ -41,15 +48,18 @@ class GrpcServer:
         max_queued_bytes: int = _DEFAULT_MAX_QUEUED_BYTES,
         memory: RequestMemory | None = None,
         keepalive: Keepalive = DEFAULT_KEEPALIVE,
+        counters: RequestCounters | None = None,
     ) -> None:
         self._service = service
         self._max_request_bytes = max_request_bytes
         self._keepalive = keepalive
+        self._counters = counters or RequestCounters()
         self._streams = Streams(
             service,
             max_request_bytes=max_request_bytes,
             produce_memory=memory or RequestMemory(max_queued_bytes),
             fetch_memory=RequestMemory(max_queued_bytes),
+            counters=self._counters,
         )
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -105,6 +115,7 @@ class GrpcServer:
                 "WatchPartitions": grpc.unary_stream_rpc_method_handler(streams.watch),
             },
             groups.SERVICE: self._unary(groups.SERVED),
+            "minikafka.v1.MetricsService": self._unary(unary.METRICS),
         }
         assert tables.keys() == set(SERVICES)
         return [
@@ -115,7 +126,9 @@ class GrpcServer:
         self, methods: dict[str, unary.Method]
     ) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
         return {
-            name: unary.unary_handler(name, method, self._service, self._max_request_bytes)
+            name: unary.unary_handler(
+                name, method, self._service, self._max_request_bytes, self._counters
+            )
             for name, method in methods.items()
         }
 

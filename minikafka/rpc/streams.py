@@ -20,12 +20,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import ClusterUpdate
@@ -48,15 +50,17 @@ def too_large(size_bytes: int, max_request_bytes: int) -> MessageTooLargeError:
 
 
 class _Kind(NamedTuple):
-    """What Produce and Fetch differ in: their name, and their answers by correlation id."""
+    """What Produce and Fetch differ in: their name, the one by which they are counted, and their
+    answers by correlation id."""
 
     name: str
+    counted_as: str
     answer: Callable[[int, Any], bytes]
     refuse: Callable[[int, MinikafkaError], bytes]
 
 
-_PRODUCE = _Kind("Produce", hot.produced_to_wire, hot.produce_failed_to_wire)
-_FETCH = _Kind("Fetch", hot.fetched_to_wire, hot.fetch_failed_to_wire)
+_PRODUCE = _Kind("Produce", "Produce", hot.produced_to_wire, hot.produce_failed_to_wire)
+_FETCH = _Kind("Fetch", "FetchConsumer", hot.fetched_to_wire, hot.fetch_failed_to_wire)
 
 
 class _AnsweringStream:
@@ -73,7 +77,9 @@ class _AnsweringStream:
         context: Context,
         accept: Callable[[_AnsweringStream, bytes], None],
         memory: RequestMemory,
+        counters: RequestCounters,
     ) -> None:
+        self._counters = counters
         self._kind = kind
         self._context = context
         self._accept = accept
@@ -117,20 +123,24 @@ class _AnsweringStream:
 
     # --- called by `accept` ---
 
-    def track(self, correlation_id: int, size_bytes: int, work: asyncio.Future[Any]) -> None:
+    def track(
+        self, correlation_id: int, size_bytes: int, started_s: float, work: asyncio.Future[Any]
+    ) -> None:
         """Answer with what `work` gives."""
         self._hold(size_bytes)
         if work.done():
-            self._on_done(correlation_id, size_bytes, work)
+            self._on_done(correlation_id, size_bytes, started_s, work)
         else:
             self._unfinished.add(work)
-            work.add_done_callback(partial(self._on_done, correlation_id, size_bytes))
+            work.add_done_callback(partial(self._on_done, correlation_id, size_bytes, started_s))
 
-    def track_unanswered(self, size_bytes: int, work: asyncio.Future[Any]) -> None:
+    def track_unanswered(
+        self, size_bytes: int, started_s: float, work: asyncio.Future[Any]
+    ) -> None:
         """The client wants no answer: an unexpected error shows in our log only."""
         self._hold(size_bytes)
         self._unfinished.add(work)
-        work.add_done_callback(partial(self._on_unanswered_done, size_bytes))
+        work.add_done_callback(partial(self._on_unanswered_done, size_bytes, started_s))
 
     def refuse(self, correlation_id: int, error: MinikafkaError) -> None:
         self._hold(0)
@@ -138,8 +148,11 @@ class _AnsweringStream:
 
     # --- between the two tasks ---
 
-    def _on_done(self, correlation_id: int, size_bytes: int, work: asyncio.Future[Any]) -> None:
+    def _on_done(
+        self, correlation_id: int, size_bytes: int, started_s: float, work: asyncio.Future[Any]
+    ) -> None:
         self._unfinished.discard(work)
+        self._counters.add(self._kind.counted_as, perf_counter() - started_s)
         if self._over:
             _ = work.cancelled() or work.exception()  # seen: nobody is left to tell
             return
@@ -151,8 +164,11 @@ class _AnsweringStream:
             raw = self._kind.refuse(correlation_id, error_for_peer(raised, self._kind.name))
         self._put(raw, size_bytes)
 
-    def _on_unanswered_done(self, size_bytes: int, work: asyncio.Future[Any]) -> None:
+    def _on_unanswered_done(
+        self, size_bytes: int, started_s: float, work: asyncio.Future[Any]
+    ) -> None:
         self._unfinished.discard(work)
+        self._counters.add(self._kind.counted_as, perf_counter() - started_s)
         if not work.cancelled() and (raised := work.exception()) is not None:
             assert isinstance(raised, Exception)
             error_for_peer(raised, self._kind.name)
@@ -210,8 +226,10 @@ class Streams:
         max_request_bytes: int,
         produce_memory: RequestMemory,
         fetch_memory: RequestMemory,
+        counters: RequestCounters,
     ) -> None:
         self._service = service
+        self._counters = counters
         self._max_request_bytes = max_request_bytes
         self.produce_memory = produce_memory
         self._fetch_memory = fetch_memory
@@ -227,11 +245,11 @@ class Streams:
     # --- the methods ---
 
     async def produce(self, _: object, context: Context) -> None:
-        stream = _AnsweringStream(_PRODUCE, context, self._accept_produce, self.produce_memory)
+        stream = self._answering(_PRODUCE, context, self._accept_produce, self.produce_memory)
         await self._serve("Produce", context, stream.run(), partial(stream.stop, give_up=False))
 
     async def fetch(self, _: object, context: Context) -> None:
-        stream = _AnsweringStream(_FETCH, context, self._accept_fetch, self._fetch_memory)
+        stream = self._answering(_FETCH, context, self._accept_fetch, self._fetch_memory)
         await self._serve("Fetch", context, stream.run(), partial(stream.stop, give_up=True))
 
     async def replicate(self, _: object, context: Context) -> None:
@@ -241,6 +259,15 @@ class Streams:
         await self._serve("WatchPartitions", context, self._watch(raw, context))
 
     # --- inside ---
+
+    def _answering(
+        self,
+        kind: _Kind,
+        context: Context,
+        accept: Callable[[_AnsweringStream, bytes], None],
+        memory: RequestMemory,
+    ) -> _AnsweringStream:
+        return _AnsweringStream(kind, context, accept, memory, self._counters)
 
     async def _serve(
         self,
@@ -275,6 +302,7 @@ class Streams:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the broker is stopping")
 
     def _accept_produce(self, stream: _AnsweringStream, raw: bytes) -> None:
+        started_s = perf_counter()
         correlation_id, request = hot.produce_from_wire(raw)
         size_bytes = len(raw)
         try:
@@ -287,20 +315,22 @@ class Streams:
                 stream.refuse(correlation_id, error)
             return
         if request.acks == 0:
-            stream.track_unanswered(size_bytes, work)
+            stream.track_unanswered(size_bytes, started_s, work)
         else:
-            stream.track(correlation_id, size_bytes, work)
+            stream.track(correlation_id, size_bytes, started_s, work)
 
     def _accept_fetch(self, stream: _AnsweringStream, raw: bytes) -> None:
+        started_s = perf_counter()
         correlation_id, request = hot.fetch_from_wire(raw)
         if len(raw) > self._max_request_bytes:
             stream.refuse(correlation_id, too_large(len(raw), self._max_request_bytes))
             return
         work = asyncio.ensure_future(self._service.fetch(request))
-        stream.track(correlation_id, len(raw), work)
+        stream.track(correlation_id, len(raw), started_s, work)
 
     async def _replicate(self, context: Context) -> None:
         while isinstance(raw := await context.read(), bytes):
+            started_s = perf_counter()
             request = hot.replicate_from_wire(raw)
             try:
                 if len(raw) > self._max_request_bytes:
@@ -308,6 +338,7 @@ class Streams:
                 answer = hot.replicated_to_wire(await self._service.replica_fetch(request))
             except Exception as raised:
                 answer = hot.replicate_failed_to_wire(error_for_peer(raised, "Replicate"))
+            self._counters.add("FetchFollower", perf_counter() - started_s)
             await context.write(answer)
 
     async def _watch(self, raw: bytes, context: Context) -> None:

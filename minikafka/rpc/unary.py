@@ -8,12 +8,14 @@ arrive as bytes, so that their size is known before anything is parsed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.requests import (
     ControllerRequest,
@@ -22,8 +24,16 @@ from minikafka.broker.requests import (
 )
 from minikafka.rpc import convert_client, convert_control, mirror
 from minikafka.rpc.convert import error_for_peer, error_to_wire, tps_from_wire
-from minikafka.rpc.generated import client_pb2, control_pb2
+from minikafka.rpc.generated import client_pb2, control_pb2, metrics_pb2
 from minikafka.rpc.streams import Context, too_large
+
+# How Kafka calls the request of a method that we call otherwise: requests are counted by its name.
+_IN_KAFKAS_WORDS = {
+    "GetMetadata": "Metadata",
+    "CommitOffsets": "OffsetCommit",
+    "FetchOffsets": "OffsetFetch",
+    "DeleteOffsets": "OffsetDelete",
+}
 
 
 class Method(NamedTuple):
@@ -39,9 +49,16 @@ class Method(NamedTuple):
 
 
 def unary_handler(
-    name: str, method: Method, service: BrokerService, max_request_bytes: int
+    name: str,
+    method: Method,
+    service: BrokerService,
+    max_request_bytes: int,
+    counters: RequestCounters,
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
+    kind = _IN_KAFKAS_WORDS.get(name, name)
+
     async def handle(raw: bytes, context: Context) -> bytes:
+        started_s = perf_counter()
         try:
             if len(raw) > max_request_bytes:
                 raise too_large(len(raw), max_request_bytes)
@@ -54,6 +71,8 @@ def unary_handler(
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: unreadable message")
         except Exception as raised:
             return _failed(method, raised, name)
+        finally:
+            counters.add(kind, perf_counter() - started_s)
 
     return grpc.unary_unary_rpc_method_handler(handle)
 
@@ -168,6 +187,18 @@ async def _administer_cluster(
     )
 
 
+# --- people --------------------------------------------------------------------------------------
+
+
+async def _get_broker_metrics(
+    service: BrokerService, wire: metrics_pb2.GetBrokerMetricsRequest
+) -> Message:
+    metrics = await service.broker_metrics()
+    return metrics_pb2.GetBrokerMetricsResponse(
+        metrics=mirror.to_wire(metrics, metrics_pb2.BrokerMetrics)
+    )
+
+
 BROKER_CONTROL = {
     "UpdateState": Method(
         control_pb2.UpdateStateRequest, control_pb2.UpdateStateResponse, _update_state
@@ -226,5 +257,13 @@ CLIENT = {
         client_pb2.AdministerClusterResponse,
         _administer_cluster,
         error_holder="response",
+    ),
+}
+
+METRICS = {
+    "GetBrokerMetrics": Method(
+        metrics_pb2.GetBrokerMetricsRequest,
+        metrics_pb2.GetBrokerMetricsResponse,
+        _get_broker_metrics,
     ),
 }

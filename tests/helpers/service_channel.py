@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.requests import (
     ClusterMetadata,
     ClusterUpdate,
@@ -69,6 +70,9 @@ class ServiceChannel:
 
     async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
         return await self.call(lambda service: service.describe_topic_configs(topic))
+
+    async def broker_metrics(self) -> BrokerMetrics:
+        return await self.call(lambda service: service.broker_metrics())
 
     async def init_producer_id(self) -> tuple[int, int]:
         return await self.call(lambda service: service.init_producer_id())

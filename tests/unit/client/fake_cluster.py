@@ -54,6 +54,7 @@ from minikafka.model import (
 )
 from minikafka.records.header import STAMP_BYTES, parse_header, split_produced, stamp, verify_crc
 from minikafka.records.read import iter_records
+from tests.helpers.metrics import metrics_of
 
 
 @dataclass
@@ -485,6 +486,10 @@ class FakeChannel:
                 result.error = OffsetOutOfRangeError("above the high watermark")
             results.append(result)
         return results
+
+    async def broker_metrics(self):
+        await self.arrive("broker_metrics")
+        return metrics_of(self.broker_id)
 
     async def describe_partitions(self, partitions):
         await self.arrive("describe_partitions")

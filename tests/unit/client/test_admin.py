@@ -19,6 +19,7 @@ from minikafka.errors import (
     UsageError,
 )
 from minikafka.model import TopicPartition
+from tests.helpers.metrics import metrics_of
 from tests.unit.client.fake_cluster import FakeChannel, FakeCluster, pass_time
 
 T0 = TopicPartition("t", 0)
@@ -50,6 +51,26 @@ async def test_a_topic_is_created_described_altered_and_deleted(cluster):
         with pytest.raises(UnknownTopicOrPartitionError, match="'t'"):
             await admin.describe_topic("t")
         assert await admin.cluster_id() == "fake-cluster"
+
+
+async def test_every_live_broker_is_asked_for_its_metrics_and_one_that_is_silent_is_told_of(
+    cluster, monkeypatch
+):
+    whole = FakeChannel.broker_metrics
+
+    async def broker_metrics(channel):
+        if channel.broker_id == 3:
+            raise NetworkError("the connection broke")
+        return await whole(channel)
+
+    monkeypatch.setattr(FakeChannel, "broker_metrics", broker_metrics)
+    cluster.pause(2)
+    async with admin_of(cluster, request_timeout_ms=200) as admin:
+        found = await admin.broker_metrics()
+    assert found[1] == metrics_of(1)
+    assert isinstance(found[2], RequestTimedOutError)
+    assert isinstance(found[3], NetworkError)
+    cluster.resume(2)
 
 
 async def test_calls_about_one_topic_raise_its_error(cluster):

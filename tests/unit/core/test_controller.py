@@ -652,3 +652,9 @@ def test_a_transition_that_must_not_be_is_never_written(
 ) -> None:
     with pytest.raises(AssertionError):
         check_transition(StateChange(TP, old, new, ""))
+
+
+def test_what_happened_in_two_terms_adds_up() -> None:
+    assert ControllerCounters(1, 2, 3, 4) + ControllerCounters(10, 20, 30, 40) == (
+        ControllerCounters(11, 22, 33, 44)
+    )

@@ -12,6 +12,7 @@ import pytest
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader, entity_writer
 
+from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import (
     ClusterMetadata,
@@ -112,6 +113,7 @@ class Ground:
     def __init__(self) -> None:
         self.broker = ObedientBroker()
         self.memory = RequestMemory(1_000_000)
+        self.counters = RequestCounters()
         self.listener: KafkaListener | None = None
         self.port = 0
         self._clients: list[Client] = []
@@ -124,6 +126,7 @@ class Ground:
             max_request_bytes=MAX_REQUEST_BYTES,
             max_idle_ms=max_idle_ms,
             max_fetch_sessions=10,
+            counters=self.counters,
         )
         self.port = await self.listener.start("127.0.0.1", 0)
 

@@ -123,6 +123,24 @@ async def test_nothing_overtakes_any_other_request(ground: Ground) -> None:
     assert (await client.receive(ApiKey.PRODUCE, 9))[0] == produced
 
 
+# --- counting ------------------------------------------------------------------------------------
+
+
+async def test_requests_are_counted_by_kafkas_names(ground: Ground) -> None:
+    await ground.start()
+    client = await ground.connect()
+    ground.broker.produce_answers.put_nowait([ProduceResult(T0, None, 0, 0)])
+    ground.broker.fetch_answers.put_nowait([FetchResult(T0, None, 0, 0, b"")])
+    await client.ask(ApiKey.API_VERSIONS, 0, {})
+    await client.ask(ApiKey.PRODUCE, 9, produce())
+    await client.ask(ApiKey.FETCH, 12, fetch())
+    await client.ask(ApiKey.METADATA, 9, METADATA)
+    counts = {kind: counter.count for kind, counter in ground.counters.kinds.items()}
+    assert counts == {"ApiVersions": 1, "Produce": 1, "FetchConsumer": 1, "Metadata": 1}
+    assert ground.listener is not None
+    assert ground.listener.connection_count == 1
+
+
 # --- produce and fetch ---------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -142,6 +143,9 @@ class FakeService:
 
     async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
         return await self._answer("describe_topic_configs", topic)
+
+    async def broker_metrics(self) -> BrokerMetrics:
+        return await self._answer("broker_metrics", None)
 
     async def init_producer_id(self) -> tuple[int, int]:
         return await self._answer("init_producer_id", None)

@@ -9,6 +9,16 @@ from typing import Any
 
 import pytest
 
+from minikafka.broker.counters import RequestCounters
+from minikafka.broker.metrics import (
+    BrokerMetrics,
+    ControllerMetrics,
+    GroupMetrics,
+    ProcessUsage,
+    ReplicaMetrics,
+    RequestMetrics,
+    TopicMetrics,
+)
 from minikafka.broker.requests import (
     AlterTopicConfigRequest,
     ClusterMetadata,
@@ -45,9 +55,26 @@ from minikafka.model import (
     TopicPartition,
 )
 from minikafka.rpc import streams
+from tests.helpers.waiting import until
 
 TP = TopicPartition("topic", 0)
 LARGE = b"\x92" * (1 << 20)
+METRICS = BrokerMetrics(
+    1,
+    2,
+    3,
+    1_700_000_000_000,
+    ProcessUsage(4, 5_000_000_000, 6),
+    TopicMetrics("", *range(10, 22)),
+    (TopicMetrics("a", *range(20, 32)), TopicMetrics("b", *range(30, 42))),
+    ReplicaMetrics(*range(50, 59)),
+    ControllerMetrics(True, *range(60, 69)),
+    GroupMetrics(*range(70, 76)),
+    (RequestMetrics("Produce", 80, 81, 82, 83),),
+    True,
+    90,
+    91,
+)
 
 
 def produce(number: int = 0, acks: int = -1, records: bytes | None = None) -> ProduceRequest:
@@ -258,6 +285,7 @@ UNARY = {
     "delete_records": lambda channel: channel.delete_records(DeleteRecordsRequest(1_000, [])),
     "describe_topic_configs": lambda channel: channel.describe_topic_configs("topic"),
     "init_producer_id": lambda channel: channel.init_producer_id(),
+    "broker_metrics": lambda channel: channel.broker_metrics(),
     "administer": lambda channel: channel.administer(DeleteTopicsRequest(["topic"]), 1_000),
     "produce": lambda channel: channel.produce(produce()),
     "fetch": lambda channel: channel.fetch(fetch()),
@@ -473,6 +501,9 @@ async def test_unary_calls_carry_arguments_and_results(loopback: Any) -> None:
     replies["describe_topic_configs"] = (TopicConfigEntry("retention.ms", "5", False),)
     assert await channel.describe_topic_configs("topic") == replies["describe_topic_configs"]
 
+    replies["broker_metrics"] = METRICS
+    assert await channel.broker_metrics() == METRICS
+
     replies["init_producer_id"] = (4_000_000_000, 3)
     assert await channel.init_producer_id() == (4_000_000_000, 3)
 
@@ -480,3 +511,23 @@ async def test_unary_calls_carry_arguments_and_results(loopback: Any) -> None:
     change = AlterTopicConfigRequest("topic", {"retention.ms": "5", "retention.bytes": None})
     assert await channel.administer(change, 1_234) == replies["administer"]
     assert loopback.service.of("administer").requests == [(change, 1_234)]
+
+
+async def test_requests_are_counted_by_kafkas_names_with_the_time_that_they_took(
+    loopback: Any,
+) -> None:
+    counters = RequestCounters()
+    await loopback.start(counters=counters)
+    channel = loopback.channel()
+    replies = loopback.service.replies
+    replies["produce"], replies["fetch"] = produced(0), [FetchResult(TP)]
+    replies["metadata"] = ClusterMetadata("cluster", 1, 2, (), ())
+    replies["list_offsets"] = UnknownServerError("no")
+    await channel.produce(produce())
+    await channel.produce(produce(acks=0))
+    await channel.fetch(fetch())
+    await channel.metadata()
+    with pytest.raises(UnknownServerError):
+        await channel.list_offsets(())
+    counts = {"Produce": 2, "FetchConsumer": 1, "Metadata": 1, "ListOffsets": 1}
+    await until(lambda: {name: each.count for name, each in counters.kinds.items()} == counts)

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import (
     FetchRequest,
@@ -165,7 +166,11 @@ async def test_a_write_that_fails_as_its_client_goes_away_is_no_unheard_failure(
     asyncio.get_running_loop().set_exception_handler(lambda _, each: complaints.append(each))
     memory = RequestMemory(10_000)
     streams = Streams(
-        loopback.service, max_request_bytes=10_000, produce_memory=memory, fetch_memory=memory
+        loopback.service,
+        max_request_bytes=10_000,
+        produce_memory=memory,
+        fetch_memory=memory,
+        counters=RequestCounters(),
     )
     context = _Gone()
     serving = asyncio.ensure_future(streams.replicate(None, context))  # type: ignore[arg-type]

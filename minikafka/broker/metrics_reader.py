@@ -1,0 +1,205 @@
+"""Reads the metrics of a broker (metrics.py) from its counters and its state.
+
+Nothing is kept here: all is read at the moment of the question, on the broker's loop and in one go,
+so that a reading fits together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from minikafka.broker.counters import BrokerCounters, TopicCounters
+from minikafka.broker.group_coordinator import GroupCoordinator
+from minikafka.broker.metrics import (
+    BrokerMetrics,
+    ControllerMetrics,
+    GroupMetrics,
+    ProcessUsage,
+    ReplicaMetrics,
+    RequestMetrics,
+    TopicMetrics,
+)
+from minikafka.broker.replica import Replica
+from minikafka.broker.replica_manager import ReplicaManager
+from minikafka.core.controller import Controller
+from minikafka.core.controller_context import ControllerCounters
+from minikafka.core.group_rebalance import GroupState
+
+QUANTILES = (0.5, 0.99)
+
+
+class ControllerView(Protocol):
+    """What is read of the ControllerRuntime."""
+
+    @property
+    def core(self) -> Controller | None: ...
+    @property
+    def counters(self) -> ControllerCounters: ...
+
+
+class MetricsReader:
+    """`connected` says whether ZooKeeper is in touch; `read_process` is app.py's."""
+
+    def __init__(
+        self,
+        replicas: ReplicaManager,
+        controller: ControllerView,
+        groups: GroupCoordinator,
+        connected: Callable[[], bool],
+        now_ms: Callable[[], int],
+        now_timestamp_ms: Callable[[], int],
+        read_process: Callable[[], ProcessUsage] = ProcessUsage,
+    ) -> None:
+        self.replicas = replicas
+        self.controller = controller
+        self.groups = groups
+        self._connected = connected
+        self._now_ms = now_ms
+        self._now_timestamp_ms = now_timestamp_ms
+        self._read_process = read_process
+        self._started_ms = now_ms()
+
+    @property
+    def counters(self) -> BrokerCounters:
+        return self.replicas.counters
+
+    def read(self) -> BrokerMetrics:
+        """A reading of now."""
+        total, topics = self._topics()
+        counters = self.counters
+        return BrokerMetrics(
+            self.replicas.config.broker_id,
+            self.replicas.broker_epoch,
+            self._now_ms() - self._started_ms,
+            self._now_timestamp_ms(),
+            self._read_process(),
+            total,
+            topics,
+            self._replicas(),
+            self._controller(),
+            self._groups(),
+            self._requests(),
+            self._connected(),
+            counters.zookeeper_disconnects,
+            counters.zookeeper_expires,
+        )
+
+    def _topics(self) -> tuple[TopicMetrics, list[TopicMetrics]]:
+        """All together, and each, by name."""
+        held: dict[str, list[int]] = {}  # partitions, leaders, bytes
+        for topic_partition, replica in self.replicas.replicas.items():
+            sums = held.setdefault(topic_partition.topic, [0, 0, 0])
+            sums[0] += 1
+            sums[1] += replica.core.is_leader
+            sums[2] += replica.log.size_bytes
+        counters = self.counters
+        topics = [_topic_metrics(name, held[name], counters.of(name)) for name in sorted(held)]
+        sums = [sum(column) for column in zip(*held.values(), strict=True)] or [0, 0, 0]
+        return _topic_metrics("", sums, counters.total()), topics
+
+    def _replicas(self) -> ReplicaMetrics:
+        replicas = list(self.replicas.replicas.values())
+        led = [health for replica in replicas if (health := isr_health(replica)) is not None]
+        return ReplicaMetrics(
+            len(replicas),
+            len(led),
+            len(self.replicas.failed),
+            sum(health.under_replicated for health in led),
+            sum(health.under_min_isr for health in led),
+            sum(health.at_min_isr for health in led),
+            max((replica.lag for replica in replicas), default=0),
+            self.counters.isr_shrinks,
+            self.counters.isr_expands,
+        )
+
+    def _controller(self) -> ControllerMetrics:
+        counters = self.controller.counters
+        core = self.controller.core
+        if core is None:
+            return ControllerMetrics(
+                elections=counters.elections, unclean_elections=counters.unclean_elections
+            )
+        context = core.context
+        partitions = list(context.partitions())
+        return ControllerMetrics(
+            True,
+            context.controller_epoch,
+            len(context.brokers),
+            len(context.topics) - len(context.deletions & context.topics.keys()),
+            len(partitions),
+            len(context.offline_partitions()),
+            sum(
+                (state := context.states.get(tp)) is not None
+                and state.leader != assignment.replicas[0]
+                for tp, assignment in partitions
+            ),
+            len(context.deletions),
+            counters.elections,
+            counters.unclean_elections,
+        )
+
+    def _groups(self) -> GroupMetrics:
+        groups = self.groups.loaded_groups()
+        states = [group.state for group in groups]
+        return GroupMetrics(
+            len(groups),
+            sum(len(group.offsets.committed) for group in groups),
+            states.count(GroupState.EMPTY),
+            states.count(GroupState.PREPARING_REBALANCE),
+            states.count(GroupState.COMPLETING_REBALANCE),
+            states.count(GroupState.STABLE),
+        )
+
+    def _requests(self) -> list[RequestMetrics]:
+        return [
+            RequestMetrics(kind, counter.count, counter.total_us, *counter.quantiles_us(QUANTILES))
+            for kind, counter in sorted(self.counters.requests.kinds.items())
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class IsrHealth:
+    """How the in-sync replicas of a partition stand, by its leader."""
+
+    replicas: int
+    in_sync: int
+    under_replicated: bool
+    under_min_isr: bool
+    at_min_isr: bool
+
+
+def isr_health(replica: Replica) -> IsrHealth | None:
+    """None unless this replica leads."""
+    if not replica.core.is_leader:
+        return None
+    leader = replica.core.leader()
+    isr, replicas = leader.isr.committed, leader.assignment.replicas
+    minimum = leader.effective_min_insync
+    return IsrHealth(
+        len(replicas),
+        len(isr),
+        not set(replicas) <= set(isr),
+        len(isr) < minimum,
+        len(isr) == minimum,
+    )
+
+
+def _topic_metrics(name: str, held: Sequence[int], counters: TopicCounters) -> TopicMetrics:
+    partitions, leaders, size_bytes = held
+    return TopicMetrics(
+        name,
+        partitions,
+        leaders,
+        size_bytes,
+        counters.messages_in,
+        counters.bytes_in,
+        counters.bytes_out,
+        counters.replication_bytes_in,
+        counters.replication_bytes_out,
+        counters.produce_requests,
+        counters.fetch_requests,
+        counters.failed_produce_requests,
+        counters.failed_fetch_requests,
+    )

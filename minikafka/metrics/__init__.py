@@ -1,0 +1,1 @@
+"""What a broker tells the outside of itself in numbers: /metrics for Prometheus."""
