@@ -12,7 +12,7 @@ STEPS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kazoo-suite torment simulate exhaustive proto bench bench-kafka clean
+.PHONY: help demo test check kazoo-suite torment simulate exhaustive lab-docs proto bench bench-kafka clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ simulate: $(READY) ## Lives of simulated clusters (SEEDS=0-1999 STEPS=500 JOBS=2
 
 exhaustive: $(READY) ## Every interleaving of the core within bounds (ARGS="--replicas 3 --depth 12").
 	$(BIN)/python -m tests.exhaustive.run $(ARGS)
+
+lab-docs: $(READY) ## Make docs/lab.md of the scenarios of `minikafka lab`.
+	$(BIN)/minikafka lab docs > docs/lab.md
 
 proto: $(READY) ## Generate minikafka/rpc/generated from protos/.
 	$(BIN)/python protos/generate.py

@@ -13,22 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from minikafka.cli.cluster import LocalCluster, plan_cluster
+from minikafka.cli.cluster import LocalCluster
 from minikafka.cli.clusterfile import ClusterFile
-from minikafka.cli.freeports import free_ports
-from minikafka.cli.guardian import Guardian
+from minikafka.cli.faults import Faults
 from minikafka.cli.interrupts import Interrupts
 from minikafka.cli.options import format_option
 from minikafka.cli.output import clock_time, print_json, print_table, tell
-from minikafka.cli.starting import running_cluster
+from minikafka.cli.throwaway import throwaway_cluster
 from minikafka.errors import MinikafkaError, UsageError
 
 if TYPE_CHECKING:
@@ -72,22 +69,15 @@ def command(ctx: click.Context, source: Path | None, output_format: str) -> None
     lines = read_lines(source)
     as_json = output_format == "json"
     show = tell if as_json else click.echo
-    directory = Path(tempfile.mkdtemp(prefix="minikafka-demo-"))
-    try:
-        with Interrupts() as interrupts, Guardian(directory):
-            local = LocalCluster(directory)
-            # No default ports: their clients must not meet the demo, nor one demo another.
-            ports = free_ports(0, 0, directory)
-            zookeeper_port = next(ports)
-            plan = plan_cluster(directory, None, BROKERS, "embedded", next(ports), None)
-            with (
-                local.owning(),
-                running_cluster(local, plan, _SETTINGS, show, zookeeper_port) as cluster,
-            ):
-                ok = asyncio.run(_until_interrupted(interrupts, local, cluster, lines, as_json))
-                interrupts.ignore_but_count()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with (
+        Interrupts() as interrupts,
+        throwaway_cluster("minikafka-demo-", BROKERS, "embedded", _SETTINGS, show) as (
+            local,
+            cluster,
+        ),
+    ):
+        ok = asyncio.run(_until_interrupted(interrupts, local, cluster, lines, as_json))
+        interrupts.ignore_but_count()
     ctx.exit(0 if ok else 1)
 
 
@@ -139,9 +129,9 @@ async def _play(
     def show(text: str) -> None:
         (tell if as_json else click.echo)(f"{clock_time()} {text}")
 
-    async with _performance(local, cluster, addresses, lines, show) as (stage, load):
+    async with _performance(cluster, addresses, lines, show) as (stage, load):
         try:
-            await _acts(stage, load, acts, show)
+            await _acts(stage, Faults(local), load, acts, show)
         except MinikafkaError as error:
             problem = error
             show(f"broken off: {error}")
@@ -163,7 +153,6 @@ async def _play(
 
 @contextlib.asynccontextmanager
 async def _performance(
-    local: LocalCluster,
     cluster: ClusterFile,
     addresses: list[str],
     lines: list[bytes],
@@ -188,7 +177,7 @@ async def _performance(
         ClusterFeed(addresses, names) as feed,
         AsyncProducer(addresses, acks="all") as producer,
     ):
-        stage = Stage(local, feed, TopicPartition(TOPIC, 0), show)
+        stage = Stage(feed, TopicPartition(TOPIC, 0), show)
         load = Load(producer, TOPIC, lines)
         tasks = [asyncio.create_task(stage.watch()), asyncio.create_task(load.run())]
         try:
@@ -201,7 +190,9 @@ async def _performance(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _acts(stage: Stage, load: Load, acts: list[Act], show: Callable[[str], None]) -> None:
+async def _acts(
+    stage: Stage, faults: Faults, load: Load, acts: list[Act], show: Callable[[str], None]
+) -> None:
     """The story. Raises RequestTimedOutError if something does not happen."""
     from minikafka.cli.demo_stage import Act, Stopwatch
 
@@ -228,24 +219,24 @@ async def _acts(stage: Stage, load: Load, acts: list[Act], show: Callable[[str],
     everybody = set(range(1, BROKERS + 1))
     await stage.wait_until(lambda s: set(s.isr) == everybody, "a whole ISR", _ACT_TIMEOUT_S)
     await write_on()
-    await act("kill E", lambda: stage.kill(E_ID), lambda s: E_ID not in s.isr)
+    await act("kill E", lambda: faults.kill(E_ID), lambda s: E_ID not in s.isr)
     await write_on()
     leader = stage.state.leader
     await act(
         f"kill {stage.name(leader)}, the leader",
-        lambda: stage.kill(leader),
+        lambda: faults.kill(leader),
         lambda s: s.leader not in (leader, -1),
     )
     await write_on()
     lagging = choose_follower(stage.state, stage.controller_id)
     name = stage.name(lagging)
-    await act(f"pause {name}", lambda: stage.pause(lagging), lambda s: lagging not in s.isr)
-    await act(f"resume {name}", lambda: stage.resume(lagging), lambda s: lagging in s.isr)
+    await act(f"pause {name}", lambda: faults.pause(lagging), lambda s: lagging not in s.isr)
+    await act(f"resume {name}", lambda: faults.resume(lagging), lambda s: lagging in s.isr)
     await write_on()
     for dead in (E_ID, leader):
         await act(
             f"restart {stage.name(dead)}",
-            lambda dead=dead: stage.restart(dead),  # type: ignore[misc]
+            lambda dead=dead: asyncio.to_thread(faults.restart, dead),  # type: ignore[misc]
             lambda s, dead=dead: dead in s.isr,  # type: ignore[misc]
         )
     await stage.wait_until(lambda s: set(s.isr) == everybody, "a whole ISR", _ACT_TIMEOUT_S)

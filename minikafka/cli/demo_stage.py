@@ -1,16 +1,13 @@
-"""The demo's cluster as its acts see it: what to do to a broker, and the state to wait for."""
+"""The demo's partition as its acts see it: what becomes of it, and the state to wait for."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from minikafka.cli.board import PartitionChanged
-from minikafka.cli.cluster import LocalCluster
-from minikafka.cli.clusterfile import BrokerEntry
 from minikafka.cli.feed import ClusterFeed
 from minikafka.errors import RequestTimedOutError
 from minikafka.model import PartitionState, TopicPartition
@@ -33,10 +30,7 @@ class Act:
 class Stage:
     """One partition of a cluster on this machine. `watch` must run while acts wait."""
 
-    def __init__(
-        self, local: LocalCluster, feed: ClusterFeed, partition: TopicPartition, show: Show
-    ) -> None:
-        self._local = local
+    def __init__(self, feed: ClusterFeed, partition: TopicPartition, show: Show) -> None:
         self._feed = feed
         self._partition = partition
         self._show = show
@@ -87,27 +81,6 @@ class Stage:
             raise RequestTimedOutError(
                 f"{what} did not happen within {timeout_s:.0f} s: {partition} {held}"
             ) from None
-
-    def broker(self, broker_id: int) -> BrokerEntry:
-        return self._local.require().broker(str(broker_id))
-
-    def kill(self, broker_id: int) -> None:
-        """SIGKILL; returns when the process is gone."""
-        broker = self.broker(broker_id)
-        self._local.send(broker, signal.SIGKILL)
-        self._local.wait_ended(broker, 5.0)
-
-    def pause(self, broker_id: int) -> None:
-        self._local.send(self.broker(broker_id), signal.SIGSTOP)
-
-    def resume(self, broker_id: int) -> None:
-        self._local.send(self.broker(broker_id), signal.SIGCONT)
-
-    async def restart(self, broker_id: int) -> None:
-        """Start its process; returns when it serves."""
-        broker = self._local.with_free_ports(self.broker(broker_id))
-        started = self._local.start_broker(broker)
-        await asyncio.to_thread(self._local.wait_serving, [started])
 
 
 class Stopwatch:

@@ -32,6 +32,7 @@ COMMANDS = {
         ("log", "log", "Look into the files of a log."),
         ("zk", "zk", "Look at what ZooKeeper holds."),
         ("perf", "perf", "Make load and measure."),
+        ("lab", "lab", "The lecture on ZooKeeper as scenarios to watch."),
         ("demo", "demo", "Five brokers, three accidents, and a count of what was lost."),
     )
 }

@@ -92,10 +92,13 @@ def running_cluster(
     settings: Mapping[str, str],
     tell: Tell,
     zookeeper_port: int = ZOOKEEPER_PORT,
+    *,
+    gently: bool = True,
 ) -> Iterator[ClusterFile]:
-    """A cluster for the time of a `with`, ended however that is left."""
+    """A cluster for the time of a `with`, ended however that is left; unless `gently`, without
+    waiting for controlled shutdowns."""
     cluster = start_all(local, plan, settings, tell, zookeeper_port=zookeeper_port)
     try:
         yield cluster
     finally:
-        stop_all(local, lambda _: None)
+        stop_all(local, lambda _: None, hurry=lambda: not gently)

@@ -121,7 +121,7 @@ class Inspector:
             if type(error).__name__ in ("ConnectionLoss", "SessionExpiredError"):
                 raise NetworkError("the connection to ZooKeeper was lost") from None
             raise ZooKeeperError(f"ZooKeeper refused to read {path}: {error!r}") from None
-        return Node(path, found, _stat(stat)), sorted(names)
+        return Node(path, found, node_stat(stat)), sorted(names)
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _assemble(path: str, nodes: dict[str, tuple[Node, list[str]]]) -> Node:
     return Node(node.path, node.data, node.stat, children)
 
 
-def _stat(stat: ZnodeStat) -> NodeStat:
+def node_stat(stat: ZnodeStat) -> NodeStat:
     return NodeStat(
         version=stat.version,
         czxid=stat.czxid,

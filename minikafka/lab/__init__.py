@@ -1,0 +1,1 @@
+"""The lecture on ZooKeeper as scenarios that run on real processes: `minikafka lab`."""

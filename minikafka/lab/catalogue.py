@@ -1,0 +1,25 @@
+"""All scenarios, in the order of the lecture."""
+
+from __future__ import annotations
+
+import difflib
+
+from minikafka.errors import UsageError
+from minikafka.lab.scenario import Scenario
+from minikafka.lab.scenarios import basics, election, isr
+
+SCENARIOS: tuple[type[Scenario], ...] = (
+    basics.Api,
+    election.ControllerElection,
+    isr.FiveReplicas,
+)
+
+
+def find(name: str) -> type[Scenario]:
+    """UsageError, with the near names, if there is none of that name."""
+    known = {each.name: each for each in SCENARIOS}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`minikafka lab list` has them"
+    raise UsageError(f"there is no scenario {name!r}; {hint}")

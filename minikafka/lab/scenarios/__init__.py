@@ -1,0 +1,1 @@
+"""The scenarios, by subject; `minikafka.lab.catalogue` has them in the order of the lecture."""

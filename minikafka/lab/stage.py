@@ -1,0 +1,347 @@
+"""The cluster on which scenarios play: what can be done to it, and what can be seen.
+
+Real processes in a temporary directory (cli/throwaway.py). State: the cluster's files, the clients
+that a scenario opened (closed after it), and a ZooKeeper session of the stage's own, through which
+it looks. Everything is blocking; what has to happen is waited for with a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from minikafka.cli import processes
+from minikafka.cli.cluster import LocalCluster
+from minikafka.cli.clusterfile import ClusterFile
+from minikafka.cli.faults import Faults
+from minikafka.cli.throwaway import throwaway_cluster
+from minikafka.errors import MinikafkaError, NetworkError
+from minikafka.lab.narrator import Narrator, words
+from minikafka.lab.scenario import Needs
+from minikafka.lab.znodes import Tree, flatten
+from minikafka.model import PartitionState, TopicPartition, broker_name, describe_state
+
+if TYPE_CHECKING:
+    from minikafka.client import Admin, Producer
+    from minikafka.zookeeper.inspect import Node
+    from minikafka.zookeeper.plain import PlainClient
+
+T = TypeVar("T")
+Client = TypeVar("Client", bound=contextlib.AbstractContextManager[Any])
+
+DEADLINE_S = 20.0
+_POLL_S = 0.03
+_ROOT = "/lab"  # where scenarios make znodes of their own
+
+
+class NotSeen(MinikafkaError):
+    """Something that should have happened has not, in time."""
+
+
+class Stage:
+    """See the module's docstring. Brokers are known by id; `name` gives the letter."""
+
+    def __init__(
+        self, local: LocalCluster, cluster: ClusterFile, zk: PlainClient, narrator: Narrator
+    ) -> None:
+        self.local = local
+        self.zk = zk
+        self.narrator = narrator
+        self.say = narrator.say
+        self.faults = Faults(local)
+        self.zookeeper_hosts = cluster.zookeeper.hosts
+        self.broker_ids = [broker.id for broker in cluster.brokers]
+        self._clients = contextlib.ExitStack()
+        self._topics: list[str] = []
+        self._paused: set[int] = set()
+        self._paused_servers: set[int] = set()
+
+    # --- names ---
+
+    def name(self, broker_id: int) -> str:
+        return "none" if broker_id < 0 else broker_name(broker_id)
+
+    def names(self, broker_ids: Sequence[int]) -> str:
+        return words(self.name(each) for each in broker_ids)
+
+    @property
+    def bootstrap(self) -> list[str]:
+        return [broker.grpc for broker in self.local.require().brokers]
+
+    def others(self, *broker_ids: int) -> list[int]:
+        return [each for each in self.broker_ids if each not in broker_ids]
+
+    # --- waiting ---
+
+    def until(self, probe: Callable[[], T | None], what: str, timeout_s: float = DEADLINE_S) -> T:
+        """The first value of `probe` that is true. Raises NotSeen."""
+        deadline = time.monotonic() + timeout_s
+        trouble = ""
+        while True:
+            try:
+                found = probe()
+            except NetworkError as error:
+                found, trouble = None, f" ({error.message})"
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise NotSeen(f"{timeout_s:.0f} s were not enough for {what}{trouble}")
+            time.sleep(_POLL_S)
+
+    def until_words(self, topic: str, wanted: str, timeout_s: float = DEADLINE_S) -> str:
+        """Wait for a state of partition 0 in the words of the slide. Raises NotSeen."""
+        seen: list[str] = []
+
+        def reached() -> str | None:
+            found = self.words(topic)
+            if found not in seen[-1:]:
+                seen.append(found)
+            return found if found == wanted else None
+
+        try:
+            return self.until(reached, wanted, timeout_s)
+        except NotSeen as error:
+            raise NotSeen(f"{error.message}; seen: {', then '.join(seen) or 'nothing'}") from None
+
+    # --- what ZooKeeper holds ---
+
+    def znodes(self, root: str = "/") -> Tree | None:
+        """Everything from `root` down by path; None if ZooKeeper does not answer or there is no
+        root to look at."""
+        if not root or self._paused_servers:
+            return None
+        with contextlib.suppress(NetworkError):
+            self.zk.sync()
+            return flatten(self.zk.inspector.tree(root))
+        return None
+
+    def node(self, path: str) -> Node | None:
+        """A znode, None if it is not there."""
+        from minikafka.zookeeper.plain import RefusedError
+
+        try:
+            return self.zk.get(path)
+        except RefusedError as error:
+            if error.reason == "NONODE":
+                return None
+            raise
+
+    def document(self, path: str) -> dict[str, Any]:
+        """The JSON of a znode; empty if it is not there."""
+        found = self.node(path)
+        return {} if found is None else json.loads(found.data)
+
+    def state(self, topic: str, partition: int = 0) -> PartitionState:
+        """The State znode."""
+        from minikafka.zookeeper.codec import decode_state
+        from minikafka.zookeeper.paths import Layout
+
+        path = Layout().state(topic, partition)
+        node = self.zk.get(path)
+        return decode_state(path, node.data, node.stat.version)
+
+    def words(self, topic: str) -> str:
+        """Leader=A Epoch=0 ISR={A,B,C}, as ZooKeeper has it."""
+        state = self.state(topic)
+        return describe_state(state.leader, state.leader_epoch, state.isr, {})
+
+    def controller(self) -> int | None:
+        """Its broker id, None while there is none."""
+        found = self.document("/controller").get("brokerid")
+        return None if found is None else int(found)
+
+    def controller_epoch(self) -> int:
+        return int(self.zk.get("/controller_epoch").data)
+
+    def until_controller(self, wanted: Callable[[int], bool] = lambda _: True) -> int:
+        def found() -> int | None:
+            controller = self.controller()
+            return controller if controller is not None and wanted(controller) else None
+
+        return self.until(found, "a controller in /controller")
+
+    def broker_epoch(self, broker_id: int) -> int | None:
+        """The czxid of its registration, None if it is not registered."""
+        found = self.node(f"/brokers/ids/{broker_id}")
+        return None if found is None else found.stat.czxid
+
+    def own_root(self) -> str:
+        """A znode for those that a scenario makes itself; it goes after the scenario."""
+        if self.node(_ROOT) is None:
+            self.zk.create(_ROOT)
+        return _ROOT
+
+    # --- clients ---
+
+    def keep(self, client: Client) -> Any:
+        """Enter it, and leave it when the scenario is over."""
+        return self._clients.enter_context(client)
+
+    def admin(self) -> Admin:
+        from minikafka.client import Admin
+
+        admin: Admin = self.keep(Admin(self.bootstrap, request_timeout_ms=20_000))
+        return admin
+
+    def producer(self, **options: Any) -> Producer:
+        from minikafka.client import Producer
+
+        producer: Producer = self.keep(Producer(self.bootstrap, **options))
+        return producer
+
+    def session(self, hosts: str | None = None, timeout_ms: int | None = None) -> PlainClient:
+        """Another ZooKeeper session, as of another process."""
+        from minikafka.zookeeper.plain import DEFAULT_SESSION_TIMEOUT_MS, open_plain
+
+        found: PlainClient = self.keep(
+            open_plain(hosts or self.zookeeper_hosts, timeout_ms or DEFAULT_SESSION_TIMEOUT_MS)
+        )
+        return found
+
+    def close_clients(self) -> None:
+        clients, self._clients = self._clients, contextlib.ExitStack()
+        clients.close()
+
+    def create_topic(
+        self, topic: str, replicas: Sequence[int], configs: Mapping[str, str] | None = None
+    ) -> str:
+        """One partition; returns its state in the words of the slide once every replica is in
+        sync."""
+        from minikafka.client import Admin
+
+        with Admin(self.bootstrap) as admin:
+            admin.create_topic(topic, configs=configs, assignments={0: replicas})
+        self._topics.append(topic)
+        self.until(lambda: set(self.state(topic).isr) == set(replicas), f"a whole ISR of {topic}")
+        return self.words(topic)
+
+    def read_all(self, topic: str) -> list[bytes]:
+        """The value of each record of partition 0 that is committed."""
+        from minikafka.client import Consumer
+
+        partition = TopicPartition(topic, 0)
+        found: list[bytes] = []
+        with Consumer(self.bootstrap) as consumer:
+            consumer.assign([partition])
+            consumer.seek_to_beginning(partition)
+            end = consumer.end_offsets([partition])[partition]
+            while consumer.position(partition) < end:
+                found += [record.value or b"" for record in consumer.poll(2_000)]
+        return found
+
+    def believed_controllers(self) -> dict[int, tuple[int, int]]:
+        """What each live broker answers: (controller id, controller epoch)."""
+        from minikafka.client import Admin
+
+        answers = {}
+        for broker in self.local.running(self.local.require()):
+            if broker.id not in self._paused:
+                with Admin(broker.grpc) as admin:
+                    metadata = admin.metadata([])
+                answers[broker.id] = (metadata.controller_id, metadata.controller_epoch)
+        return answers
+
+    # --- brokers ---
+
+    def kill(self, broker_id: int) -> None:
+        self.faults.kill(broker_id)
+
+    def pause(self, broker_id: int) -> None:
+        self._paused.add(broker_id)
+        self.faults.pause(broker_id)
+
+    def resume(self, broker_id: int) -> None:
+        self.faults.resume(broker_id)
+        self._paused.discard(broker_id)
+
+    def restart(self, broker_id: int) -> None:
+        """Start a dead one; returns when it serves."""
+        self.faults.restart(broker_id)
+
+    def log_folder(self, broker_id: int, topic: str) -> Path:
+        return self.local.layout.data(broker_id) / f"{topic}-0"
+
+    # --- ZooKeeper's servers ---
+
+    def pause_zookeeper(self) -> None:
+        """Every server of it."""
+        for pid in self.local.require().zookeeper.pids:
+            self._paused_servers.add(pid)
+            self._signal_server(pid, signal.SIGSTOP)
+
+    def resume_zookeeper(self) -> None:
+        for pid in list(self._paused_servers):
+            self._signal_server(pid, signal.SIGCONT)
+            self._paused_servers.discard(pid)
+
+    def _signal_server(self, pid: int, number: signal.Signals) -> None:
+        processes.send_signal(pid, str(self.local.layout.zookeeper), number)
+
+    # --- between scenarios ---
+
+    def restore(self) -> None:
+        """Everybody back and in sync, the scenario's topics and znodes gone. Raises NotSeen."""
+        self.resume_zookeeper()
+        for broker_id in list(self._paused):
+            self.resume(broker_id)
+        running = {broker.id for broker in self.local.running(self.local.require())}
+        for broker_id in self.others(*running):
+            self.restart(broker_id)
+        self.until(
+            lambda: all(self.broker_epoch(each) is not None for each in self.broker_ids),
+            "every broker to be registered",
+        )
+        self.until_controller()
+        self.zk.delete_tree(_ROOT)
+        self._delete_topics()
+
+    def _delete_topics(self) -> None:
+        from minikafka.client import Admin
+        from minikafka.errors import UnknownTopicOrPartitionError
+
+        with Admin(self.bootstrap, request_timeout_ms=20_000) as admin:
+            for topic in self._topics:
+                with contextlib.suppress(UnknownTopicOrPartitionError):
+                    admin.delete_topic(topic)
+        for topic in self._topics:
+            self.until(
+                lambda topic=topic: self.node(f"/brokers/topics/{topic}") is None,  # type: ignore[misc]
+                f"the deletion of {topic}",
+            )
+        self._topics.clear()
+
+
+@contextlib.contextmanager
+def open_stage(needs: Needs, narrator: Narrator) -> Iterator[Stage]:
+    """A cluster for the time of a `with`."""
+    from minikafka.zookeeper.plain import open_plain
+
+    logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters comes as an error
+    narrator.note(
+        f"Starting {needs.brokers} brokers and ZooKeeper ({needs.zookeeper}) in a temporary "
+        "directory. Broker 1 is A, broker 2 is B, and so on."
+    )
+    with (
+        throwaway_cluster(
+            "minikafka-lab-",
+            needs.brokers,
+            needs.zookeeper,
+            dict(needs.settings),
+            lambda _: None,
+            gently=False,
+        ) as (local, cluster),
+        open_plain(cluster.zookeeper.hosts) as zk,
+    ):
+        stage = Stage(local, cluster, zk, narrator)
+        try:
+            stage.until_controller()
+            yield stage
+        finally:
+            stage.close_clients()
+            stage.resume_zookeeper()
