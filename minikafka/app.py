@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -30,10 +30,14 @@ from minikafka.kafka.listener import KafkaListener
 from minikafka.log.store import DiskLogStore
 from minikafka.metrics.process import read_process
 from minikafka.model import BrokerInfo
+from minikafka.properties import Endpoint
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer
 from minikafka.rpc.tuning import tune_malloc
 from minikafka.zookeeper.store import ZooKeeperStore
+
+if TYPE_CHECKING:
+    from minikafka.metrics.endpoint import MetricsEndpoint
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +143,8 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
 
 
 class Doors:
-    """The servers of one broker: gRPC, and Kafka's protocol if `listeners` is set. They share the
-    memory for requests that are not answered yet."""
+    """The servers of one broker: gRPC, Kafka's protocol if `listeners` is set, and /metrics if
+    `metrics.listener` is. The first two share the memory for requests that are not answered yet."""
 
     def __init__(self, config: BrokerConfig, broker: Broker) -> None:
         self._config = config
@@ -154,6 +158,8 @@ class Doors:
             counters=counters,
         )
         self._kafka: KafkaListener | None = None
+        self._metrics: MetricsEndpoint | None = None
+        self.metrics_address: Endpoint | None = None  # where /metrics is served
         if config.listeners is not None:
             self._kafka = KafkaListener(
                 broker.service,
@@ -175,9 +181,22 @@ class Doors:
             port = await self._kafka.start(*self._config.listeners)
             if self._config.advertised_listeners is None:
                 self._broker.announce(kafka_port=port)
+        if self._config.metrics_listener is not None:
+            from minikafka.metrics.endpoint import MetricsEndpoint  # with h11: only for those
+
+            self._metrics = MetricsEndpoint(
+                self._broker.metrics, self._config.name, self._kafka_connections
+            )
+            host, port = self._config.metrics_listener
+            self.metrics_address = Endpoint(host, await self._metrics.start(host, port))
+
+    def _kafka_connections(self) -> int:
+        return 0 if self._kafka is None else self._kafka.connection_count
 
     async def close(self) -> None:
         """Nobody can ask any more. Idempotent."""
+        if self._metrics is not None:
+            await self._metrics.stop()
         if self._kafka is not None:
             await self._kafka.stop()
         await self.grpc.stop()
@@ -202,7 +221,7 @@ async def _serve(broker: Broker, doors: Doors, stop: Stop) -> int:
     status = 0
     try:
         if await _unless(stop.wanted, broker.start()):
-            await _serve_until_stopped(broker, doors.grpc, stop)
+            await _serve_until_stopped(broker, doors, stop)
     finally:
         # First nobody can ask any more, then the logs are closed.
         await doors.close()
@@ -215,9 +234,9 @@ async def _serve(broker: Broker, doors: Doors, stop: Stop) -> int:
     return 1 if broker.fatal.done() else status
 
 
-async def _serve_until_stopped(broker: Broker, server: GrpcServer, stop: Stop) -> None:
+async def _serve_until_stopped(broker: Broker, doors: Doors, stop: Stop) -> None:
     stopping = asyncio.ensure_future(stop.wanted.wait())
-    serving = asyncio.ensure_future(_announce_serving(broker, server))
+    serving = asyncio.ensure_future(_announce_serving(broker, doors))
     try:
         await asyncio.wait((serving, stopping, broker.fatal), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
@@ -230,12 +249,12 @@ async def _serve_until_stopped(broker: Broker, server: GrpcServer, stop: Stop) -
     if broker.fatal.done():
         logger.critical("stopping: %s", broker.fatal.exception())
         return
-    await server.set_serving(False)
+    await doors.grpc.set_serving(False)
     if not await _unless(stop.at_once, broker.shut_down()):
         logger.warning("told twice: stopping without handing over")
 
 
-async def _announce_serving(broker: Broker, server: GrpcServer) -> None:
+async def _announce_serving(broker: Broker, doors: Doors) -> None:
     """Say that this broker serves, once it does."""
     try:
         async with asyncio.timeout(SERVING_WAIT_S):
@@ -243,11 +262,12 @@ async def _announce_serving(broker: Broker, server: GrpcServer) -> None:
     except TimeoutError:
         logger.warning("no controller has spoken to this broker yet: waiting for one")
         await broker.wait_until_serving()
-    await server.set_serving(True)
+    await doors.grpc.set_serving(True)
     info = broker.info
     kafka = f", Kafka at {info.kafka_address}" if info.kafka_address else ""
+    metrics = f", http://{doors.metrics_address}/metrics" if doors.metrics_address else ""
     print(
-        f"broker {info.broker_id} ({info.name}) serves gRPC at {info.grpc_address}{kafka}",
+        f"broker {info.broker_id} ({info.name}) serves gRPC at {info.grpc_address}{kafka}{metrics}",
         flush=True,
     )
 

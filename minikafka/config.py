@@ -219,6 +219,12 @@ class BrokerConfig:
     advertised_listeners: Endpoint | None = kafka_listener(
         None, "The address that Kafka's clients are told; without it listeners.", 1
     )
+    metrics_listener: Endpoint | None = endpoint(
+        None,
+        "Minikafka's own: where /metrics is served to Prometheus over HTTP; not at all without "
+        "it; port 0 takes a free one.",
+        0,
+    )
     connections_max_idle_ms: int = long(
         600_000, "Silence after which a Kafka client's connection is closed.", 1
     )

@@ -347,7 +347,7 @@ def _unescape(text: str, line_number: int) -> str:
 # Families of which minikafka has no property at all, then single names.
 _FOREIGN_FAMILIES = tuple(
     """
-sasl. ssl. security. quota. transaction. transactional. metric. metrics. kafka.
+sasl. ssl. security. quota. transaction. transactional. metric. kafka.
 delegation. remote. connection. listener. password. share. telemetry.
 controller.quorum. zookeeper.ssl. replication.quota. alter.log. authorizer.
 group.consumer. group.coordinator. group.share.
@@ -374,7 +374,8 @@ log.message.timestamp.before.max.ms log.message.timestamp.difference.max.ms log.
 log.roll.jitter.hours log.roll.jitter.ms connections.max.reauth.ms max.connection.creation.rate
 max.connections max.connections.per.ip max.connections.per.ip.overrides
 message.downconversion.enable message.format.version message.timestamp.after.max.ms
-message.timestamp.before.max.ms message.timestamp.difference.max.ms node.id num.io.threads
+message.timestamp.before.max.ms message.timestamp.difference.max.ms metrics.num.samples
+metrics.recording.level metrics.sample.window.ms node.id num.io.threads
 num.network.threads num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
 num.replica.fetchers offsets.commit.required.acks offsets.commit.timeout.ms
 offsets.load.buffer.size offsets.topic.compression.codec port preallocate

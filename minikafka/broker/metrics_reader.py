@@ -26,6 +26,7 @@ from minikafka.broker.replica_manager import ReplicaManager
 from minikafka.core.controller import Controller
 from minikafka.core.controller_context import ControllerCounters
 from minikafka.core.group_rebalance import GroupState
+from minikafka.model import NO_LEADER
 
 QUANTILES = (0.5, 0.99)
 
@@ -122,19 +123,21 @@ class MetricsReader:
                 elections=counters.elections, unclean_elections=counters.unclean_elections
             )
         context = core.context
-        partitions = list(context.partitions())
+        partitions = offline = imbalance = 0
+        for tp, assignment in context.partitions():
+            state = context.states.get(tp)
+            leader = NO_LEADER if state is None else state.leader
+            partitions += 1
+            offline += leader == NO_LEADER
+            imbalance += leader != assignment.replicas[0]
         return ControllerMetrics(
             True,
             context.controller_epoch,
             len(context.brokers),
             len(context.topics) - len(context.deletions & context.topics.keys()),
-            len(partitions),
-            len(context.offline_partitions()),
-            sum(
-                (state := context.states.get(tp)) is not None
-                and state.leader != assignment.replicas[0]
-                for tp, assignment in partitions
-            ),
+            partitions,
+            offline,
+            imbalance,
             len(context.deletions),
             counters.elections,
             counters.unclean_elections,
@@ -180,7 +183,7 @@ def isr_health(replica: Replica) -> IsrHealth | None:
     return IsrHealth(
         len(replicas),
         len(isr),
-        not set(replicas) <= set(isr),
+        any(replica not in isr for replica in replicas),
         len(isr) < minimum,
         len(isr) == minimum,
     )

@@ -319,6 +319,18 @@ class Replica:
     def add_deletion_waiter(self, waiter: FetchWaiter) -> None:
         self._deletion_waiters[waiter] = None
 
+    def waiting_fetches(self) -> Iterator[FetchWaiter]:
+        """Of consumers and of followers."""
+        yield from self._consumer_waiters
+        yield from self._follower_waiters
+
+    @property
+    def parked_count(self) -> int:
+        """Produce requests that wait for replication."""
+        if not self.core.is_leader:
+            return 0
+        return sum(not parked.settled for parked in self.core.leader().parked)
+
     def on_follower_fetched(self) -> None:
         """A follower has told how far it is, its log start among other things."""
         self._wake(self._deletion_waiters)

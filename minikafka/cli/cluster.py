@@ -23,7 +23,7 @@ from pathlib import Path
 
 from minikafka.cli import clusterfile, processes
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
-from minikafka.cli.freeports import GRPC_PORT, KAFKA_PORT, free_ports, is_free
+from minikafka.cli.freeports import GRPC_PORT, KAFKA_PORT, METRICS_PORT, free_ports, is_free
 from minikafka.cli.layout import Layout, format_properties, tail
 from minikafka.config import parse_broker_config, parse_properties
 from minikafka.errors import MinikafkaError, UsageError
@@ -45,6 +45,7 @@ _OWN_PROPERTIES = (
     "grpc.advertised.listener",
     "listeners",
     "advertised.listeners",
+    "metrics.listener",
 )
 
 
@@ -68,11 +69,13 @@ def plan_cluster(
     zookeeper: str | None,
     first_port: int = GRPC_PORT,
     first_kafka_port: int | None = KAFKA_PORT,
+    first_metrics_port: int | None = METRICS_PORT,
 ) -> ClusterFile:
     """What shall run: that of last time where there was one, with its ids and, if free, ports.
 
     `brokers` and `zookeeper` are None where the person left it open. No process is named yet.
-    Without `first_kafka_port` the brokers do not listen for Kafka's clients.
+    Without `first_kafka_port` the brokers do not listen for Kafka's clients, without
+    `first_metrics_port` they do not serve /metrics.
     Raises UsageError if the data belong to another ZooKeeper.
     """
     count = brokers or (len(known.brokers) if known else DEFAULT_BROKERS)
@@ -89,6 +92,11 @@ def plan_cluster(
     if first_kafka_port is not None:
         old = {each: before[each].kafka for each in before}
         kafka = _choose_ports(data_dir, ids, old, first_kafka_port, grpc.values())
+    metrics: Mapping[int, int] = {}
+    if first_metrics_port is not None:
+        old = {each: before[each].metrics for each in before}
+        taken = (*grpc.values(), *kafka.values())
+        metrics = _choose_ports(data_dir, ids, old, first_metrics_port, taken)
     entries = tuple(
         BrokerEntry(
             id=each,
@@ -96,6 +104,7 @@ def plan_cluster(
             pid=None,
             grpc=f"127.0.0.1:{grpc[each]}",
             kafka=f"127.0.0.1:{kafka[each]}" if each in kafka else None,
+            metrics=f"127.0.0.1:{metrics[each]}" if each in metrics else None,
         )
         for each in ids
     )
@@ -125,8 +134,19 @@ def _port(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-def _listener(address: str) -> str:
-    return f"PLAINTEXT://{address}"
+def _addresses(broker: BrokerEntry) -> dict[str, str]:
+    """Where a broker listens, by the field of its entry."""
+    kinds = {"grpc": broker.grpc, "kafka": broker.kafka, "metrics": broker.metrics}
+    return {kind: address for kind, address in kinds.items() if address is not None}
+
+
+def _listeners(broker: BrokerEntry) -> dict[str, str]:
+    """The properties that say so."""
+    names = {"grpc": "grpc.listener", "kafka": "listeners", "metrics": "metrics.listener"}
+    return {
+        names[kind]: f"PLAINTEXT://{address}" if kind == "kafka" else address
+        for kind, address in _addresses(broker).items()
+    }
 
 
 class LocalCluster:
@@ -200,39 +220,40 @@ class LocalCluster:
         """Write each broker's configuration file."""
         replicas = str(min(3, len(cluster.brokers)))
         for broker in cluster.brokers:
-            kafka = {} if broker.kafka is None else {"listeners": _listener(broker.kafka)}
             pairs = {
                 "broker.id": str(broker.id),
                 "broker.name": broker.name,
                 "zookeeper.connect": cluster.zookeeper.hosts,
                 "log.dirs": str(self.layout.data(broker.id)),
-                "grpc.listener": broker.grpc,
+                **_listeners(broker),
                 "default.replication.factor": replicas,
                 # As Kafka's own sample for one machine has it: a person waits for nobody here.
                 "group.initial.rebalance.delay.ms": "0",
             }
-            text = format_properties(pairs | kafka | dict(settings))
+            text = format_properties(pairs | dict(settings))
             self.layout.properties(broker.id).write_text(text)
 
     def with_free_ports(self, broker: BrokerEntry) -> BrokerEntry:
         """The broker at other ports, for good, if somebody took its own while it was dead."""
-        kafka_is_free = broker.kafka is None or is_free(_port(broker.kafka))
-        if is_free(_port(broker.grpc)) and kafka_is_free:
+        taken = [
+            kind for kind, address in _addresses(broker).items() if not is_free(_port(address))
+        ]
+        if not taken:
             return broker
         with clusterfile.changing(self.layout.data_dir):
             cluster = self.require()
-            addresses = [a for each in cluster.brokers for a in (each.grpc, each.kafka) if a]
-            ports = free_ports(0, 0, self.layout.data_dir, set(map(_port, addresses)))
-            moved = broker
-            if not is_free(_port(broker.grpc)):
-                moved = replace(moved, grpc=f"127.0.0.1:{next(ports)}")
-            if not kafka_is_free:
-                moved = replace(moved, kafka=f"127.0.0.1:{next(ports)}")
+            known = {_port(a) for each in cluster.brokers for a in _addresses(each).values()}
+            ports = free_ports(0, 0, self.layout.data_dir, known)
+            addresses = _addresses(broker) | {kind: f"127.0.0.1:{next(ports)}" for kind in taken}
+            moved = replace(
+                broker,
+                grpc=addresses["grpc"],
+                kafka=addresses.get("kafka"),
+                metrics=addresses.get("metrics"),
+            )
             clusterfile.save(self.layout.data_dir, cluster.with_broker(moved))
         path = self.layout.properties(broker.id)
-        pairs = parse_properties(path.read_text()) | {"grpc.listener": moved.grpc}
-        if moved.kafka is not None:
-            pairs["listeners"] = _listener(moved.kafka)
+        pairs = parse_properties(path.read_text()) | _listeners(moved)
         path.write_text(format_properties(pairs))
         return moved
 

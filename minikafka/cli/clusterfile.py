@@ -1,7 +1,8 @@
 """cluster.json: what `minikafka up` started in a data directory, for every other command.
 
     {"zookeeper": {"mode": "embedded", "hosts": "127.0.0.1:2181", "pids": [4241]},
-     "brokers": [{"id": 1, "name": "A", "pid": 4242, "grpc": "127.0.0.1:19092", "kafka": null}]}
+     "brokers": [{"id": 1, "name": "A", "pid": 4242, "grpc": "127.0.0.1:19092", "kafka": null,
+                  "metrics": "127.0.0.1:9404"}]}
 
 A pid is what was started last: it is null once `down` ended it, and names a process that is gone
 after a crash or a kill (commands verify it before they trust it: processes.py). ZooKeeper's pids
@@ -35,6 +36,7 @@ class BrokerEntry:
     pid: int | None
     grpc: str
     kafka: str | None = None
+    metrics: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ def _decode(document: dict[str, Any]) -> ClusterFile:
                 pid=None if each["pid"] is None else int(each["pid"]),
                 grpc=str(each["grpc"]),
                 kafka=None if each.get("kafka") is None else str(each["kafka"]),
+                metrics=None if each.get("metrics") is None else str(each["metrics"]),
             )
             for each in document["brokers"]
         ),

@@ -67,7 +67,9 @@ def _start(
     local.wait_serving(started)
     for broker in started:
         kafka = f", for Kafka's clients at {broker.kafka}" if broker.kafka else ""
-        tell(f"broker {broker.name} ({broker.id}) at {broker.grpc}{kafka}, process {broker.pid}")
+        metrics = f", http://{broker.metrics}/metrics" if broker.metrics else ""
+        where = f"{broker.grpc}{kafka}{metrics}"
+        tell(f"broker {broker.name} ({broker.id}) at {where}, process {broker.pid}")
     return replace(plan, brokers=tuple(started))
 
 

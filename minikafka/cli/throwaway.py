@@ -38,7 +38,7 @@ def throwaway_cluster(
             # No default ports: their clients must not meet this cluster, nor one of them another.
             ports = free_ports(0, 0, directory)
             zookeeper_port = next(ports)
-            plan = plan_cluster(directory, None, brokers, zookeeper, next(ports), None)
+            plan = plan_cluster(directory, None, brokers, zookeeper, next(ports), None, None)
             with (
                 local.owning(),
                 running_cluster(

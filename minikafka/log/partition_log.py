@@ -392,6 +392,10 @@ class DiskLog:
 
     # --- compaction ------------------------------------------------------------------------------
 
+    @property
+    def segment_count(self) -> int:
+        return len(self._segments)
+
     def closed_segments(self) -> Sequence[Segment]:
         return self._segments[:-1]
 

@@ -267,7 +267,8 @@ def test_a_first_start_has_three_brokers_on_the_embedded_zookeeper(tmp_path: Pat
     ]
     assert plan.zookeeper == ZooKeeperEntry("embedded", "")
     assert grpc_ports(plan)[0] == first
-    assert len(set(grpc_ports(plan))) == 3
+    addresses = {a for each in plan.brokers for a in (each.grpc, each.kafka, each.metrics)}
+    assert len(addresses - {None}) == 9
 
 
 def test_the_next_start_carries_on_with_brokers_ports_and_zookeeper(tmp_path: Path) -> None:
@@ -312,14 +313,15 @@ def test_a_broker_whose_port_was_taken_while_it_was_dead_moves(ground: Ground) -
         thief.listen()
         taken = f"127.0.0.1:{thief.getsockname()[1]}"
         data_dir = ground.local.layout.data_dir
-        victim = replace(ground.cluster.brokers[1], grpc=taken)
+        victim = replace(ground.cluster.brokers[1], grpc=taken, metrics=taken)
         clusterfile.save(data_dir, ground.cluster.with_broker(victim))
         moved = ground.local.with_free_ports(victim)
-        assert moved.grpc != taken
+        assert taken not in (moved.grpc, moved.metrics)
+        assert moved.grpc != moved.metrics
         assert ground.local.with_free_ports(moved) == moved
     assert ground.local.require().broker("B") == moved
     pairs = parse_properties(ground.local.layout.properties(2).read_text())
-    assert pairs["grpc.listener"] == moved.grpc
+    assert (pairs["grpc.listener"], pairs["metrics.listener"]) == (moved.grpc, moved.metrics)
     assert pairs["replica.lag.time.max.ms"] == "2000"
 
 
@@ -334,6 +336,7 @@ def test_data_of_another_zookeeper_are_refused(tmp_path: Path) -> None:
     [
         ({"broker.id": "7"}, "sets that for each broker itself"),
         ({"log.dir": "/x"}, "sets that for each broker itself"),
+        ({"metrics.listener": "h:1"}, "sets that for each broker itself"),
         ({"replica.lag.time.max": "1"}, "did you mean replica.lag.time.max.ms"),
         ({"min.insync.replicas": "many"}, "min.insync.replicas=many is not valid"),
     ],

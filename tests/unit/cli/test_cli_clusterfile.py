@@ -16,7 +16,7 @@ CLUSTER = ClusterFile(
     ZooKeeperEntry("embedded", "127.0.0.1:2181", (41,)),
     (
         BrokerEntry(1, "A", 42, "127.0.0.1:19092"),
-        BrokerEntry(2, "B", None, "127.0.0.1:19093", "127.0.0.1:9093"),
+        BrokerEntry(2, "B", None, "127.0.0.1:19093", "127.0.0.1:9093", "127.0.0.1:9405"),
     ),
 )
 
@@ -31,13 +31,21 @@ def test_the_file_has_the_documented_form(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "cluster.json").read_text()) == {
         "zookeeper": {"mode": "embedded", "hosts": "127.0.0.1:2181", "pids": [41]},
         "brokers": [
-            {"id": 1, "name": "A", "pid": 42, "grpc": "127.0.0.1:19092", "kafka": None},
+            {
+                "id": 1,
+                "name": "A",
+                "pid": 42,
+                "grpc": "127.0.0.1:19092",
+                "kafka": None,
+                "metrics": None,
+            },
             {
                 "id": 2,
                 "name": "B",
                 "pid": None,
                 "grpc": "127.0.0.1:19093",
                 "kafka": "127.0.0.1:9093",
+                "metrics": "127.0.0.1:9405",
             },
         ],
     }
