@@ -6,12 +6,21 @@ import difflib
 
 from minikafka.errors import UsageError
 from minikafka.lab.scenario import Scenario
-from minikafka.lab.scenarios import basics, election, isr
+from minikafka.lab.scenarios import basics, configuration, election, isr, loss, recipes, sessions
 
 SCENARIOS: tuple[type[Scenario], ...] = (
     basics.Api,
     election.ControllerElection,
+    sessions.Sessions,
+    sessions.SessionExpiry,
     isr.FiveReplicas,
+    configuration.TopicConfig,
+    recipes.LostUpdate,
+    recipes.Herd,
+    loss.ZombieLeader,
+    loss.ConsistentOrAvailable,
+    loss.MinInsync,
+    loss.FlipFlop,
 )
 
 

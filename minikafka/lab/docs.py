@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from minikafka.lab.catalogue import SCENARIOS
@@ -46,17 +47,23 @@ def _contents() -> Iterator[str]:
 def _section(scenario: type[Scenario]) -> Iterator[str]:
     yield f"## {scenario.name}"
     yield ""
-    yield f"**{scenario.title}.** {scenario.says}"
+    yield _filled(f"**{scenario.title}.** {scenario.says}")
     yield ""
     for number, step in enumerate(scenario.steps(), start=1):
-        yield f"{number}. {step.text}"
+        yield _filled(f"{number}. {step.text}", "   ")
         for claim in step.claims:
             yield f"   - {claim}"
     yield ""
-    yield f"Notice: {scenario.notice}"
+    yield _filled(f"Notice: {scenario.notice}")
     yield ""
     yield f"Played on {scenario.brokers} brokers and `--zookeeper {scenario.zookeeper}`. Try next:"
     yield ""
     yield "```"
     yield from scenario.commands
     yield "```"
+
+
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -90,8 +90,10 @@ class TerminalNarrator:
 
     def _wait_for_key(self) -> None:
         click.secho("[any key goes on, Ctrl-C ends it]", dim=True, nl=False)
-        click.getchar()
-        click.echo("\r\033[K", nl=False)
+        try:
+            click.getchar()
+        finally:
+            click.echo("\r\033[K", nl=False)
 
 
 class MarkdownNarrator:
@@ -128,3 +130,8 @@ def words(names: Iterable[str]) -> str:
     if len(listed) < 2:
         return "".join(listed) or "nobody"
     return f"{', '.join(listed[:-1])} and {listed[-1]}"
+
+
+def plural(count: int, noun: str) -> str:
+    """1 record, 2 records."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

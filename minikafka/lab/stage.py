@@ -20,8 +20,11 @@ from minikafka.cli import processes
 from minikafka.cli.cluster import LocalCluster
 from minikafka.cli.clusterfile import ClusterFile
 from minikafka.cli.faults import Faults
+from minikafka.cli.layout import format_properties
 from minikafka.cli.throwaway import throwaway_cluster
+from minikafka.config import parse_properties
 from minikafka.errors import MinikafkaError, NetworkError
+from minikafka.lab.cable import Cable
 from minikafka.lab.narrator import Narrator, words
 from minikafka.lab.scenario import Needs
 from minikafka.lab.znodes import Tree, flatten
@@ -61,6 +64,7 @@ class Stage:
         self._topics: list[str] = []
         self._paused: set[int] = set()
         self._paused_servers: set[int] = set()
+        self._cabled: set[int] = set()
 
     # --- names ---
 
@@ -195,6 +199,17 @@ class Stage:
         producer: Producer = self.keep(Producer(self.bootstrap, **options))
         return producer
 
+    def producer_to(self, broker_id: int, **options: Any) -> Producer:
+        """One that knows of one broker only, whoever leads: as a client with an old picture."""
+        from minikafka.client import Producer
+        from minikafka.client.channel import connect_over_grpc
+
+        address = self.faults.broker(broker_id).grpc
+        producer: Producer = self.keep(
+            Producer(address, connect=lambda _: connect_over_grpc(address), **options)
+        )
+        return producer
+
     def session(self, hosts: str | None = None, timeout_ms: int | None = None) -> PlainClient:
         """Another ZooKeeper session, as of another process."""
         from minikafka.zookeeper.plain import DEFAULT_SESSION_TIMEOUT_MS, open_plain
@@ -220,6 +235,14 @@ class Stage:
         self._topics.append(topic)
         self.until(lambda: set(self.state(topic).isr) == set(replicas), f"a whole ISR of {topic}")
         return self.words(topic)
+
+    def write(self, topic: str, values: Sequence[bytes], acks: str | int = "all") -> int:
+        """The offset of the last one. Raises the error of the first that is not acknowledged."""
+        from minikafka.client import Producer
+
+        with Producer(self.bootstrap, acks=acks, delivery_timeout_ms=20_000) as producer:
+            receipts = [producer.send(topic, value) for value in values]
+            return max(receipt.result(25).offset for receipt in receipts)
 
     def read_all(self, topic: str) -> list[bytes]:
         """The value of each record of partition 0 that is committed."""
@@ -264,6 +287,53 @@ class Stage:
         """Start a dead one; returns when it serves."""
         self.faults.restart(broker_id)
 
+    def stop(self, broker_id: int) -> None:
+        """SIGTERM: it says goodbye to the controller and to ZooKeeper. Returns when it is gone."""
+        self.local.stop_broker(self.faults.broker(broker_id), DEADLINE_S)
+
+    def connect_through(self, broker_id: int, cable: Cable | None) -> None:
+        """Start the broker anew with its ZooKeeper at the other end of this cable (None: with
+        nothing between them)."""
+        path = self.local.layout.properties(broker_id)
+        hosts = self.zookeeper_hosts if cable is None else cable.address
+        pairs = parse_properties(path.read_text()) | {"zookeeper.connect": hosts}
+        self.stop(broker_id)
+        path.write_text(format_properties(pairs))
+        if cable is None:
+            self._cabled.discard(broker_id)
+        else:
+            self._cabled.add(broker_id)
+        self.restart(broker_id)
+
+    def pid(self, broker_id: int) -> int | None:
+        return self.faults.broker(broker_id).pid
+
+    def logs(self, topic: str) -> dict[int, list[str]]:
+        """The records of partition 0 as they lie on each broker's disk, each as value/epoch."""
+        from minikafka.log.dump import DumpedBatch, dump_segment, segment_files
+
+        found: dict[int, list[str]] = {}
+        for broker_id in self.broker_ids:
+            folder = self.log_folder(broker_id, topic)
+            if folder.is_dir():
+                found[broker_id] = [
+                    f"{(record.value or b'').decode()}/{batch.header.leader_epoch}"
+                    for path in segment_files(folder)
+                    for batch in dump_segment(path, records=True)
+                    if isinstance(batch, DumpedBatch)
+                    for record in batch.records
+                ]
+        return found
+
+    def until_same_logs(self, topic: str) -> list[str]:
+        """Wait until every replica's disk has the same; returns that."""
+
+        def same() -> list[str] | None:
+            first, *others = self.logs(topic).values()
+            return first if all(each == first for each in others) else None
+
+        return self.until(same, "all logs to be the same")
+
     def log_folder(self, broker_id: int, topic: str) -> Path:
         return self.local.layout.data(broker_id) / f"{topic}-0"
 
@@ -293,6 +363,8 @@ class Stage:
         running = {broker.id for broker in self.local.running(self.local.require())}
         for broker_id in self.others(*running):
             self.restart(broker_id)
+        for broker_id in list(self._cabled):
+            self.connect_through(broker_id, None)
         self.until(
             lambda: all(self.broker_epoch(each) is not None for each in self.broker_ids),
             "every broker to be registered",
