@@ -15,7 +15,9 @@ kio is imported when the first client connects: an idle broker does without.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
@@ -31,8 +33,23 @@ Values = Mapping[str, Any]
 
 def load() -> None:
     """Import kio, which takes a while; for a thread."""
-    import kio.index
-    import kio.serial  # noqa: F401
+    with _kept_out("hypothesis"):
+        import kio.index
+        import kio.serial  # noqa: F401
+
+
+@contextmanager
+def _kept_out(module: str) -> Iterator[None]:
+    """kio teaches hypothesis its types wherever that is installed, as it is for tests of a broker:
+    an import of 12 MB, and of nothing that a broker needs."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def read(api: ApiKey, version: int, body: memoryview) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -54,3 +56,12 @@ def test_times_are_milliseconds_and_ids_are_text() -> None:
     assert ids.uuid_of(ids.text_of(topic_id)) == topic_id
     assert ids.uuid_of("") is None
     assert ids.text_of(None) == ""
+
+
+def test_a_broker_does_not_import_what_only_tests_need() -> None:
+    """kio would import hypothesis, 12 MB of it, wherever that is installed."""
+    words = (
+        "from minikafka.kafka import messages; messages.load(); "
+        "import sys, kio.schema.metadata.v9.response; assert 'hypothesis' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", words], check=False).returncode == 0
