@@ -25,6 +25,7 @@ from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.config import BrokerConfig
+from minikafka.duties import Duties
 from minikafka.errors import KafkaStorageError
 from minikafka.kafka.listener import KafkaListener
 from minikafka.log.store import DiskLogStore
@@ -131,7 +132,9 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
             _now_timestamp_ms,
             read_process,
         )
-        doors = Doors(config, broker)
+        duties = Duties(config, store, broker, _now_ms, _now_timestamp_ms)
+        await duties.start()
+        doors = Doors(config, broker, duties)
         try:
             await doors.open()
             return await _serve(broker, doors, stop)
@@ -146,7 +149,7 @@ class Doors:
     """The servers of one broker: gRPC, Kafka's protocol if `listeners` is set, and /metrics if
     `metrics.listener` is. The first two share the memory for requests that are not answered yet."""
 
-    def __init__(self, config: BrokerConfig, broker: Broker) -> None:
+    def __init__(self, config: BrokerConfig, broker: Broker, duties: Duties) -> None:
         self._config = config
         self._broker = broker
         memory = RequestMemory(config.queued_max_request_bytes)
@@ -156,6 +159,7 @@ class Doors:
             max_request_bytes=config.socket_request_max_bytes,
             memory=memory,
             counters=counters,
+            more=duties.services(),
         )
         self._kafka: KafkaListener | None = None
         self._metrics: MetricsEndpoint | None = None

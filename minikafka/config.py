@@ -318,6 +318,9 @@ class BrokerConfig:
     offsets_topic_segment_bytes: int = whole(
         104_857_600, "The segment.bytes that __consumer_offsets is created with.", 14
     )
+    node_status_interval_ms: int = long(
+        5_000, "Minikafka's own: time between two looks at this broker's own load.", 100
+    )
     background_threads: int = whole(
         2, "Threads for fsync, deletion and other slow file work.", 1, 256
     )

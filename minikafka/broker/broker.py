@@ -120,6 +120,10 @@ class Broker:
         )
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
+        # Hear of each event when the broker has done its own part about it.
+        self.store_listeners: list[Callable[[StoreEvent], None]] = []
+        # Run while the broker is registered; to be filled before `start`.
+        self.duties: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     def announce(self, *, grpc_port: int | None = None, kafka_port: int | None = None) -> None:
         """The ports that the servers got, where they differ from the configuration; before
@@ -160,6 +164,7 @@ class Broker:
             self.replicas.run_retention,
             self.service.groups.run_expiry,
             self.service.groups.run_topic_deletions,
+            *self.duties,
         ):
             self._spawn(run())
         if self.config.log_cleaner_enable:
@@ -220,6 +225,8 @@ class Broker:
                 logger.warning("ZooKeeper: %s: %s", event.value, error)
             if refresh_first:
                 self.controller.on_store_event(event)
+            for listener in self.store_listeners:
+                listener(event)
 
     async def _on_store_event(self, event: StoreEvent) -> None:
         match event:

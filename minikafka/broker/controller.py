@@ -17,6 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from minikafka.broker import controller_requests
+from minikafka.broker.companion import Companion
 from minikafka.broker.controller_term import ControllerTerm, Surroundings
 from minikafka.broker.ports import ClusterStore, Peers, SessionLostError, StoreEvent
 from minikafka.broker.requests import (
@@ -67,6 +68,8 @@ class ControllerRuntime:
         self._broker_id = config.broker_id
         self._config = config
         self._backoff_ms = backoff_ms
+        # What else the controller does; to be filled before `start`.
+        self.companions: list[Companion] = []
         self._in_touch = asyncio.Event()
         self._in_touch.set()
         self._around = Surroundings(
@@ -78,6 +81,7 @@ class ControllerRuntime:
             backoff_ms=backoff_ms,
             max_waiting_requests=max_waiting_requests,
             deletion_wait_ms=deletion_wait_ms,
+            companions=self.companions,
         )
         self._registered = asyncio.Event()
         self._news = asyncio.Event()  # of /controller

@@ -18,11 +18,12 @@ import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from minikafka.broker.companion import Companion
 from minikafka.broker.controller_commands import execute
 from minikafka.broker.controller_sender import PostOffice, Send
 from minikafka.broker.ports import ClusterStore, StoreEvent
@@ -66,6 +67,7 @@ class Surroundings:
     backoff_ms: int = 100
     max_waiting_requests: int = MAX_WAITING_REQUESTS
     deletion_wait_ms: int = DELETION_WAIT_MS
+    companions: Sequence[Companion] = ()
 
 
 @dataclass(slots=True)
@@ -137,6 +139,8 @@ class ControllerTerm:
         self._post.close()
         if self._rebalance_timer is not None:
             self._rebalance_timer.cancel()
+        for companion in self._around.companions:
+            companion.end()
         for future in list(self._requests):
             if not future.done():
                 future.set_exception(NotControllerError("this broker is controller no more"))
@@ -151,6 +155,8 @@ class ControllerTerm:
             return
         self.loaded = True
         self._arm_rebalance()
+        for companion in self._around.companions:
+            companion.begin(self)
         while not self._ended.done():
             await self._wake.wait()
             await self._around.in_touch.wait()
@@ -159,6 +165,10 @@ class ControllerTerm:
                 continue
             await self._events.popleft()()
             self._end_deletion_waits()
+
+    def enqueue(self, event: Callable[[], Awaitable[None]]) -> None:
+        """For companions, see TermQueue."""
+        self._enqueue(event)
 
     def _enqueue(self, event: Callable[[], Awaitable[None]], *, first: bool = False) -> None:
         if first:

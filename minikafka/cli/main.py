@@ -29,6 +29,7 @@ COMMANDS = {
         ("consume", "consume", "Read records."),
         ("groups", "groups", "List, describe and delete consumer groups, reset their offsets."),
         ("status", "status", "The health of the cluster in one line, then its partitions."),
+        ("nodes", "nodes", "The brokers with their load, and those that went away."),
         ("log", "log", "Look into the files of a log."),
         ("zk", "zk", "Look at what ZooKeeper holds."),
         ("perf", "perf", "Make load and measure."),

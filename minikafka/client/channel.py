@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from minikafka.broker.metrics import BrokerMetrics
+from minikafka.broker.node_ports import NodeService
 from minikafka.broker.ports import GroupService
 from minikafka.broker.requests import (
     ClusterMetadata,
@@ -38,6 +39,10 @@ class Channel(Protocol):
     @property
     def groups(self) -> GroupService:
         """Consumer groups. Besides the errors in results, NetworkError is raised as elsewhere."""
+
+    @property
+    def nodes(self) -> NodeService:
+        """The brokers as nodes, with their load."""
 
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
         """Requests reach the broker in the order of the calls; answers may come in another."""

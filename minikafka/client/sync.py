@@ -36,6 +36,7 @@ from minikafka.broker.group_requests import (
     ListedGroup,
 )
 from minikafka.broker.metrics import BrokerMetrics
+from minikafka.broker.node_ports import NodeReport
 from minikafka.broker.requests import (
     ClusterMetadata,
     ClusterUpdate,
@@ -439,6 +440,9 @@ class Admin(_Blocking):
         finally:
             if self._open and hasattr(stream, "aclose"):
                 self._call(stream.aclose())
+
+    def list_nodes(self) -> Sequence[NodeReport]:
+        return self._call(self._admin.list_nodes())
 
     def list_groups(self, states: Iterable[str] = ()) -> list[ListedGroup]:
         return self._call(self._admin.list_groups(states))

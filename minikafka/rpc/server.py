@@ -1,9 +1,11 @@
-"""A broker's gRPC server: its six services over one BrokerService, health checking, reflection."""
+"""A broker's gRPC server: its services, most of them over one BrokerService, health checking,
+reflection."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Mapping
 
 import grpc
 import grpc.aio
@@ -38,7 +40,8 @@ _DEFAULT_MAX_QUEUED_BYTES = 268_435_456
 class GrpcServer:
     """`max_request_bytes` is socket.request.max.bytes, `max_queued_bytes` is
     queued.max.request.bytes: the memory of produce requests that are not answered yet, which is
-    `memory` if other doors share it. `counters` is where requests are counted."""
+    `memory` if other doors share it. `counters` is where requests are counted. `more`: methods of
+    further services, by full name."""
 
     def __init__(
         self,
@@ -49,8 +52,10 @@ class GrpcServer:
         memory: RequestMemory | None = None,
         keepalive: Keepalive = DEFAULT_KEEPALIVE,
         counters: RequestCounters | None = None,
+        more: Mapping[str, Mapping[str, unary.Method]] | None = None,
     ) -> None:
         self._service = service
+        self._more = dict(more or {})
         self._max_request_bytes = max_request_bytes
         self._keepalive = keepalive
         self._counters = counters or RequestCounters()
@@ -73,7 +78,7 @@ class GrpcServer:
         server.add_generic_rpc_handlers(self._handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            (*SERVICES, *self._more, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
         try:
             bound_port = server.add_insecure_port(str(Endpoint(host, port)))
@@ -88,7 +93,7 @@ class GrpcServer:
         """What health checks hear, of the broker as a whole and of each of its services."""
         statuses = health_pb2.HealthCheckResponse
         status = statuses.SERVING if serving else statuses.NOT_SERVING
-        for name in (health.OVERALL_HEALTH, *SERVICES):
+        for name in (health.OVERALL_HEALTH, *SERVICES, *self._more):
             await self._health.set(name, status)
 
     async def stop(self, grace_ms: int = 1_000) -> None:
@@ -118,12 +123,13 @@ class GrpcServer:
             "minikafka.v1.MetricsService": self._unary(unary.METRICS),
         }
         assert tables.keys() == set(SERVICES)
+        tables.update((name, self._unary(methods)) for name, methods in self._more.items())
         return [
             grpc.method_handlers_generic_handler(name, methods) for name, methods in tables.items()
         ]
 
     def _unary(
-        self, methods: dict[str, unary.Method]
+        self, methods: Mapping[str, unary.Method]
     ) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
         return {
             name: unary.unary_handler(

@@ -29,6 +29,7 @@ from minikafka.broker.ports import (
 )
 from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper import codec, registration
+from minikafka.zookeeper.coordination import Znodes
 from minikafka.zookeeper.election import Controllership
 from minikafka.zookeeper.errors import ZooKeeperError
 from minikafka.zookeeper.fenced import FencedWriter
@@ -82,6 +83,14 @@ class ZooKeeperStore:
     @property
     def session(self) -> ZooKeeperSession:
         return self._session
+
+    def znodes(self) -> Znodes:
+        """For what else lives in this session, under the same fence."""
+        return Znodes(self._session, self._controllership, self._layout.controller_epoch)
+
+    @property
+    def root(self) -> str:
+        return self._layout.root
 
     async def start(self) -> None:
         """Connect and make the persistent nodes. UsageError if no server can be reached in time."""

@@ -1,0 +1,22 @@
+"""The part of AsyncAdmin that is about the brokers as nodes. No state of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minikafka.broker.node_ports import NodeReport
+from minikafka.client.metadata import Cluster
+
+
+class NodeAdmin:
+    """What it needs of the rest of the admin stands first."""
+
+    _cluster: Cluster
+    _timeout_ms: float
+
+    async def list_nodes(self) -> Sequence[NodeReport]:
+        """The brokers that live, with their load, and those that went in the last days, each with
+        when; by id."""
+        return await self._cluster.call_any(
+            lambda channel: channel.nodes.list_nodes(), self._timeout_ms / 1000
+        )

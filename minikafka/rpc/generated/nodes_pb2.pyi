@@ -1,0 +1,58 @@
+from minikafka.rpc.generated import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class NodeStatus(_message.Message):
+    __slots__ = ("broker_id", "name", "started_at_ms", "cpu_percent", "rss_bytes", "disk_used_bytes", "disk_free_bytes", "bytes_in_per_s", "bytes_out_per_s", "partitions_led", "partitions_held")
+    BROKER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CPU_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_IN_PER_S_FIELD_NUMBER: _ClassVar[int]
+    BYTES_OUT_PER_S_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_LED_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_HELD_FIELD_NUMBER: _ClassVar[int]
+    broker_id: int
+    name: str
+    started_at_ms: int
+    cpu_percent: float
+    rss_bytes: int
+    disk_used_bytes: int
+    disk_free_bytes: int
+    bytes_in_per_s: int
+    bytes_out_per_s: int
+    partitions_led: int
+    partitions_held: int
+    def __init__(self, broker_id: _Optional[int] = ..., name: _Optional[str] = ..., started_at_ms: _Optional[int] = ..., cpu_percent: _Optional[float] = ..., rss_bytes: _Optional[int] = ..., disk_used_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., bytes_in_per_s: _Optional[int] = ..., bytes_out_per_s: _Optional[int] = ..., partitions_led: _Optional[int] = ..., partitions_held: _Optional[int] = ...) -> None: ...
+
+class NodeReport(_message.Message):
+    __slots__ = ("status", "live", "updated_at_ms", "gone_at_ms")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    GONE_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    status: NodeStatus
+    live: bool
+    updated_at_ms: int
+    gone_at_ms: int
+    def __init__(self, status: _Optional[_Union[NodeStatus, _Mapping]] = ..., live: _Optional[bool] = ..., updated_at_ms: _Optional[int] = ..., gone_at_ms: _Optional[int] = ...) -> None: ...
+
+class ListNodesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListNodesResponse(_message.Message):
+    __slots__ = ("error", "nodes")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    error: _common_pb2.Error
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeReport]
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,47 @@
+"""The nodes of the cluster over gRPC: what a broker serves, and the client's end of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from minikafka.broker.node_ports import NodeReport, NodeService
+from minikafka.broker.ports import BrokerService
+from minikafka.rpc.calls import Connection
+from minikafka.rpc.convert import raise_error_of
+from minikafka.rpc.generated import nodes_pb2 as wire
+from minikafka.rpc.generated.nodes_pb2_grpc import NodeServiceStub
+from minikafka.rpc.mirror import from_wire, to_wire
+from minikafka.rpc.unary import Method
+
+SERVICE = "minikafka.v1.NodeService"
+
+
+def methods(nodes: NodeService) -> dict[str, Method]:
+    """For GrpcServer."""
+
+    async def list_nodes(_: BrokerService, message: Message) -> Message:
+        reports = await nodes.list_nodes()
+        return wire.ListNodesResponse(nodes=[to_wire(each, wire.NodeReport) for each in reports])
+
+    return {"ListNodes": Method(wire.ListNodesRequest, wire.ListNodesResponse, list_nodes)}
+
+
+class NodeStub(NodeService):
+    """The NodeService of the broker at the other end of a connection. Raises NetworkError besides
+    what the broker answers."""
+
+    def __init__(self, connection: Connection, request_timeout_ms: int) -> None:
+        self._connection = connection
+        self._request_timeout_ms = request_timeout_ms
+
+    async def list_nodes(self) -> Sequence[NodeReport]:
+        def start(channel: grpc.aio.Channel, timeout_s: float) -> Any:
+            return NodeServiceStub(channel).ListNodes(wire.ListNodesRequest(), timeout=timeout_s)
+
+        response = await self._connection.call(start, self._request_timeout_ms)
+        raise_error_of(response)
+        return [from_wire(each, NodeReport) for each in response.nodes]
