@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from minikafka.cli.cluster import LocalCluster, plan_cluster
@@ -17,6 +18,8 @@ from minikafka.cli.clusterfile import ClusterFile
 from minikafka.cli.freeports import free_ports
 from minikafka.cli.guardian import Guardian
 from minikafka.cli.starting import running_cluster
+
+_ZOOKEEPER_PORTS = 7  # an ensemble takes as many in a row
 
 
 @contextlib.contextmanager
@@ -37,7 +40,7 @@ def throwaway_cluster(
             local = LocalCluster(directory)
             # No default ports: their clients must not meet this cluster, nor one of them another.
             ports = free_ports(0, 0, directory)
-            zookeeper_port = next(ports)
+            zookeeper_port, *_ = islice(ports, _ZOOKEEPER_PORTS)
             plan = plan_cluster(directory, None, brokers, zookeeper, next(ports), None, None)
             with (
                 local.owning(),

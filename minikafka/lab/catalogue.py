@@ -6,13 +6,25 @@ import difflib
 
 from minikafka.errors import UsageError
 from minikafka.lab.scenario import Scenario
-from minikafka.lab.scenarios import basics, configuration, election, isr, loss, recipes, sessions
+from minikafka.lab.scenarios import (
+    basics,
+    configuration,
+    election,
+    isr,
+    loss,
+    recipes,
+    service,
+    sessions,
+)
 
 SCENARIOS: tuple[type[Scenario], ...] = (
     basics.Api,
     election.ControllerElection,
     sessions.Sessions,
     sessions.SessionExpiry,
+    service.EnsembleMajority,
+    service.StaleRead,
+    service.ConnectionLoss,
     isr.FiveReplicas,
     configuration.TopicConfig,
     recipes.LostUpdate,

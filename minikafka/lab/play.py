@@ -98,10 +98,11 @@ def play(kind: Kind, stage: Stage, narrator: Narrator) -> Outcome:
     begun_s = time.monotonic()
     narrator.heading(kind.name, kind.title, kind.slide, kind.says)
     scenario, steps, proven = kind(stage), kind.steps(), 0
+    known: dict[str, Tree] = {}
     try:
         for number, each in enumerate(steps, start=1):
             narrator.begin_step(number, len(steps), each.text)
-            proven += _play_step(scenario, each, narrator)
+            proven += _play_step(scenario, each, known, narrator)
     except MinikafkaError as error:
         took_s = time.monotonic() - begun_s
         return Outcome(kind, "failed", proven, took_s, error.message)
@@ -111,18 +112,25 @@ def play(kind: Kind, stage: Stage, narrator: Narrator) -> Outcome:
     return Outcome(kind, "done", proven, time.monotonic() - begun_s)
 
 
-def _play_step(scenario: Scenario, step: Step, narrator: Narrator) -> int:
+def _play_step(scenario: Scenario, step: Step, known: dict[str, Tree], narrator: Narrator) -> int:
     """The number of claims, all of them proven. Raises ClaimFailed."""
-    before = scenario.stage.znodes(step.record)
-    proofs = _collect(step, step.play(scenario))
-    found = list(proofs)
+    before = _look(scenario, step, known) or known.get(step.record)
+    found = list(_collect(step, step.play(scenario)))
     if step.record:
-        _tell_znodes(before, scenario.stage.znodes(step.record), narrator)
+        _tell_znodes(before, _look(scenario, step, known), narrator)
     for claim, (holds, seen) in zip(step.claims, found, strict=False):
         narrator.proof(claim, seen, holds)
         if not holds:
             raise ClaimFailed(claim, seen)
     return len(found)
+
+
+def _look(scenario: Scenario, step: Step, known: dict[str, Tree]) -> Tree | None:
+    """What ZooKeeper holds now, None if it does not answer; `known` keeps it."""
+    found = scenario.stage.znodes(step.record)
+    if found is not None:
+        known[step.record] = found
+    return found
 
 
 def _collect(step: Step, proofs: Iterable[tuple[bool, str]] | None) -> Iterator[tuple[bool, str]]:

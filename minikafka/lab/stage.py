@@ -10,21 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from minikafka.cli import processes
 from minikafka.cli.cluster import LocalCluster
-from minikafka.cli.clusterfile import ClusterFile
+from minikafka.cli.clusterfile import BrokerEntry, ClusterFile
 from minikafka.cli.faults import Faults
 from minikafka.cli.layout import format_properties
 from minikafka.cli.throwaway import throwaway_cluster
 from minikafka.config import parse_properties
-from minikafka.errors import MinikafkaError, NetworkError
+from minikafka.errors import NetworkError
 from minikafka.lab.cable import Cable
+from minikafka.lab.ensemble import DEADLINE_S, Ensemble, NotSeen, wait_until
 from minikafka.lab.narrator import Narrator, words
 from minikafka.lab.scenario import Needs
 from minikafka.lab.znodes import Tree, flatten
@@ -38,13 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Client = TypeVar("Client", bound=contextlib.AbstractContextManager[Any])
 
-DEADLINE_S = 20.0
-_POLL_S = 0.03
 _ROOT = "/lab"  # where scenarios make znodes of their own
-
-
-class NotSeen(MinikafkaError):
-    """Something that should have happened has not, in time."""
 
 
 class Stage:
@@ -63,7 +55,7 @@ class Stage:
         self._clients = contextlib.ExitStack()
         self._topics: list[str] = []
         self._paused: set[int] = set()
-        self._paused_servers: set[int] = set()
+        self.ensemble = Ensemble(local)
         self._cabled: set[int] = set()
 
     # --- names ---
@@ -85,18 +77,7 @@ class Stage:
 
     def until(self, probe: Callable[[], T | None], what: str, timeout_s: float = DEADLINE_S) -> T:
         """The first value of `probe` that is true. Raises NotSeen."""
-        deadline = time.monotonic() + timeout_s
-        trouble = ""
-        while True:
-            try:
-                found = probe()
-            except NetworkError as error:
-                found, trouble = None, f" ({error.message})"
-            if found:
-                return found
-            if time.monotonic() > deadline:
-                raise NotSeen(f"{timeout_s:.0f} s were not enough for {what}{trouble}")
-            time.sleep(_POLL_S)
+        return wait_until(probe, what, timeout_s)
 
     def until_words(self, topic: str, wanted: str, timeout_s: float = DEADLINE_S) -> str:
         """Wait for a state of partition 0 in the words of the slide. Raises NotSeen."""
@@ -118,7 +99,7 @@ class Stage:
     def znodes(self, root: str = "/") -> Tree | None:
         """Everything from `root` down by path; None if ZooKeeper does not answer or there is no
         root to look at."""
-        if not root or self._paused_servers:
+        if not root or not self.ensemble.serves:
             return None
         with contextlib.suppress(NetworkError):
             self.zk.sync()
@@ -263,12 +244,27 @@ class Stage:
         from minikafka.client import Admin
 
         answers = {}
-        for broker in self.local.running(self.local.require()):
-            if broker.id not in self._paused:
-                with Admin(broker.grpc) as admin:
-                    metadata = admin.metadata([])
-                answers[broker.id] = (metadata.controller_id, metadata.controller_epoch)
+        for broker in self._answering():
+            with Admin(broker.grpc) as admin:
+                metadata = admin.metadata([])
+            answers[broker.id] = (metadata.controller_id, metadata.controller_epoch)
         return answers
+
+    def believed_words(self, topic: str) -> dict[int, str]:
+        """The state of partition 0 as each live broker tells it."""
+        from minikafka.client import Admin
+
+        found = {}
+        for broker in self._answering():
+            with Admin(broker.grpc) as admin:
+                [partition] = admin.describe_topic(topic).partitions
+            state = partition.state
+            found[broker.id] = describe_state(state.leader, state.leader_epoch, state.isr, {})
+        return found
+
+    def _answering(self) -> list[BrokerEntry]:
+        running = self.local.running(self.local.require())
+        return [broker for broker in running if broker.id not in self._paused]
 
     # --- brokers ---
 
@@ -337,27 +333,11 @@ class Stage:
     def log_folder(self, broker_id: int, topic: str) -> Path:
         return self.local.layout.data(broker_id) / f"{topic}-0"
 
-    # --- ZooKeeper's servers ---
-
-    def pause_zookeeper(self) -> None:
-        """Every server of it."""
-        for pid in self.local.require().zookeeper.pids:
-            self._paused_servers.add(pid)
-            self._signal_server(pid, signal.SIGSTOP)
-
-    def resume_zookeeper(self) -> None:
-        for pid in list(self._paused_servers):
-            self._signal_server(pid, signal.SIGCONT)
-            self._paused_servers.discard(pid)
-
-    def _signal_server(self, pid: int, number: signal.Signals) -> None:
-        processes.send_signal(pid, str(self.local.layout.zookeeper), number)
-
     # --- between scenarios ---
 
     def restore(self) -> None:
         """Everybody back and in sync, the scenario's topics and znodes gone. Raises NotSeen."""
-        self.resume_zookeeper()
+        self.ensemble.restore()
         for broker_id in list(self._paused):
             self.resume(broker_id)
         running = {broker.id for broker in self.local.running(self.local.require())}
@@ -416,4 +396,4 @@ def open_stage(needs: Needs, narrator: Narrator) -> Iterator[Stage]:
             yield stage
         finally:
             stage.close_clients()
-            stage.resume_zookeeper()
+            stage.ensemble.resume()

@@ -151,6 +151,14 @@ def launch(
     raise AssertionError("unreachable")
 
 
+def start_server(data_dir: Path, number: int, *, detached: bool = False) -> ZooKeeperServer:
+    """Start one server (from 1) of those that were launched on `data_dir` again, on its ports. Does
+    not wait until it serves: in an ensemble that takes a majority. UsageError if it runs."""
+    data_dir = data_dir.absolute()
+    mode, ports = _remembered(data_dir / "launcher.json")
+    return _start_one(parse_mode(mode), data_dir, ports, number, detached)
+
+
 def stop_pids(pids: Sequence[int], data_dir: Path, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """Stop servers that another process started on `data_dir`. A pid that has passed on to some
     other process is left alone (where /proc can tell)."""
@@ -173,12 +181,7 @@ def _choose_ports(mode: ZooKeeperMode, data_dir: Path, preferred_port: int) -> l
     remembered: list[Ports] = []
     path = data_dir / "launcher.json"
     if path.exists():
-        try:
-            found = json.loads(path.read_text())
-            known_mode = str(found["mode"])
-            remembered = [Ports(*(int(port) for port in ports)) for ports in found["ports"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} cannot be read ({error}): repair it, or delete it") from None
+        known_mode, remembered = _remembered(path)
         known = parse_mode(known_mode)
         if (known.kind, known.servers) != (mode.kind, mode.servers):
             raise UsageError(
@@ -186,6 +189,15 @@ def _choose_ports(mode: ZooKeeperMode, data_dir: Path, preferred_port: int) -> l
                 f"start it as that again, or use another data directory for {mode.text}"
             )
     return Ports.choose(_HOST, mode.servers, preferred_port, remembered)
+
+
+def _remembered(path: Path) -> tuple[str, list[Ports]]:
+    """The mode and the ports of launcher.json. UsageError if it cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+        return str(found["mode"]), [Ports(*(int(port) for port in own)) for own in found["ports"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): repair it, or delete it") from None
 
 
 def _remember(mode: ZooKeeperMode, data_dir: Path, ports: Sequence[Ports]) -> None:
@@ -223,25 +235,33 @@ def _start_all(
     servers: list[ZooKeeperServer],
 ) -> None:
     """Start the processes, all before any is waited for: an ensemble needs a majority to serve."""
-    for number, own in enumerate(ports, start=1):
-        name = "embedded" if mode.kind == "embedded" else f"server-{number}"
-        directory = data_dir / name
-        directory.mkdir(exist_ok=True)
-        if mode.kind == "embedded":
-            command = _embedded_command(directory, own.client)
-        else:
-            command = apache.command(directory, number, ports, TICK_TIME_MS, MAX_SESSION_TIMEOUT_MS)
-        log_path = data_dir / f"{name}.log"
-        with _locked(directory) as lock, log_path.open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(lock,),
-                start_new_session=detached,
-            )
-        servers.append(ZooKeeperServer(name, process.pid, own.client, directory, log_path, process))
+    for number in range(1, len(ports) + 1):
+        # One by one: if one cannot be started, the caller ends those before it.
+        servers.append(_start_one(mode, data_dir, ports, number, detached))  # noqa: PERF401
+
+
+def _start_one(
+    mode: ZooKeeperMode, data_dir: Path, ports: Sequence[Ports], number: int, detached: bool
+) -> ZooKeeperServer:
+    name = "embedded" if mode.kind == "embedded" else f"server-{number}"
+    own = ports[number - 1]
+    directory = data_dir / name
+    directory.mkdir(exist_ok=True)
+    if mode.kind == "embedded":
+        command = _embedded_command(directory, own.client)
+    else:
+        command = apache.command(directory, number, ports, TICK_TIME_MS, MAX_SESSION_TIMEOUT_MS)
+    log_path = data_dir / f"{name}.log"
+    with _locked(directory) as lock, log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lock,),
+            start_new_session=detached,
+        )
+    return ZooKeeperServer(name, process.pid, own.client, directory, log_path, process)
 
 
 def _embedded_command(directory: Path, port: int) -> list[str]:

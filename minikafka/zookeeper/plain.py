@@ -8,6 +8,7 @@ NOTEMPTY ...). Versions are as in ZooKeeper: -1 is any. Watches fire once, on a 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from minikafka.zookeeper.session import stop_client_in_thread
 
 DEFAULT_SESSION_TIMEOUT_MS = 10_000
 _TIMEOUT_S = 15.0
+_RETRY_S = 0.1
 _STOP_TIMEOUT_S = 2.0
 
 # The names of the protocol (zookeeper.protocol's KeeperException.Code) for kazoo's classes.
@@ -93,21 +95,33 @@ class PlainClient:
         stat = self._wait(self._client.set_async(path, data, version), f"setData {path}")
         return int(stat.version)
 
+    def set_all(self, path: str, values: Sequence[bytes]) -> None:
+        """Set one after another without waiting for each."""
+        answers = [self._client.set_async(path, value) for value in values]
+        for answer in answers:
+            self._wait(answer, f"setData {path}")
+
     def get(self, path: str, watch: Watch | None = None) -> Node:
-        answer = self._client.get_async(path, watch=_as_kazoo(watch))
-        data, stat = self._wait(answer, f"getData {path}")
+        data, stat = self._read(
+            lambda: self._client.get_async(path, watch=_as_kazoo(watch)), f"getData {path}"
+        )
         return Node(path, data, node_stat(stat))
 
     def exists(self, path: str, watch: Watch | None = None) -> bool:
-        answer = self._client.exists_async(path, watch=_as_kazoo(watch))
-        return self._wait(answer, f"exists {path}") is not None
+        found = self._read(
+            lambda: self._client.exists_async(path, watch=_as_kazoo(watch)), f"exists {path}"
+        )
+        return found is not None
 
     def children(self, path: str, watch: Watch | None = None) -> list[str]:
-        answer = self._client.get_children_async(path, watch=_as_kazoo(watch))
-        return sorted(self._wait(answer, f"getChildren {path}"))
+        names = self._read(
+            lambda: self._client.get_children_async(path, watch=_as_kazoo(watch)),
+            f"getChildren {path}",
+        )
+        return sorted(names)
 
     def sync(self, path: str = "/") -> None:
-        self._wait(self._client.sync_async(path), f"sync {path}")
+        self._read(lambda: self._client.sync_async(path), f"sync {path}")
 
     def multi(self, operations: Sequence[Operation]) -> list[str]:
         """What became of each: "ok", or the reason. If one fails, none has happened."""
@@ -137,6 +151,17 @@ class PlainClient:
             self._client.sync_async(path)
         answer = self._client.get_async(path)
         return lambda: bytes(self._wait(answer, f"getData {path}")[0])
+
+    def _read(self, request: Callable[[], Any], what: str) -> Any:
+        """What changes nothing is asked again after a lost connection."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            try:
+                return self._wait(request(), what)
+            except NetworkError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_S)
 
     def _wait(self, answer: Any, what: str) -> Any:
         try:
