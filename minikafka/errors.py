@@ -299,6 +299,10 @@ class ElectionNotNeededError(RetriableError):
     code, name = 84, "ELECTION_NOT_NEEDED"
 
 
+class NoReassignmentInProgressError(FatalError):
+    code, name = 85, "NO_REASSIGNMENT_IN_PROGRESS"
+
+
 class GroupSubscribedToTopicError(FatalError):
     code, name = 86, "GROUP_SUBSCRIBED_TO_TOPIC"
 

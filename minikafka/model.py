@@ -75,11 +75,28 @@ class PartitionState:
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """The replicas of one partition in order of preference; `adding` and `removing` are subsets
-    of `replicas` while a reassignment is under way."""
+    of `replicas` while a reassignment is under way (who is in both was wanted for a while). No
+    replica any more, but still to delete their logs: those in `dropped`."""
 
     replicas: tuple[int, ...]
     adding: tuple[int, ...] = ()
     removing: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+    @property
+    def in_progress(self) -> bool:
+        """Is it being reassigned?"""
+        return bool(self.adding or self.removing)
+
+    @property
+    def origin(self) -> tuple[int, ...]:
+        """The replicas from before the reassignment, to which a cancelled one goes back."""
+        return tuple(replica for replica in self.replicas if replica not in self.adding)
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """The replicas that there shall be, in order of preference."""
+        return tuple(replica for replica in self.replicas if replica not in self.removing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from minikafka.broker.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     AlterPartitionResult,
+    AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ControllerRequest,
     ControllerResponse,
@@ -20,13 +21,15 @@ from minikafka.broker.requests import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
     ElectLeadersRequest,
+    ListReassignmentsRequest,
     NamedResult,
     ReportFailedReplicas,
 )
 from minikafka.core.alter_partition import Proposal
 from minikafka.core.controller import Controller, Judged
 from minikafka.core.controller_commands import Operation
-from minikafka.core.controller_topics import Chance, NewTopic, Results
+from minikafka.core.controller_reassignment import Results
+from minikafka.core.controller_topics import Chance, NewTopic
 
 Plan: TypeAlias = Callable[[Controller], Operation[ControllerResponse]]
 
@@ -83,6 +86,14 @@ def controller_call(
         case ReportFailedReplicas():
             results = yield from controller.on_failed_replicas(
                 request.broker_id, request.broker_epoch, request.partitions
+            )
+        case AlterReassignmentsRequest():
+            results = yield from controller.alter_partition_reassignments(request.targets)
+        case ListReassignmentsRequest():
+            found = controller.reassignments()
+            named = request.partitions or found
+            return ControllerResponse(
+                reassignments={tp: each for tp, each in found.items() if tp in named}
             )
         case AllocateProducerIdsRequest():
             start, end = yield from controller.allocate_producer_ids(

@@ -132,6 +132,7 @@ class PostOffice:
             return False
         self._on_answer(broker, response)
         missing = tuple(replica for replica in letter.deletions if replica not in response.deleted)
-        if missing:
-            self._outbox.put_back(Letter(broker, deletions=missing))
-        return not missing
+        drops = tuple(drop for drop in letter.drops if drop[:2] not in response.deleted)
+        if missing or drops:
+            self._outbox.put_back(Letter(broker, deletions=missing, drops=drops))
+        return not missing and not drops

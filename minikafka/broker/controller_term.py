@@ -33,7 +33,7 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
-from minikafka.config import BrokerConfig, topic_config
+from minikafka.config import BrokerConfig, TopicConfig, topic_config
 from minikafka.core.controller import ClusterRead, Controller
 from minikafka.core.controller_commands import Command, DeposedError, Operation
 from minikafka.core.controller_context import BrokerBatch
@@ -84,7 +84,9 @@ class ControllerTerm:
     def __init__(self, around: Surroundings, controller_id: int, controller_epoch: int) -> None:
         self._around = around
         self._overrides: Mapping[str, Mapping[str, str]] = {}
-        self._core = Controller(controller_id, controller_epoch, self._unclean_allowed)
+        self._core = Controller(
+            controller_id, controller_epoch, self._unclean_allowed, self._min_insync
+        )
         self._post = PostOffice(
             self._core.outbox,
             self._address,
@@ -231,14 +233,21 @@ class ControllerTerm:
         )
 
     def _unclean_allowed(self, topic: str) -> bool:
-        """unclean.leader.election.enable of a topic. A value that is wrong counts as not set."""
+        """unclean.leader.election.enable of a topic."""
+        return self._topic_config(topic).unclean_leader_election_enable
+
+    def _min_insync(self, topic: str) -> int:
+        """min.insync.replicas of a topic."""
+        return self._topic_config(topic).min_insync_replicas
+
+    def _topic_config(self, topic: str) -> TopicConfig:
+        """As it is now. Where a value is wrong, the defaults count."""
         default = self._around.config.topic_defaults()
         try:
-            config = topic_config(self._overrides.get(topic, {}), default)
+            return topic_config(self._overrides.get(topic, {}), default)
         except InvalidConfigError as error:
             log.warning("the configuration of topic %s is not valid: %s", topic, error)
-            config = default
-        return config.unclean_leader_election_enable
+            return default
 
     async def _read_deletions(self) -> set[str]:
         """The deletion markers, which count for nothing where topics cannot be deleted."""
@@ -386,6 +395,7 @@ class ControllerTerm:
             deleted_topics=letter.deleted_topics,
             full=letter.full,
             number=self._messages,
+            drops=letter.drops,
         )
 
     def _on_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:

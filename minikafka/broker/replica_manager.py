@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.isr_proposals import IsrProposals
@@ -159,7 +159,7 @@ class ReplicaManager(ReplicaOwner):
                 except KafkaStorageError as error:
                     errors.append((metadata.topic_partition, error))
             deleted = []
-            for topic_partition, topic_id in request.deletions:
+            for topic_partition, topic_id in self._to_delete(request):
                 try:
                     self._delete(topic_partition, topic_id)
                 except KafkaStorageError as error:
@@ -200,9 +200,9 @@ class ReplicaManager(ReplicaOwner):
         if replica is not None and replica.topic_id != metadata.topic_id:
             self._drop(replica)
             replica = None
-        if here not in metadata.assignment.replicas and here not in state.isr:
-            return
         if replica is None:
+            if here not in metadata.assignment.replicas and here not in state.isr:
+                return
             replica = self._open(metadata)
         before = replica.core.state
         replica.adopt(state, metadata.assignment)
@@ -244,6 +244,18 @@ class ReplicaManager(ReplicaOwner):
             raise
         self.replicas[metadata.topic_partition] = replica
         return replica
+
+    def _to_delete(self, request: UpdateStateRequest) -> Iterator[tuple[TopicPartition, str]]:
+        """What of the message is to be deleted. A replica that was dropped may be wanted again by
+        now: then it follows under a newer State, and may be in sync."""
+        yield from request.deletions
+        for topic_partition, topic_id, partition_version in request.drops:
+            replica = self.replicas.get(topic_partition)
+            held = None if replica is None else replica.core.state
+            if held is not None and held.partition_version > partition_version:
+                logger.info("%s: is not dropped, its State is newer than that", topic_partition)
+                continue
+            yield topic_partition, topic_id
 
     def _delete(self, topic_partition: TopicPartition, topic_id: str) -> None:
         replica = self.replicas.get(topic_partition)

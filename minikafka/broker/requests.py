@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
+    Assignment,
     BrokerInfo,
     OffsetAndEpoch,
     PartitionMetadata,
@@ -278,11 +279,12 @@ class UpdateStateRequest:
     """Controller to broker, in this order: states to adopt, replicas to delete, metadata to keep.
 
     A broker takes `partitions` for its metadata and, where it is a replica, adopts the State.
-    `deletions` are replicas to stop and delete, by topic id. `deleted_topics` (name, id) leave the
-    metadata; with `full`, so does every topic that is not named (it was deleted while this broker
-    did not listen). `brokers` are all live brokers, `shutting_down` those of them that leave.
-    `number` rises with every message of one controller epoch: what arrives after a higher one is
-    old, and was said again by it if it still held.
+    `deletions` are replicas to stop and delete, by topic id; `drops` as well, unless the broker
+    holds a State above the version that is given. `deleted_topics` (name, id) leave the metadata;
+    with `full`, so does every topic that is not named (it was deleted while this broker did not
+    listen). `brokers` are all live brokers, `shutting_down` those of them that leave. `number`
+    rises with every message of one controller epoch: what arrives after a higher one is old, and
+    was said again by it if it still held.
     """
 
     controller_id: int
@@ -295,11 +297,13 @@ class UpdateStateRequest:
     deleted_topics: Sequence[tuple[str, str]] = ()
     full: bool = False
     number: int = 0
+    drops: Sequence[tuple[TopicPartition, str, int]] = ()
 
 
 @dataclass(slots=True)
 class UpdateStateResponse:
-    """`deleted`: the deletions that are done. `errors`: partitions that could not be opened."""
+    """`deleted`: the deletions and drops that are done. `errors`: partitions that could not be
+    opened."""
 
     deleted: Sequence[tuple[TopicPartition, str]] = ()
     errors: Sequence[tuple[TopicPartition, MinikafkaError]] = ()
@@ -407,6 +411,21 @@ class AllocateProducerIdsRequest:
     broker_epoch: int
 
 
+@dataclass(slots=True)
+class AlterReassignmentsRequest:
+    """`targets`: the replicas that each partition shall have, in order of preference; None cancels
+    what is under way."""
+
+    targets: Mapping[TopicPartition, Sequence[int] | None]
+
+
+@dataclass(slots=True)
+class ListReassignmentsRequest:
+    """Those that are under way; of these partitions only, if any are named."""
+
+    partitions: Sequence[TopicPartition] = ()
+
+
 ControllerRequest = (
     ReportFailedReplicas
     | CreateTopicsRequest
@@ -415,6 +434,8 @@ ControllerRequest = (
     | ElectLeadersRequest
     | AlterTopicConfigRequest
     | AllocateProducerIdsRequest
+    | AlterReassignmentsRequest
+    | ListReassignmentsRequest
 )
 
 
@@ -428,11 +449,13 @@ class NamedResult:
 
 @dataclass(slots=True)
 class ControllerResponse:
-    """One result for each named thing of the request; for producer ids the block [start, end)."""
+    """One result for each named thing of the request; for producer ids the block [start, end);
+    for a list of reassignments the assignments."""
 
     results: Sequence[NamedResult] = ()
     producer_id_start: int = -1
     producer_id_end: int = -1
+    reassignments: Mapping[TopicPartition, Assignment] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -116,6 +116,8 @@ def _ineligible(view: PartitionView, member: int, broker_epoch: int) -> str | No
     broker = view.brokers.get(member)
     if member not in view.assignment.replicas:
         return "it is not assigned"
+    if member in view.assignment.adding and member in view.assignment.removing:
+        return "its reassignment was cancelled"
     if broker is None:
         return "it is not alive"
     if member in view.shutting_down:

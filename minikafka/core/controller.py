@@ -5,8 +5,9 @@ be told collects in `outbox`. All that is remembered is in `context`. A `Control
 term: it is made when the election is won and dropped when the term ends, however it ends.
 
 Where things are: election.py decides about one partition, alter_partition.py about a leader's
-proposal, controller_base.py turns decisions into States, controller_topics.py is about topics, and
-this module about brokers, proposals, and elections that are asked for.
+proposal, controller_base.py turns decisions into States, controller_topics.py is about topics,
+controller_reassignment.py about moving replicas, and this module about brokers, proposals, and
+elections that are asked for.
 
 Errors: `DeposedError` and `GaveUpError` end the term. MinikafkaErrors are the answer to a request.
 """
@@ -91,6 +92,7 @@ class Controller(TopicController):
         self.context.deletions.update(read.deletions & read.topics.keys())
         self.context.take_brokers(read.brokers)
         yield from self.settle()
+        yield from self.resume_reassignments()
         for broker_id in sorted(read.brokers):
             self._welcome(broker_id)
         yield from self.start_deletions(set(read.deletions))
@@ -118,6 +120,7 @@ class Controller(TopicController):
         self.outbox.open(self.context.brokers[broker_id])
         for tp, _ in self.context.views():
             self.outbox.put_state(self.context.metadata(tp), to=[broker_id])
+        self.tell_dropped(broker_id)
         for name in sorted(self.context.deletions):
             self.tell_deletion(name, broker_id)
 
@@ -190,6 +193,7 @@ class Controller(TopicController):
             return changes
 
         yield from self.commit(decide)
+        yield from self.retire_replicas(waiting)
         return [Judged(tp, errors[tp], self._known_state(p)) for tp, p in waiting.items()]
 
     def _judge(
@@ -227,6 +231,7 @@ class Controller(TopicController):
         yield from self.commit(
             lambda: self.changes(_forced_election if unclean else preferred_election, wanted)
         )
+        yield from self.retire_replicas(wanted)
         return [
             (str(tp), error)
             for tp, error in errors.items()
@@ -258,8 +263,7 @@ class Controller(TopicController):
         if partitions:
             yield from self._elect(partitions, unclean=False)
         outcome: Outcome = yield ClearPreferredElection()
-        if outcome is Outcome.DEPOSED:
-            raise DeposedError("another controller has been elected")
+        self.require_term(outcome)
 
     @event
     def rebalance(self, imbalance_percent: int) -> Operation[int]:
@@ -268,6 +272,8 @@ class Controller(TopicController):
         preferred: dict[int, list[TopicPartition]] = {}
         elsewhere: dict[int, list[TopicPartition]] = {}
         for tp, view in self.context.views():
+            if view.assignment.in_progress:
+                continue  # the end of it moves leadership, if need be
             first = view.assignment.replicas[0]
             preferred.setdefault(first, []).append(tp)
             if view.state.leader != first:

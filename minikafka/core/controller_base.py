@@ -11,7 +11,7 @@ the next begins; every State that is written obeys `check_transition`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -44,16 +44,21 @@ T = TypeVar("T")
 
 
 class ControllerBase:
-    """One term of a controller. `unclean_allowed(topic)` is the topic's
-    unclean.leader.election.enable as it is now."""
+    """One term of a controller. `unclean_allowed(topic)` and `min_insync(topic)` are the topic's
+    unclean.leader.election.enable and min.insync.replicas as they are now."""
 
     def __init__(
-        self, controller_id: int, controller_epoch: int, unclean_allowed: Callable[[str], bool]
+        self,
+        controller_id: int,
+        controller_epoch: int,
+        unclean_allowed: Callable[[str], bool],
+        min_insync: Callable[[str], int] = lambda topic: 1,
     ) -> None:
         self.context = ClusterContext(controller_id, controller_epoch)
         self.outbox = Outbox()
         self.counters = ControllerCounters()
         self.unclean_allowed = unclean_allowed
+        self.min_insync = min_insync
         self._handling: str | None = None
 
     def begin(self, event_name: str) -> None:
@@ -65,19 +70,50 @@ class ControllerBase:
 
     # --- writing States ---
 
-    def commit(self, decide: Callable[[], Iterable[StateChange]]) -> Operation[None]:
-        """Write all that `decide` wants. After conflicts: read those States, and decide again."""
+    def commit(
+        self, decide: Callable[[], Iterable[StateChange]], *, tell: bool = True
+    ) -> Operation[None]:
+        """Write all that `decide` wants. After conflicts: read those States, and decide again.
+        Without `tell` the caller has more to write before brokers hear of it."""
         for _ in range(MAX_CONFLICTS):
             changes = tuple(decide())
             if not changes:
                 return
-            conflicts = yield from self._write(changes)
+            conflicts = yield from self._write(changes, tell=tell)
             if not conflicts:
                 return
             yield from self._read_again(conflicts)
         raise GaveUpError(f"conflicts in {MAX_CONFLICTS} writes on end")
 
-    def _write(self, changes: tuple[StateChange, ...]) -> Operation[list[TopicPartition]]:
+    def commit_once(
+        self,
+        among: Sequence[TopicPartition],
+        rule: Callable[[TopicPartition, PartitionView], Decision | None],
+        *,
+        tell: bool = True,
+    ) -> Operation[list[TopicPartition]]:
+        """Write what `rule` decides of each of these partitions, once, even if it would decide the
+        same of the State that this makes. Returns where something was written."""
+        written: dict[TopicPartition, PartitionState] = {}
+
+        def decide() -> Iterator[StateChange]:
+            for tp in among:
+                view = self.context.view(tp)
+                if view is None:
+                    written.pop(tp, None)
+                elif tp not in written or view.state != written[tp]:
+                    written.pop(tp, None)
+                    if (decision := rule(tp, view)) is not None:
+                        change = self.change(tp, view, decision)
+                        written[tp] = change.new
+                        yield change
+
+        yield from self.commit(decide, tell=tell)
+        return list(written)
+
+    def _write(
+        self, changes: tuple[StateChange, ...], *, tell: bool
+    ) -> Operation[list[TopicPartition]]:
         """Returns the partitions whose write met a conflict."""
         for change in changes:
             check_transition(change)
@@ -85,7 +121,7 @@ class ControllerBase:
         assert len(outcomes) == len(changes)
         for change, outcome in zip(changes, outcomes, strict=True):
             if outcome is Outcome.WRITTEN:
-                self._adopt(change)
+                self._adopt(change, tell=tell)
         if Outcome.DEPOSED in outcomes:
             raise DeposedError(f"controller epoch {self.context.controller_epoch} is over")
         return [
@@ -94,9 +130,10 @@ class ControllerBase:
             if outcome is Outcome.CONFLICT
         ]
 
-    def _adopt(self, change: StateChange) -> None:
+    def _adopt(self, change: StateChange, *, tell: bool) -> None:
         self.context.states[change.topic_partition] = change.new
-        self.outbox.put_state(self.context.metadata(change.topic_partition))
+        if tell:
+            self.outbox.put_state(self.context.metadata(change.topic_partition))
         old_isr = set(change.old.isr) if change.old else set(change.new.isr)
         old_leader = change.old.leader if change.old else NO_LEADER
         self.counters.elections += change.new.leader not in (old_leader, NO_LEADER)
@@ -148,7 +185,14 @@ class ControllerBase:
         self, topic_partition: TopicPartition, view: PartitionView, decision: Decision
     ) -> StateChange:
         new = next_state(view, decision, self.context.controller_epoch)
-        return StateChange(topic_partition, view.state, new, decision.reason, decision.unclean)
+        return StateChange(
+            topic_partition,
+            view.state,
+            new,
+            decision.reason,
+            decision.unclean,
+            decision.reassigned,
+        )
 
     def _births(self) -> Iterator[StateChange]:
         context = self.context
@@ -205,7 +249,8 @@ def check_transition(change: StateChange) -> None:
         assert (new.leader_epoch, new.partition_version) == (0, 0), change
         assert new.leader in new.isr, change
         return
-    bump = new.leader != old.leader or bool(set(old.isr) - set(new.isr))
+    left = set(old.isr) - set(new.isr)
+    bump = new.leader != old.leader or bool(left) or change.reassigned
     assert new.partition_version == old.partition_version + 1, change
     assert new.leader_epoch == old.leader_epoch + bump, change
     assert new.controller_epoch >= old.controller_epoch, change

@@ -43,13 +43,15 @@ class GaveUpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A partition's State before (None: it has none yet) and after, and why."""
+    """A partition's State before (None: it has none yet) and after, and why. `reassigned`: its
+    assignment changes with it."""
 
     topic_partition: TopicPartition
     old: PartitionState | None
     new: PartitionState
     reason: str
     unclean: bool = False
+    reassigned: bool = False
 
     @property
     def expected_version(self) -> int:

@@ -11,7 +11,7 @@ Invariant: an entry about an incarnation goes as soon as that incarnation is gon
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from minikafka.core.election import PartitionView
 from minikafka.model import (
@@ -113,22 +113,24 @@ class ClusterContext:
     def metadata(self, topic_partition: TopicPartition) -> PartitionMetadata:
         """What brokers are told of a partition that has a State."""
         topic = self.topics[topic_partition.topic]
+        assignment = topic.assignments[topic_partition.partition]
         return PartitionMetadata(
             topic_partition,
             topic.topic_id,
-            topic.assignments[topic_partition.partition],
+            replace(assignment, dropped=()) if assignment.dropped else assignment,
             self.states[topic_partition],
         )
 
     def undeleted_replicas(self, name: str) -> list[tuple[TopicPartition, str, int]]:
         """The replicas of a topic under deletion that have not yet deleted their log, members of
-        an ISR outside the assignment included."""
+        an ISR outside the assignment and those that a reassignment has dropped included."""
         topic = self.topics[name]
         found: list[tuple[TopicPartition, str, int]] = []
         for partition, assignment in sorted(topic.assignments.items()):
             tp = TopicPartition(name, partition)
             state = self.states.get(tp)
-            replicas = sorted({*assignment.replicas, *(state.isr if state else ())})
+            isr = state.isr if state else ()
+            replicas = sorted({*assignment.replicas, *assignment.dropped, *isr})
             found.extend((tp, topic.topic_id, replica) for replica in replicas)
         return [entry for entry in found if entry not in self.deleted_replicas]
 

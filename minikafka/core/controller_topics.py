@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from minikafka.config import validate_topic_overrides
 from minikafka.core.assignment import (
@@ -23,18 +22,17 @@ from minikafka.core.assignment import (
     validate_counts,
     validate_topic_name,
 )
-from minikafka.core.controller_base import ControllerBase, event
+from minikafka.core.controller_base import event
 from minikafka.core.controller_commands import (
     CreateTopicNode,
-    DeposedError,
     MarkTopicDeleted,
     Operation,
     Outcome,
     ReadTopicConfigs,
     RemoveTopic,
-    UpdateTopicNode,
     WriteTopicConfig,
 )
+from minikafka.core.controller_reassignment import ReassignmentController, Results
 from minikafka.errors import (
     InvalidPartitionsError,
     InvalidRequestError,
@@ -45,8 +43,6 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import BrokerInfo, TopicDescription, TopicPartition
-
-Results: TypeAlias = list[tuple[str, MinikafkaError | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class Chance:
     replication_factor: int = 1
 
 
-class TopicController(ControllerBase):
+class TopicController(ReassignmentController):
     """The part of the controller that is about topics."""
 
     # --- creation ---
@@ -133,15 +129,10 @@ class TopicController(ControllerBase):
 
     def _create(self, topic: TopicDescription) -> Operation[None]:
         outcome: Outcome = yield CreateTopicNode(topic)
-        self._require_term(outcome)
+        self.require_term(outcome)
         if outcome is Outcome.CONFLICT:
             raise TopicAlreadyExistsError(f"topic {topic.name} already exists")
         self.context.topics[topic.name] = topic
-
-    @staticmethod
-    def _require_term(outcome: Outcome) -> None:
-        if outcome is Outcome.DEPOSED:
-            raise DeposedError("another controller has been elected")
 
     def _known_topic(self, name: str) -> TopicDescription:
         topic = self.context.topic(name)
@@ -158,13 +149,10 @@ class TopicController(ControllerBase):
         """Give a topic more partitions; `assignments` for the new ones in order, or empty."""
         try:
             topic = self._plan_partitions(self._known_topic(name), total_count, assignments)
-            outcome: Outcome = yield UpdateTopicNode(topic)
-            self._require_term(outcome)
-            if outcome is Outcome.CONFLICT:
+            if not (yield from self.update_topic(topic)):
                 raise UnknownTopicOrPartitionError(f"topic {name} has just been changed: try again")
         except MinikafkaError as refused:
             return [(name, refused)]
-        self.context.topics[name] = topic
         yield from self.settle()
         return [(name, None)]
 
@@ -172,7 +160,7 @@ class TopicController(ControllerBase):
         self, topic: TopicDescription, total_count: int, chosen: Sequence[Sequence[int]]
     ) -> TopicDescription:
         old = topic.assignments
-        if any(assignment.adding or assignment.removing for assignment in old.values()):
+        if any(assignment.in_progress for assignment in old.values()):
             raise ReassignmentInProgressError(f"topic {topic.name} is being reassigned: try later")
         added = range(len(old), total_count)
         if not added:
@@ -260,7 +248,7 @@ class TopicController(ControllerBase):
         """Stop and delete the replicas of topics that are marked. A marker for a topic that does
         not exist goes, lest it strike a later one of that name."""
         for name in sorted(marked - self.context.topics.keys()):
-            self._require_term((yield RemoveTopic(TopicDescription(name, "", {}))))
+            self.require_term((yield RemoveTopic(TopicDescription(name, "", {}))))
         for name in sorted((marked & self.context.topics.keys()) - self.context.deletions):
             self.context.deletions.add(name)
             for broker_id in self.outbox.brokers():
@@ -280,10 +268,18 @@ class TopicController(ControllerBase):
         self, broker_id: int, replicas: Iterable[tuple[TopicPartition, str]]
     ) -> Operation[None]:
         """A broker has deleted replicas (partition, topic id)."""
+        dropped: list[TopicPartition] = []
         for tp, topic_id in replicas:
             topic = self.context.topics.get(tp.topic)
-            if topic is not None and topic.topic_id == topic_id:
+            if topic is None or topic.topic_id != topic_id:
+                continue
+            if self.outbox.is_to_go(broker_id, tp, topic_id):
+                continue  # it may have become a replica since, and is to be deleted again
+            if tp.topic in self.context.deletions:
                 self.context.deleted_replicas.add((tp, topic_id, broker_id))
+            else:
+                dropped.append(tp)
+        yield from self.forget_dropped(broker_id, dropped)
         yield from self._finish_deletions()
 
     def _finish_deletions(self) -> Operation[None]:
@@ -291,7 +287,7 @@ class TopicController(ControllerBase):
             if self.context.undeleted_replicas(name):
                 continue
             outcome: Outcome = yield RemoveTopic(self.context.topics[name])
-            self._require_term(outcome)
+            self.require_term(outcome)
             if outcome is Outcome.WRITTEN:
                 self.context.forget_topic(name)
 

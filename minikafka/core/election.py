@@ -6,8 +6,8 @@ the State to be written. No function remembers anything, so that deciding again 
 or by another controller, comes to the same (replication.md section 2).
 
 Invariants of every State that `next_state` makes: the version is one higher; leader_epoch is one
-higher exactly if the leader changed or a member left the ISR (rule R2); the leader is in the ISR or
-there is none; members outside the assignment are tolerated (KAFKA-9672).
+higher exactly if the leader or the assignment changed or a member left the ISR (rule R2); the
+leader is in the ISR or there is none; members outside the assignment are tolerated (KAFKA-9672).
 """
 
 from __future__ import annotations
@@ -89,13 +89,15 @@ class PartitionView:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The leader and ISR that a partition shall have, and why, in words for people. `admitted`:
-    members whose mark is taken anew from their registration; the others keep theirs."""
+    members whose mark is taken anew from their registration; the others keep theirs.
+    `reassigned`: the assignment changes with it."""
 
     leader: int
     isr: tuple[int, ...]
     reason: str
     admitted: frozenset[int] = frozenset()
     unclean: bool = False
+    reassigned: bool = False
 
 
 def next_state(view: PartitionView, decision: Decision, controller_epoch: int) -> PartitionState:
@@ -103,7 +105,7 @@ def next_state(view: PartitionView, decision: Decision, controller_epoch: int) -
     old = view.state
     assert decision.leader == NO_LEADER or decision.leader in decision.isr
     left = set(old.isr) - set(decision.isr)
-    bump = decision.leader != old.leader or bool(left)
+    bump = decision.leader != old.leader or bool(left) or decision.reassigned
     marks = {m: old.isr_storage[m] for m in decision.isr if m in old.isr_storage}
     marks |= {m: storage_mark(view.brokers[m]) for m in decision.isr if m in decision.admitted}
     return PartitionState(
@@ -175,9 +177,11 @@ def for_leaderless(view: PartitionView, *, unclean: bool) -> Decision | None:
 
 
 def unclean_election(view: PartitionView) -> Decision | None:
-    """A replica from outside the ISR leads alone: what only the others held is lost. One that has
-    lost its own log comes last."""
-    live = tuple(r for r in view.assignment.replicas if view.usable(r))
+    """A replica from outside the ISR leads alone: what only the others held is lost. One that a
+    reassignment adds has least of it, and one that has lost its own log comes last."""
+    adding = view.assignment.adding
+    ranked = sorted(view.assignment.replicas, key=lambda replica: replica in adding)
+    live = tuple(replica for replica in ranked if view.usable(replica))
     lost = view.members(Condition.LOST)
     live = tuple(r for r in live if r not in lost) or live
     candidates = view.staying(live) or live

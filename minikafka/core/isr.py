@@ -52,6 +52,11 @@ class FollowerProgress:
         self.leader_end_at_last_fetch = leader_end_offset
         self.last_fetch_ms = now_ms
 
+    def forget_position(self) -> None:
+        """What its fetches told so far does not count any more."""
+        self.caught_up_ms = NEVER_MS
+        self.log_end_offset = self.leader_end_at_last_fetch = UNKNOWN_OFFSET
+
     def caught_up(self, leader_end_offset: int, now_ms: int, lag_time_max_ms: int) -> bool:
         """In sync by Kafka's rule: at the leader's end, or there not longer ago than allowed."""
         return (

@@ -123,15 +123,29 @@ class Leader:
             self.followers.clear()
             self.first_own_offset = self.log.log_end_offset
         if not unbroken or state.leader_epoch > self.state.leader_epoch:
+            self._forget_added(state, assignment)
             self.epoch_start = self.log.log_end_offset
             if self.log.epochs.assign(state.leader_epoch, self.log.log_end_offset):
                 effects.append(StoreEpochs(tuple(self.log.epochs.entries())))
         self.state = state
-        self.assignment = assignment
         self.isr.adopt(state.isr)
+        return effects + self.reassign(assignment, now_ms)
+
+    def _forget_added(self, state: PartitionState, assignment: Assignment) -> None:
+        """A replica that is being added may have been dropped before, without this leader's having
+        heard of it, and be about to delete its log. Only what it fetches under the new epoch, that
+        is with a State that is newer than the drop, counts (R4 holds for all others)."""
+        for broker_id in assignment.adding:
+            if broker_id not in state.isr and broker_id in self.followers:
+                self.followers[broker_id].forget_position()
+
+    def reassign(self, assignment: Assignment, now_ms: int) -> list[Effect]:
+        """The replicas under this State."""
+        self.assignment = assignment
         self._settle_followers(now_ms)
-        if len(state.isr) < self.effective_min_insync:
-            effects += self._fail_parked(self._too_few_after_append())
+        effects: list[Effect] = []
+        if len(self.state.isr) < self.effective_min_insync:
+            effects = self._fail_parked(self._too_few_after_append())
         return effects + self.advance_high_watermark(now_ms)
 
     def _settle_followers(self, now_ms: int) -> None:
@@ -146,8 +160,11 @@ class Leader:
 
     @property
     def effective_min_insync(self) -> int:
-        """min.insync.replicas, but never more than there are replicas."""
-        return min(self.settings.min_insync_replicas, max(1, len(self.assignment.replicas)))
+        """min.insync.replicas, but never more than there are replicas; those that are being added
+        count once their reassignment is complete."""
+        assignment = self.assignment
+        replicas = assignment.origin if assignment.adding else assignment.replicas
+        return min(self.settings.min_insync_replicas, max(1, len(replicas)))
 
     # --- appending -------------------------------------------------------------------------------
 
@@ -467,7 +484,7 @@ class Leader:
             return []
         if isinstance(error, IneligibleReplicaError):
             for member, _ in proposal.isr:
-                if member not in self.isr.committed:
+                if member not in self.isr.committed and member in self.followers:
                     self.followers[member].refused_ms = now_ms
             return self._propose(set(self.isr.committed), "the addition was refused")
         return [ProposeIsr(proposal)]

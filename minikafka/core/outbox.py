@@ -6,8 +6,12 @@ failed goes back under what has been added since.
 
 Invariants: everything is addressed to one incarnation (broker epoch) and goes with it; of one topic
 id a broker is told versions in rising order, though perhaps not all of them; a letter is read in
-the order States, deletions, topics to forget; a topic that is to be forgotten has no State waiting.
-Bounded by the number of brokers times the number of partitions.
+the order States, deletions, drops, topics to forget; a topic that is to be forgotten has no State
+waiting; a replica that is to be dropped has none waiting that counts on it.
+
+A drop (a reassignment has moved the replica away) is ordered among the States by a version: should
+it arrive late, when the replica is wanted again, the broker has a newer State and keeps its log. A
+deletion (the topic is deleted) is final. All is bounded by the number of brokers times partitions.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from dataclasses import dataclass, field
 from minikafka.model import BrokerInfo, PartitionMetadata, TopicPartition
 
 Replica = tuple[TopicPartition, str]  # with the topic id
+Drop = tuple[TopicPartition, str, int]  # and the version up to which it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Letter:
     deletions: tuple[Replica, ...] = ()
     deleted_topics: tuple[tuple[str, str], ...] = ()
     full: bool = False
+    drops: tuple[Drop, ...] = ()
 
 
 @dataclass(slots=True)
@@ -40,6 +46,18 @@ class _Box:
     deletions: dict[Replica, None] = field(default_factory=dict)
     deleted_topics: dict[tuple[str, str], None] = field(default_factory=dict)
     due: bool = True  # something is to be said, if only who lives
+    drops: dict[Replica, int] = field(default_factory=dict)
+
+    def reconcile(self, metadata: PartitionMetadata) -> None:
+        """A State that waits: it annuls a drop if it counts on the replica, and else lets it hold
+        for this State, too."""
+        replica = (metadata.topic_partition, metadata.topic_id)
+        if replica not in self.drops:
+            return
+        if self.broker.broker_id in (*metadata.assignment.replicas, *metadata.state.isr):
+            del self.drops[replica]
+        else:
+            self.drops[replica] = max(self.drops[replica], metadata.state.partition_version)
 
 
 class Outbox:
@@ -75,6 +93,7 @@ class Outbox:
                 or waiting.state.partition_version <= metadata.state.partition_version
             ), f"{metadata.topic_partition}: an older State after a newer one"
             box.partitions[metadata.topic_partition] = metadata
+            box.reconcile(metadata)
             box.due = True
 
     def put_deletion(self, broker_id: int, topic_partition: TopicPartition, topic_id: str) -> None:
@@ -82,6 +101,19 @@ class Outbox:
         for box in self._chosen([broker_id]):
             box.deletions[topic_partition, topic_id] = None
             box.due = True
+
+    def put_drop(self, broker_id: int, metadata: PartitionMetadata) -> None:
+        """A replica that this State does not count on any more: to stop and delete."""
+        for box in self._chosen([broker_id]):
+            assert broker_id not in (*metadata.assignment.replicas, *metadata.state.isr), metadata
+            replica = (metadata.topic_partition, metadata.topic_id)
+            box.drops[replica] = metadata.state.partition_version
+            box.due = True
+
+    def is_to_go(self, broker_id: int, topic_partition: TopicPartition, topic_id: str) -> bool:
+        """Is this replica still to be deleted, by a letter that was not taken yet?"""
+        box, replica = self._boxes.get(broker_id), (topic_partition, topic_id)
+        return box is not None and (replica in box.deletions or replica in box.drops)
 
     def put_deleted_topic(self, name: str, topic_id: str, to: Iterable[int] | None = None) -> None:
         """A topic to forget; its waiting States go."""
@@ -104,6 +136,7 @@ class Outbox:
             tuple(box.deletions),
             tuple(box.deleted_topics),
             box.full,
+            tuple((tp, topic_id, version) for (tp, topic_id), version in box.drops.items()),
         )
 
     def put_back(self, letter: Letter) -> None:
@@ -116,6 +149,10 @@ class Outbox:
             tp = metadata.topic_partition
             if (tp.topic, metadata.topic_id) not in box.deleted_topics:
                 box.partitions.setdefault(tp, metadata)
+        for tp, topic_id, version in letter.drops:
+            box.drops.setdefault((tp, topic_id), version)
+        for metadata in box.partitions.values():
+            box.reconcile(metadata)
         box.deletions = dict.fromkeys([*letter.deletions, *box.deletions])
         box.deleted_topics = dict.fromkeys([*letter.deleted_topics, *box.deleted_topics])
         box.due = True

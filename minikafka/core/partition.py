@@ -114,10 +114,12 @@ class Partition:
     # --- adopting a State ------------------------------------------------------------------------
 
     def adopt(self, state: PartitionState, assignment: Assignment, now_ms: int) -> list[Effect]:
-        """Take over a State if it is newer than the held one; else do nothing (rule R3)."""
+        """Take over a State if it is newer than the held one; else do nothing (rule R3). With the
+        held one only the assignment may be new: the State came without it, in an answer."""
         held = self.state
         if held is not None and state.partition_version <= held.partition_version:
-            return []
+            known = state.partition_version == held.partition_version
+            return self._reassign(assignment, now_ms) if known else []
         self._note(f"adopt {state} with {assignment.replicas}")
         assert state.leader_epoch >= self.leader_epoch, self.explain("the leader epoch fell")
         self.state, self.assignment = state, assignment
@@ -131,6 +133,13 @@ class Partition:
             effects.append(RoleChanged(self.role, state.leader, state.leader_epoch))
         self.check()
         return effects
+
+    def _reassign(self, assignment: Assignment, now_ms: int) -> list[Effect]:
+        if assignment == self.assignment:
+            return []
+        self._note(f"assigned to {assignment.replicas}")
+        self.assignment = assignment
+        return [] if self._leader is None else self._leader.reassign(assignment, now_ms)
 
     @staticmethod
     def _moved(held: PartitionState, state: PartitionState) -> bool:

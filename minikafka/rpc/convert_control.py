@@ -15,6 +15,7 @@ from minikafka.broker.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     AlterPartitionResult,
+    AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ControlledShutdownRequest,
     ControlledShutdownResponse,
@@ -26,13 +27,14 @@ from minikafka.broker.requests import (
     DeleteTopicsRequest,
     ElectLeadersRequest,
     IsrProposal,
+    ListReassignmentsRequest,
     NamedResult,
     ReportFailedReplicas,
     UpdateStateRequest,
     UpdateStateResponse,
 )
 from minikafka.errors import InvalidRequestError
-from minikafka.model import TopicPartition
+from minikafka.model import Assignment, TopicPartition
 from minikafka.rpc.convert import (
     broker_from_wire,
     broker_to_wire,
@@ -88,6 +90,12 @@ def update_state_to_wire(value: UpdateStateRequest) -> control_pb2.UpdateStateRe
         deleted_topics=topics_to_wire(value.deleted_topics),
         full=value.full,
         number=value.number,
+        drops=[
+            control_pb2.DroppedReplica(
+                topic_partition=tp_to_wire(tp), topic_id=topic_id, partition_version=version
+            )
+            for tp, topic_id, version in value.drops
+        ],
     )
 
 
@@ -103,6 +111,12 @@ def update_state_from_wire(wire: control_pb2.UpdateStateRequest) -> UpdateStateR
         deleted_topics=topics_from_wire(wire.deleted_topics),
         full=wire.full,
         number=wire.number,
+        drops=tuple(
+            [
+                (tp_from_wire(drop.topic_partition), drop.topic_id, drop.partition_version)
+                for drop in wire.drops
+            ]
+        ),
     )
 
 
@@ -317,6 +331,15 @@ def administer_to_wire(value: ControllerRequest, timeout_ms: int) -> control_pb2
                     config.unset.append(name)
                 else:
                     config.set[name] = text
+        case AlterReassignmentsRequest():
+            wire.alter_reassignments.SetInParent()
+            for tp, replicas in value.targets.items():
+                wire.alter_reassignments.reassignments.add(
+                    topic_partition=tp_to_wire(tp), replicas=replicas or (), cancel=replicas is None
+                )
+        case ListReassignmentsRequest():
+            wire.list_reassignments.SetInParent()
+            wire.list_reassignments.partitions.extend(tps_to_wire(value.partitions))
         case ReportFailedReplicas() | AllocateProducerIdsRequest():
             raise InvalidRequestError(
                 f"{type(value).__name__} is a request of brokers, not of clients"
@@ -348,6 +371,17 @@ def administer_from_wire(wire: control_pb2.AdministerRequest) -> ControllerReque
             changes: dict[str, str | None] = dict(config.set)
             changes.update(dict.fromkeys(config.unset))
             return AlterTopicConfigRequest(config.topic, changes)
+        case "alter_reassignments":
+            return AlterReassignmentsRequest(
+                {
+                    tp_from_wire(each.topic_partition): None
+                    if each.cancel
+                    else tuple(each.replicas)
+                    for each in wire.alter_reassignments.reassignments
+                }
+            )
+        case "list_reassignments":
+            return ListReassignmentsRequest(tps_from_wire(wire.list_reassignments.partitions))
     raise InvalidRequestError("the request names no operation that this broker knows")
 
 
@@ -356,11 +390,26 @@ def administered_to_wire(value: ControllerResponse) -> control_pb2.AdministerRes
         results=[
             control_pb2.NamedResult(name=result.name, error=optional_error_to_wire(result.error))
             for result in value.results
-        ]
+        ],
+        reassignments=[
+            control_pb2.OngoingReassignment(
+                topic_partition=tp_to_wire(tp),
+                replicas=each.replicas,
+                adding=each.adding,
+                removing=each.removing,
+            )
+            for tp, each in value.reassignments.items()
+        ],
     )
 
 
 def administered_from_wire(wire: control_pb2.AdministerResponse) -> ControllerResponse:
     return ControllerResponse(
-        tuple([NamedResult(result.name, error_of(result)) for result in wire.results])
+        tuple([NamedResult(result.name, error_of(result)) for result in wire.results]),
+        reassignments={
+            tp_from_wire(each.topic_partition): Assignment(
+                tuple(each.replicas), tuple(each.adding), tuple(each.removing)
+            )
+            for each in wire.reassignments
+        },
     )

@@ -86,6 +86,7 @@ def encode_controller_epoch(controller_epoch: int) -> bytes:
 
 def encode_topic(topic: TopicDescription) -> bytes:
     partitions = sorted(topic.assignments.items())
+    dropped = {str(number): list(a.dropped) for number, a in partitions if a.dropped}
     return _encode(
         {
             "topic_id": topic.topic_id,
@@ -96,6 +97,7 @@ def encode_topic(topic: TopicDescription) -> bytes:
             "removing_replicas": {
                 str(number): list(a.removing) for number, a in partitions if a.removing
             },
+            **({"dropped_replicas": dropped} if dropped else {}),
         },
         version=TOPIC_VERSION,
     )
@@ -194,7 +196,11 @@ class _Fields:
                 raise _WrongFieldError(f"{name}.{key} is {value!r}, expected text")
         return found
 
-    def replicas_by_partition(self, name: str) -> dict[int, tuple[int, ...]]:
+    def replicas_by_partition(
+        self, name: str, *, optional: bool = False
+    ) -> dict[int, tuple[int, ...]]:
+        if optional and name not in self._values:
+            return {}
         found = self._get(name, dict, "an object of lists of broker ids")
         return {_number(name, key): _broker_ids(name, value) for key, value in found.items()}
 
@@ -281,6 +287,7 @@ def decode_topic(path: str, data: bytes, name: str) -> TopicDescription:
         replicas = fields.replicas_by_partition("partitions")
         adding = fields.replicas_by_partition("adding_replicas")
         removing = fields.replicas_by_partition("removing_replicas")
+        dropped = fields.replicas_by_partition("dropped_replicas", optional=True)
         if sorted(replicas) != list(range(len(replicas))):
             raise _WrongFieldError(f"partitions are {sorted(replicas)}, expected 0, 1, 2, …")
         return TopicDescription(
@@ -288,7 +295,10 @@ def decode_topic(path: str, data: bytes, name: str) -> TopicDescription:
             topic_id=fields.text("topic_id"),
             assignments={
                 number: Assignment(
-                    replicas[number], adding.get(number, ()), removing.get(number, ())
+                    replicas[number],
+                    adding.get(number, ()),
+                    removing.get(number, ()),
+                    dropped.get(number, ()),
                 )
                 for number in sorted(replicas)
             },

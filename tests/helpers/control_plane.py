@@ -37,14 +37,15 @@ class ToldBroker:
                 or held.state.partition_version < metadata.state.partition_version
             ):
                 self.partitions[metadata.topic_partition] = metadata
-        self.deleted.extend(request.deletions)
+        deleted = [*request.deletions, *((tp, topic_id) for tp, topic_id, _ in request.drops)]
+        self.deleted.extend(deleted)
         for name, topic_id in request.deleted_topics:
             for tp, metadata in list(self.partitions.items()):
                 if tp.topic == name and metadata.topic_id == topic_id:
                     del self.partitions[tp]
         self.live = [broker.broker_id for broker in request.brokers]
         self.shutting_down = list(request.shutting_down)
-        return UpdateStateResponse(deleted=list(request.deletions))
+        return UpdateStateResponse(deleted=deleted)
 
 
 class FakePeers:

@@ -28,6 +28,7 @@ from minikafka.core.controller_commands import (
     WriteTopicConfig,
 )
 from minikafka.core.controller_topics import Chance, NewTopic
+from minikafka.core.outbox import Letter
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
 from tests.helpers.cluster_store import FakeZooKeeper
 
@@ -61,6 +62,7 @@ class Bench:
         self.zookeeper = FakeZooKeeper()
         self.core: Controller = None  # type: ignore[assignment]
         self.unclean_topics: set[str] = set()
+        self.min_insync = 1
         self.commands: list[Command] = []
         self.changes: list[StateChange] = []
         self.injected: list[Any] = []  # results for the next WriteStates, CreateTopicNode and so on
@@ -87,7 +89,9 @@ class Bench:
         """A new controller takes over."""
         self.zookeeper.controller = None
         epoch = self.zookeeper.elect(1, object()).controller_epoch
-        self.core = Controller(1, epoch, lambda topic: topic in self.unclean_topics)
+        self.core = Controller(
+            1, epoch, lambda topic: topic in self.unclean_topics, lambda _: self.min_insync
+        )
         preferred = self.zookeeper.preferred_election
         self.run(
             self.core.load(
@@ -138,6 +142,13 @@ class Bench:
                 found[broker_id] = letter
         return found
 
+    def letters_to(self, broker_id: int) -> Letter:
+        """Take what waits for one broker; there is something."""
+        broker_epoch = self.core.outbox.brokers()[broker_id].broker_epoch
+        letter = self.core.outbox.take(broker_id, broker_epoch)
+        assert letter is not None
+        return letter
+
     # --- carrying out ---
 
     def run(self, operation: Operation[T]) -> T:
@@ -159,8 +170,8 @@ class Bench:
         if self.injected and not isinstance(command, ReadStates | ReadTopicConfigs):
             injected = self.injected.pop(0)
             if callable(injected):
-                injected()
-            elif injected is not None:
+                injected = injected()
+            if injected is not None:
                 return injected
         match command:
             case WriteStates():

@@ -26,6 +26,7 @@ from minikafka.core.controller_topics import Chance, NewTopic
 from minikafka.core.leader import PartitionSettings
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
+    Assignment,
     BrokerInfo,
     IsrProposal,
     PartitionState,
@@ -33,7 +34,7 @@ from minikafka.model import (
     describe_state,
 )
 from tests.scenarios.invariants import Ledger, check_cluster
-from tests.scenarios.node import TP, Answer, Fetch, Node, Produce, Proposed, Reply
+from tests.scenarios.node import TP, Answer, Deleted, Fetch, Node, Produce, Proposed, Reply
 from tests.scenarios.zookeeper import MemoryZooKeeper
 
 MAX_ROUNDS = 300
@@ -91,7 +92,7 @@ class Cluster:
         self.session_ms = session_ms
         self.first_controller = controller
         self.unclean = unclean
-        self.zookeeper = MemoryZooKeeper(self._on_state_written)
+        self.zookeeper = MemoryZooKeeper(self._on_state_written, self._on_topic_written)
         self.nodes = {name: Node(self, number + 1, name) for number, name in enumerate(names)}
         self.by_id = {node.broker_id: node for node in self.nodes.values()}
         self.cuts: list[list[set[str]]] = []
@@ -100,7 +101,7 @@ class Cluster:
         self.lines: list[str] = []
         self._queue: list[Message] = []
         self._inboxes: dict[str, list[Message]] = {name: [] for name in names}
-        self._topic_ids = 0
+        self._topic_ids = self._messages = 0
         for node in self.nodes.values():
             node.up = True
             self.register(node)
@@ -157,9 +158,26 @@ class Cluster:
             if change.new.isr_storage.get(member, "").endswith(f"@{node.broker_epoch}"):
                 node.disk.damaged = False
 
+    def _on_topic_written(self, topic: TopicDescription) -> None:
+        self.say(self.describe_assignment(topic.assignments[0]))
+
+    def describe_assignment(self, assignment: Assignment) -> str:
+        """`Replicas=B,C,A adding=C removing=A`, and who has yet to delete its log."""
+        words = []
+        for word in ("Replicas", "adding", "removing", "dropped"):
+            if ids := getattr(assignment, word.lower()):
+                names = ",".join(self.by_id[broker_id].name for broker_id in ids)
+                words.append(f"{word}={names}")
+        return " ".join(words)
+
     def on_cut(self, node: Node, offset: int, committed_lost: bool) -> None:
         assert not committed_lost or self.ledger.unclean, (
             f"{node.name} cuts committed records from {offset} on"
+        )
+
+    def on_deleted(self, node: Node) -> None:
+        assert self.state is None or node.broker_id not in self.state.isr, (
+            f"{node.name} deletes its log and is in the ISR"
         )
 
     def on_high_watermark(self, node: Node, high_watermark: int) -> None:
@@ -275,7 +293,9 @@ class Cluster:
         node = self.nodes[message.target]
         match message.body:
             case UpdateStateRequest():
-                node.on_state(message.body)
+                deleted = node.on_state(message.body)
+                if deleted is not None:
+                    self._on_deleted(node.name, deleted)
             case Fetch():
                 reply = node.on_fetch(message.body)
                 self._answer(node, message, "reply", reply)
@@ -348,7 +368,12 @@ class Cluster:
             return
         winner = next((node for node in able if node.name == self.first_controller), able[0])
         epoch = self.zookeeper.elect(winner.broker_id)
-        winner.controller = Controller(winner.broker_id, epoch, lambda _: self.unclean)
+        winner.controller = Controller(
+            winner.broker_id,
+            epoch,
+            lambda _: self.unclean,
+            lambda _: self.settings.min_insync_replicas,
+        )
         read = ClusterRead(
             dict(self.zookeeper.brokers), dict(self.zookeeper.topics), dict(self.zookeeper.states)
         )
@@ -372,10 +397,27 @@ class Cluster:
                 letter.partitions,
                 letter.deletions,
                 letter.deleted_topics,
+                number=self._next_number(),
+                drops=letter.drops,
             )
             if not self.send(node.name, broker.name, "state", request):
                 controller.outbox.put_back(letter)
         self.deliver_all()
+
+    def _next_number(self) -> int:
+        self._messages += 1
+        return self._messages
+
+    def _on_deleted(self, sender: str, deleted: Deleted) -> None:
+        """A broker has deleted its replica, and the controller that asked for it hears so."""
+        controller = self.by_id[deleted.controller_id]
+        if controller.controller is not None and controller.running:
+            self.run(
+                controller,
+                lambda core: core.on_replicas_deleted(
+                    self.nodes[sender].broker_id, deleted.replicas
+                ),
+            )
 
     def _judge(self, node: Node, message: Message) -> None:
         """A proposal at whoever is taken for the controller; frozen without ZooKeeper."""
@@ -436,6 +478,7 @@ class Cluster:
         zookeeper = self.zookeeper
         parts: list[object] = [
             dict(zookeeper.states),
+            dict(zookeeper.topics),
             dict(zookeeper.brokers),
             zookeeper.controller_epoch,
         ]

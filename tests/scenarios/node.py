@@ -144,6 +144,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Deleted:
+    """To the controller that asked for it."""
+
+    controller_id: int
+    replicas: tuple[tuple[TopicPartition, str], ...]
+
+
+@dataclass(frozen=True)
 class Produce:
     payload: str
     acks: int
@@ -170,6 +178,7 @@ class Node:
         self.partition: Partition | None = None
         self.eligible: dict[int, int] = {}
         self.controller_seen = (0, -1)  # controller epoch, broker id
+        self.last_message = (0, -1)  # controller epoch, number
         self.controller: Controller | None = None
         self.proposal: IsrProposal | None = None
         self.proposed = False
@@ -217,12 +226,16 @@ class Node:
 
     # --- the controller speaks ---
 
-    def on_state(self, request: UpdateStateRequest) -> None:
-        """Fence by controller epoch and target incarnation, then adopt."""
+    def on_state(self, request: UpdateStateRequest) -> Deleted | None:
+        """Fence by controller epoch, target incarnation and number, then adopt and delete."""
         if request.controller_epoch < self.controller_seen[0]:
-            return
+            return None
         if request.target_broker_epoch < self.broker_epoch:
-            return
+            return None
+        number = (request.controller_epoch, request.number)
+        if number < self.last_message:
+            return None
+        self.last_message = number
         self.controller_seen = (request.controller_epoch, request.controller_id)
         self.eligible.clear()
         self.eligible.update(
@@ -232,10 +245,23 @@ class Node:
         )
         for metadata in request.partitions:
             self._adopt(metadata)
+        done = [drop[:2] for drop in request.drops if self._drop(*drop[1:])]
+        return Deleted(request.controller_id, tuple(done)) if done else None
+
+    def _drop(self, topic_id: str, partition_version: int) -> bool:
+        held = None if self.partition is None else self.partition.state
+        if held is not None and held.partition_version > partition_version:
+            return False
+        if self.disk.topic_id == topic_id:
+            self.cluster.on_deleted(self)
+            self.disk = Disk(self.disk.storage_id, damaged=self.disk.damaged)
+            self.partition = self.proposal = self.fetching = None
+        return True
 
     def _adopt(self, metadata: PartitionMetadata) -> None:
         state, assignment = metadata.state, metadata.assignment
-        if self.broker_id not in (*assignment.replicas, *state.isr):
+        held = self.partition is not None and self.partition.topic_id == metadata.topic_id
+        if not held and self.broker_id not in (*assignment.replicas, *state.isr):
             return
         if self.partition is None or self.partition.topic_id != metadata.topic_id:
             self._open(metadata.topic_id)

@@ -312,6 +312,22 @@ class Runner:
             if error is not None:
                 self.cluster.say(error.name)
 
+    def do_reassign(self, target: str) -> None:
+        """reassign B,C,D | cancel: the replicas that there shall be; the topic's node is printed as
+        it becomes, and so is an error."""
+        ids = [self.node(name).broker_id for name in target.split(",") if target != "cancel"]
+        results = self.cluster.control(
+            lambda controller: controller.alter_partition_reassignments({TP: ids or None})
+        )
+        for _, error in results or ():
+            if error is not None:
+                self.cluster.say(error.name)
+
+    def do_depose(self, writes: str) -> None:
+        """depose 2: after so many more writes to ZooKeeper another controller is elected, and the
+        next write of this one is refused."""
+        self.cluster.zookeeper.deposes = int(writes)
+
     def do_recreate(self) -> None:
         """recreate: topic t is deleted and made again, with another topic id."""
         self.cluster.recreate_topic()

@@ -1,7 +1,7 @@
 """ZooKeeper as the scenarios need it: registrations, topics, States with versions, fenced writes.
 
 One partition is watched: every State that is written is checked against invariant 1 of
-replication.md section 7 and told to `on_state`.
+replication.md section 7 and told to `on_state`; what the topic's node becomes, to `on_topic`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from minikafka.core.controller_commands import (
     ReadStates,
     ReadTopicConfigs,
     StateChange,
+    UpdateTopicNode,
     WriteStates,
 )
 from minikafka.model import NO_LEADER, BrokerInfo, PartitionState, TopicDescription, TopicPartition
@@ -26,17 +27,24 @@ from minikafka.model import NO_LEADER, BrokerInfo, PartitionState, TopicDescript
 
 class MemoryZooKeeper:
     """All data; `fault` is what befalls the next write of States: "lost" (not applied, and the
-    writer told so), "applied" (applied, and the writer told of a conflict)."""
+    writer told so), "applied" (applied, and the writer told of a conflict). `deposes` is after how
+    many more writes another controller gets in between, None for never."""
 
-    def __init__(self, on_state: Callable[[StateChange], None]) -> None:
+    def __init__(
+        self,
+        on_state: Callable[[StateChange], None],
+        on_topic: Callable[[TopicDescription], None],
+    ) -> None:
         self.brokers: dict[int, BrokerInfo] = {}
         self.topics: dict[str, TopicDescription] = {}
         self.states: dict[TopicPartition, PartitionState] = {}
         self.controller = -1
         self.controller_epoch = 0
         self.fault: str | None = None
+        self.deposes: int | None = None
         self._zxid = 0
         self._on_state = on_state
+        self._on_topic = on_topic
 
     # --- sessions ---
 
@@ -64,6 +72,15 @@ class MemoryZooKeeper:
 
     def execute(self, command: Command, controller_epoch: int) -> Any:
         """Carry out one command of the controller of this epoch."""
+        if isinstance(command, WriteStates | UpdateTopicNode | CreateTopicNode):
+            if self.deposes == 0 and controller_epoch == self.controller_epoch:
+                self.deposes, self.controller, self.controller_epoch = (
+                    None,
+                    -1,
+                    controller_epoch + 1,
+                )
+            elif self.deposes is not None:
+                self.deposes -= 1
         match command:
             case WriteStates(changes):
                 return self._write_all(changes, controller_epoch)
@@ -73,6 +90,12 @@ class MemoryZooKeeper:
                 if controller_epoch != self.controller_epoch:
                     return Outcome.DEPOSED
                 self.topics[topic.name] = topic
+                return Outcome.WRITTEN
+            case UpdateTopicNode(topic):
+                if controller_epoch != self.controller_epoch:
+                    return Outcome.DEPOSED
+                self.topics[topic.name] = topic
+                self._on_topic(topic)
                 return Outcome.WRITTEN
             case ReadTopicConfigs():
                 return {}
@@ -95,15 +118,15 @@ class MemoryZooKeeper:
         if (-1 if held is None else held.partition_version) != change.expected_version:
             return Outcome.CONFLICT
         if held is not None:
-            check_step(held, change.new)
+            check_step(held, change.new, change.reassigned)
         self.states[change.topic_partition] = change.new
         self._on_state(change)
         return Outcome.WRITTEN
 
 
-def check_step(old: PartitionState, new: PartitionState) -> None:
-    """Invariants 1 and 3, from the two States alone (rule R2)."""
-    bump = int(new.leader != old.leader or not set(old.isr) <= set(new.isr))
+def check_step(old: PartitionState, new: PartitionState, reassigned: bool = False) -> None:
+    """Invariants 1 and 3 (rule R2)."""
+    bump = int(new.leader != old.leader or not set(old.isr) <= set(new.isr) or reassigned)
     assert new.partition_version == old.partition_version + 1, (old, new)
     assert new.leader_epoch == old.leader_epoch + bump, (old, new)
     assert new.leader in (NO_LEADER, *new.isr), (old, new)

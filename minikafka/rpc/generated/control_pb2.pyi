@@ -15,6 +15,16 @@ class TopicReplica(_message.Message):
     topic_id: str
     def __init__(self, topic_partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ..., topic_id: _Optional[str] = ...) -> None: ...
 
+class DroppedReplica(_message.Message):
+    __slots__ = ("topic_partition", "topic_id", "partition_version")
+    TOPIC_PARTITION_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_ID_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_VERSION_FIELD_NUMBER: _ClassVar[int]
+    topic_partition: _common_pb2.TopicPartition
+    topic_id: str
+    partition_version: int
+    def __init__(self, topic_partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ..., topic_id: _Optional[str] = ..., partition_version: _Optional[int] = ...) -> None: ...
+
 class TopicIdentity(_message.Message):
     __slots__ = ("name", "topic_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -24,7 +34,7 @@ class TopicIdentity(_message.Message):
     def __init__(self, name: _Optional[str] = ..., topic_id: _Optional[str] = ...) -> None: ...
 
 class UpdateStateRequest(_message.Message):
-    __slots__ = ("controller_id", "controller_epoch", "target_broker_epoch", "brokers", "shutting_down", "partitions", "deletions", "deleted_topics", "full", "number")
+    __slots__ = ("controller_id", "controller_epoch", "target_broker_epoch", "brokers", "shutting_down", "partitions", "deletions", "deleted_topics", "full", "number", "drops")
     CONTROLLER_ID_FIELD_NUMBER: _ClassVar[int]
     CONTROLLER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TARGET_BROKER_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +45,7 @@ class UpdateStateRequest(_message.Message):
     DELETED_TOPICS_FIELD_NUMBER: _ClassVar[int]
     FULL_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
     controller_id: int
     controller_epoch: int
     target_broker_epoch: int
@@ -45,7 +56,8 @@ class UpdateStateRequest(_message.Message):
     deleted_topics: _containers.RepeatedCompositeFieldContainer[TopicIdentity]
     full: bool
     number: int
-    def __init__(self, controller_id: _Optional[int] = ..., controller_epoch: _Optional[int] = ..., target_broker_epoch: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[_common_pb2.Broker, _Mapping]]] = ..., shutting_down: _Optional[_Iterable[int]] = ..., partitions: _Optional[_Iterable[_Union[_common_pb2.Partition, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[TopicReplica, _Mapping]]] = ..., deleted_topics: _Optional[_Iterable[_Union[TopicIdentity, _Mapping]]] = ..., full: _Optional[bool] = ..., number: _Optional[int] = ...) -> None: ...
+    drops: _containers.RepeatedCompositeFieldContainer[DroppedReplica]
+    def __init__(self, controller_id: _Optional[int] = ..., controller_epoch: _Optional[int] = ..., target_broker_epoch: _Optional[int] = ..., brokers: _Optional[_Iterable[_Union[_common_pb2.Broker, _Mapping]]] = ..., shutting_down: _Optional[_Iterable[int]] = ..., partitions: _Optional[_Iterable[_Union[_common_pb2.Partition, _Mapping]]] = ..., deletions: _Optional[_Iterable[_Union[TopicReplica, _Mapping]]] = ..., deleted_topics: _Optional[_Iterable[_Union[TopicIdentity, _Mapping]]] = ..., full: _Optional[bool] = ..., number: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DroppedReplica, _Mapping]]] = ...) -> None: ...
 
 class FailedPartition(_message.Message):
     __slots__ = ("topic_partition", "error")
@@ -252,21 +264,47 @@ class AlterTopicConfig(_message.Message):
     unset: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, topic: _Optional[str] = ..., set: _Optional[_Mapping[str, str]] = ..., unset: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Reassignment(_message.Message):
+    __slots__ = ("topic_partition", "replicas", "cancel")
+    TOPIC_PARTITION_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    topic_partition: _common_pb2.TopicPartition
+    replicas: _containers.RepeatedScalarFieldContainer[int]
+    cancel: bool
+    def __init__(self, topic_partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ..., replicas: _Optional[_Iterable[int]] = ..., cancel: _Optional[bool] = ...) -> None: ...
+
+class AlterReassignments(_message.Message):
+    __slots__ = ("reassignments",)
+    REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    reassignments: _containers.RepeatedCompositeFieldContainer[Reassignment]
+    def __init__(self, reassignments: _Optional[_Iterable[_Union[Reassignment, _Mapping]]] = ...) -> None: ...
+
+class ListReassignments(_message.Message):
+    __slots__ = ("partitions",)
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    partitions: _containers.RepeatedCompositeFieldContainer[_common_pb2.TopicPartition]
+    def __init__(self, partitions: _Optional[_Iterable[_Union[_common_pb2.TopicPartition, _Mapping]]] = ...) -> None: ...
+
 class AdministerRequest(_message.Message):
-    __slots__ = ("create_topics", "delete_topics", "create_partitions", "elect_leaders", "alter_topic_config", "timeout_ms")
+    __slots__ = ("create_topics", "delete_topics", "create_partitions", "elect_leaders", "alter_topic_config", "alter_reassignments", "list_reassignments", "timeout_ms")
     CREATE_TOPICS_FIELD_NUMBER: _ClassVar[int]
     DELETE_TOPICS_FIELD_NUMBER: _ClassVar[int]
     CREATE_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     ELECT_LEADERS_FIELD_NUMBER: _ClassVar[int]
     ALTER_TOPIC_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    ALTER_REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    LIST_REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     create_topics: CreateTopics
     delete_topics: DeleteTopics
     create_partitions: CreatePartitions
     elect_leaders: ElectLeaders
     alter_topic_config: AlterTopicConfig
+    alter_reassignments: AlterReassignments
+    list_reassignments: ListReassignments
     timeout_ms: int
-    def __init__(self, create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ..., alter_topic_config: _Optional[_Union[AlterTopicConfig, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ..., alter_topic_config: _Optional[_Union[AlterTopicConfig, _Mapping]] = ..., alter_reassignments: _Optional[_Union[AlterReassignments, _Mapping]] = ..., list_reassignments: _Optional[_Union[ListReassignments, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class NamedResult(_message.Message):
     __slots__ = ("name", "error")
@@ -276,10 +314,24 @@ class NamedResult(_message.Message):
     error: _common_pb2.Error
     def __init__(self, name: _Optional[str] = ..., error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ...) -> None: ...
 
+class OngoingReassignment(_message.Message):
+    __slots__ = ("topic_partition", "replicas", "adding", "removing")
+    TOPIC_PARTITION_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    ADDING_FIELD_NUMBER: _ClassVar[int]
+    REMOVING_FIELD_NUMBER: _ClassVar[int]
+    topic_partition: _common_pb2.TopicPartition
+    replicas: _containers.RepeatedScalarFieldContainer[int]
+    adding: _containers.RepeatedScalarFieldContainer[int]
+    removing: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, topic_partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ..., replicas: _Optional[_Iterable[int]] = ..., adding: _Optional[_Iterable[int]] = ..., removing: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class AdministerResponse(_message.Message):
-    __slots__ = ("error", "results")
+    __slots__ = ("error", "results", "reassignments")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     error: _common_pb2.Error
     results: _containers.RepeatedCompositeFieldContainer[NamedResult]
-    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., results: _Optional[_Iterable[_Union[NamedResult, _Mapping]]] = ...) -> None: ...
+    reassignments: _containers.RepeatedCompositeFieldContainer[OngoingReassignment]
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., results: _Optional[_Iterable[_Union[NamedResult, _Mapping]]] = ..., reassignments: _Optional[_Iterable[_Union[OngoingReassignment, _Mapping]]] = ...) -> None: ...

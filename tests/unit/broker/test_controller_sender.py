@@ -61,6 +61,7 @@ class Desk:
             letter.partitions,
             letter.deletions,
             letter.deleted_topics,
+            drops=letter.drops,
         )
 
     def versions(self) -> list[list[int]]:
@@ -162,6 +163,18 @@ async def test_deletions_are_asked_for_until_they_are_done(desk: Desk) -> None:
     requests = desk.peers.brokers[1].requests
     assert [(r.partitions, r.deletions) for r in requests] == [((), ((TP, "id"),))]
     assert len(desk.answers) == 3
+
+
+async def test_replicas_that_have_moved_are_dropped_until_it_is_done(desk: Desk) -> None:
+    desk.peers.answer(1, UpdateStateResponse())
+    other = TopicPartition("t", 1)
+    moved = PartitionMetadata(other, "id", Assignment((2,)), PartitionState(2, 0, (2,), 1, 3))
+    desk.outbox.put_drop(1, moved)
+    await desk.post(1)
+    await quiet()
+    requests = desk.peers.brokers[1].requests
+    assert [r.drops for r in requests] == [((other, "id", 3),)]
+    assert len(desk.answers) == 2
 
 
 async def test_a_closed_office_begins_nothing(desk: Desk) -> None:

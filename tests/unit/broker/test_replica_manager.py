@@ -152,6 +152,36 @@ async def test_a_deletion_of_another_topic_id_deletes_nothing(bench: Bench) -> N
     assert TP in bench.manager.replicas
 
 
+async def test_a_replica_that_was_moved_away_stops_leading_and_deletes_its_log(
+    bench: Bench,
+) -> None:
+    replica = await bench.lead(1)
+    moved = partition(2, 1, isr=(2,), version=4, replicas=(2, 3))
+    response = await bench.update(moved, drops=[(TP, TOPIC_ID, 4), (OTHER, "unknown", 1)])
+    assert list(response.deleted) == [(TP, TOPIC_ID), (OTHER, "unknown")]
+    assert replica.stopped
+    assert TP not in bench.manager.replicas
+    assert TP not in bench.logs.logs()
+
+
+async def test_a_replica_that_was_moved_away_stops_leading_before_it_is_to_delete_its_log(
+    bench: Bench,
+) -> None:
+    replica = await bench.lead(1)
+    await bench.update(partition(2, 1, isr=(2,), version=4, replicas=(2, 3)))
+    assert not replica.core.is_leader
+    response = await bench.update(drops=[(TP, TOPIC_ID, 4)])
+    assert list(response.deleted) == [(TP, TOPIC_ID)]
+
+
+async def test_a_drop_that_is_older_than_the_state_here_deletes_nothing(bench: Bench) -> None:
+    await bench.lead(1)
+    await bench.update(partition(1, 1, isr=(1,), version=5))
+    response = await bench.update(drops=[(TP, TOPIC_ID, 4)])
+    assert list(response.deleted) == []
+    assert TP in bench.manager.replicas
+
+
 async def test_a_deletion_that_fails_is_told_and_can_be_tried_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,7 +190,7 @@ def test_a_topic_never_shrinks(three: Bench) -> None:
 
 def test_only_a_topic_that_is_there_and_at_rest_can_grow(three: Bench) -> None:
     assert isinstance(grow(three, 2, name="x"), UnknownTopicOrPartitionError)
-    for moving in (Assignment((1, 2), adding=(2,)), Assignment((1, 2), removing=(1,))):
+    for moving in (Assignment((1, 9), adding=(9,)), Assignment((9, 1), removing=(1,))):
         three.zookeeper.topics["t"] = TopicDescription("t", "id", {0: moving})
         three.elect()
         assert isinstance(grow(three, 2), ReassignmentInProgressError)

@@ -28,7 +28,7 @@ from minikafka.errors import (
     StaleBrokerEpochError,
     UnknownLeaderEpochError,
 )
-from minikafka.model import Assignment, IsrProposal, OffsetAndEpoch
+from minikafka.model import UNKNOWN_OFFSET, Assignment, IsrProposal, OffsetAndEpoch
 from tests.helpers.core_builders import (
     LAG_MS,
     TOPIC_ID,
@@ -134,6 +134,29 @@ def test_replicas_that_left_the_assignment_are_forgotten_and_new_ones_begin_unkn
     )
     assert set(leader.followers) == {2, 4}
     assert leader.followers[4].caught_up_ms == NEVER_MS
+
+
+def test_what_an_added_replica_fetched_before_the_epoch_moved_does_not_count():
+    """It may have been dropped since, and be about to delete its log."""
+    leader = leading(state(isr=(1, 2)))
+    for follower in (2, 3):
+        fetch(leader, follower, 0, now_ms=5)
+    adding = Assignment((1, 2, 3, 4), adding=(2, 3, 4))
+    leader.adopt(state(leader_epoch=1, isr=(1, 2), version=1), adding, 9, unbroken=True)
+    assert leader.followers[2].log_end_offset == 0
+    assert leader.followers[3].log_end_offset == UNKNOWN_OFFSET
+    assert leader.followers[3].caught_up_ms == NEVER_MS
+    (proposed,) = fetch(leader, 2, 0, now_ms=9) or fetch(leader, 3, 0, now_ms=9)
+    assert isinstance(proposed, ProposeIsr)
+
+
+def test_the_minimum_in_sync_does_not_count_replicas_that_are_being_added():
+    leader = leading(state(isr=(1,)), replicas=(1,), min_insync=2)
+    growing = Assignment((1, 2, 3), adding=(2, 3))
+    leader.adopt(state(leader_epoch=1, isr=(1,), version=1), growing, 0, unbroken=True)
+    assert leader.effective_min_insync == 1
+    leader.reassign(Assignment((1, 2, 3)), 0)
+    assert leader.effective_min_insync == 2
 
 
 def test_members_outside_the_assignment_are_tolerated():
@@ -620,6 +643,16 @@ def test_a_replica_that_was_refused_is_not_proposed_with_every_fetch():
     adopt(leader, state(isr=(1, 2), version=1), 20)
     assert fetch(leader, 3, 0, now_ms=20 + JOIN_RETRY_MS - 1) == []
     assert fetch(leader, 3, 0, now_ms=20 + JOIN_RETRY_MS) != []
+
+
+def test_a_refused_replica_may_have_left_the_assignment_meanwhile():
+    leader = leading(state(isr=(1, 2)))
+    (proposed,) = fetch(leader, 3, 0)
+    assert isinstance(proposed, ProposeIsr)
+    leader.reassign(Assignment((1, 2)), 0)
+    assert leader.on_proposal_refused(proposed.proposal, IneligibleReplicaError(), 0) == [
+        ProposeIsr(proposal((1, 100), (2, -1), reason="the addition was refused"))
+    ]
 
 
 def test_the_next_incarnation_of_a_refused_replica_is_proposed_at_once():

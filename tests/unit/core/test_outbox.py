@@ -142,3 +142,53 @@ def test_a_letter_to_an_incarnation_that_is_over_is_dropped() -> None:
     box.close(1)
     box.put_back(failed)
     assert box.take(1, 10) is None
+
+
+# --- drops ---------------------------------------------------------------------------------------
+
+
+def elsewhere(version: int) -> PartitionMetadata:
+    """The partition is on C alone."""
+    state = PartitionState(3, 0, (3,), 1, version)
+    return PartitionMetadata(TP, "id", Assignment((3,)), state)
+
+
+def test_a_drop_holds_for_the_newest_state_that_is_told_with_it() -> None:
+    box = outbox()
+    box.put_drop(1, elsewhere(4))
+    box.put_drop(9, elsewhere(4))
+    assert box.is_to_go(1, TP, "id")
+    assert not box.is_to_go(2, TP, "id")
+    box.put_state(elsewhere(6))
+    assert box.take(1, 10) == Letter(A, (elsewhere(6),), drops=((TP, "id", 6),))
+    assert not box.is_to_go(1, TP, "id")
+    assert box.take(2, 20) == Letter(B, (elsewhere(6),))
+
+
+def test_a_drop_that_was_not_done_waits_again_for_newer_states_too() -> None:
+    box = outbox()
+    box.put_drop(1, elsewhere(4))
+    letter = box.take(1, 10)
+    assert letter is not None
+    box.put_state(elsewhere(5))
+    box.put_back(letter)
+    assert box.take(1, 10) == Letter(A, (elsewhere(5),), drops=((TP, "id", 5),))
+
+
+def test_a_drop_is_void_once_the_replica_is_wanted_again() -> None:
+    box = outbox()
+    box.put_drop(1, elsewhere(4))
+    box.put_state(told(5))
+    assert box.take(1, 10) == Letter(A, (told(5),))
+    box.put_drop(1, elsewhere(6))
+    letter = box.take(1, 10)
+    assert letter is not None
+    box.put_state(told(7))
+    box.put_back(letter)
+    assert box.take(1, 10) == Letter(A, (told(7),))
+
+
+def test_a_replica_that_a_state_counts_on_is_never_dropped() -> None:
+    box = outbox()
+    with pytest.raises(AssertionError, match="Assignment"):
+        box.put_drop(1, told(3))

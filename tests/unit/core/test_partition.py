@@ -80,6 +80,26 @@ def test_everybody_else_follows():
         partition.leader()
 
 
+def test_with_the_state_that_is_held_only_the_assignment_may_be_new():
+    """The State had come in an answer, which says nothing of the assignment."""
+    partition = replica(1)
+    adopt(partition, state(1, isr=(1, 2)))
+    adopt(partition, state(1, leader_epoch=1, isr=(1, 2), version=1))
+    moved = Assignment((1, 2, 4), adding=(4,), removing=(2,))
+    assert partition.adopt(state(1, isr=(1, 2)), moved, 0) == []
+    assert partition.assignment == ABC
+    assert partition.adopt(state(1, leader_epoch=1, isr=(1, 2), version=1), moved, 0) == []
+    assert partition.assignment == partition.leader().assignment == moved
+    assert set(partition.leader().followers) == {2, 4}
+
+
+def test_a_follower_takes_a_new_assignment_with_the_state_that_it_holds():
+    partition = replica(2)
+    adopt(partition, state(1))
+    assert partition.adopt(state(1), Assignment((1, 2)), 0) == []
+    assert partition.assignment == Assignment((1, 2))
+
+
 def test_without_a_leader_nobody_is_fetched_from():
     partition = replica(2)
     assert adopt(partition, state(-1, leader_epoch=2)) == [RoleChanged(Role.FOLLOWER, -1, 2)]

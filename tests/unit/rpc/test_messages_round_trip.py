@@ -291,12 +291,21 @@ TRIPS: dict[str, Trip] = {
             st.builds(
                 r.AlterTopicConfigRequest, TEXT, st.dictionaries(TEXT, maybe(TEXT), max_size=3)
             ),
+            st.builds(
+                r.AlterReassignmentsRequest,
+                st.dictionaries(TP, maybe(several(INT32).map(tuple)), max_size=3),
+            ),
+            st.builds(r.ListReassignmentsRequest, several(TP)),
         ),
         lambda value: convert_control.administer_to_wire(value, 30),
         convert_control.administer_from_wire,
     ),
     "administered": (
-        st.builds(r.ControllerResponse, several(st.builds(r.NamedResult, TEXT, maybe(ERRORS)))),
+        st.builds(
+            r.ControllerResponse,
+            several(st.builds(r.NamedResult, TEXT, maybe(ERRORS))),
+            reassignments=st.dictionaries(TP, ASSIGNMENT, max_size=3),
+        ),
         convert_control.administered_to_wire,
         convert_control.administered_from_wire,
     ),

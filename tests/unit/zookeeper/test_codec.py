@@ -109,6 +109,13 @@ def test_a_topic_is_kept_as_kafka_keeps_it():
     assert codec.decode_topic("/t", data, "words") == topic
 
 
+def test_replicas_with_a_log_to_delete_are_kept_beside_the_others():
+    topic = TopicDescription("words", "t" * 22, {0: Assignment((1,), dropped=(2, 3))})
+    data = codec.encode_topic(topic)
+    assert fields_of(data)["dropped_replicas"] == {"0": [2, 3]}
+    assert codec.decode_topic("/t", data, "words") == topic
+
+
 @given(st.lists(broker_ids, min_size=1, max_size=20))
 def test_every_topic_is_read_back(assignments):
     topic = TopicDescription(
