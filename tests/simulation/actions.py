@@ -24,6 +24,7 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     create A t 12,23 [name=value …]        topic t: partition 0 on A and B, 1 on B and C
     delete-records A t-0 5                 everything below 5
     delete A t | configure A t name=value | elect A t-0 preferred|unclean
+    reassign A t-0 BCD|cancel              A is asked to move t-0 to B, C and D
     wait
 """
 
@@ -99,6 +100,7 @@ class Player:
             "elect": lambda a, tp, how: self.clients.elect(
                 self._by_name[a], [partition(tp)], unclean=how == "unclean"
             ),
+            "reassign": self._reassign,
             "wait": lambda: None,
         }
 
@@ -212,6 +214,10 @@ class Player:
         if config == "unclean.leader.election.enable=true":
             self.world.unclean_topics.add(topic)
         self.clients.configure(self._by_name[name], topic, {key: value})
+
+    def _reassign(self, name: str, tp: str, target: str) -> None:
+        replicas = None if target == "cancel" else [self._number(replica) for replica in target]
+        self.clients.reassign(self._by_name[name], partition(tp), replicas)
 
     def host(self, name: str) -> Host:
         return self._by_name[name]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from minikafka.broker.requests import (
     LATEST_TIMESTAMP,
+    AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ControllerRequest,
     CreateTopic,
@@ -256,6 +257,11 @@ class Clients:
                 if ledger is not None:
                     ledger.unclean_allowed = True
         self.administer(host, ElectLeadersRequest(unclean, partitions))
+
+    def reassign(
+        self, host: Host, topic_partition: TopicPartition, replicas: Sequence[int] | None
+    ) -> None:
+        self.administer(host, AlterReassignmentsRequest({topic_partition: replicas}))
 
 
 def _crc(batch: bytes) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from minikafka.broker.replica import Replica
 from minikafka.core.effects import Role
-from minikafka.model import NO_LEADER, EpochEntry
+from minikafka.model import NO_LEADER, Assignment, EpochEntry
 from tests.simulation.states import PartitionLedger
 from tests.simulation.world import World
 
@@ -118,7 +118,7 @@ def unsettled(world: World) -> str | None:
             ledger = world.ledger.partitions.get((topic.topic_id, number))
             if ledger is None or ledger.state is None:
                 return f"{name}-{number} has no State"
-            why = _unsettled_partition(world, ledger, assignment.replicas)
+            why = _unsettled_partition(world, ledger, assignment)
             if why is not None:
                 return f"{ledger}: {why}"
     return None
@@ -135,14 +135,19 @@ def is_lost(world: World, ledger: PartitionLedger) -> bool:
 
 
 def _unsettled_partition(
-    world: World, ledger: PartitionLedger, replicas: tuple[int, ...]
+    world: World, ledger: PartitionLedger, assignment: Assignment
 ) -> str | None:
-    state = ledger.state
+    state, replicas = ledger.state, assignment.replicas
     assert state is not None
     if is_lost(world, ledger):
         return None
     if state.leader == NO_LEADER:
         return f"nobody leads: {state}"
+    if assignment.in_progress or assignment.dropped:
+        return f"a reassignment is not complete: {assignment}"
+    for number in world.hosts.keys() - set(replicas):
+        if world.ledger.log_of(ledger, number) is not None:
+            return f"{world.name(number)} is no replica, and has a log"
     if set(state.isr) != set(replicas):
         return f"the ISR is {state.isr}, not {replicas}"
     ends = set()

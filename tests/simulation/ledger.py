@@ -96,10 +96,18 @@ class Ledger(StateRules):
         self.of(log.topic_id, log.topic_partition)
 
     def on_deleted(self, log: SimulatedLog) -> None:
-        """The log of a topic that is marked as deleted, or of another topic id."""
+        """The log of a topic that is marked as deleted, or of another topic id; or that of a
+        replica that a reassignment has dropped: nobody counts on it."""
         name = log.topic_partition.topic
-        if self.topic_ids.get(name) == log.topic_id and not self.world.is_marked_deleted(name):
+        if self.topic_ids.get(name) != log.topic_id or self.world.is_marked_deleted(name):
+            return
+        ledger = self.of(log.topic_id, log.topic_partition)
+        host = log.store.host
+        if not ledger.reassigned or ledger.state is None:
             raise self.world.violation("deletion", f"{log} is deleted, and its topic is not")
+        if host.number in ledger.state.isr:
+            raise self.world.violation("deletion", f"{log} is deleted, and is in the ISR")
+        self.world.tell(f"{host.name} deletes its log of {ledger}")
 
     def on_appended(self, log: SimulatedLog, header: BatchHeader, chain: int) -> None:
         """Nos. 2 and 5."""
@@ -274,7 +282,11 @@ class Ledger(StateRules):
             has_it = log is not None and log.chains.get(offset) == chain
             lost_it = host.number in state.isr and not self.is_intact(state, host.number)
             copies += has_it or lost_it
-        if len(leader.isr.committed) < minimum or copies < minimum:
+        # A leader that has not heard yet that there shall be fewer replicas still counts those that
+        # have left; as many as there shall be hold it.
+        tp = ledger.topic_partition
+        replicas = self.world.topics[tp.topic].assignments[tp.partition].target
+        if len(leader.isr.committed) < minimum or copies < min(minimum, len(replicas)):
             raise self.world.violation(
                 "10",
                 f"{ledger}: {offset} is committed by {leader.isr.committed} and on {copies} disks; "

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from minikafka.model import NO_LEADER, PartitionState, TopicPartition, describe_state
+from minikafka.model import NO_LEADER, Assignment, PartitionState, TopicPartition, describe_state
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.embedded import model
 
@@ -42,6 +42,8 @@ class PartitionLedger:
     shown: dict[int, int] = field(default_factory=dict)  # leader epoch -> latest offset shown
     unclean_allowed: bool = False
     unclean_version: int = -1  # of the last unclean election
+    assignment: Assignment | None = None  # as it was when the State was written
+    reassigned: bool = False  # ever
 
     def __str__(self) -> str:
         return str(self.topic_partition)
@@ -114,6 +116,10 @@ class StateRules:
             else:
                 topic = codec.decode_topic(path, op.data or b"", name)
                 self.topic_ids[name] = topic.topic_id
+                for number, assignment in topic.assignments.items():
+                    if assignment.in_progress:
+                        ledger = self.of(topic.topic_id, TopicPartition(name, number))
+                        ledger.reassigned = True
                 self.world.on_topic(topic)
             return
         if not rest.endswith("/state") or isinstance(op, model.DeleteTxn):
@@ -148,6 +154,8 @@ class StateRules:
         self, ledger: PartitionLedger, old: PartitionState | None, new: PartitionState
     ) -> None:
         """No. 1, and no. 3."""
+        tp = ledger.topic_partition
+        assignment = self.world.topics[tp.topic].assignments[tp.partition]
         current = int(self.world.zookeeper.data("/controller_epoch") or b"0")
         if new.controller_epoch != current:
             raise self.world.violation(
@@ -158,12 +166,17 @@ class StateRules:
         if new.leader != NO_LEADER and new.leader not in new.isr:
             raise self.world.violation("3", f"{ledger}: the leader is not in the ISR: {new}")
         if old is None:
+            ledger.assignment = assignment
             return
         if new.partition_version != old.partition_version + 1:
             raise self.world.violation("1", f"{ledger}: {new} follows on {old}")
         left = set(old.isr) - set(new.isr)
         bump = bool(left) or new.leader != old.leader
-        if new.leader_epoch != old.leader_epoch + bump:
+        reassigned = assignment.in_progress or assignment != ledger.assignment
+        ledger.assignment = assignment
+        if new.leader_epoch != old.leader_epoch + bump and not (
+            reassigned and new.leader_epoch == old.leader_epoch + 1
+        ):
             raise self.world.violation("1", f"{ledger}: the epoch of {new} is wrong after {old}")
         if not new.isr:
             for member in old.isr:

@@ -75,6 +75,8 @@ class Plan:
             "zookeeper.session.timeout.ms": chance.choice(("600", "1500", "1500")),
         }
         mishaps = tuple(each for each in MISHAPS if chance.random() < 0.4)
+        if Random(f"reassign {seed}").random() < 0.5:
+            mishaps += ("reassign",)
         return cls(
             brokers,
             settings,
@@ -280,6 +282,8 @@ class Walk:
                 yield from self._hold_back()
             case "clock":
                 yield act("clock", name, chance.choice((-60_000, 3_000, 60_000)))
+            case "reassign":
+                yield from self._reassign()
             case "topics" | "records" | "configs" | "elections":
                 yield from self._administer(kind)
 
@@ -339,6 +343,28 @@ class Walk:
             unclean = chance.random() < 0.02
             how = "unclean" if unclean else "preferred"
             yield act("elect", asked, ledger.topic_partition, how)
+
+    def _reassign(self) -> Iterator[Action]:
+        """Replicas move; then something else happens, and perhaps another wish."""
+        chance, act = self.chance, self._act
+        ledger, alive = self._partition(), self._alive()
+        if ledger is None or not alive:
+            return
+        yield act("reassign", chance.choice(alive).name, ledger, self._target(ledger))
+        leader = self._leader(ledger)
+        if leader is not None and chance.random() < 0.6:
+            yield from self._records(ledger, leader)
+        if chance.random() < 0.4:
+            yield from self._mishap(chance.choice(self.plan.mishaps))
+        if chance.random() < 0.3:
+            again = "cancel" if chance.random() < 0.6 else self._target(ledger)
+            yield act("reassign", chance.choice(alive).name, ledger, again)
+
+    def _target(self, ledger: PartitionLedger) -> str:
+        """Mostly as many replicas as there are; of brokers that matter, or of any."""
+        chance, names = self.chance, [host.name for host in self.world.hosts.values()]
+        count = len(self._replicas(ledger)) if chance.random() < 0.7 else chance.randint(1, 3)
+        return "".join(chance.sample(names, min(max(count, 1), len(names))))
 
     # --- stories ---------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from minikafka.config import BrokerConfig, parse_broker_config
 from minikafka.core.effects import Role
 from minikafka.core.leader import Leader
 from minikafka.errors import KafkaStorageError, MinikafkaError, UsageError
-from minikafka.model import BrokerInfo, TopicDescription, TopicPartition, broker_name
+from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
 from minikafka.zookeeper import election, registration, session, store
 from tests.simulation.disk import Disk, SimulatedLogStore
 from tests.simulation.kazoo_client import HandlerStandIn, KazooStandIn, stop_at_once
@@ -288,10 +288,18 @@ class World:
         self.tell(
             f"topic {topic.name} ({topic.topic_id}): "
             + ", ".join(
-                f"{number} on {''.join(self.name(r) for r in assignment.replicas)}"
+                f"{number} on {self._describe(assignment)}"
                 for number, assignment in sorted(topic.assignments.items())
             )
         )
+
+    def _describe(self, assignment: Assignment) -> str:
+        changes = [
+            f" {word} {''.join(self.name(replica) for replica in getattr(assignment, word))}"
+            for word in ("adding", "removing", "dropped")
+            if getattr(assignment, word)
+        ]
+        return "".join([*(self.name(replica) for replica in assignment.replicas), *changes])
 
     def is_marked_deleted(self, topic: str) -> bool:
         return self.zookeeper.tree.node(f"/admin/delete_topics/{topic}") is not None
