@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.requests import (
+    AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ClusterMetadata,
     ClusterUpdate,
@@ -30,6 +31,7 @@ from minikafka.broker.requests import (
     DeleteTopicsRequest,
     ElectLeadersRequest,
     ListOffsetsResult,
+    ListReassignmentsRequest,
     NamedResult,
     PartitionStatus,
     TopicConfigEntry,
@@ -54,7 +56,7 @@ from minikafka.errors import (
     UnknownServerError,
     UnknownTopicOrPartitionError,
 )
-from minikafka.model import NO_LEADER, TopicPartition
+from minikafka.model import NO_LEADER, Assignment, TopicPartition
 
 R = TypeVar("R", PartitionStatus, DeleteRecordsResult)
 _SHARE_OF_THE_LEADER = 0.8  # of the time limit: its answer must still arrive
@@ -218,6 +220,23 @@ class AsyncAdmin(GroupAdmin, NodeAdmin):
         """Make the preferred replicas lead (no partitions: everywhere). `unclean`: a leader at any
         price, also that of losing records. One result for each partition."""
         return (await self._administer(ElectLeadersRequest(unclean, partitions))).results
+
+    async def alter_partition_reassignments(
+        self, targets: Mapping[TopicPartition, Sequence[int] | None]
+    ) -> dict[TopicPartition, MinikafkaError | None]:
+        """Move partitions to other replicas (broker ids, in order of preference), in place of what
+        is under way; None cancels that. An answer without an error says that it has begun:
+        `list_partition_reassignments` tells whether it goes on."""
+        response = await self._administer(AlterReassignmentsRequest(targets))
+        errors = {result.name: result.error for result in response.results}
+        return {each: errors[str(each)] for each in targets}
+
+    async def list_partition_reassignments(
+        self, partitions: Sequence[TopicPartition] = ()
+    ) -> dict[TopicPartition, Assignment]:
+        """Those that are under way, of all partitions or of some."""
+        response = await self._administer(ListReassignmentsRequest(partitions))
+        return dict(response.reassignments)
 
     async def delete_records(
         self, before_offsets: Mapping[TopicPartition, int]

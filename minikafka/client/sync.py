@@ -55,7 +55,7 @@ from minikafka.client.producer import AsyncProducer
 from minikafka.client.subscribing import Partition
 from minikafka.client.values import ConsumerRecord, Headers, RecordMetadata, WouldBlockError
 from minikafka.errors import MinikafkaError, UsageError
-from minikafka.model import TopicPartition
+from minikafka.model import Assignment, TopicPartition
 
 _T = TypeVar("_T")
 _INBOX_RECORDS = 100_000  # beyond this `send` waits for the loop
@@ -495,6 +495,16 @@ class Admin(_Blocking):
         self, partitions: Sequence[TopicPartition] = (), unclean: bool = False
     ) -> Sequence[NamedResult]:
         return self._call(self._admin.elect_leaders(partitions, unclean))
+
+    def alter_partition_reassignments(
+        self, targets: Mapping[TopicPartition, Sequence[int] | None]
+    ) -> dict[TopicPartition, MinikafkaError | None]:
+        return self._call(self._admin.alter_partition_reassignments(targets))
+
+    def list_partition_reassignments(
+        self, partitions: Sequence[TopicPartition] = ()
+    ) -> dict[TopicPartition, Assignment]:
+        return self._call(self._admin.list_partition_reassignments(partitions))
 
 
 async def _next(stream: AsyncIterator[ClusterUpdate]) -> ClusterUpdate:

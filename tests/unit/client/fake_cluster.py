@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from minikafka.broker.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
+    AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ClusterMetadata,
     ClusterUpdate,
@@ -25,6 +26,7 @@ from minikafka.broker.requests import (
     FetchResult,
     LeaderHint,
     ListOffsetsResult,
+    ListReassignmentsRequest,
     NamedResult,
     PartitionStatus,
     ProduceResult,
@@ -143,6 +145,7 @@ class FakeCluster:
         self.produced: list[tuple[int, list[tuple[TopicPartition, BatchHeader]]]] = []
         self.watchers: list[asyncio.Queue] = []
         self.hints = True
+        self.reassignments: dict[TopicPartition, Assignment] = {}
 
     @property
     def bootstrap(self) -> str:
@@ -542,6 +545,18 @@ class FakeChannel:
                 results.append(NamedResult(topic))
             case ElectLeadersRequest(partitions=partitions):
                 results += [NamedResult(str(each)) for each in partitions]
+            case AlterReassignmentsRequest(targets=targets):
+                for each, replicas in targets.items():
+                    known = each.topic in cluster.topics
+                    error = None if known else UnknownTopicOrPartitionError(f"no {each}")
+                    results.append(NamedResult(str(each), error))
+                    if known and replicas is not None:
+                        cluster.reassignments[each] = Assignment(tuple(replicas))
+            case ListReassignmentsRequest(partitions=partitions):
+                found = cluster.reassignments
+                return ControllerResponse(
+                    reassignments={each: found[each] for each in partitions or found}
+                )
             case other:
                 raise AssertionError(f"unforeseen request {other}")
         return ControllerResponse(results)

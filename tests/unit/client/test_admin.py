@@ -18,7 +18,7 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
     UsageError,
 )
-from minikafka.model import TopicPartition
+from minikafka.model import Assignment, TopicPartition
 from tests.helpers.metrics import metrics_of
 from tests.unit.client.fake_cluster import FakeChannel, FakeCluster, pass_time
 
@@ -242,6 +242,17 @@ async def test_elections_give_a_result_for_each_partition(cluster):
     async with admin_of(cluster) as admin:
         [result] = await admin.elect_leaders([T0])
         assert (result.name, result.error) == ("t-0", None)
+
+
+async def test_reassignments_are_begun_and_listed_and_have_an_error_for_each_partition(cluster):
+    cluster.create("t")
+    unknown = TopicPartition("u", 0)
+    async with admin_of(cluster) as admin:
+        errors = await admin.alter_partition_reassignments({T0: (2, 3), unknown: None})
+        assert errors[T0] is None
+        assert isinstance(errors[unknown], UnknownTopicOrPartitionError)
+        assert await admin.list_partition_reassignments() == {T0: Assignment((2, 3))}
+        assert await admin.list_partition_reassignments([T0]) == {T0: Assignment((2, 3))}
 
 
 async def test_no_cluster_at_all_names_every_address(cluster):
