@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from minikafka.cli import clusterfile, processes
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
@@ -180,6 +181,13 @@ class LocalCluster:
     def is_running(self, broker: BrokerEntry) -> bool:
         self._reap()
         return processes.is_running(broker.pid, self._mark(broker.id))
+
+    def conditions(self, cluster: ClusterFile) -> dict[int, Literal["running", "paused", "ended"]]:
+        """What the process of each broker does, by id."""
+        self._reap()
+        return {
+            each.id: processes.condition(each.pid, self._mark(each.id)) for each in cluster.brokers
+        }
 
     def zookeeper_is_running(self, zookeeper: ZooKeeperEntry) -> bool:
         return any(processes.is_running(pid, self._zookeeper_mark) for pid in zookeeper.pids)

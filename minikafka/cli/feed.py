@@ -56,6 +56,7 @@ class ClusterFeed:
         self._retry_s = retry_s
         self._heard: asyncio.Queue[tuple[str, ClusterUpdate]] = asyncio.Queue(maxsize=1000)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._telling: set[str] = set()
 
     async def __aenter__(self) -> ClusterFeed:
         for address in self._addresses:
@@ -77,6 +78,15 @@ class ClusterFeed:
             if news:
                 yield news
 
+    async def tell(self, source: str, update: ClusterUpdate) -> None:
+        """Hear of the cluster from somebody else than a broker as well."""
+        await self._heard.put((source, update))
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether any broker tells anything."""
+        return len(self._telling) > 0
+
     def _listen_to(self, address: str) -> None:
         if address not in self._tasks:
             self._tasks[address] = asyncio.create_task(self._listen(address))
@@ -87,10 +97,12 @@ class ClusterFeed:
             try:
                 async for update in channel.watch(self._topics):
                     self._broken.pop(address, None)
+                    self._telling.add(address)
                     await self._heard.put((address, update))
             except MinikafkaError as error:
                 self._note_broken(address, error)
             finally:
+                self._telling.discard(address)
                 await channel.close()
             await asyncio.sleep(self._retry_s)
 

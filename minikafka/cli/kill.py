@@ -33,9 +33,13 @@ _END_WAIT_S = 5.0
 @data_dir_option
 def command(broker_id: str, signal_name: str, data_dir: Path) -> None:
     """Send a signal to broker ID, a number or a name (E). It must be one of this machine's."""
-    local = LocalCluster(data_dir)
+    click.echo(signal_broker(LocalCluster(data_dir), broker_id, signal_name.upper()))
+
+
+def signal_broker(local: LocalCluster, broker_id: str, signal_name: str) -> str:
+    """Send KILL, TERM, STOP or CONT; returns what to tell. NoCluster if the broker does not run."""
     broker = local.require().broker(broker_id)
-    number = signal.Signals[f"SIG{signal_name.upper()}"]
+    number = signal.Signals[f"SIG{signal_name}"]
     if not local.send(broker, number):
         raise NoCluster(
             f"broker {broker.name} ({broker.id}) does not run: "
@@ -43,4 +47,4 @@ def command(broker_id: str, signal_name: str, data_dir: Path) -> None:
         )
     if number is signal.SIGKILL:
         local.wait_ended(broker, _END_WAIT_S)
-    click.echo(f"broker {broker.name} ({broker.id}): {_WORDS[signal_name.upper()]}")
+    return f"broker {broker.name} ({broker.id}): {_WORDS[signal_name]}"

@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 _POLL_S = 0.02
 _LONGEST_WAIT_S = 3600.0
@@ -45,6 +46,17 @@ def is_running(pid: int | None, mark: str) -> bool:
     """Whether `pid` is a live process one of whose arguments contains `mark`."""
     arguments = None if pid is None or pid <= 0 else command_line(pid)
     return arguments is not None and any(mark in argument for argument in arguments)
+
+
+def condition(pid: int | None, mark: str) -> Literal["running", "paused", "ended"]:
+    """What the process does. Where there is no /proc, a paused one counts as running."""
+    if not is_running(pid, mark):
+        return "ended"
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "running"
+    return "paused" if state == "T" else "running"
 
 
 def send_signal(pid: int | None, mark: str, number: signal.Signals) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -26,7 +27,13 @@ from minikafka.cli.options import data_dir_option
 def command(broker_id: str, timeout_s: float, data_dir: Path) -> None:
     """Start broker ID (a number or a name) if it is dead; if it lives, end it by a controlled
     shutdown first. Returns when it serves."""
-    local = LocalCluster(data_dir)
+    restart_broker(LocalCluster(data_dir), broker_id, timeout_s, click.echo)
+
+
+def restart_broker(
+    local: LocalCluster, broker_id: str, timeout_s: float, tell: Callable[[str], object]
+) -> None:
+    """What the command does. Raises UsageError, NoCluster, ProcessTrouble."""
     cluster = local.require()
     broker = cluster.broker(broker_id)
     if cluster.zookeeper.pids and not local.zookeeper_is_running(cluster.zookeeper):
@@ -36,12 +43,12 @@ def command(broker_id: str, timeout_s: float, data_dir: Path) -> None:
     begun = time.monotonic()
     if local.is_running(broker):
         local.stop_broker(broker, timeout_s)
-        click.echo(f"broker {broker.name} ({broker.id}): ended")
+        tell(f"broker {broker.name} ({broker.id}): ended")
     broker = local.with_free_ports(broker)
     started = local.start_broker(broker)
     local.wait_serving([started], timeout_s)
     took_s = time.monotonic() - begun
-    click.echo(
+    tell(
         f"broker {broker.name} ({broker.id}): serves at {broker.grpc}, "
         f"process {started.pid}, after {took_s:.1f} s"
     )

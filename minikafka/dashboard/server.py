@@ -1,0 +1,141 @@
+"""Runs the dashboard: the socket, the sources, the web server. On the caller's event loop, and
+without touching signals: who runs it cancels it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from minikafka.dashboard.control import Act
+from minikafka.dashboard.history import BrokerView
+from minikafka.dashboard.hub import Hub
+from minikafka.dashboard.sources import LookAtProcesses, Sources, wall_ms
+from minikafka.dashboard.station import Station
+from minikafka.dashboard.web import Web
+from minikafka.errors import UsageError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The cluster that is looked at. `brokers`: those known beforehand."""
+
+    addresses: tuple[str, ...]
+    brokers: tuple[BrokerView, ...]
+    zookeeper: str | None
+    processes: LookAtProcesses | None
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """They are the command's."""
+        yield
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bind(host: str, port: int | None) -> socket.socket:
+    """A listening socket. None: DEFAULT_PORT, or any other if that is taken. Raises UsageError."""
+    try:
+        return _bind(host, DEFAULT_PORT if port is None else port)
+    except OSError as error:
+        if port is None:
+            with contextlib.suppress(OSError):
+                return _bind(host, 0)
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"the dashboard cannot listen at {host}:{port}: {why}") from None
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(64)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def own_hosts(host: str, port: int) -> Collection[str] | None:
+    """The values of `Host` that mean this server; None where they cannot be known."""
+    if not is_loopback(host):
+        return None
+    names = {"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host}
+    return {f"{name}:{port}" for name in names} | (names if port == 80 else set())
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp, listening: socket.socket, hub: Hub) -> AsyncIterator[None]:
+    """The web server for the time of a `with`."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        ws="none",
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listening]))
+    try:
+        await server.ready.wait()
+        yield
+    finally:
+        hub.close()
+        server.should_exit = True
+        await task
+
+
+async def run(
+    subject: Subject,
+    listening: socket.socket,
+    act: Act | None,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve until cancelled. `on_ready` gets the link, with the token in it if `act` is given."""
+    hub = Hub()
+    station = Station(wall_ms(), hub.publish)
+    station.expect(subject.brokers)
+    names = {each.broker_id: each.name for each in subject.brokers}
+    sources = Sources(station, subject.addresses, names, subject.zookeeper, subject.processes)
+    token = secrets.token_urlsafe(24) if act is not None else None
+    host, port = listening.getsockname()[:2]
+    web = Web(station, hub, act, token)
+    async with serving(web.app(own_hosts(host, port)), listening, hub):
+        shown = f"[{host}]" if ":" in host else host
+        on_ready(f"http://{shown}:{port}/" + (f"#token={token}" if token else ""))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(sources.run())
+            tasks.create_task(web.beat())
