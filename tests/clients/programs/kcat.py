@@ -18,11 +18,7 @@ from typing import Any
 
 from tests.clients.programs import common
 
-# kcat gives up for good once librdkafka takes every broker for dead, and librdkafka takes one for
-# dead from its death until it has cause to speak to it again: brokers that die in turn would do.
-# So it keeps a connection to each of them, and tries again soon.
-_STAY = ("-X", "enable.sparse.connections=false", "-X", "reconnect.backoff.max.ms=250")
-_KCAT = ("setpriv", "--pdeathsig", "KILL", "kcat", *_STAY)
+_KCAT = ("setpriv", "--pdeathsig", "KILL", "kcat")
 _ASSIGNED = re.compile(r"% Group \S+ rebalanced \(.*\): (assigned|revoked): ?(.*)")
 _DELIMITER = "\x1f"
 
@@ -95,6 +91,11 @@ def group(ask: dict[str, Any]) -> None:
         "heartbeat.interval.ms": 500,
         "auto.offset.reset": "earliest",
         "auto.commit.interval.ms": 200,
+        # kcat gives up for good once librdkafka takes every broker for dead, and librdkafka takes
+        # one for dead from its death until it has cause to speak to it again: brokers that die in
+        # turn would do. So a member keeps a connection to each of them, and tries again soon.
+        "enable.sparse.connections": "false",
+        "reconnect.backoff.max.ms": 250,
     }
     options = [word for each in settings.items() for word in ("-X", f"{each[0]}={each[1]}")]
     command = [*_KCAT, "-b", ask["bootstrap"], *options, "-J", "-u", "-G", ask["group"]]
