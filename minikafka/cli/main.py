@@ -22,6 +22,7 @@ COMMANDS = {
         ("up", "up", "Start a cluster on this machine and show what happens."),
         ("down", "down", "End the cluster of the data directory."),
         ("restart", "restart", "Start a dead broker again, or restart a live one."),
+        ("rolling-restart", "rolling", "Restart every broker, one at a time, while all goes on."),
         ("kill", "kill", "Send a signal to a broker: kill, end, stop or continue it."),
         ("broker", "broker", "Run one broker in the foreground."),
         ("topics", "topics", "Create, list, describe, alter and delete topics."),
