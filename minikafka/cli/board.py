@@ -72,7 +72,9 @@ class Board:
     def apply(self, source: str, update: ClusterUpdate) -> list[Change]:
         """Take in what `source` (an address) said; returns the news in it."""
         changes: list[Change] = []
-        if update.brokers is not None:
+        # A broker that has just started tells of none at all, itself included: no controller has
+        # spoken to it yet. That says nothing of those that it told of before it died.
+        if update.brokers:
             changes += self._apply_brokers(source, update.brokers)
         if update.controller_epoch > self.controller_epoch or (
             update.controller_epoch == self.controller_epoch and self.controller_id < 0

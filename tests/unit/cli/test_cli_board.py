@@ -145,6 +145,15 @@ def test_a_broker_that_bounced_unseen_is_told_as_gone_and_come() -> None:
     assert board.brokers == {1: again}
 
 
+def test_a_broker_that_knows_nobody_yet_after_its_start_makes_nobody_disappear() -> None:
+    board = Board()
+    board.apply(FIRST, update(brokers=[broker(1), broker(2)]))
+    assert board.apply(FIRST, update(brokers=[])) == []
+    [came] = board.apply(FIRST, update(brokers=[broker(1), broker(2, 11)]))[1:]
+    assert came == BrokerCame(broker(2, 11))
+    assert board.brokers == {1: broker(1), 2: broker(2, 11)}
+
+
 def test_a_controller_is_news_if_its_epoch_is_higher() -> None:
     board = Board()
     assert board.apply(FIRST, update(controller=(1, 3))) == [ControllerChanged(1, 3)]
