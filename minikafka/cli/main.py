@@ -32,6 +32,7 @@ COMMANDS = {
         ("status", "status", "The health of the cluster in one line, then its partitions."),
         ("nodes", "nodes", "The brokers with their load, and those that went away."),
         ("dashboard", "dashboard", "Show the cluster on a web page, live."),
+        ("top", "top", "Who does how much: brokers, topics, groups, live."),
         ("log", "log", "Look into the files of a log."),
         ("zk", "zk", "Look at what ZooKeeper holds."),
         ("perf", "perf", "Make load and measure."),
