@@ -8,6 +8,7 @@ from minikafka.errors import UsageError
 from minikafka.lab.scenario import Scenario
 from minikafka.lab.scenarios import (
     basics,
+    cluster,
     configuration,
     election,
     isr,
@@ -27,8 +28,10 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     service.ConnectionLoss,
     isr.FiveReplicas,
     configuration.TopicConfig,
+    cluster.Membership,
     recipes.LostUpdate,
     recipes.Herd,
+    cluster.Consensus,
     loss.ZombieLeader,
     loss.ConsistentOrAvailable,
     loss.MinInsync,

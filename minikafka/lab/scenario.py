@@ -34,6 +34,7 @@ SESSION_TIMEOUT_MS = 2_000
 SETTINGS: Mapping[str, str] = {
     "zookeeper.session.timeout.ms": str(SESSION_TIMEOUT_MS),
     "replica.lag.time.max.ms": "10000",
+    "node.status.interval.ms": "1000",
     "controlled.shutdown.max.retries": "1",
     "controlled.shutdown.retry.backoff.ms": "200",
 }

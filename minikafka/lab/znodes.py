@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minikafka.zookeeper.inspect import Node
 
-_UNTOLD = {"timestamp", "version", "topic_id", "storage_id", "isr_storage", "dirty"} | {
-    "host",
-    "port",
-    "rack",
-    "grpc_host",
-    "grpc_port",
-}
+# A line of each kind of znode: states and topics, registrations, the load of nodes.
+_UNTOLD = frozenset(
+    [
+        *("timestamp", "version", "topic_id", "storage_id", "isr_storage"),
+        *("dirty", "host", "port", "rack", "grpc_host", "grpc_port"),
+        *("broker_id", "started_at_ms", "status", "cpu_percent", "rss_bytes"),
+        *("disk_used_bytes", "disk_free_bytes", "bytes_in_per_s", "bytes_out_per_s"),
+        *("partitions_led", "partitions_held"),
+    ]
+)
 _LONGEST = 100
 
 
@@ -62,7 +65,7 @@ def diff_lines(before: Tree, after: Tree) -> list[str]:
             lines.append(f"+ {path}  {_described(new)}".rstrip())
         elif old is not None and new is None:
             lines.append(f"- {path}  {_described(old)}".rstrip())
-        elif old is not None and new is not None and old != new:
+        elif old is not None and new is not None and old != new and not _is_untold(old, new):
             lines.append(f"~ {path}  {_changed(old, new)}")
     return lines
 
@@ -83,6 +86,17 @@ def _changed(old: Znode, new: Znode) -> str:
     if old.owner != new.owner:
         parts.append(f"(session {old.owner:#x} → {new.owner:#x})")
     return "  ".join(part for part in parts if part)
+
+
+def _is_untold(old: Znode, new: Znode) -> bool:
+    """Whether nothing but fields that are left out has changed, as when a node reports its load."""
+    return (
+        old.czxid == new.czxid
+        and old.data != new.data
+        and _fields(old.data) is not None
+        and _fields(new.data) is not None
+        and not _data_change(old.data, new.data)
+    )
 
 
 def _data_change(old: bytes, new: bytes) -> str:

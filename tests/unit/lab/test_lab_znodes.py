@@ -67,3 +67,9 @@ def test_long_data_and_data_that_are_no_text_stay_on_a_line() -> None:
     assert len(line) < 120
     assert line.endswith("...")
     assert diff_lines({}, {"/b": Znode(b"\xff", 0, 1, 0)}) == ["+ /b  \\xff"]
+
+
+def test_a_node_that_only_reports_its_load_is_not_told() -> None:
+    old, new = ({"name": "A", "cpu_percent": load, "version": 1} for load in (1.0, 2.0))
+    before, after = {"/n": znode(json.dumps(old))}, {"/n": znode(json.dumps(new), 1)}
+    assert diff_lines(before, after) == []
