@@ -17,7 +17,7 @@ topic's raises `InvalidConfigError`. Each names the property, the value and what
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -54,11 +54,16 @@ __all__ = [
     "Endpoint",
     "Property",
     "TopicConfig",
+    "as_text",
+    "field_name",
     "parse_broker_config",
     "parse_properties",
     "properties",
+    "require_declared",
     "topic_config",
+    "validate_broker_overrides",
     "validate_topic_overrides",
+    "with_overrides",
 ]
 
 _MS_PER_MINUTE = 60_000
@@ -346,7 +351,9 @@ class BrokerConfig:
     )
     log_cleaner_enable: bool = boolean(True, "Whether topics that ask for it are compacted.")
     log_cleaner_threads: int = whole(1, "Threads that compact: one.", 1, 1)
-    log_cleaner_backoff_ms: int = long(15_000, "Wait of compaction when no log is dirty enough.", 1)
+    log_cleaner_backoff_ms: int = long(
+        15_000, "Wait of compaction when no log is dirty enough.", 1, dynamic=True
+    )
     log_cleaner_dedupe_buffer_size: int = long(
         134_217_728, "Memory for keys in one round of compaction.", 1
     )
@@ -407,9 +414,7 @@ class BrokerConfig:
         values: dict[str, Any] = {}
         for declared in properties(TopicConfig):
             assert declared.broker_property is not None
-            values[_field_name(declared.name)] = getattr(
-                self, _field_name(declared.broker_property)
-            )
+            values[field_name(declared.name)] = getattr(self, field_name(declared.broker_property))
         values["segment_ms"] = _first(self.log_roll_ms, self.log_roll_hours * _MS_PER_HOUR)
         values["retention_ms"] = _first(
             self.log_retention_ms,
@@ -436,7 +441,8 @@ def _or_unlimited(amount: int | None, unit_ms: int) -> int | None:
 _ALIASES = {"log.dir": "log.dirs"}
 
 
-def _field_name(property_name: str) -> str:
+def field_name(property_name: str) -> str:
+    """The field that declares a property."""
     return property_name.replace(".", "_").replace("-", "_")
 
 
@@ -449,6 +455,7 @@ def properties(config_class: ConfigClass) -> tuple[Property, ...]:
 
 
 _BROKER_PROPERTIES = declarations(BrokerConfig, "broker")
+_BROKER_PROPERTIES_BY_NAME = {declared.name: declared for declared in _BROKER_PROPERTIES}
 _TOPIC_PROPERTIES = declarations(TopicConfig, "topic")
 
 
@@ -505,7 +512,7 @@ def _check_broker(config: BrokerConfig) -> None:
         ),
     ]
     for smaller, larger, why in at_most:
-        low, high = getattr(config, _field_name(smaller)), getattr(config, _field_name(larger))
+        low, high = getattr(config, field_name(smaller)), getattr(config, field_name(larger))
         if low > high:
             raise UsageError(
                 f"{smaller}={low} is above {larger}={high}, and {why}: expected at most {high}"
@@ -522,6 +529,51 @@ def validate_topic_overrides(overrides: Mapping[str, str]) -> None:
     _read_all(TopicConfig, overrides, InvalidConfigError)
 
 
+def validate_broker_overrides(overrides: Mapping[str, str]) -> None:
+    """Raises InvalidConfigError for the first override of a broker's property that is unknown, can
+    only be set where a broker is started, or has a wrong value."""
+    _read_dynamic(overrides)
+
+
+def with_overrides(config: BrokerConfig, overrides: Mapping[str, str]) -> BrokerConfig:
+    """Overrides over a broker's configuration. Raises InvalidConfigError, also for a value that
+    does not go with the rest of the configuration."""
+    changed = replace(config, **_read_dynamic(overrides))
+    try:
+        _check_broker(changed)
+    except UsageError as error:
+        raise InvalidConfigError(str(error)) from None
+    return changed
+
+
+def require_declared(config_class: ConfigClass, names: Iterable[str]) -> None:
+    """Raises InvalidConfigError for the first name that no property of the class has."""
+    declared = {declared.name for declared in properties(config_class)}
+    for name in names:
+        if name not in declared:
+            raise InvalidConfigError(_unknown(name, config_class))
+
+
+def _read_dynamic(overrides: Mapping[str, str]) -> dict[str, Any]:
+    for name in overrides:
+        declared = _BROKER_PROPERTIES_BY_NAME.get(_ALIASES.get(name, name))
+        if declared is not None and not declared.dynamic:
+            in_ms = _IN_MILLISECONDS.get(name)
+            instead = f"alter {in_ms}, or set it" if in_ms else "set it"
+            raise InvalidConfigError(
+                f"{name} cannot be altered while a broker runs: {instead} where the broker is "
+                "started"
+            )
+    return _read_all(BrokerConfig, overrides, InvalidConfigError)
+
+
+_IN_MILLISECONDS = {
+    "log.retention.minutes": "log.retention.ms",
+    "log.retention.hours": "log.retention.ms",
+    "log.roll.hours": "log.roll.ms",
+}
+
+
 def _read_all(
     config_class: ConfigClass,
     texts: Mapping[str, str],
@@ -534,11 +586,11 @@ def _read_all(
         if declared is None:
             raise error(_unknown(name, config_class))
         if not text.strip():
-            default = _as_text(declared.default) or "none"
+            default = as_text(declared.default) or "none"
             instead = "" if declared.required else f", or leave it out for {default}"
             raise error(f"{name} is blank: expected {declared.expects}{instead}")
         try:
-            values[_field_name(name)] = declared.read(text.strip())
+            values[field_name(name)] = declared.read(text.strip())
         except ValueError as problem:
             raise error(f"{name}={text.strip()} is not valid: {problem}") from None
     return values
@@ -579,7 +631,8 @@ def _closest(name: str, candidates: Collection[str]) -> str | None:
     return found[0] if found else None
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """The text that would set this value."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -588,9 +641,9 @@ def _as_text(value: object) -> str:
 def _describe(config: BrokerConfig | TopicConfig) -> list[ConfigEntry]:
     entries = []
     for declared in properties(type(config)):
-        value = getattr(config, _field_name(declared.name))
+        value = getattr(config, field_name(declared.name))
         is_default = value == declared.default
         entries.append(
-            ConfigEntry(declared.name, _as_text(value), is_default, declared.dynamic, declared.doc)
+            ConfigEntry(declared.name, as_text(value), is_default, declared.dynamic, declared.doc)
         )
     return sorted(entries)

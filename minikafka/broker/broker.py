@@ -24,7 +24,7 @@ from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.metrics import ProcessUsage
 from minikafka.broker.metrics_reader import MetricsReader
 from minikafka.broker.ports import ClusterStore, LogStore, Peers, SessionLostError, StoreEvent
-from minikafka.broker.replica_manager import ReplicaManager, TopicOverrides
+from minikafka.broker.replica_manager import ReplicaManager, StoredConfigs
 from minikafka.broker.replicator import Replicator
 from minikafka.broker.requests import (
     ControlledShutdownRequest,
@@ -85,7 +85,7 @@ class Broker:
             self.metadata,
             self.replicator,
             self.proposals,
-            self._read_overrides,
+            self._read_configs,
             now_ms,
             now_timestamp_ms,
             self._on_task_done,
@@ -137,13 +137,15 @@ class Broker:
         """(broker id, broker epoch) of this broker now."""
         return self.config.broker_id, self.replicas.broker_epoch
 
-    async def _read_overrides(self) -> TopicOverrides:
+    async def _read_configs(self) -> StoredConfigs:
         try:
             # A lagging server might not know yet what a topic was created with.
             await self.store.sync()
-            return await self.store.read_topic_configs()
+            return StoredConfigs(
+                await self.store.read_topic_configs(), await self.store.read_broker_configs()
+            )
         except SessionLostError as error:
-            raise BrokerNotAvailableError("topic configurations cannot be read now") from error
+            raise BrokerNotAvailableError("configurations cannot be read now") from error
 
     # --- starting --------------------------------------------------------------------------------
 

@@ -18,11 +18,13 @@ from minikafka.core.controller_commands import (
     CreateTopicNode,
     MarkTopicDeleted,
     Outcome,
+    ReadBrokerConfigs,
     ReadStates,
     ReadTopicConfigs,
     RemoveTopic,
     StateChange,
     UpdateTopicNode,
+    WriteBrokerConfig,
     WriteStates,
     WriteTopicConfig,
 )
@@ -55,6 +57,11 @@ async def execute(store: ClusterStore, command: Command, names: Mapping[int, str
             return await store.read_topic_configs()
         case WriteTopicConfig():
             await store.write_topic_config(command.topic, command.overrides)
+            return None
+        case ReadBrokerConfigs():
+            return await store.read_broker_configs()
+        case WriteBrokerConfig():
+            await store.write_broker_config(command.broker, command.overrides)
             return None
         case MarkTopicDeleted():
             await store.mark_topic_deleted(command.topic)

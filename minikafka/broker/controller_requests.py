@@ -10,6 +10,7 @@ from typing import TypeAlias, assert_never
 
 from minikafka.broker.requests import (
     AllocateProducerIdsRequest,
+    AlterBrokerConfigRequest,
     AlterPartitionRequest,
     AlterPartitionResponse,
     AlterPartitionResult,
@@ -83,6 +84,8 @@ def controller_call(
             )
         case AlterTopicConfigRequest():
             results = yield from controller.alter_topic_config(request.topic, request.changes)
+        case AlterBrokerConfigRequest():
+            results = yield from controller.alter_broker_config(request.broker, request.changes)
         case ReportFailedReplicas():
             results = yield from controller.on_failed_replicas(
                 request.broker_id, request.broker_epoch, request.partitions

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from minikafka.broker.companion import Companion
 from minikafka.broker.controller_commands import execute
 from minikafka.broker.controller_sender import PostOffice, Send
+from minikafka.broker.live_config import LiveConfig
 from minikafka.broker.ports import ClusterStore, StoreEvent
 from minikafka.broker.requests import (
     ControllerResponse,
@@ -84,6 +85,7 @@ class ControllerTerm:
     def __init__(self, around: Surroundings, controller_id: int, controller_epoch: int) -> None:
         self._around = around
         self._overrides: Mapping[str, Mapping[str, str]] = {}
+        self._live = LiveConfig(around.config)
         self._core = Controller(
             controller_id, controller_epoch, self._unclean_allowed, self._min_insync
         )
@@ -211,6 +213,7 @@ class ControllerTerm:
         started_ms = self._around.now_ms()
         await store.sync()
         self._overrides = await store.read_topic_configs()
+        self._live.take(await store.read_broker_configs())
         topics = await store.read_topics()
         preferred = await store.read_preferred_election()
         read = ClusterRead(
@@ -242,7 +245,7 @@ class ControllerTerm:
 
     def _topic_config(self, topic: str) -> TopicConfig:
         """As it is now. Where a value is wrong, the defaults count."""
-        default = self._around.config.topic_defaults()
+        default = self._live.topic_defaults
         try:
             return topic_config(self._overrides.get(topic, {}), default)
         except InvalidConfigError as error:
@@ -309,6 +312,7 @@ class ControllerTerm:
 
     async def _read_configs(self) -> None:
         self._overrides = await self._around.store.read_topic_configs()
+        self._live.take(await self._around.store.read_broker_configs())
         await self._drive(self._core.on_configs())
 
     async def _read_preferred_election(self) -> None:

@@ -43,7 +43,6 @@ from minikafka.broker.requests import (
     AlterPartitionResponse,
     ClusterMetadata,
     ClusterUpdate,
-    ConfigDescription,
     ControlledShutdownRequest,
     ControlledShutdownResponse,
     ControllerRequest,
@@ -75,6 +74,7 @@ from minikafka.model import (
     TopicDescription,
     TopicPartition,
 )
+from minikafka.overrides import ConfigDescription
 
 Buffer = bytes | bytearray | memoryview
 
@@ -292,6 +292,9 @@ class ClusterStore(Protocol):
     async def read_broker_configs(self) -> dict[str, dict[str, str]]:
         """Overrides by broker id as text, `<default>` for all."""
 
+    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
+        """Write `/config/brokers/<broker>` and announce it under /config/changes."""
+
 
 # --- the other brokers ---------------------------------------------------------------------------
 
@@ -392,8 +395,18 @@ class BrokerService(Protocol):
         self, partitions: Sequence[TopicPartition]
     ) -> Sequence[PartitionStatus]: ...
     async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]: ...
-    async def describe_configs(self, topic: str | None) -> Sequence[ConfigDescription]:
-        """Every property of a topic, or, for None, of this broker."""
+    async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
+        """Every property of a topic."""
+
+    async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
+        """Every property of this broker; for "" what is set for all brokers. Any other broker has
+        to be asked itself: InvalidRequestError."""
+
+    def broker_overrides(self, broker: str) -> Mapping[str, str]:
+        """What is stored for a broker's id; for "" what is set for all brokers."""
+
+    def check_broker_configs(self, broker: str, changes: Mapping[str, str | None]) -> None:
+        """InvalidConfigError for the first change that cannot be. `administer` checks as well."""
 
     def check_topic_configs(self, overrides: Mapping[str, str]) -> None:
         """InvalidConfigError for the first override that is unknown or has a wrong value."""

@@ -1,6 +1,7 @@
 """All replicas of a broker: which there are, what the controller says of them, and their upkeep.
 
-State: replicas by partition, each with its topic's effective configuration. UpdateState messages
+State: replicas by partition, each with its topic's effective configuration; `live`, this
+broker's own. UpdateState messages
 are taken one at a time, in the order of the controller's numbers: one that was overtaken changes
 nothing, be it about topics that have been made anew since, or about who lives. States are taken by
 version (rule R3). A broker that has just started has logs but no replicas: a replica exists once
@@ -17,9 +18,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.isr_proposals import IsrProposals
+from minikafka.broker.live_config import BrokerOverrides, LiveConfig
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import LogStore
 from minikafka.broker.replica import Replica, ReplicaOwner
@@ -45,12 +48,17 @@ from minikafka.model import (
 
 logger = logging.getLogger(__name__)
 
-TopicOverrides = dict[str, dict[str, str]]
+
+class StoredConfigs(NamedTuple):
+    """Overrides by topic, and by broker."""
+
+    topics: Mapping[str, Mapping[str, str]]
+    brokers: BrokerOverrides
 
 
 class ReplicaManager(ReplicaOwner):
-    """`read_overrides` reads the overrides of all topics from ZooKeeper; `now_ms` is monotonic,
-    `now_timestamp_ms` wall-clock time."""
+    """`read_configs` reads all overrides from ZooKeeper; `now_ms` is monotonic, `now_timestamp_ms`
+    wall-clock time."""
 
     def __init__(
         self,
@@ -59,7 +67,7 @@ class ReplicaManager(ReplicaOwner):
         metadata: MetadataCache,
         replicator: Replicator,
         proposals: IsrProposals,
-        read_overrides: Callable[[], Awaitable[TopicOverrides]],
+        read_configs: Callable[[], Awaitable[StoredConfigs]],
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
         on_task_done: Callable[[asyncio.Task[None]], None],
@@ -75,9 +83,9 @@ class ReplicaManager(ReplicaOwner):
         self.something_failed = asyncio.Event()
         self._replicator = replicator
         self._proposals = proposals
-        self._read_overrides = read_overrides
-        self._overrides: TopicOverrides = {}
-        self._defaults = config.topic_defaults()
+        self._read_configs = read_configs
+        self._overrides: Mapping[str, Mapping[str, str]] = {}
+        self.live = LiveConfig(config)
         self._now_ms = now_ms
         self._now_timestamp_ms = now_timestamp_ms
         self._on_task_done = on_task_done
@@ -114,12 +122,12 @@ class ReplicaManager(ReplicaOwner):
         controller writes none; a person may have) counts as not set, the others hold."""
         overrides = self._overrides.get(topic, {})
         try:
-            return topic_config(overrides, self._defaults)
+            return topic_config(overrides, self.live.topic_defaults)
         except InvalidConfigError:
             return self._valid_part(topic, overrides)
 
     def _valid_part(self, topic: str, overrides: Mapping[str, str]) -> TopicConfig:
-        config = self._defaults
+        config = self.live.topic_defaults
         for name, value in overrides.items():
             try:
                 config = topic_config({name: value}, config)
@@ -141,8 +149,9 @@ class ReplicaManager(ReplicaOwner):
         async with self._one_at_a_time:
             self._fence(request)
             if any(self._is_new_topic(metadata) for metadata in request.partitions):
-                self._overrides = await self._read_overrides()
+                stored = await self._read_configs()
                 self._fence(request)
+                self._apply_configs(stored)
             order = (request.controller_epoch, request.number)
             if order < self._last_message:
                 # It was overtaken by a later one, which said all of it that still holds. Its topics
@@ -294,14 +303,18 @@ class ReplicaManager(ReplicaOwner):
         self._registered.set()
 
     async def reload_configs(self) -> None:
-        """Topic settings changed in ZooKeeper: apply them without a restart."""
+        """Settings of topics or brokers changed in ZooKeeper: apply them without a restart."""
         async with self._one_at_a_time:
-            self._overrides = await self._read_overrides()
-            for replica in list(self.replicas.values()):
-                config = self.topic_config(replica.topic_partition.topic)
-                if config != replica.config:
-                    logger.info("%s: new configuration", replica.topic_partition)
-                    replica.configure(config)
+            self._apply_configs(await self._read_configs())
+
+    def _apply_configs(self, stored: StoredConfigs) -> None:
+        self._overrides = stored.topics
+        self.live.take(stored.brokers)
+        for replica in list(self.replicas.values()):
+            config = self.topic_config(replica.topic_partition.topic)
+            if config != replica.config:
+                logger.info("%s: new configuration", replica.topic_partition)
+                replica.configure(config)
 
     # --- from the replicas -----------------------------------------------------------------------
 
@@ -356,7 +369,6 @@ class ReplicaManager(ReplicaOwner):
 
     async def run_compaction(self) -> None:
         """Compact what is dirty enough, one log after another."""
-        backoff_s = self.config.log_cleaner_backoff_ms / 1000
         while True:
             try:
                 busy = await self.logs.compact(self._now_timestamp_ms())
@@ -364,7 +376,7 @@ class ReplicaManager(ReplicaOwner):
                 logger.error("compaction: %s", error)
                 busy = False
             if not busy:
-                await asyncio.sleep(backoff_s)
+                await asyncio.sleep(self.live.current.log_cleaner_backoff_ms / 1000)
 
     def retain(self, replicas: Iterable[Replica]) -> None:
         """One round of retention over these replicas."""
@@ -379,7 +391,7 @@ class ReplicaManager(ReplicaOwner):
                 continue
             replica.core.on_log_start_raised(log_start_offset)
             replica.core.log.producers.expire(
-                now_timestamp_ms - self.config.producer_id_expiration_ms
+                now_timestamp_ms - self.live.current.producer_id_expiration_ms
             )
 
     def close(self, error: MinikafkaError) -> None:

@@ -219,20 +219,6 @@ class TopicConfigEntry:
     is_default: bool
 
 
-@dataclass(slots=True)
-class ConfigDescription:
-    """One property of a topic or a broker, with all that can be told of it. `kind` as in
-    properties.py; `overridden`: set for this topic, or in this broker's configuration."""
-
-    name: str
-    value: str
-    kind: str
-    doc: str
-    dynamic: bool
-    overridden: bool
-    of_topic: bool
-
-
 # --- between brokers: replication ----------------------------------------------------------------
 
 
@@ -406,6 +392,15 @@ class AlterTopicConfigRequest:
 
 
 @dataclass(slots=True)
+class AlterBrokerConfigRequest:
+    """`broker`: an id as text, or DEFAULT_BROKER (overrides.py) for all of them. `changes`:
+    property to value, None to take the override away."""
+
+    broker: str
+    changes: Mapping[str, str | None]
+
+
+@dataclass(slots=True)
 class AllocateProducerIdsRequest:
     broker_id: int
     broker_epoch: int
@@ -433,6 +428,7 @@ ControllerRequest = (
     | CreatePartitionsRequest
     | ElectLeadersRequest
     | AlterTopicConfigRequest
+    | AlterBrokerConfigRequest
     | AllocateProducerIdsRequest
     | AlterReassignmentsRequest
     | ListReassignmentsRequest

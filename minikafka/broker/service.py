@@ -7,6 +7,7 @@ metadata cache; what changes the cluster goes to the controller.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from minikafka.broker.controller_client import ControllerClient, LocalController
@@ -25,11 +26,12 @@ from minikafka.broker.requests import (
     LATEST_TIMESTAMP,
     MAX_TIMESTAMP,
     AllocateProducerIdsRequest,
+    AlterBrokerConfigRequest,
     AlterPartitionRequest,
     AlterPartitionResponse,
+    AlterTopicConfigRequest,
     ClusterMetadata,
     ClusterUpdate,
-    ConfigDescription,
     ControlledShutdownRequest,
     ControlledShutdownResponse,
     ControllerRequest,
@@ -55,7 +57,7 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
-from minikafka.config import BrokerConfig, TopicConfig, properties, validate_topic_overrides
+from minikafka.config import BrokerConfig, validate_topic_overrides
 from minikafka.core.group_effects import Now
 from minikafka.core.isr import NEVER_MS
 from minikafka.errors import (
@@ -66,6 +68,17 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import INTERNAL_TOPICS, OFFSETS_TOPIC, TopicPartition
+from minikafka.overrides import (
+    DEFAULT_BROKER,
+    ConfigDescription,
+    broker_name,
+    changed_layers,
+    describe_all_brokers,
+    describe_broker,
+    describe_topic,
+)
+
+logger = logging.getLogger(__name__)
 
 AUTO_CREATE_TIMEOUT_MS = 10_000
 METADATA_WAIT_MS = 5_000
@@ -307,30 +320,34 @@ class Service:
             for entry in self._replicas.topic_config(topic).describe()
         ]
 
-    async def describe_configs(self, topic: str | None) -> Sequence[ConfigDescription]:
-        config: BrokerConfig | TopicConfig = self._config
-        overridden = {entry.name for entry in self._config.describe() if not entry.is_default}
-        if topic is not None:
-            if topic not in self._metadata.topics:
-                raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
-            config = self._replicas.topic_config(topic)
-            overridden = set(self._replicas.overrides(topic))
-        kinds = {declared.name: declared.kind for declared in properties(type(config))}
-        return [
-            ConfigDescription(
-                entry.name,
-                entry.value,
-                kinds[entry.name],
-                entry.doc,
-                entry.dynamic,
-                entry.name in overridden,
-                topic is not None,
+    async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
+        if topic not in self._metadata.topics:
+            raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
+        return describe_topic(
+            self._replicas.live.layers,
+            self._replicas.overrides(topic),
+            self._replicas.topic_config(topic),
+        )
+
+    async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
+        name = broker_name(broker)
+        if name == DEFAULT_BROKER:
+            return describe_all_brokers(self._replicas.live.layers)
+        if name != str(self._config.broker_id):
+            raise InvalidRequestError(
+                f"broker {self._config.broker_id} knows its own configuration only, not that of "
+                f"{name}: ask that broker"
             )
-            for entry in config.describe()
-        ]
+        return describe_broker(self._replicas.live.layers)
+
+    def broker_overrides(self, broker: str) -> Mapping[str, str]:
+        return self._replicas.live.overrides(broker_name(broker))
 
     def check_topic_configs(self, overrides: Mapping[str, str]) -> None:
         validate_topic_overrides(overrides)
+
+    def check_broker_configs(self, broker: str, changes: Mapping[str, str | None]) -> None:
+        changed_layers(self._replicas.live.layers, broker_name(broker), changes)
 
     async def describe_log_dir(self) -> tuple[str, Sequence[tuple[TopicPartition, int, int]]]:
         sizes = []
@@ -347,7 +364,12 @@ class Service:
 
     async def administer(self, request: ControllerRequest, timeout_ms: int) -> ControllerResponse:
         deadline_ms = self._now_ms() + timeout_ms
+        if isinstance(request, AlterBrokerConfigRequest):
+            # Here, since only a broker itself knows what it was started with.
+            self.check_broker_configs(request.broker, request.changes)
         response = await self._controller_client.call(request, timeout_ms)
+        if isinstance(request, AlterTopicConfigRequest | AlterBrokerConfigRequest):
+            await self._apply_configs(deadline_ms)
         if isinstance(request, CreateTopicsRequest) and not request.validate_only:
             # So that the client finds its topic when it asks this broker next.
             there = [
@@ -358,6 +380,15 @@ class Service:
             remaining_ms = max(0, deadline_ms - self._now_ms())
             await self._metadata.wait_for_topics(there, min(remaining_ms, METADATA_WAIT_MS))
         return response
+
+    async def _apply_configs(self, deadline_ms: int) -> None:
+        """What has just been altered, so that the client finds it when it asks this broker next.
+        The watch does the same, only a moment later; it also makes up for a failure here."""
+        try:
+            async with asyncio.timeout(max(deadline_ms - self._now_ms(), 1) / 1000):
+                await self._replicas.reload_configs()
+        except (TimeoutError, MinikafkaError) as error:
+            logger.info("what was altered is not applied here yet: %s", error)
 
     async def update_state(self, request: UpdateStateRequest) -> UpdateStateResponse:
         return await self._replicas.update_state(request)

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.requests import (
+    AlterBrokerConfigRequest,
     AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ClusterMetadata,
@@ -57,6 +58,7 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import NO_LEADER, Assignment, TopicPartition
+from minikafka.overrides import DEFAULT_BROKER, ConfigDescription
 
 R = TypeVar("R", PartitionStatus, DeleteRecordsResult)
 _SHARE_OF_THE_LEADER = 0.8  # of the time limit: its answer must still arrive
@@ -133,6 +135,32 @@ class AsyncAdmin(GroupAdmin, NodeAdmin):
         return await self._cluster.call_any(
             lambda channel: channel.describe_topic_configs(topic), self._timeout_ms / 1000
         )
+
+    async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
+        """Every property of a topic, with where its value comes from."""
+        return await self._cluster.call_any(
+            lambda channel: channel.describe_configs(topic), self._timeout_ms / 1000
+        )
+
+    async def describe_broker_configs(self, broker: int | None) -> Sequence[ConfigDescription]:
+        """Every property of a live broker, with where its value comes from; None: those that are
+        set for all brokers."""
+        if broker is None:
+            return await self._cluster.call_any(
+                lambda channel: channel.describe_broker_configs(""), self._timeout_ms / 1000
+            )
+        live = {each.broker_id: each for each in (await self.metadata([])).brokers}
+        if broker not in live:
+            raise BrokerNotAvailableError(
+                f"there is no live broker {broker}: there are {', '.join(map(str, sorted(live)))}"
+            )
+        channel = self._cluster.channel_to(live[broker].grpc_address)
+        try:
+            return await asyncio.wait_for(
+                channel.describe_broker_configs(str(broker)), self._timeout_ms / 1000
+            )
+        except TimeoutError:
+            raise RequestTimedOutError(f"broker {broker} did not answer in time") from None
 
     async def describe_partitions(
         self, partitions: Iterable[TopicPartition]
@@ -213,6 +241,20 @@ class AsyncAdmin(GroupAdmin, NodeAdmin):
     async def alter_topic_config(self, topic: str, changes: Mapping[str, str | None]) -> None:
         """Set properties of a topic; None: back to the default."""
         await self._administer_one(AlterTopicConfigRequest(topic, dict(changes)))
+
+    async def alter_broker_config(
+        self, broker: int | None, changes: Mapping[str, str | None]
+    ) -> None:
+        """Set properties of a live broker, or of all brokers (None) that do not set them
+        themselves; a change to None takes a property back. Takes effect without a restart.
+        InvalidConfigError for a property that cannot be altered, and for a wrong value."""
+        name = DEFAULT_BROKER if broker is None else str(broker)
+        first = None
+        if broker is not None:  # which alone can tell what goes with its other settings
+            for each in (await self.metadata([])).brokers:
+                if each.broker_id == broker:
+                    first = each.grpc_address
+        await self._administer_one(AlterBrokerConfigRequest(name, dict(changes)), first)
 
     async def elect_leaders(
         self, partitions: Sequence[TopicPartition] = (), unclean: bool = False
@@ -314,14 +356,17 @@ class AsyncAdmin(GroupAdmin, NodeAdmin):
             return UnknownTopicOrPartitionError(f"there is no partition {topic_partition}")
         return LeaderNotAvailableError(f"{topic_partition} has no leader")
 
-    async def _administer_one(self, request: ControllerRequest) -> None:
+    async def _administer_one(self, request: ControllerRequest, first: str | None = None) -> None:
         """For a request about one thing: raises its error."""
-        for result in (await self._administer(request)).results:
+        for result in (await self._administer(request, first)).results:
             if result.error is not None:
                 raise result.error
 
-    async def _administer(self, request: ControllerRequest) -> ControllerResponse:
-        """Ask brokers one after another until one has forwarded it. A request whose answer was
+    async def _administer(
+        self, request: ControllerRequest, first: str | None = None
+    ) -> ControllerResponse:
+        """Ask brokers one after another, the one at `first` before others, until one has forwarded
+        it. A request whose answer was
         lost is repeated: what it asks for may then be there already, and the error says so."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_ms / 1000
@@ -329,7 +374,7 @@ class AsyncAdmin(GroupAdmin, NodeAdmin):
         lost = False
         while True:
             failures: list[str] = []
-            for address in self._cluster.candidates():
+            for address in dict.fromkeys([*filter(None, [first]), *self._cluster.candidates()]):
                 remaining_ms = int((deadline - loop.time()) * 1000)
                 if remaining_ms <= 0:
                     break

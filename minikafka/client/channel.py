@@ -31,6 +31,7 @@ from minikafka.broker.requests import (
     TopicConfigEntry,
 )
 from minikafka.model import TopicPartition
+from minikafka.overrides import ConfigDescription
 
 
 class Channel(Protocol):
@@ -70,6 +71,12 @@ class Channel(Protocol):
     def describe_topic_configs(self, topic: str) -> Awaitable[Sequence[TopicConfigEntry]]: ...
     def broker_metrics(self) -> Awaitable[BrokerMetrics]:
         """What this broker has done and holds."""
+
+    def describe_configs(self, topic: str) -> Awaitable[Sequence[ConfigDescription]]:
+        """Every property of a topic, with where its value comes from."""
+
+    def describe_broker_configs(self, broker: str) -> Awaitable[Sequence[ConfigDescription]]:
+        """Every property of this broker, by its id; for "" what is set for all brokers."""
 
     def init_producer_id(self) -> Awaitable[tuple[int, int]]:
         """(producer id, producer epoch), the id never given before."""

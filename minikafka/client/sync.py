@@ -56,6 +56,7 @@ from minikafka.client.subscribing import Partition
 from minikafka.client.values import ConsumerRecord, Headers, RecordMetadata, WouldBlockError
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import Assignment, TopicPartition
+from minikafka.overrides import ConfigDescription
 
 _T = TypeVar("_T")
 _INBOX_RECORDS = 100_000  # beyond this `send` waits for the loop
@@ -415,6 +416,12 @@ class Admin(_Blocking):
     def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
         return self._call(self._admin.describe_topic_configs(topic))
 
+    def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
+        return self._call(self._admin.describe_configs(topic))
+
+    def describe_broker_configs(self, broker: int | None) -> Sequence[ConfigDescription]:
+        return self._call(self._admin.describe_broker_configs(broker))
+
     def delete_records(
         self, before_offsets: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, DeleteRecordsResult]:
@@ -490,6 +497,9 @@ class Admin(_Blocking):
 
     def alter_topic_config(self, topic: str, changes: Mapping[str, str | None]) -> None:
         self._call(self._admin.alter_topic_config(topic, changes))
+
+    def alter_broker_config(self, broker: int | None, changes: Mapping[str, str | None]) -> None:
+        self._call(self._admin.alter_broker_config(broker, changes))
 
     def elect_leaders(
         self, partitions: Sequence[TopicPartition] = (), unclean: bool = False

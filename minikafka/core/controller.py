@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from minikafka.config import validate_broker_overrides
 from minikafka.core.alter_partition import Applied, Proposal, judge
 from minikafka.core.controller_base import event
 from minikafka.core.controller_commands import (
@@ -25,9 +26,12 @@ from minikafka.core.controller_commands import (
     DeposedError,
     Operation,
     Outcome,
+    ReadBrokerConfigs,
     StateChange,
+    WriteBrokerConfig,
 )
 from minikafka.core.controller_context import BrokerBatch
+from minikafka.core.controller_reassignment import Results
 from minikafka.core.controller_topics import TopicController
 from minikafka.core.election import (
     Decision,
@@ -52,6 +56,7 @@ from minikafka.model import (
     TopicDescription,
     TopicPartition,
 )
+from minikafka.overrides import DEFAULT_BROKER, broker_name, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +131,33 @@ class Controller(TopicController):
 
     @event
     def on_configs(self) -> Operation[None]:
-        """Topic configurations changed: unclean elections may have become possible."""
+        """Configurations changed: unclean elections may have become possible."""
         yield from self.settle()
+
+    @event
+    def alter_broker_config(
+        self, broker: str, changes: Mapping[str, str | None]
+    ) -> Operation[Results]:
+        """Set overrides of a broker's configuration, or of that of all (DEFAULT_BROKER); None takes
+        one away, which can also be done for a broker that has gone for good."""
+        overrides = merged({}, changes)
+        try:
+            if broker_name(broker) != DEFAULT_BROKER and overrides:
+                self._require_live(int(broker))
+            validate_broker_overrides(overrides)
+        except MinikafkaError as refused:
+            return [(broker, refused)]
+        stored: Mapping[str, Mapping[str, str]] = yield ReadBrokerConfigs()
+        name = broker_name(broker)
+        yield WriteBrokerConfig(name, merged(stored.get(name, {}), changes))
+        return [(broker, None)]
+
+    def _require_live(self, broker_id: int) -> None:
+        if broker_id not in self.context.brokers:
+            raise InvalidRequestError(
+                f"there is no live broker {broker_id}: "
+                f"there are {', '.join(map(str, sorted(self.context.brokers)))}"
+            )
 
     @event
     def on_failed_replicas(

@@ -11,7 +11,8 @@ commands with asyncio, tests and the simulator as they like.
 | ReadStates | dict of TopicPartition to PartitionState |
 | CreateTopicNode, UpdateTopicNode, RemoveTopic, ClearPreferredElection | Outcome |
 | ReadTopicConfigs | dict of topic to overrides |
-| WriteTopicConfig, MarkTopicDeleted | None |
+| ReadBrokerConfigs | dict of broker (id as text, or DEFAULT_BROKER) to overrides |
+| WriteTopicConfig, WriteBrokerConfig, MarkTopicDeleted | None |
 | AllocateProducerIds | (first, exclusive end) |
 """
 
@@ -108,6 +109,17 @@ class WriteTopicConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBrokerConfigs:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBrokerConfig:
+    broker: str
+    overrides: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class MarkTopicDeleted:
     topic: str
 
@@ -126,6 +138,8 @@ Command: TypeAlias = (
     | ClearPreferredElection
     | ReadTopicConfigs
     | WriteTopicConfig
+    | ReadBrokerConfigs
+    | WriteBrokerConfig
     | MarkTopicDeleted
     | AllocateProducerIds
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.requests import (
+    AlterBrokerConfigRequest,
     AlterTopicConfigRequest,
-    ConfigDescription,
     ControllerRequest,
     CreatePartitionsRequest,
     CreateTopic,
@@ -31,14 +31,14 @@ from minikafka.kafka.errors import partition_code
 from minikafka.kafka.ids import text_of, uuid_of
 from minikafka.kafka.messages import Values, get
 from minikafka.model import TopicPartition, topic_partition
+from minikafka.overrides import ConfigDescription, ConfigSource, broker_name
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 Results = Mapping[str, MinikafkaError | None]
+Changes = Mapping[str, str | None]
 
 MAX_TIMEOUT_MS = 60_000
 TOPIC, BROKER = 2, 4  # the types of a configuration resource
-# Where a value of a configuration comes from.
-TOPIC_OVERRIDE, DYNAMIC_BROKER, STATIC_BROKER, DEFAULT = 1, 2, 4, 5
 _TYPES = {"boolean": 1, "text": 2, "integer": 3, "long": 5, "double": 6, "list": 7}
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
@@ -124,10 +124,10 @@ async def _as_created(service: BrokerService, name: str) -> dict[str, Any]:
                 "name": entry.name,
                 "value": entry.value,
                 "read_only": False,
-                "config_source": DEFAULT if entry.is_default else TOPIC_OVERRIDE,
+                "config_source": entry.source,
                 "is_sensitive": False,
             }
-            for entry in await service.describe_topic_configs(name)
+            for entry in await service.describe_configs(name)
         ],
     }
 
@@ -262,30 +262,27 @@ async def _describe(
     if resource_type == TOPIC:
         return await service.describe_configs(name)
     if resource_type == BROKER:
-        if name != str(service.broker_id):
-            raise InvalidRequestError(
-                f"broker {service.broker_id} knows its own configuration only, not that of "
-                f"{name or 'all brokers'}: ask that broker"
-            )
-        return await service.describe_configs(None)
-    raise InvalidRequestError(
+        return await service.describe_broker_configs(name)
+    raise _no_configuration(resource_type)
+
+
+def _no_configuration(resource_type: int) -> MinikafkaError:
+    return InvalidRequestError(
         f"resource type {resource_type} has no configuration here: {TOPIC} (topic) and "
         f"{BROKER} (broker) have"
     )
 
 
 def _config(entry: ConfigDescription, request: Any) -> Values:
-    if entry.overridden:
-        source = TOPIC_OVERRIDE if entry.of_topic else STATIC_BROKER
-    else:
-        source = DEFAULT
-    synonyms = [{"name": entry.name, "value": entry.value, "source": source}]
+    synonyms = [
+        {"name": each.name, "value": each.value, "source": each.source} for each in entry.synonyms
+    ]
     return {
         "name": entry.name,
         "value": entry.value,
         "read_only": not entry.dynamic,
-        "is_default": not entry.overridden,
-        "config_source": source,
+        "is_default": entry.source == ConfigSource.DEFAULT,
+        "config_source": entry.source,
         "is_sensitive": False,
         "synonyms": synonyms if request.include_synonyms else [],
         "config_type": _TYPES.get(entry.kind, 0),
@@ -296,22 +293,26 @@ def _config(entry: ConfigDescription, request: Any) -> Values:
 async def alter_configs(service: BrokerService, call: Call, request: Any) -> Values:
     """The older way: what is named is set, and whatever is not named goes back to its default."""
 
-    async def changes(resource: Any) -> Mapping[str, str | None]:
-        existing = await service.describe_topic_configs(resource.resource_name)
-        cleared: dict[str, str | None] = {e.name: None for e in existing if not e.is_default}
+    async def changes(resource: Any) -> Changes:
+        if resource.resource_type == BROKER:
+            existing = list(service.broker_overrides(resource.resource_name))
+        else:
+            found = await service.describe_topic_configs(resource.resource_name)
+            existing = [entry.name for entry in found if not entry.is_default]
+        cleared: dict[str, str | None] = dict.fromkeys(existing)
         return cleared | {config.name: config.value for config in resource.configs}
 
     return await _alter(service, request, changes)
 
 
 async def incremental_alter_configs(service: BrokerService, call: Call, request: Any) -> Values:
-    async def changes(resource: Any) -> Mapping[str, str | None]:
+    async def changes(resource: Any) -> Changes:
         wanted: dict[str, str | None] = {}
         for config in resource.configs:
             if config.name in wanted:
                 raise InvalidRequestError(f"{config.name} is in the request twice")
             if config.config_operation in (APPEND, SUBTRACT):
-                wanted[config.name] = await _edited_list(service, resource.resource_name, config)
+                wanted[config.name] = await _edited_list(service, resource, config)
             else:
                 wanted[config.name] = None if config.config_operation == DELETE else config.value
         return wanted
@@ -319,12 +320,19 @@ async def incremental_alter_configs(service: BrokerService, call: Call, request:
     return await _alter(service, request, changes)
 
 
-async def _edited_list(service: BrokerService, topic: str, config: Any) -> str:
-    """A list with items added or taken away; only cleanup.policy is one."""
-    if config.name != "cleanup.policy":
+async def _edited_list(service: BrokerService, resource: Any, config: Any) -> str:
+    """A list with items added or taken away; the cleanup policy is the only one."""
+    of_broker = resource.resource_type == BROKER
+    if config.name != ("log.cleanup.policy" if of_broker else "cleanup.policy"):
         raise InvalidConfigError(f"{config.name} is not a list: it can be set or deleted")
-    found = await service.describe_topic_configs(topic)
-    value = next(entry.value for entry in found if entry.name == config.name)
+    if of_broker:
+        overrides = service.broker_overrides(resource.resource_name)
+        here = await service.describe_broker_configs(str(service.broker_id))
+        effective = next(entry.value for entry in here if entry.name == config.name)
+        value = overrides.get(config.name, effective)
+    else:
+        found = await service.describe_topic_configs(resource.resource_name)
+        value = next(entry.value for entry in found if entry.name == config.name)
     items = [item for item in value.split(",") if item]
     named = [item.strip() for item in (config.value or "").split(",") if item.strip()]
     if config.config_operation == APPEND:
@@ -337,18 +345,16 @@ async def _edited_list(service: BrokerService, topic: str, config: Any) -> str:
 async def _alter(
     service: BrokerService,
     request: Any,
-    changes: Callable[[Any], Awaitable[Mapping[str, str | None]]],
+    changes: Callable[[Any], Awaitable[Changes]],
 ) -> Values:
     responses = []
     for resource in request.resources:
         error: MinikafkaError | None = None
         try:
-            if resource.resource_type != TOPIC:
-                raise InvalidRequestError(
-                    "only the configuration of topics can be altered: a broker's is set where it "
-                    "is started"
-                )
-            await _alter_topic(service, request, resource.resource_name, await changes(resource))
+            alter = _ALTER.get(resource.resource_type)
+            if alter is None:
+                raise _no_configuration(resource.resource_type)
+            await alter(service, request, resource.resource_name, await changes(resource))
         except MinikafkaError as raised:
             error = raised
         responses.append(
@@ -361,19 +367,31 @@ async def _alter(
     return {"throttle_time": 0, "responses": responses}
 
 
-async def _alter_topic(
-    service: BrokerService, request: Any, topic: str, wanted: Mapping[str, str | None]
-) -> None:
+async def _alter_topic(service: BrokerService, request: Any, topic: str, wanted: Changes) -> None:
     found = await service.metadata([topic], False)
     if found.topics[0].error is not None:
         raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
     if request.validate_only:
         service.check_topic_configs({n: v for n, v in wanted.items() if v is not None})
         return
-    response = await service.administer(AlterTopicConfigRequest(topic, wanted), MAX_TIMEOUT_MS)
+    await _change(service, AlterTopicConfigRequest(topic, wanted))
+
+
+async def _alter_broker(service: BrokerService, request: Any, broker: str, wanted: Changes) -> None:
+    """`broker`: the id of one, or nothing for all."""
+    service.check_broker_configs(broker, wanted)
+    if not request.validate_only:
+        await _change(service, AlterBrokerConfigRequest(broker_name(broker), wanted))
+
+
+async def _change(service: BrokerService, request: ControllerRequest) -> None:
+    response = await service.administer(request, MAX_TIMEOUT_MS)
     for result in response.results:
         if result.error is not None:
             raise result.error
+
+
+_ALTER = {TOPIC: _alter_topic, BROKER: _alter_broker}
 
 
 # --- log directories -----------------------------------------------------------------------------

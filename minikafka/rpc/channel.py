@@ -39,6 +39,7 @@ from minikafka.broker.requests import (
 )
 from minikafka.errors import NetworkError
 from minikafka.model import TopicPartition
+from minikafka.overrides import ConfigDescription
 from minikafka.rpc import convert_client as convert
 from minikafka.rpc import hot, mirror
 from minikafka.rpc.calls import Connection, raise_for_failure
@@ -182,6 +183,21 @@ class BrokerChannel:
         return convert.entries_from_wire(
             await self._call(lambda stub, timeout: stub.DescribeTopicConfigs(wire, timeout=timeout))
         )
+
+    async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
+        return await self._describe(client_pb2.DescribeConfigsRequest(topic=topic))
+
+    async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
+        """That of the broker at the other end, by its id; "": what is set for all brokers."""
+        return await self._describe(client_pb2.DescribeConfigsRequest(broker=broker))
+
+    async def _describe(
+        self, wire: client_pb2.DescribeConfigsRequest
+    ) -> Sequence[ConfigDescription]:
+        response = await self._call(
+            lambda stub, timeout: stub.DescribeConfigs(wire, timeout=timeout)
+        )
+        return tuple([mirror.from_wire(each, ConfigDescription) for each in response.configs])
 
     async def init_producer_id(self) -> tuple[int, int]:
         """(producer id, producer epoch)."""

@@ -7,11 +7,12 @@ client can ask for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from minikafka.broker.requests import (
     AllocateProducerIdsRequest,
+    AlterBrokerConfigRequest,
     AlterPartitionRequest,
     AlterPartitionResponse,
     AlterPartitionResult,
@@ -304,6 +305,22 @@ def _new_topic_from_wire(wire: control_pb2.NewTopic) -> CreateTopic:
     )
 
 
+AlterConfig: TypeAlias = control_pb2.AlterTopicConfig | control_pb2.AlterBrokerConfig
+
+
+def _changes_to_wire(changes: Mapping[str, str | None], wire: AlterConfig) -> None:
+    for name, text in changes.items():
+        if text is None:
+            wire.unset.append(name)
+        else:
+            wire.set[name] = text
+
+
+def _changes_from_wire(wire: AlterConfig) -> dict[str, str | None]:
+    changes: dict[str, str | None] = dict(wire.set)
+    return changes | dict.fromkeys(wire.unset)
+
+
 def administer_to_wire(value: ControllerRequest, timeout_ms: int) -> control_pb2.AdministerRequest:
     """Raises InvalidRequestError for what is not a client's to ask."""
     wire = control_pb2.AdministerRequest(timeout_ms=timeout_ms)
@@ -324,13 +341,11 @@ def administer_to_wire(value: ControllerRequest, timeout_ms: int) -> control_pb2
             wire.elect_leaders.unclean = value.unclean
             wire.elect_leaders.partitions.extend(tps_to_wire(value.partitions))
         case AlterTopicConfigRequest():
-            config = wire.alter_topic_config
-            config.topic = value.topic
-            for name, text in value.changes.items():
-                if text is None:
-                    config.unset.append(name)
-                else:
-                    config.set[name] = text
+            wire.alter_topic_config.topic = value.topic
+            _changes_to_wire(value.changes, wire.alter_topic_config)
+        case AlterBrokerConfigRequest():
+            wire.alter_broker_config.broker = value.broker
+            _changes_to_wire(value.changes, wire.alter_broker_config)
         case AlterReassignmentsRequest():
             wire.alter_reassignments.SetInParent()
             for tp, replicas in value.targets.items():
@@ -367,10 +382,11 @@ def administer_from_wire(wire: control_pb2.AdministerRequest) -> ControllerReque
                 wire.elect_leaders.unclean, tps_from_wire(wire.elect_leaders.partitions)
             )
         case "alter_topic_config":
-            config = wire.alter_topic_config
-            changes: dict[str, str | None] = dict(config.set)
-            changes.update(dict.fromkeys(config.unset))
-            return AlterTopicConfigRequest(config.topic, changes)
+            topic = wire.alter_topic_config
+            return AlterTopicConfigRequest(topic.topic, _changes_from_wire(topic))
+        case "alter_broker_config":
+            broker = wire.alter_broker_config
+            return AlterBrokerConfigRequest(broker.broker, _changes_from_wire(broker))
         case "alter_reassignments":
             return AlterReassignmentsRequest(
                 {

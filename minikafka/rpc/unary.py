@@ -22,6 +22,7 @@ from minikafka.broker.requests import (
     ControllerResponse,
     DeleteRecordsRequest,
 )
+from minikafka.errors import InvalidRequestError
 from minikafka.rpc import convert_client, convert_control, mirror
 from minikafka.rpc.convert import error_for_peer, error_to_wire, tps_from_wire
 from minikafka.rpc.generated import client_pb2, control_pb2, metrics_pb2
@@ -170,6 +171,21 @@ async def _describe_topic_configs(
     return convert_client.entries_to_wire(await service.describe_topic_configs(wire.topic))
 
 
+async def _describe_configs(
+    service: BrokerService, wire: client_pb2.DescribeConfigsRequest
+) -> Message:
+    match wire.WhichOneof("resource"):
+        case "topic":
+            configs = await service.describe_configs(wire.topic)
+        case "broker":
+            configs = await service.describe_broker_configs(wire.broker)
+        case _:
+            raise InvalidRequestError("the request names neither a topic nor a broker")
+    return client_pb2.DescribeConfigsResponse(
+        configs=[mirror.to_wire(each, client_pb2.ConfigDescription) for each in configs]
+    )
+
+
 async def _init_producer_id(
     service: BrokerService, wire: client_pb2.InitProducerIdRequest
 ) -> Message:
@@ -248,6 +264,11 @@ CLIENT = {
         client_pb2.DescribeTopicConfigsRequest,
         client_pb2.DescribeTopicConfigsResponse,
         _describe_topic_configs,
+    ),
+    "DescribeConfigs": Method(
+        client_pb2.DescribeConfigsRequest,
+        client_pb2.DescribeConfigsResponse,
+        _describe_configs,
     ),
     "InitProducerId": Method(
         client_pb2.InitProducerIdRequest, client_pb2.InitProducerIdResponse, _init_producer_id

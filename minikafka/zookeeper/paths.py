@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DEFAULT_BROKER = "<default>"
 _CONFIG_CHANGE = "config_change_"
 
 

@@ -289,6 +289,12 @@ class ZooKeeperStore:
         await self._set_or_create(self._layout.topic_config(topic), codec.encode_config(overrides))
         await self._announce_config_change(f"topics/{topic}")
 
+    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
+        await self._set_or_create(
+            self._layout.broker_config(broker), codec.encode_config(overrides)
+        )
+        await self._announce_config_change(f"brokers/{broker}")
+
     async def _announce_config_change(self, entity_path: str) -> None:
         data = codec.encode_config_change(entity_path)
         # Announced twice, if an answer is lost, is no harm: it is a hint to read again.

@@ -270,6 +270,36 @@ class Behaviours:
         self.admin("delete_topic", topic=topic)
         wait(lambda: topic not in self.admin("topics"), f"{topic} to be gone")
 
+    def test_settings_of_a_broker_and_of_all_brokers_are_altered_while_they_run(self) -> None:
+        self.need("broker_config", "set_broker_config")
+        name = "log.segment.delete.delay.ms"
+
+        def value(broker: int) -> Any:
+            return self.admin("broker_config", broker=broker, name=name)
+
+        defaults = [value(broker) for broker in (1, 2, 3)]
+        try:
+            self.admin("set_broker_config", broker=2, name=name, value="61001")
+            wait(lambda: value(2) == "61001", "the setting of broker 2")
+            assert [value(1), value(3)] == [defaults[0], defaults[2]]
+            if "set_broker_default" in self.client.calls:
+                self.admin("set_broker_default", name=name, value="61002")
+                expected = ["61002", "61001", "61002"]
+                wait(
+                    lambda: [value(broker) for broker in (1, 2, 3)] == expected,
+                    "the setting of all brokers",
+                )
+            with pytest.raises(AssertionError, match="set_broker_config"):
+                self.admin("set_broker_config", broker=2, name=name, value="soon")
+            with pytest.raises(AssertionError, match="set_broker_config"):
+                self.admin("set_broker_config", broker=2, name="zookeeper.connect", value="x:1")
+            assert value(2) == "61001"
+        finally:
+            self.admin("set_broker_config", broker=2, name=name, value=None)
+            if "set_broker_default" in self.client.calls:
+                self.admin("set_broker_default", name=name, value=None)
+        wait(lambda: [value(b) for b in (1, 2, 3)] == defaults, "the settings as they were")
+
     def test_offsets_of_a_partition(self) -> None:
         self.need("offsets")
         topic = self.topic()

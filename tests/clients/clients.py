@@ -286,17 +286,33 @@ _ALL_CALLS = frozenset(
     {
         *("create_topic", "topics", "config", "set_config", "add_partitions", "delete_topic"),
         *("delete_records", "offsets", "groups", "group", "committed", "delete_group"),
+        *("broker_config", "set_broker_config", "set_broker_default"),
     }
 )
 
 KCAT = Client("kcat", _kcat, _ALL_CODECS, frozenset({"topics", "offsets"}), False, False)
+# They take only the number of a broker for its name, so not the nothing that stands for all.
+_NO_DEFAULT = frozenset({"set_broker_default"})
 CONFLUENT = Client(
-    "confluent-kafka", _python("librdkafka", "confluent_kafka"), _ALL_CODECS, _ALL_CALLS
+    "confluent-kafka",
+    _python("librdkafka", "confluent_kafka"),
+    _ALL_CODECS,
+    _ALL_CALLS - _NO_DEFAULT,
 )
-KAFKA_PYTHON = Client("kafka-python", _python("kafka_python", "kafka"), _ALL_CODECS, _ALL_CALLS)
+KAFKA_PYTHON = Client(
+    "kafka-python", _python("kafka_python", "kafka"), _ALL_CODECS, _ALL_CALLS - _NO_DEFAULT
+)
 AIOKAFKA = Client(
-    "aiokafka", _python("asyncio_client", "aiokafka"), _ALL_CODECS, _ALL_CALLS - {"delete_group"}
+    "aiokafka",
+    _python("asyncio_client", "aiokafka"),
+    _ALL_CODECS,
+    _ALL_CALLS - _NO_DEFAULT - {"delete_group"},
 )
-KAFKAJS = Client("kafkajs", _kafkajs, ("none", "gzip", "snappy", "lz4"), _ALL_CALLS)
+KAFKAJS = Client(
+    "kafkajs",
+    _kafkajs,
+    ("none", "gzip", "snappy", "lz4"),
+    _ALL_CALLS - {"broker_config", "set_broker_config", "set_broker_default"},
+)
 JAVA = Client("java", _java, _ALL_CODECS, _ALL_CALLS)
 CLIENTS = (KCAT, CONFLUENT, KAFKA_PYTHON, AIOKAFKA, KAFKAJS, JAVA)

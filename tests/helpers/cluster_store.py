@@ -44,6 +44,7 @@ class FakeZooKeeper:
         self.topics: dict[str, TopicDescription] = {}
         self.states: dict[TopicPartition, PartitionState] = {}
         self.configs: dict[str, dict[str, str]] = {}
+        self.broker_configs: dict[str, dict[str, str]] = {}
         self.deletions: set[str] = set()
         self.preferred_election: list[TopicPartition] | None = None
         self.next_producer_id = 0
@@ -165,6 +166,10 @@ class FakeZooKeeper:
 
     def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> None:
         self.configs[topic] = dict(overrides)
+        self._changed(StoreEvent.CONFIG_CHANGED)
+
+    def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
+        self.broker_configs[broker] = dict(overrides)
         self._changed(StoreEvent.CONFIG_CHANGED)
 
     def read_states(
@@ -351,4 +356,8 @@ class FakeClusterStore:
 
     async def read_broker_configs(self) -> dict[str, dict[str, str]]:
         await self._call("read_broker_configs")
-        return {}
+        return {broker: dict(config) for broker, config in self.zookeeper.broker_configs.items()}
+
+    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
+        await self._call("write_broker_config")
+        self.zookeeper.write_broker_config(broker, overrides)

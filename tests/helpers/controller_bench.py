@@ -19,11 +19,13 @@ from minikafka.core.controller_commands import (
     MarkTopicDeleted,
     Operation,
     Outcome,
+    ReadBrokerConfigs,
     ReadStates,
     ReadTopicConfigs,
     RemoveTopic,
     StateChange,
     UpdateTopicNode,
+    WriteBrokerConfig,
     WriteStates,
     WriteTopicConfig,
 )
@@ -167,7 +169,9 @@ class Bench:
 
     def _execute(self, command: Command) -> Any:
         zookeeper, epoch = self.zookeeper, self.core.context.controller_epoch
-        if self.injected and not isinstance(command, ReadStates | ReadTopicConfigs):
+        if self.injected and not isinstance(
+            command, ReadStates | ReadTopicConfigs | ReadBrokerConfigs
+        ):
             injected = self.injected.pop(0)
             if callable(injected):
                 injected = injected()
@@ -190,6 +194,10 @@ class Bench:
                 return dict(zookeeper.configs)
             case WriteTopicConfig():
                 return zookeeper.write_topic_config(command.topic, command.overrides)
+            case ReadBrokerConfigs():
+                return dict(zookeeper.broker_configs)
+            case WriteBrokerConfig():
+                return zookeeper.write_broker_config(command.broker, command.overrides)
             case MarkTopicDeleted():
                 return zookeeper.mark_topic_deleted(command.topic)
             case AllocateProducerIds():

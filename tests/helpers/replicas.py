@@ -14,7 +14,7 @@ from minikafka.broker.isr_proposals import IsrProposals
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import ReplicationStream
 from minikafka.broker.replica import Replica
-from minikafka.broker.replica_manager import ReplicaManager
+from minikafka.broker.replica_manager import ReplicaManager, StoredConfigs
 from minikafka.broker.replicator import Replicator
 from minikafka.broker.requests import (
     AlterPartitionRequest,
@@ -116,6 +116,7 @@ class Bench:
         self.peers = ScriptedPeers()
         self.ended: list[BaseException | None] = []
         self.overrides: dict[str, dict[str, str]] = {}
+        self.broker_overrides: dict[str, dict[str, str]] = {}
         self.reads = 0
         self.while_reading: Callable[[], None] = lambda: None
         self.replicator = Replicator(
@@ -134,7 +135,7 @@ class Bench:
             self.metadata,
             self.replicator,
             self.proposals,
-            self._read_overrides,
+            self._read_configs,
             self.clock,
             lambda: 1_700_000_000_000,
             self._on_task_done,
@@ -144,11 +145,14 @@ class Bench:
         if not task.cancelled() and task.exception() is not None:
             self.ended.append(task.exception())
 
-    async def _read_overrides(self) -> dict[str, dict[str, str]]:
+    async def _read_configs(self) -> StoredConfigs:
         self.reads += 1
         await asyncio.sleep(0)
         self.while_reading()
-        return {topic: dict(overrides) for topic, overrides in self.overrides.items()}
+        return StoredConfigs(
+            {topic: dict(overrides) for topic, overrides in self.overrides.items()},
+            {broker: dict(overrides) for broker, overrides in self.broker_overrides.items()},
+        )
 
     async def _alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse:
         self.asked.append(request)

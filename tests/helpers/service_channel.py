@@ -24,6 +24,7 @@ from minikafka.broker.requests import (
     TopicConfigEntry,
 )
 from minikafka.model import TopicPartition
+from minikafka.overrides import ConfigDescription
 from tests.helpers.brokers import BrokerCluster
 
 _CLIENT = 0  # no broker has this id
@@ -73,6 +74,12 @@ class ServiceChannel:
 
     async def broker_metrics(self) -> BrokerMetrics:
         return await self.call(lambda service: service.broker_metrics())
+
+    async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
+        return await self.call(lambda service: service.describe_configs(topic))
+
+    async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
+        return await self.call(lambda service: service.describe_broker_configs(broker))
 
     async def init_producer_id(self) -> tuple[int, int]:
         return await self.call(lambda service: service.init_producer_id())

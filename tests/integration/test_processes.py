@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.client import AsyncAdmin
-from minikafka.model import broker_name
+from minikafka.broker.requests import EARLIEST_TIMESTAMP
+from minikafka.client import AsyncAdmin, AsyncProducer
+from minikafka.errors import MinikafkaError
+from minikafka.model import TopicPartition, broker_name
 from tests.helpers.processes import Load, ProcessCluster, read_numbers, until_isr, until_words
 from tests.helpers.waiting import until
 from tests.helpers.zookeeper import require
@@ -105,6 +107,69 @@ async def test_a_paused_zookeeper_stops_no_records_and_the_cluster_goes_on_after
             await load.more(50)
         await until_isr(admin, "t", 3)
     load.judge(await read_numbers(cluster.bootstrap, "t"))
+
+
+async def test_settings_that_are_altered_at_one_broker_hold_at_all_without_a_restart(
+    cluster: ProcessCluster,
+) -> None:
+    """By their effects: what may be produced, and what retention deletes, at leaders on every
+    broker and at the followers."""
+    cluster.up(3, "embedded", "log.retention.check.interval.ms=200")
+    pids = [broker["pid"] for broker in cluster.document()["brokers"]]  # type: ignore[attr-defined]
+    partitions = [TopicPartition("t", number) for number in range(3)]
+    async with (
+        AsyncAdmin(cluster.bootstrap) as admin,
+        AsyncProducer(cluster.bootstrap, batch_size=1, linger_ms=0) as producer,
+    ):
+        await admin.create_topic("t", assignments={0: [1, 2, 3], 1: [2, 3, 1], 2: [3, 1, 2]})
+
+        async def produce(size: int) -> list[str]:
+            """What became of a record for each partition: "" if it was acknowledged."""
+            outcomes = []
+            for each in partitions:
+                try:
+                    future = await producer.send("t", b"x" * size, partition=each.partition)
+                    await future
+                except MinikafkaError as error:
+                    outcomes.append(type(error).__name__)
+                else:
+                    outcomes.append("")
+            return outcomes
+
+        assert await produce(500) == [""] * 3
+        await admin.alter_broker_config(None, {"message.max.bytes": "300"})
+
+        async def all_refuse() -> bool:
+            return await produce(500) == ["MessageTooLargeError"] * 3
+
+        await until(all_refuse)
+        assert await produce(100) == [""] * 3
+        await admin.alter_broker_config(2, {"message.max.bytes": "1000"})
+
+        async def one_accepts() -> bool:
+            refused = "MessageTooLargeError"
+            return await produce(500) == [refused, "", refused]
+
+        await until(one_accepts)
+        changes = {"log.retention.bytes": "0", "log.segment.delete.delay.ms": "0"}
+        await admin.alter_broker_config(None, {**changes, "log.segment.bytes": "200"})
+
+        def segments() -> list[int]:
+            """How many segment files there are of each replica."""
+            return [
+                len(list(cluster.path.glob(f"broker-{broker}/{each}/*.log")))
+                for broker in (1, 2, 3)
+                for each in partitions
+            ]
+
+        async def old_segments_are_gone() -> bool:
+            assert await produce(100) == [""] * 3  # each makes a new segment
+            starts = await admin.list_offsets(dict.fromkeys(partitions, EARLIEST_TIMESTAMP))
+            return all(each.offset > 0 for each in starts.values()) and max(segments()) <= 3
+
+        await until(old_segments_are_gone, 40)
+    assert min(segments()) > 0
+    assert pids == [broker["pid"] for broker in cluster.document()["brokers"]]  # type: ignore[attr-defined]
 
 
 def broker_command(path: Path, **properties: str) -> list[str]:

@@ -74,6 +74,11 @@ class ClientServiceStub:
                 request_serializer=minikafka_dot_v1_dot_client__pb2.DescribeTopicConfigsRequest.SerializeToString,
                 response_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeTopicConfigsResponse.FromString,
                 _registered_method=True)
+        self.DescribeConfigs = channel.unary_unary(
+                '/minikafka.v1.ClientService/DescribeConfigs',
+                request_serializer=minikafka_dot_v1_dot_client__pb2.DescribeConfigsRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeConfigsResponse.FromString,
+                _registered_method=True)
         self.InitProducerId = channel.unary_unary(
                 '/minikafka.v1.ClientService/InitProducerId',
                 request_serializer=minikafka_dot_v1_dot_client__pb2.InitProducerIdRequest.SerializeToString,
@@ -141,6 +146,13 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeConfigs(self, request, context):
+        """With the source of each value. A broker's own is known to that broker only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def InitProducerId(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -196,6 +208,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.DescribeTopicConfigs,
                     request_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeTopicConfigsRequest.FromString,
                     response_serializer=minikafka_dot_v1_dot_client__pb2.DescribeTopicConfigsResponse.SerializeToString,
+            ),
+            'DescribeConfigs': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeConfigs,
+                    request_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeConfigsRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_client__pb2.DescribeConfigsResponse.SerializeToString,
             ),
             'InitProducerId': grpc.unary_unary_rpc_method_handler(
                     servicer.InitProducerId,
@@ -424,6 +441,33 @@ class ClientService:
             '/minikafka.v1.ClientService/DescribeTopicConfigs',
             minikafka_dot_v1_dot_client__pb2.DescribeTopicConfigsRequest.SerializeToString,
             minikafka_dot_v1_dot_client__pb2.DescribeTopicConfigsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeConfigs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.ClientService/DescribeConfigs',
+            minikafka_dot_v1_dot_client__pb2.DescribeConfigsRequest.SerializeToString,
+            minikafka_dot_v1_dot_client__pb2.DescribeConfigsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -286,8 +286,25 @@ class ListReassignments(_message.Message):
     partitions: _containers.RepeatedCompositeFieldContainer[_common_pb2.TopicPartition]
     def __init__(self, partitions: _Optional[_Iterable[_Union[_common_pb2.TopicPartition, _Mapping]]] = ...) -> None: ...
 
+class AlterBrokerConfig(_message.Message):
+    __slots__ = ("broker", "set", "unset")
+    class SetEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    BROKER_FIELD_NUMBER: _ClassVar[int]
+    SET_FIELD_NUMBER: _ClassVar[int]
+    UNSET_FIELD_NUMBER: _ClassVar[int]
+    broker: str
+    set: _containers.ScalarMap[str, str]
+    unset: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, broker: _Optional[str] = ..., set: _Optional[_Mapping[str, str]] = ..., unset: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class AdministerRequest(_message.Message):
-    __slots__ = ("create_topics", "delete_topics", "create_partitions", "elect_leaders", "alter_topic_config", "alter_reassignments", "list_reassignments", "timeout_ms")
+    __slots__ = ("create_topics", "delete_topics", "create_partitions", "elect_leaders", "alter_topic_config", "alter_reassignments", "list_reassignments", "alter_broker_config", "timeout_ms")
     CREATE_TOPICS_FIELD_NUMBER: _ClassVar[int]
     DELETE_TOPICS_FIELD_NUMBER: _ClassVar[int]
     CREATE_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
@@ -295,6 +312,7 @@ class AdministerRequest(_message.Message):
     ALTER_TOPIC_CONFIG_FIELD_NUMBER: _ClassVar[int]
     ALTER_REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     LIST_REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    ALTER_BROKER_CONFIG_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     create_topics: CreateTopics
     delete_topics: DeleteTopics
@@ -303,8 +321,9 @@ class AdministerRequest(_message.Message):
     alter_topic_config: AlterTopicConfig
     alter_reassignments: AlterReassignments
     list_reassignments: ListReassignments
+    alter_broker_config: AlterBrokerConfig
     timeout_ms: int
-    def __init__(self, create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ..., alter_topic_config: _Optional[_Union[AlterTopicConfig, _Mapping]] = ..., alter_reassignments: _Optional[_Union[AlterReassignments, _Mapping]] = ..., list_reassignments: _Optional[_Union[ListReassignments, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ..., alter_topic_config: _Optional[_Union[AlterTopicConfig, _Mapping]] = ..., alter_reassignments: _Optional[_Union[AlterReassignments, _Mapping]] = ..., list_reassignments: _Optional[_Union[ListReassignments, _Mapping]] = ..., alter_broker_config: _Optional[_Union[AlterBrokerConfig, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class NamedResult(_message.Message):
     __slots__ = ("name", "error")

@@ -210,6 +210,11 @@ public class Program {
     }
   }
 
+  /** Without a number: all brokers. */
+  private static ConfigResource broker() {
+    return new ConfigResource(ConfigResource.Type.BROKER, ask.path("broker").asText());
+  }
+
   private static Object call(Admin admin) throws Exception {
     ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
     TopicPartition partition = new TopicPartition(topic, ask.path("partition").asInt());
@@ -236,6 +241,17 @@ public class Program {
         ConfigEntry entry = new ConfigEntry(ask.get("name").asText(), ask.get("value").asText());
         AlterConfigOp change = new AlterConfigOp(entry, AlterConfigOp.OpType.SET);
         admin.incrementalAlterConfigs(Map.of(resource, List.of(change))).all().get();
+        return null;
+      }
+      case "broker_config" -> {
+        return admin.describeConfigs(List.of(broker())).all().get().get(broker())
+            .get(ask.get("name").asText()).value();
+      }
+      case "set_broker_config", "set_broker_default" -> {
+        String value = ask.get("value").isNull() ? null : ask.get("value").asText();
+        AlterConfigOp.OpType how = value == null ? AlterConfigOp.OpType.DELETE : AlterConfigOp.OpType.SET;
+        AlterConfigOp change = new AlterConfigOp(new ConfigEntry(ask.get("name").asText(), value), how);
+        admin.incrementalAlterConfigs(Map.of(broker(), List.of(change))).all().get();
         return null;
       }
       case "add_partitions" -> {

@@ -184,6 +184,26 @@ async def _set_config(client: AIOKafkaAdminClient, ask: dict[str, Any]) -> None:
         raise RuntimeError(f"alter configs: {response.resources[0]}")
 
 
+def _broker(ask: dict[str, Any], configs: dict[str, str] | None = None) -> ConfigResource:
+    return ConfigResource(ConfigResourceType.BROKER, str(ask["broker"]), configs=configs)
+
+
+async def _broker_config(client: AIOKafkaAdminClient, ask: dict[str, Any]) -> str:
+    for response in await client.describe_configs([_broker(ask)]):
+        for resource in response.resources:
+            return str(next(entry[1] for entry in resource[4] if entry[0] == ask["name"]))
+    raise RuntimeError("no answer")
+
+
+async def _set_broker_config(client: AIOKafkaAdminClient, ask: dict[str, Any]) -> None:
+    """This client has the older way only, which replaces all that is set."""
+    wanted = {} if ask["value"] is None else {ask["name"]: ask["value"]}
+    for response in await client.alter_configs([_broker(ask, wanted)]):
+        for resource in response.resources:
+            if resource[0] != 0:
+                raise RuntimeError(f"alter configs: {resource}")
+
+
 async def _add_partitions(client: AIOKafkaAdminClient, ask: dict[str, Any]) -> None:
     wanted = {ask["topic"]: NewPartitions(ask["partitions"])}
     _check(await client.create_partitions(wanted), "topic_errors")
@@ -228,6 +248,8 @@ _CALLS = {
     "topics": _topics,
     "config": _config,
     "set_config": _set_config,
+    "broker_config": _broker_config,
+    "set_broker_config": _set_broker_config,
     "add_partitions": _add_partitions,
     "delete_topic": _delete_topic,
     "delete_records": _delete_records,

@@ -165,6 +165,22 @@ def _set_config(client: KafkaAdminClient, ask: dict[str, Any]) -> None:
     client.alter_configs([_resource(ask, {ask["name"]: ask["value"]})])
 
 
+def _broker(ask: dict[str, Any], configs: dict[str, Any] | None = None) -> ConfigResource:
+    return ConfigResource(ConfigResourceType.BROKER, str(ask["broker"]), configs=configs)
+
+
+def _broker_config(client: KafkaAdminClient, ask: dict[str, Any]) -> Any:
+    return _find(client.describe_configs([_broker(ask)], config_filter="all"), ask["name"])
+
+
+def _set_broker_config(client: KafkaAdminClient, ask: dict[str, Any]) -> None:
+    change = ("DELETE", None) if ask["value"] is None else ("SET", ask["value"])
+    resource = _broker(ask, {ask["name"]: change})
+    found = client.alter_configs([resource], raise_on_unknown=False)
+    if any(each != "OK" for of_type in found.values() for each in of_type.values()):
+        raise RuntimeError(f"alter configs: {found}")
+
+
 def _add_partitions(client: KafkaAdminClient, ask: dict[str, Any]) -> None:
     client.create_partitions({ask["topic"]: ask["partitions"]})
 
@@ -210,6 +226,8 @@ _CALLS = {
     "topics": _topics,
     "config": _config,
     "set_config": _set_config,
+    "broker_config": _broker_config,
+    "set_broker_config": _set_broker_config,
     "add_partitions": _add_partitions,
     "delete_topic": _delete_topic,
     "delete_records": _delete_records,

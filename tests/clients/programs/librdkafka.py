@@ -150,6 +150,19 @@ def _set_config(client: AdminClient, ask: dict[str, Any]) -> None:
     client.incremental_alter_configs([resource])[resource].result(_TIMEOUT_S)
 
 
+def _broker_config(client: AdminClient, ask: dict[str, Any]) -> str:
+    resource = ConfigResource("broker", str(ask["broker"]))
+    configs = client.describe_configs([resource])[resource].result(_TIMEOUT_S)
+    return str(configs[ask["name"]].value)
+
+
+def _set_broker_config(client: AdminClient, ask: dict[str, Any]) -> None:
+    how = AlterConfigOpType.DELETE if ask["value"] is None else AlterConfigOpType.SET
+    entry = ConfigEntry(ask["name"], ask["value"], incremental_operation=how)
+    resource = ConfigResource("broker", str(ask["broker"]), incremental_configs=[entry])
+    client.incremental_alter_configs([resource])[resource].result(_TIMEOUT_S)
+
+
 def _add_partitions(client: AdminClient, ask: dict[str, Any]) -> None:
     wanted = NewPartitions(ask["topic"], ask["partitions"])
     client.create_partitions([wanted])[ask["topic"]].result(_TIMEOUT_S)
@@ -201,6 +214,8 @@ _CALLS = {
     "topics": _topics,
     "config": _config,
     "set_config": _set_config,
+    "broker_config": _broker_config,
+    "set_broker_config": _set_broker_config,
     "add_partitions": _add_partitions,
     "delete_topic": _delete_topic,
     "delete_records": _delete_records,

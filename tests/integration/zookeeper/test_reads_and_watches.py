@@ -84,6 +84,14 @@ async def test_topics_deletions_and_configs_are_heard_of(pair):
     await expect_event(watcher, StoreEvent.CONFIG_CHANGED)
     assert await watcher.read_topic_configs() == {"words": {}}
 
+    for name in ("1", "<default>"):
+        await actor.write_broker_config(name, {"log.retention.ms": "1000"})
+        await expect_event(watcher, StoreEvent.CONFIG_CHANGED)
+        assert (await watcher.read_broker_configs())[name] == {"log.retention.ms": "1000"}
+    await actor.write_broker_config("1", {})
+    await expect_event(watcher, StoreEvent.CONFIG_CHANGED)
+    assert (await watcher.read_broker_configs())["1"] == {}
+
 
 async def test_a_preferred_election_is_heard_of_when_it_is_asked_for(pair):
     actor, watcher = pair

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from minikafka.broker.ports import SessionLostError
 from minikafka.broker.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
     MAX_TIMESTAMP,
+    AlterBrokerConfigRequest,
     AlterTopicConfigRequest,
     CreateTopic,
     CreateTopicsRequest,
@@ -27,9 +29,12 @@ from minikafka.broker.requests import (
 from minikafka.errors import (
     CorruptMessageError,
     FencedLeaderEpochError,
+    InvalidConfigError,
+    InvalidRequestError,
     InvalidRequiredAcksError,
     KafkaStorageError,
     MessageTooLargeError,
+    MinikafkaError,
     NotEnoughReplicasAfterAppendError,
     NotEnoughReplicasError,
     NotLeaderOrFollowerError,
@@ -41,6 +46,7 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import TopicPartition
+from minikafka.overrides import DEFAULT_BROKER, ConfigSource
 from tests.helpers.brokers import BrokerCluster, batch_of
 from tests.helpers.waiting import until
 
@@ -384,6 +390,91 @@ async def test_a_topic_setting_is_applied_by_every_broker_without_a_restart(
     assert [(e.value, e.is_default) for e in entries if e.name == "min.insync.replicas"] == [
         ("2", False)
     ]
+
+
+def limit_of(cluster: BrokerCluster, tp: TopicPartition) -> dict[int, int]:
+    return {
+        broker_id: running.broker.replicas.replicas[tp].config.max_message_bytes
+        for broker_id, running in cluster.running.items()
+    }
+
+
+async def alter(
+    cluster: BrokerCluster, asked: int, broker: str, **changes: str | None
+) -> MinikafkaError | None:
+    named = {name.replace("_", "."): value for name, value in changes.items()}
+    request = AlterBrokerConfigRequest(broker, named)
+    [result] = (await cluster.service(asked).administer(request, 5000)).results
+    return result.error
+
+
+async def test_a_broker_setting_is_applied_by_every_broker_without_a_restart(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1, 2, 3)
+    tp = await cluster.create_topic("t", [1, 2, 3])
+    own = await cluster.create_topic("own", [1], {"max.message.bytes": "5000"})
+    assert await alter(cluster, 3, DEFAULT_BROKER, message_max_bytes="100") is None
+    assert limit_of(cluster, tp)[3] == 100  # who was asked has applied it already
+    await until(lambda: set(limit_of(cluster, tp).values()) == {100})
+    assert isinstance((await cluster.produce(tp, b"x" * 200)).error, MessageTooLargeError)
+    assert (await cluster.produce(own, b"x" * 200)).error is None
+    assert await alter(cluster, 1, "1", message_max_bytes="1000") is None
+    await until(lambda: limit_of(cluster, tp) == {1: 1000, 2: 100, 3: 100})
+    assert (await cluster.produce(tp, b"x" * 200)).error is None
+    found = await cluster.service(1).describe_configs("t")
+    [entry] = [each for each in found if each.name == "max.message.bytes"]
+    assert (entry.value, entry.source) == ("1000", ConfigSource.DYNAMIC_BROKER)
+    assert await alter(cluster, 2, "1", message_max_bytes=None) is None
+    assert await alter(cluster, 2, "", message_max_bytes=None) is None
+    await until(lambda: set(limit_of(cluster, tp).values()) == {1_048_588})
+
+
+async def test_a_broker_that_starts_later_or_anew_has_the_settings_of_now(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1, 2)
+    assert await alter(cluster, 1, DEFAULT_BROKER, message_max_bytes="100") is None
+    tp = await cluster.create_topic("t", [1, 2])
+    assert limit_of(cluster, tp) == {1: 100, 2: 100}
+    await cluster.kill(2)
+    assert await alter(cluster, 1, DEFAULT_BROKER, message_max_bytes="200") is None
+    await cluster.start(2)
+    await until(lambda: tp in cluster.running[2].broker.replicas.replicas)
+    assert limit_of(cluster, tp) == {1: 200, 2: 200}
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+async def test_a_broker_setting_that_cannot_be_is_refused_by_whoever_is_asked(
+    cluster: BrokerCluster, asked: int
+) -> None:
+    await cluster.start(1, 2)
+    for broker in (DEFAULT_BROKER, "1", "2"):
+        with pytest.raises(InvalidConfigError, match="did you mean"):
+            await alter(cluster, asked, broker, message_max_byte="100")
+        with pytest.raises(InvalidConfigError, match="cannot be altered"):
+            await alter(cluster, asked, broker, broker_rack="x")
+        with pytest.raises(InvalidConfigError, match="expected a whole number"):
+            await alter(cluster, asked, broker, min_insync_replicas="0")
+    assert isinstance(await alter(cluster, asked, "7", log_roll_ms="9"), InvalidRequestError)
+    with pytest.raises(InvalidRequestError, match="'A' is no broker"):
+        await alter(cluster, asked, "A", log_roll_ms="9")
+    with pytest.raises(InvalidConfigError, match="above socket"):
+        await alter(cluster, asked, DEFAULT_BROKER, message_max_bytes="2000000000")
+    assert "write_broker_config" not in [
+        call for running in cluster.running.values() for call in running.store.calls
+    ]
+    assert cluster.zookeeper.broker_configs == {}
+
+
+async def test_what_was_altered_is_told_so_though_it_cannot_be_read_back_at_once(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1)
+    tp = await cluster.create_topic("t", [1])
+    cluster.running[1].store.inject("sync", SessionLostError("for a moment"))
+    assert await alter(cluster, 1, DEFAULT_BROKER, message_max_bytes="100") is None
+    await until(lambda: limit_of(cluster, tp) == {1: 100})
 
 
 async def test_unknown_topics_are_made_on_demand_if_that_is_allowed(

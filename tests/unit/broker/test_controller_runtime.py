@@ -599,6 +599,39 @@ async def test_an_unclean_election_follows_the_configuration(
     assert "unclean election of B" in caplog.text
 
 
+async def test_an_unclean_election_follows_what_is_set_for_all_brokers(three: Cluster) -> None:
+    for broker_id in (2, 3):
+        await three.nodes.pop(broker_id).kill()
+    await eventually(lambda: three.line() == "Leader=A Epoch=2 ISR={A}")
+    for broker_id in (2, 3):
+        three.nodes[1].controller.on_store_event(StoreEvent.SUSPENDED)
+        await three.add(broker_id)
+    await three.nodes.pop(1).kill()
+    await eventually(lambda: three.line() == "Leader=none Epoch=3 ISR={A}")
+    three.zookeeper.write_broker_config("<default>", {"min.insync.replicas": "2"})
+    await quiet()
+    assert three.line() == "Leader=none Epoch=3 ISR={A}"
+    three.zookeeper.write_broker_config("<default>", {"unclean.leader.election.enable": "true"})
+    await eventually(lambda: three.line() == "Leader=B Epoch=4 ISR={B}")
+
+
+async def test_a_topic_that_forbids_unclean_elections_has_none_though_all_brokers_allow_them(
+    three: Cluster,
+) -> None:
+    three.zookeeper.write_topic_config("t", {"unclean.leader.election.enable": "false"})
+    three.zookeeper.write_broker_config("<default>", {"unclean.leader.election.enable": "true"})
+    for broker_id in (2, 3):
+        await three.nodes.pop(broker_id).kill()
+    await eventually(lambda: three.line() == "Leader=A Epoch=2 ISR={A}")
+    three.nodes[1].controller.on_store_event(StoreEvent.SUSPENDED)
+    for broker_id in (2, 3):
+        await three.add(broker_id)
+    await three.nodes.pop(1).kill()  # the next controller reads all settings when it takes over
+    await eventually(lambda: three.line() == "Leader=none Epoch=3 ISR={A}")
+    await quiet()
+    assert three.line() == "Leader=none Epoch=3 ISR={A}"
+
+
 async def test_leadership_goes_back_by_itself(
     three: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

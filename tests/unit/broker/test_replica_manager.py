@@ -11,6 +11,7 @@ import pytest
 
 from minikafka.broker.requests import UpdateStateResponse
 from minikafka.core.effects import Role
+from minikafka.core.producer_state import ProducerStateTable
 from minikafka.errors import (
     KafkaStorageError,
     NotLeaderOrFollowerError,
@@ -276,6 +277,48 @@ async def test_wrong_settings_in_zookeeper_count_as_not_set_and_the_others_hold(
     assert replica.config.min_insync_replicas == 1
     await bench.manager.reload_configs()
     assert bench.manager.overrides("t") == {"min.insync.replicas": "none"}
+
+
+async def test_a_topics_setting_comes_before_its_brokers_and_this_before_that_of_all(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.broker_overrides = {
+        "<default>": {"min.insync.replicas": "2", "log.retention.ms": "70"},
+        "1": {"log.retention.ms": "80", "broker.rack": "x"},
+        "2": {"log.retention.ms": "90"},
+    }
+    replica = await bench.lead(1)
+    assert (replica.config.min_insync_replicas, replica.config.retention_ms) == (2, 80)
+    assert replica.log.config.retention_ms == 80  # type: ignore[attr-defined]
+    assert replica.core.settings.min_insync_replicas == 2
+    assert "broker.rack cannot be altered" in caplog.text
+    caplog.clear()
+    bench.overrides = {"t": {"min.insync.replicas": "1"}}
+    bench.broker_overrides["1"] = {"broker.rack": "x"}
+    await bench.manager.reload_configs()
+    assert (replica.config.min_insync_replicas, replica.config.retention_ms) == (1, 70)
+    assert caplog.text == ""  # the problem has been told
+    bench.broker_overrides = {}
+    await bench.manager.reload_configs()
+    assert replica.config.retention_ms == bench.config.topic_defaults().retention_ms
+
+
+async def test_a_producer_is_forgotten_after_the_time_that_is_set_now(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = await bench.lead(1)
+    forgotten_before: list[int] = []
+    monkeypatch.setattr(
+        ProducerStateTable, "expire", lambda _, before_ms: forgotten_before.append(before_ms)
+    )
+    bench.manager.retain([replica])
+    bench.broker_overrides = {"<default>": {"producer.id.expiration.ms": "1000"}}
+    await bench.manager.reload_configs()
+    bench.manager.retain([replica])
+    assert list(dict.fromkeys(forgotten_before)) == [
+        1_700_000_000_000 - 86_400_000,
+        1_700_000_000_000 - 1000,
+    ]
 
 
 async def test_settings_are_read_one_after_the_other(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from minikafka.broker.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
+    AlterBrokerConfigRequest,
     AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ClusterMetadata,
@@ -54,6 +55,7 @@ from minikafka.model import (
     PartitionState,
     TopicPartition,
 )
+from minikafka.overrides import DEFAULT_BROKER, ConfigDescription, ConfigSource
 from minikafka.records.header import STAMP_BYTES, parse_header, split_produced, stamp, verify_crc
 from minikafka.records.read import iter_records
 from tests.helpers.metrics import metrics_of
@@ -134,6 +136,7 @@ class FakeCluster:
         self.paused: dict[int, asyncio.Event] = {}
         self.topics: dict[str, list[FakePartition]] = {}
         self.configs: dict[str, dict[str, str]] = {}
+        self.asked: list[int] = []  # the brokers that broker settings were asked of
         self.faults: list[FaultRule] = []
         self.answer_s = 0.001
         self.auto_create = True
@@ -513,6 +516,22 @@ class FakeChannel:
         configs = self.cluster.configs.get(topic, {})
         return [TopicConfigEntry(name, value, False) for name, value in configs.items()]
 
+    async def describe_configs(self, topic):
+        await self.arrive("describe_configs")
+        return self.described(topic, ConfigSource.TOPIC)
+
+    async def describe_broker_configs(self, broker):
+        await self.arrive("describe_broker_configs")
+        self.cluster.asked.append(self.broker_id)
+        return self.described(broker or DEFAULT_BROKER, ConfigSource.DYNAMIC_BROKER)
+
+    def described(self, resource, source):
+        configs = self.cluster.configs.get(resource, {})
+        return [
+            ConfigDescription(name, value, "text", "", True, source, [])
+            for name, value in configs.items()
+        ]
+
     async def administer(self, request, timeout_ms):
         await self.arrive("administer")
         cluster = self.cluster
@@ -543,6 +562,10 @@ class FakeChannel:
             case AlterTopicConfigRequest(topic=topic, changes=changes):
                 cluster.configs.setdefault(topic, {}).update(changes)
                 results.append(NamedResult(topic))
+            case AlterBrokerConfigRequest(broker=broker, changes=changes):
+                cluster.configs.setdefault(broker, {}).update(changes)
+                cluster.asked.append(self.broker_id)
+                results.append(NamedResult(broker))
             case ElectLeadersRequest(partitions=partitions):
                 results += [NamedResult(str(each)) for each in partitions]
             case AlterReassignmentsRequest(targets=targets):

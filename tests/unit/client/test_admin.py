@@ -8,6 +8,7 @@ import pytest
 from minikafka.broker.requests import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
 from minikafka.client.admin import AsyncAdmin
 from minikafka.errors import (
+    BrokerNotAvailableError,
     LeaderNotAvailableError,
     MinikafkaError,
     NetworkError,
@@ -71,6 +72,35 @@ async def test_every_live_broker_is_asked_for_its_metrics_and_one_that_is_silent
     assert isinstance(found[2], RequestTimedOutError)
     assert isinstance(found[3], NetworkError)
     cluster.resume(2)
+
+
+async def test_settings_of_one_broker_are_asked_of_itself_and_those_of_all_of_anybody(cluster):
+    async with admin_of(cluster) as admin:
+        for broker, value in ((3, "7"), (2, "8"), (None, "9")):
+            await admin.alter_broker_config(broker, {"log.roll.ms": value})
+            [entry] = await admin.describe_broker_configs(broker)
+            assert (entry.name, entry.value) == ("log.roll.ms", value)
+        assert cluster.asked[:4] == [3, 3, 2, 2]
+        assert cluster.configs["<default>"] == {"log.roll.ms": "9"}
+        await admin.alter_topic_config("t", {"retention.ms": "5"})
+        [entry] = await admin.describe_configs("t")
+        assert (entry.name, entry.value, entry.source) == ("retention.ms", "5", 1)
+
+
+async def test_settings_of_a_broker_that_is_not_there_are_not_found_but_can_be_altered(cluster):
+    async with admin_of(cluster) as admin:
+        with pytest.raises(BrokerNotAvailableError, match="no live broker 9: there are 1, 2, 3"):
+            await admin.describe_broker_configs(9)
+        await admin.alter_broker_config(9, {"log.roll.ms": None})
+        assert cluster.configs["9"] == {"log.roll.ms": None}
+
+
+async def test_a_broker_that_does_not_tell_its_settings_is_not_waited_for_longer(cluster):
+    async with admin_of(cluster) as admin:
+        await admin.metadata()
+        cluster.paused[3] = asyncio.Event()
+        with pytest.raises(RequestTimedOutError, match="broker 3 did not answer in time"):
+            await admin.describe_broker_configs(3)
 
 
 async def test_calls_about_one_topic_raise_its_error(cluster):

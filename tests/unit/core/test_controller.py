@@ -20,6 +20,7 @@ from minikafka.errors import (
     EligibleLeadersNotAvailableError,
     FencedLeaderEpochError,
     IneligibleReplicaError,
+    InvalidConfigError,
     InvalidRequestError,
     InvalidUpdateVersionError,
     MinikafkaError,
@@ -180,6 +181,51 @@ def test_unclean_elections_happen_where_the_topic_allows_them(five: Bench) -> No
     five.run(five.core.on_configs())
     assert five.line("safe") == "Leader=B Epoch=3 ISR={B}"
     assert five.changes[-1].unclean
+
+
+# --- settings of brokers -------------------------------------------------------------------------
+
+
+def test_overrides_of_a_broker_and_of_all_are_merged_and_taken_away(five: Bench) -> None:
+    for broker in ("2", "<default>", ""):
+        changes = {"log.retention.ms": "5", "log.roll.ms": None}
+        assert five.run(five.core.alter_broker_config(broker, changes)) == [(broker, None)]
+    five.run(five.core.alter_broker_config("2", {"log.roll.ms": "6"}))
+    five.run(five.core.alter_broker_config("2", {"log.retention.ms": None}))
+    assert five.zookeeper.broker_configs == {
+        "2": {"log.roll.ms": "6"},
+        "<default>": {"log.retention.ms": "5"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("broker", "changes", "error", "said"),
+    [
+        ("9", {"log.roll.ms": "6"}, InvalidRequestError, "no live broker 9: there are 1, 2, 3"),
+        ("A", {"log.roll.ms": "6"}, InvalidRequestError, "'A' is no broker"),
+        ("1", {"log.roll.ms": "soon"}, InvalidConfigError, "log.roll.ms=soon"),
+        ("<default>", {"broker.id": "6"}, InvalidConfigError, "cannot be altered"),
+    ],
+)
+def test_settings_that_a_broker_cannot_have_are_not_written(
+    five: Bench,
+    broker: str,
+    changes: dict[str, str | None],
+    error: type[MinikafkaError],
+    said: str,
+) -> None:
+    [(name, refused)] = five.run(five.core.alter_broker_config(broker, changes))
+    assert name == broker
+    assert isinstance(refused, error)
+    assert said in str(refused)
+    assert five.zookeeper.broker_configs == {}
+
+
+def test_what_is_set_for_a_broker_that_is_gone_can_be_taken_away(five: Bench) -> None:
+    five.zookeeper.broker_configs["9"] = {"log.roll.ms": "6", "no.such": "thing"}
+    changes = {"log.roll.ms": None, "no.such": None}
+    assert five.run(five.core.alter_broker_config("9", changes)) == [("9", None)]
+    assert five.zookeeper.broker_configs["9"] == {}
 
 
 def test_nothing_happens_when_the_brokers_are_as_they_were(five: Bench) -> None:

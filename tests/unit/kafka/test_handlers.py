@@ -401,7 +401,10 @@ async def test_the_configuration_of_a_topic_is_described(ground: Ground) -> None
         assert (configs["retention.ms"].value, configs["retention.ms"].config_source) == ("1000", 1)
         assert configs["segment.bytes"].config_source == 5
         assert not configs["retention.ms"].read_only
-        assert [s.value for s in configs["retention.ms"].synonyms] == ["1000"]
+        assert [(s.name, s.value, s.source) for s in configs["retention.ms"].synonyms] == [
+            ("retention.ms", "1000", 1),
+            ("log.retention.hours", "168", 5),
+        ]
         if version >= 3:
             assert configs["min.insync.replicas"].config_type == 3
             assert "committed" in configs["min.insync.replicas"].documentation
@@ -472,8 +475,94 @@ async def test_alterations_are_checked_without_being_made(ground: Ground) -> Non
         response = await ground.ask(
             ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, resources=resources, validate_only=True
         )
-        assert [int(r.error_code) for r in response.responses] == [code, 3, 42]
+        assert [int(r.error_code) for r in response.responses] == [code, 3, 40]
     assert await value_of(ground, "retention.ms") == ("604800000", 5)
+
+
+async def alter_broker(
+    ground: Ground, broker: str, *changes: tuple[str, int, str | None], validate_only: bool = False
+) -> tuple[int, str]:
+    """Each change is a name, an operation (0 set, 1 delete, 2 append, 3 subtract) and a value."""
+    configs = [{"name": n, "config_operation": op, "value": value} for n, op, value in changes]
+    resource = {"resource_type": 4, "resource_name": broker, "configs": configs}
+    response = await ground.ask(
+        ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, resources=[resource], validate_only=validate_only
+    )
+    return int(response.responses[0].error_code), response.responses[0].error_message
+
+
+async def of_broker(ground: Ground, broker: str, source: int) -> dict[str, str]:
+    result = await described(ground, 4, broker)
+    assert int(result.error_code) == 0, result.error_message
+    return {c.name: c.value for c in result.configs if c.config_source == source}
+
+
+async def test_a_brokers_configuration_is_altered_bit_by_bit(ground: Ground) -> None:
+    retention = ("log.retention.ms", 0, "5000")
+    assert await alter_broker(ground, "", retention, ("min.insync.replicas", 0, "2")) == (0, None)
+    assert await of_broker(ground, "", 3) == {
+        "log.retention.ms": "5000",
+        "min.insync.replicas": "2",
+    }
+    assert await alter_broker(ground, "1", ("log.retention.ms", 0, "6000")) == (0, None)
+    assert await of_broker(ground, "1", 2) == {"log.retention.ms": "6000"}
+    assert await of_broker(ground, "1", 3) == {"min.insync.replicas": "2"}
+    assert await alter_broker(ground, "1", ("log.retention.ms", 1, None)) == (0, None)
+    assert await of_broker(ground, "1", 2) == {}
+    assert await alter_broker(ground, "1", ("log.cleanup.policy", 2, "compact")) == (0, None)
+    assert await of_broker(ground, "1", 2) == {"log.cleanup.policy": "compact,delete"}
+    assert await alter_broker(ground, "1", ("log.cleanup.policy", 3, "delete")) == (0, None)
+    assert await of_broker(ground, "1", 2) == {"log.cleanup.policy": "compact"}
+    assert await alter_broker(ground, "2", ("log.cleanup.policy", 2, "compact")) == (0, None)
+    assert ground.cluster.zookeeper.broker_configs["2"] == {"log.cleanup.policy": "compact"}
+
+
+async def test_a_brokers_configuration_is_replaced_as_a_whole(ground: Ground) -> None:
+    for broker, source in (("", 3), ("1", 2)):
+        await alter_broker(ground, broker, ("log.retention.ms", 0, "1"))
+        for version in versions(ApiKey.ALTER_CONFIGS):
+            config = {"name": "log.segment.bytes", "value": f"{5000 + version}"}
+            resource = {"resource_type": 4, "resource_name": broker, "configs": [config]}
+            response = await ground.ask(
+                ApiKey.ALTER_CONFIGS, version, resources=[resource], validate_only=False
+            )
+            assert int(response.responses[0].error_code) == 0
+            found = await of_broker(ground, broker, source)
+            assert found == {"log.segment.bytes": f"{5000 + version}"}
+
+
+async def test_a_brokers_configuration_is_refused_with_what_would_be_right(
+    ground: Ground,
+) -> None:
+    for validate_only in (True, False):
+        for broker, name, operation, value, code, said in (
+            ("1", "log.retention.mss", 0, "1", 40, "did you mean log.retention.ms?"),
+            ("", "log.retention.ms", 0, "soon", 40, "expected a whole number"),
+            ("2", "zookeeper.connect", 0, "x:1", 40, "cannot be altered"),
+            ("1", "log.retention.ms", 2, "1", 40, "is not a list"),
+            ("1", "log.cleanup.policy", 3, "delete", 40, "log.cleanup.policy is blank"),
+            ("A", "log.retention.ms", 0, "1", 42, "'A' is no broker"),
+        ):
+            change = (name, operation, value)
+            found = await alter_broker(ground, broker, change, validate_only=validate_only)
+            assert found[0] == code, found
+            assert said in found[1]
+    retention = ("log.retention.ms", 0, "1")
+    code, said = await alter_broker(ground, "1", retention, retention)
+    assert (code, "twice" in said) == (42, True)
+    code, said = await alter_broker(ground, "9", retention)
+    assert (code, "no live broker 9" in said) == (42, True)
+    assert await alter_broker(ground, "1", retention, validate_only=True) == (0, None)
+    assert ground.cluster.zookeeper.broker_configs == {}
+
+
+async def test_only_topics_and_brokers_have_a_configuration(ground: Ground) -> None:
+    resource = {"resource_type": 8, "resource_name": "1", "configs": []}
+    response = await ground.ask(
+        ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, resources=[resource], validate_only=False
+    )
+    assert int(response.responses[0].error_code) == 42
+    assert "resource type 8" in response.responses[0].error_message
 
 
 # --- log directories -----------------------------------------------------------------------------

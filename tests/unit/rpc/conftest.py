@@ -37,6 +37,7 @@ from minikafka.broker.requests import (
     UpdateStateResponse,
 )
 from minikafka.model import BrokerInfo, TopicPartition
+from minikafka.overrides import ConfigDescription
 from minikafka.rpc.channel import BrokerChannel
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer
@@ -146,6 +147,12 @@ class FakeService:
 
     async def broker_metrics(self) -> BrokerMetrics:
         return await self._answer("broker_metrics", None)
+
+    async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
+        return await self._answer("describe_configs", topic)
+
+    async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
+        return await self._answer("describe_broker_configs", broker)
 
     async def init_producer_id(self) -> tuple[int, int]:
         return await self._answer("init_producer_id", None)

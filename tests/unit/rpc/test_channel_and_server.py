@@ -20,6 +20,7 @@ from minikafka.broker.metrics import (
     TopicMetrics,
 )
 from minikafka.broker.requests import (
+    AlterBrokerConfigRequest,
     AlterTopicConfigRequest,
     ClusterMetadata,
     ControllerResponse,
@@ -54,6 +55,7 @@ from minikafka.model import (
     BrokerInfo,
     TopicPartition,
 )
+from minikafka.overrides import ConfigDescription, ConfigSynonym
 from minikafka.rpc import streams
 from tests.helpers.waiting import until
 
@@ -284,6 +286,8 @@ UNARY = {
     "describe_partitions": lambda channel: channel.describe_partitions([TP]),
     "delete_records": lambda channel: channel.delete_records(DeleteRecordsRequest(1_000, [])),
     "describe_topic_configs": lambda channel: channel.describe_topic_configs("topic"),
+    "describe_configs": lambda channel: channel.describe_configs("topic"),
+    "describe_broker_configs": lambda channel: channel.describe_broker_configs("1"),
     "init_producer_id": lambda channel: channel.init_producer_id(),
     "broker_metrics": lambda channel: channel.broker_metrics(),
     "administer": lambda channel: channel.administer(DeleteTopicsRequest(["topic"]), 1_000),
@@ -504,13 +508,24 @@ async def test_unary_calls_carry_arguments_and_results(loopback: Any) -> None:
     replies["broker_metrics"] = METRICS
     assert await channel.broker_metrics() == METRICS
 
+    synonyms = (ConfigSynonym("a", "1", 2), ConfigSynonym("b", "2", 5))
+    described = (ConfigDescription("a", "1", "integer", "An a.", True, 2, synonyms),)
+    replies["describe_configs"] = replies["describe_broker_configs"] = described
+    assert await channel.describe_configs("topic") == described
+    assert await channel.describe_broker_configs("1") == described
+    assert await channel.describe_broker_configs("") == described
+    assert loopback.service.of("describe_configs").requests == ["topic"]
+    assert loopback.service.of("describe_broker_configs").requests == ["1", ""]
+
     replies["init_producer_id"] = (4_000_000_000, 3)
     assert await channel.init_producer_id() == (4_000_000_000, 3)
 
     replies["administer"] = ControllerResponse((NamedResult("topic"),))
     change = AlterTopicConfigRequest("topic", {"retention.ms": "5", "retention.bytes": None})
     assert await channel.administer(change, 1_234) == replies["administer"]
-    assert loopback.service.of("administer").requests == [(change, 1_234)]
+    broker_change = AlterBrokerConfigRequest("2", {"log.retention.ms": "5", "log.roll.ms": None})
+    assert await channel.administer(broker_change, 1_234) == replies["administer"]
+    assert loopback.service.of("administer").requests == [(change, 1_234), (broker_change, 1_234)]
 
 
 async def test_requests_are_counted_by_kafkas_names_with_the_time_that_they_took(

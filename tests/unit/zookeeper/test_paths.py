@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.zookeeper.paths import DEFAULT_BROKER, Layout, split_connect
+from minikafka.overrides import DEFAULT_BROKER
+from minikafka.zookeeper.paths import Layout, split_connect
 
 
 def test_the_layout_is_kafkas():
