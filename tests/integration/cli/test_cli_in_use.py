@@ -296,6 +296,55 @@ def test_a_topic_is_altered_described_and_deleted(cluster: ProcessCluster) -> No
     assert (done.returncode, done.stdout) == (1, "")
 
 
+def test_settings_are_altered_and_described_with_where_they_come_from(
+    cluster: ProcessCluster,
+) -> None:
+    create(cluster, "configured", "--partitions", "1", "--replication-factor", "3")
+
+    def configs(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return cluster.minikafka("configs", *arguments, check=check)
+
+    def described(*arguments: str) -> dict[str, tuple[str, str]]:
+        found = json.loads(configs("describe", *arguments, "--format", "json").stdout)
+        return {each["name"]: (each["value"], each["source"]) for each in found}
+
+    nothing = configs("describe", "--broker", "B")
+    assert (nothing.stdout, nothing.stderr) == (
+        "",
+        "broker B: nothing is altered; --all shows every property\n",
+    )
+    sets = ("--set", "log.roll.ms=7000", "--set", "log.retention.ms=8000")
+    assert configs("alter", "--broker-default", *sets).stdout == "all brokers altered\n"
+    assert configs("alter", "--broker", "b", "--set", "log.roll.ms=9000").returncode == 0
+    altered = configs("alter", "--topic", "configured", "--set", "retention.ms=5000")
+    assert altered.stdout == "topic configured altered\n"
+    assert described("--broker-default") == {
+        "log.roll.ms": ("7000", "broker-default"),
+        "log.retention.ms": ("8000", "broker-default"),
+    }
+    assert described("--broker", "2") == {"log.roll.ms": ("9000", "broker")}
+    everything = described("--broker", "B", "--all")
+    assert everything["log.retention.ms"] == ("8000", "broker-default")
+    assert everything["broker.id"] == ("2", "static")
+    assert everything["min.insync.replicas"] == ("1", "default")
+    assert described("--topic", "configured") == {"retention.ms": ("5000", "topic")}
+    table = configs("describe", "--broker", "2", "--all").stdout.splitlines()
+    assert table[0].split() == ["PROPERTY", "VALUE", "FROM"]
+    assert ["broker.id", "2", "static", "read-only"] in [line.split() for line in table]
+    for arguments, status, said in (
+        (("--broker", "9", "--set", "log.roll.ms=1"), 1, "there is no live broker 9"),
+        (("--broker", "Z", "--set", "log.roll.ms=1"), 2, "there are A (1), B (2), C (3)"),
+        (("--topic", "confgured", "--set", "retention.ms=1"), 1, "did you mean configured?"),
+        (("--broker-default", "--set", "message.max.bytes=999999999"), 1, "is above socket"),
+    ):
+        refused = configs("alter", *arguments, check=False)
+        assert (refused.returncode, said in refused.stderr) == (status, True), refused.stderr
+    deleted = configs("alter", "--broker", "2", "--delete", "log.roll.ms", "--format", "json")
+    assert json.loads(deleted.stdout) == []
+    configs("alter", "--broker-default", "--delete", "log.roll.ms", "--delete", "log.retention.ms")
+    assert described("--broker-default") == {}
+
+
 def test_a_killed_broker_is_seen_by_status_and_watch_and_comes_back(
     cluster: ProcessCluster,
 ) -> None:
