@@ -360,7 +360,8 @@ class Ledger(StateRules):
         ledger.shown[leader_epoch] = offset
 
     def on_state_message_taken(self, host: Host, request: UpdateStateRequest) -> None:
-        """No. 14: what an older controller says, or says to an older incarnation, is refused."""
+        """No. 14: what an older controller says, or says to an older incarnation, is refused. And
+        nothing is told that is not written."""
         broker = host.process.broker if host.process is not None else None
         if broker is None:
             return
@@ -374,3 +375,9 @@ class Ledger(StateRules):
             raise self.world.violation(
                 "14", f"{host.name} takes a message for incarnation {request.target_broker_epoch}"
             )
+        for told in request.partitions:
+            state = self.of(told.topic_id, told.topic_partition).state
+            if state is not None and told.state.partition_version > state.partition_version:
+                raise self.world.violation(
+                    "1", f"{host.name} is told {told.state}, not written yet"
+                )

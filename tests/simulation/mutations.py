@@ -354,6 +354,58 @@ MUTATIONS = (
         "self.info = replace(self.info, dirty=False)",
         "pass",
     ),
+    Mutation(
+        "reassignment: the target is in sync",
+        "the old replicas leave as soon as one of the new ones is in sync",
+        "core.reassignment",
+        "retirement",
+        "set(state.isr).issuperset(assignment.target)",
+        "not set(state.isr).isdisjoint(assignment.target)",
+    ),
+    Mutation(
+        "reassignment: State before assignment",
+        "the assignment is written before the ISR is shrunk",
+        "core.controller_reassignment",
+        "ReassignmentController.retire_replicas",
+        "written = yield from self.commit_once(moving, rule, tell=False)\n"
+        "    yield from self._write_assignments({tp: after[tp] for tp in written})",
+        "written = [tp for tp in moving if (v := self.context.view(tp)) and rule(tp, v)]\n"
+        "    old = {tp: self.context.view(tp) for tp in written}\n"
+        "    yield from self._write_assignments({tp: after[tp] for tp in written})\n"
+        "    yield from self.commit_once(written, lambda tp, _: rule(tp, old[tp]), tell=False)",
+    ),
+    Mutation(
+        "reassignment: a late drop",
+        "a replica that is wanted again deletes its log",
+        "broker.replica_manager",
+        "ReplicaManager._to_delete",
+        "held.partition_version > partition_version",
+        "False",
+    ),
+    Mutation(
+        "reassignment: drops while away",
+        "a broker that comes back is not told what to delete",
+        "core.controller",
+        "Controller._welcome",
+        "self.tell_dropped(broker_id)",
+        "pass",
+    ),
+    Mutation(
+        "reassignment: an assignment with a State that is known",
+        "a leader that has the State already does not take the assignment",
+        "core.partition",
+        "Partition.adopt",
+        "return self._reassign(assignment, now_ms) if known else []",
+        "return []",
+    ),
+    Mutation(
+        "reassignment: positions of replicas that are added",
+        "what a replica fetched before it was dropped and added again counts",
+        "core.leader",
+        "Leader._forget_added",
+        "if broker_id not in state.isr and broker_id in self.followers:",
+        "if False:",
+    ),
 )
 
 
@@ -437,9 +489,15 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_controllers,
         test_races_of_leaders,
         test_races_of_messages,
+        test_races_of_reassignments,
     )
 
-    modules = (test_races_of_leaders, test_races_of_messages, test_races_of_controllers)
+    modules = (
+        test_races_of_leaders,
+        test_races_of_messages,
+        test_races_of_controllers,
+        test_races_of_reassignments,
+    )
     for name, function in ((n, f) for module in modules for n, f in vars(module).items()):
         if not name.startswith("test_"):
             continue

@@ -43,6 +43,7 @@ class PartitionLedger:
     unclean_allowed: bool = False
     unclean_version: int = -1  # of the last unclean election
     assignment: Assignment | None = None  # as it was when the State was written
+    assigned: Assignment | None = None  # as it is now
     reassigned: bool = False  # ever
 
     def __str__(self) -> str:
@@ -117,9 +118,8 @@ class StateRules:
                 topic = codec.decode_topic(path, op.data or b"", name)
                 self.topic_ids[name] = topic.topic_id
                 for number, assignment in topic.assignments.items():
-                    if assignment.in_progress:
-                        ledger = self.of(topic.topic_id, TopicPartition(name, number))
-                        ledger.reassigned = True
+                    ledger = self.of(topic.topic_id, TopicPartition(name, number))
+                    self._on_assignment(ledger, assignment)
                 self.world.on_topic(topic)
             return
         if not rest.endswith("/state") or isinstance(op, model.DeleteTxn):
@@ -133,6 +133,20 @@ class StateRules:
         assert node is not None
         state = codec.decode_state(path, op.data or b"", node.version)
         self._on_state(self.of(self.topic_ids[name], partition), state)
+
+    def _on_assignment(self, ledger: PartitionLedger, new: Assignment) -> None:
+        """Of a reassignment: who leaves the assignment has left the ISR before, and all that there
+        shall be are in sync when it is complete."""
+        old, ledger.assigned, state = ledger.assigned, new, ledger.state
+        ledger.reassigned = ledger.reassigned or new.in_progress
+        if old is None or old == new or state is None:
+            return
+        left = set(old.replicas) - set(new.replicas)
+        if left.intersection(state.isr):
+            raise self.world.violation("reassignment", f"{ledger}: {left} left, and {state}")
+        complete = old.in_progress and not new.in_progress and set(old.origin) != set(old.target)
+        if complete and new.replicas == old.target and not set(new.replicas) <= set(state.isr):
+            raise self.world.violation("reassignment", f"{ledger}: on {new.replicas}, and {state}")
 
     def _on_state(self, ledger: PartitionLedger, new: PartitionState) -> None:
         old, ledger.state = ledger.state, new

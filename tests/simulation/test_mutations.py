@@ -34,6 +34,12 @@ SCENARIOS = {
     "flush before acknowledging, leader": "race_6_what_was",
     "messages in order": "race_14_a_late_message",
     "dirty once": "race_10_a_broker_that_started_dirty",
+    "reassignment: the target is in sync": "replicas_move_while_records_come_in['CD']",
+    "reassignment: State before assignment": "replicas_move_while_records_come_in['CD']",
+    "reassignment: a late drop": "race_13_a_late_drop",
+    "reassignment: drops while away": "a_broker_that_was_away",
+    "reassignment: an assignment with a State that is known": "race_13_a_leader_takes",
+    "reassignment: positions of replicas that are added": "race_13_what_a_replica_fetched",
 }
 MOST_LIVES = 40
 
