@@ -6,8 +6,10 @@
     wire.py        what the hand-written messages are read and written with
     produce.py, fetch.py   the hot paths, by hand and without copying records
     fetch_sessions.py      incremental fetches (KIP-227)
-    messages.py    every other message, by the kio library
+    messages.py    every other message, by the definitions of the kio library
+    definitions.py, decoding.py, encoding.py   those definitions, and what reads and writes by them
     handlers*.py   what each API does: a translation onto the typed requests of broker/
+    partitions.py   what handlers have in common that ask something of partitions
 
 Nothing here decides anything about logs, replicas or groups: that is in broker/ and core/.
 """

@@ -1,8 +1,8 @@
 """Reading any request by kio's definition of it: field names, types, versions, tags.
 
 kio has readers of its own, in native code, which allocate by whatever count an array claims to
-have: four wrong bytes end the process. So only its definitions are used here, and the bytes are
-read by `wire.Reader`, which believes no length.
+have: four wrong bytes end the process. So only its definitions are used here (definitions.py), and
+the bytes are read by `wire.Reader`, which believes no length.
 
 A request becomes a namespace with kio's field names. Integers, text, booleans and UUIDs (None for
 the zero one) are what they are; durations and times are milliseconds, error codes numbers, byte
@@ -13,44 +13,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
-from struct import Struct
-from types import NoneType, SimpleNamespace
-from typing import Any, get_args, get_origin
+from dataclasses import MISSING
+from types import SimpleNamespace
+from typing import Any
 
+from minikafka.kafka.definitions import FIXED, UUID_BYTES, Definition, Field, fields_of
 from minikafka.kafka.wire import MalformedRequestError, Reader
 
 Read = Callable[[Reader], Any]
 
-_UUID_BYTES = 16
-_FIXED = {
-    "int8": Struct(">b"),
-    "int16": Struct(">h"),
-    "int32": Struct(">i"),
-    "int64": Struct(">q"),
-    "uint16": Struct(">H"),
-    "uint32": Struct(">I"),
-    "float64": Struct(">d"),
-    "bool": Struct(">?"),
-    "error_code": Struct(">h"),
-    "timedelta_i32": Struct(">i"),
-    "timedelta_i64": Struct(">q"),
-    "datetime_i64": Struct(">q"),
-}
 
-
-def reader_of(definition: type[Any]) -> Read:
-    """What reads a whole message, or a structure in one, of this kio class."""
+def reader_of(definition: Definition) -> Read:
+    """What reads a whole message, or a structure in one, of this definition."""
     plain: list[tuple[str, Read]] = []
     tagged: dict[int, tuple[str, Read]] = {}
     missing: dict[str, Any] = {}
-    for each in fields(definition):
-        tag = each.metadata.get("tag")
-        if tag is None:
-            plain.append((each.name, _reader(each.type, each.metadata)))
+    for each in fields_of(definition):
+        if each.tag is None:
+            plain.append((each.name, _reader(each)))
         else:
-            tagged[tag] = (each.name, _reader(each.type, each.metadata))
-            missing[each.name] = _default(each)
+            tagged[each.tag] = (each.name, _reader(each))
+            missing[each.name] = None if each.default is MISSING else each.default
 
     def read(reader: Reader) -> SimpleNamespace:
         values = {name: read_field(reader) for name, read_field in plain}
@@ -60,10 +43,6 @@ def reader_of(definition: type[Any]) -> Read:
         return SimpleNamespace(**values)
 
     return read
-
-
-def _default(tagged: Field[Any]) -> Any:
-    return None if tagged.default is MISSING else tagged.default
 
 
 def _read_tags(
@@ -77,16 +56,17 @@ def _read_tags(
             values[name] = read(Reader(data, flexible=True))
 
 
-def _reader(hint: Any, metadata: Mapping[str, Any]) -> Read:
-    arguments = get_args(hint)
-    nullable = NoneType in arguments
-    if nullable:
-        (hint,) = (argument for argument in arguments if argument is not NoneType)
-    if get_origin(hint) is tuple:
-        return _array(_reader(get_args(hint)[0], metadata), nullable=nullable)
-    if hasattr(hint, "__dataclass_fields__"):
-        return _maybe_structure(reader_of(hint)) if nullable else reader_of(hint)
-    return _primitive(metadata["kafka_type"], nullable=nullable)
+def _reader(field: Field) -> Read:
+    if field.is_array:
+        return _array(_item(field.type, nullable=False), nullable=field.nullable)
+    return _item(field.type, nullable=field.nullable)
+
+
+def _item(item_type: str | Definition, *, nullable: bool) -> Read:
+    if isinstance(item_type, str):
+        return _primitive(item_type, nullable=nullable)
+    read_structure = reader_of(item_type)
+    return _maybe_structure(read_structure) if nullable else read_structure
 
 
 def _array(read_item: Read, *, nullable: bool) -> Read:
@@ -99,7 +79,7 @@ def _array(read_item: Read, *, nullable: bool) -> Read:
 
 def _maybe_structure(read_structure: Read) -> Read:
     """A structure that may be null, with a byte before it that tells (KIP-893)."""
-    marker = _FIXED["int8"]
+    marker = FIXED["int8"]
 
     def read(reader: Reader) -> Any:
         return None if reader.unpack(marker)[0] < 0 else read_structure(reader)
@@ -114,7 +94,7 @@ def _primitive(kafka_type: str, *, nullable: bool) -> Read:
         return _nullable_bytes if nullable else _bytes
     if kafka_type == "uuid":
         return _uuid
-    layout = _FIXED[kafka_type]
+    layout = FIXED[kafka_type]
     return lambda reader: reader.unpack(layout)[0]
 
 
@@ -131,5 +111,5 @@ def _bytes(reader: Reader) -> bytes:
 
 
 def _uuid(reader: Reader) -> uuid.UUID | None:
-    value = uuid.UUID(bytes=bytes(reader.take(_UUID_BYTES)))
+    value = uuid.UUID(bytes=bytes(reader.take(UUID_BYTES)))
     return value if value.int else None

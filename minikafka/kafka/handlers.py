@@ -20,9 +20,10 @@ from minikafka.errors import InvalidRequestError, LeaderNotAvailableError, Minik
 from minikafka.kafka import handlers_admin, handlers_groups
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
+from minikafka.kafka.encoding import Values
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.ids import uuid_of
-from minikafka.kafka.messages import Values, get
+from minikafka.kafka.messages import get
 from minikafka.model import (
     INTERNAL_TOPICS,
     NO_LEADER,

@@ -27,9 +27,10 @@ from minikafka.errors import (
 )
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
+from minikafka.kafka.encoding import Values
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.ids import text_of, uuid_of
-from minikafka.kafka.messages import Values, get
+from minikafka.kafka.messages import get
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.overrides import ConfigDescription, ConfigSource, broker_name
 

@@ -32,7 +32,8 @@ from minikafka.broker.ports import BrokerService
 from minikafka.errors import CoordinatorNotAvailableError, MinikafkaError
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
-from minikafka.kafka.messages import Values, get
+from minikafka.kafka.encoding import Values
+from minikafka.kafka.messages import get
 from minikafka.model import TopicPartition, topic_partition
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]

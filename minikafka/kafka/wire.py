@@ -139,6 +139,12 @@ def string(value: str | None, *, flexible: bool) -> bytes:
     return length + encoded
 
 
+def byte_string(value: bytes | None, *, flexible: bool) -> bytes:
+    """A nullable one."""
+    size = -1 if value is None else len(value)
+    return count(size, flexible=flexible) + (value or b"")
+
+
 def count(items: int, *, flexible: bool) -> bytes:
-    """How many items of an array, or bytes of a byte string, follow."""
+    """How many items of an array, or bytes of a byte string, follow; -1 for a null one."""
     return varint(items + 1) if flexible else INT32.pack(items)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import struct
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import pytest
-from kio.index import load_request_schema, load_response_schema
-from kio.serial import entity_reader, entity_writer
 
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
@@ -23,8 +20,8 @@ from minikafka.broker.requests import (
 )
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.listener import KafkaListener
-from minikafka.kafka.messages import _build
 from minikafka.model import BrokerInfo
+from tests.helpers.kio_messages import read_response, written_request
 
 MAX_REQUEST_BYTES = 10_000
 
@@ -69,12 +66,9 @@ class Client:
     def send(self, api: ApiKey, version: int, values: dict[str, Any]) -> int:
         """Returns the correlation id."""
         self._last_id += 1
-        request_type: Any = load_request_schema(int(api), version)
-        out = io.BytesIO()
-        entity_writer(request_type)(out, _build(request_type, values))
         tags = b"\x00" if version >= APIS[api].first_flexible else b""
         head = struct.pack(">hhi", api, version, self._last_id) + b"\x00\x04test" + tags
-        self.send_frame(head + out.getvalue())
+        self.send_frame(head + written_request(api, version, values))
         return self._last_id
 
     async def receive_frame(self) -> bytes:
@@ -87,10 +81,7 @@ class Client:
         frame = await self.receive_frame()
         (correlation_id,) = struct.unpack_from(">i", frame)
         has_tags = version >= APIS[api].first_flexible and api is not ApiKey.API_VERSIONS
-        response_type: Any = load_response_schema(int(api), version)
-        response, size = entity_reader(response_type)(frame, 4 + has_tags)
-        assert 4 + has_tags + size == len(frame)
-        return correlation_id, response
+        return correlation_id, read_response(api, version, frame, 4 + has_tags)
 
     async def ask(self, api: ApiKey, version: int, values: dict[str, Any]) -> Any:
         sent = self.send(api, version, values)

@@ -2,101 +2,36 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import uuid
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
-from datetime import datetime, timedelta
-from types import NoneType
-from typing import Any, get_args, get_origin
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kio.index import load_request_schema
-from kio.serial import entity_reader, entity_writer
 
 from minikafka.kafka import messages
-from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.wire import MalformedRequestError
-
-SERVED = [
-    (key, version)
-    for key, api in APIS.items()
-    if key not in (ApiKey.PRODUCE, ApiKey.FETCH, ApiKey.API_VERSIONS)
-    for version in range(api.min_version, api.max_version + 1)
-]
-# A Python timedelta does not hold every int64 of milliseconds.
-_RANGES = {
-    "int8": 7,
-    "int16": 15,
-    "int32": 31,
-    "int64": 63,
-    "timedelta_i32": 31,
-    "timedelta_i64": 53,
-}
+from tests.helpers.kio_messages import (
+    BY_DEFINITION,
+    plain,
+    read_request,
+    request_values,
+    written_request,
+)
 
 
-def values_of(hint: Any, metadata: Any) -> st.SearchStrategy[Any]:
-    """Plain values for a field of a kio class."""
-    arguments = get_args(hint)
-    if NoneType in arguments:
-        (inner,) = (argument for argument in arguments if argument is not NoneType)
-        return st.none() | values_of(inner, metadata)
-    if get_origin(hint) is tuple:
-        return st.lists(values_of(arguments[0], metadata), max_size=3)
-    if is_dataclass(hint):
-        return request_values(hint)
-    kafka_type = metadata["kafka_type"]
-    if kafka_type in _RANGES:
-        bits = _RANGES[kafka_type]
-        return st.integers(-(2**bits), 2**bits - 1)
-    plain: dict[str, st.SearchStrategy[Any]] = {
-        "string": st.text(max_size=10),
-        "bytes": st.binary(max_size=20),
-        "bool": st.booleans(),
-        "uuid": st.uuids(),
-    }
-    return plain[kafka_type]
-
-
-def request_values(definition: Any) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(
-        {each.name: values_of(each.type, each.metadata) for each in fields(definition)}
-    )
-
-
-def plain(value: Any) -> Any:
-    """A kio object, or a namespace of ours, as plain values."""
-    if is_dataclass(value):
-        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, timedelta):
-        return value // timedelta(milliseconds=1)
-    if isinstance(value, bool | int | str | bytes | uuid.UUID | datetime | None):
-        return value
-    return {name: plain(item) for name, item in vars(value).items()}
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data(), served=st.sampled_from(SERVED))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(data=st.data(), served=st.sampled_from(BY_DEFINITION))
 def test_what_kio_writes_is_read_as_kio_reads_it(
     data: st.DataObject, served: tuple[ApiKey, int]
 ) -> None:
-    key, version = served
-    definition: Any = load_request_schema(int(key), version)
-    out = io.BytesIO()
-    values = data.draw(request_values(definition))
-    entity_writer(definition)(out, messages._build(definition, values))
-    expected, _ = entity_reader(definition)(out.getvalue(), 0)
-    found = messages.read(key, version, memoryview(out.getvalue()))
-    assert plain(found) == plain(expected)
+    raw = written_request(*served, data.draw(request_values(*served)))
+    assert plain(messages.read(*served, memoryview(raw))) == plain(read_request(*served, raw))
 
 
-@settings(max_examples=500)
-@given(raw=st.binary(max_size=200), served=st.sampled_from(SERVED))
+@settings(max_examples=500, deadline=None)
+@given(raw=st.binary(max_size=200), served=st.sampled_from(BY_DEFINITION))
 def test_any_bytes_are_read_or_malformed(raw: bytes, served: tuple[ApiKey, int]) -> None:
     with suppress(MalformedRequestError):
         messages.read(*served, memoryview(raw))

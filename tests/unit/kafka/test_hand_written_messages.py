@@ -3,7 +3,6 @@ writes is read as it was meant, and kio reads what is written."""
 
 from __future__ import annotations
 
-import io
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kio.index import load_request_schema, load_response_schema
-from kio.serial import entity_reader, entity_writer
 
 from minikafka.broker.requests import FetchPartition, FetchResult, ProducePartition, ProduceResult
 from minikafka.errors import (
@@ -24,9 +21,9 @@ from minikafka.errors import (
 )
 from minikafka.kafka import fetch, produce
 from minikafka.kafka.apis import APIS, ApiKey
-from minikafka.kafka.messages import _build
 from minikafka.kafka.wire import MalformedRequestError, Reader
 from minikafka.model import TopicPartition
+from tests.helpers.kio_messages import read_response, written_request
 
 PRODUCE, FETCH = APIS[ApiKey.PRODUCE], APIS[ApiKey.FETCH]
 FETCH_VERSIONS = range(FETCH.min_version, FETCH.max_version + 1)
@@ -34,19 +31,12 @@ FETCH_VERSIONS = range(FETCH.min_version, FETCH.max_version + 1)
 
 def written(api: ApiKey, version: int, values: dict[str, Any]) -> memoryview:
     """A request, as kio writes it."""
-    request_type: Any = load_request_schema(int(api), version)
-    out = io.BytesIO()
-    entity_writer(request_type)(out, _build(request_type, values))
-    return memoryview(out.getvalue())
+    return memoryview(written_request(api, version, values))
 
 
 def read(api: ApiKey, version: int, body: list[bytes]) -> Any:
     """A response, as kio reads it, to its last byte."""
-    raw = b"".join(body)
-    response_type: Any = load_response_schema(int(api), version)
-    response, size = entity_reader(response_type)(raw, 0)
-    assert size == len(raw)
-    return response
+    return read_response(api, version, b"".join(body))
 
 
 def reader_of(body: memoryview, version: int, api: ApiKey) -> Reader:
