@@ -34,9 +34,8 @@ NO_SESSION = 0
 
 @dataclass(slots=True)
 class KafkaFetch:
-    """A fetch as it was asked. Before version 7 it has no session: id 0, epoch -1."""
+    """A consumer's fetch as it was asked. Before version 7 it has no session: id 0, epoch -1."""
 
-    replica_id: int
     max_wait_ms: int
     min_bytes: int
     max_bytes: int
@@ -75,7 +74,6 @@ def read_request(reader: Reader, version: int) -> KafkaFetch:
             f"replica {replica_id} fetches over Kafka's protocol: brokers replicate over gRPC"
         )
     return KafkaFetch(
-        replica_id,
         max(max_wait_ms, 0),
         min_bytes,
         max_bytes,

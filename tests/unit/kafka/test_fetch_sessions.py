@@ -27,9 +27,7 @@ def a_fetch(
     *partitions: FetchPartition,
     forgotten: tuple[TopicPartition, ...] = (),
 ) -> KafkaFetch:
-    return KafkaFetch(
-        -1, 500, 1, 50_000, session_id, session_epoch, list(partitions), list(forgotten)
-    )
+    return KafkaFetch(500, 1, 50_000, session_id, session_epoch, list(partitions), list(forgotten))
 
 
 def result(
