@@ -24,12 +24,12 @@ from minikafka.kafka.encoding import Values
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.ids import uuid_of
 from minikafka.kafka.messages import get
+from minikafka.kafka.partitions import ask_each
 from minikafka.model import (
     INTERNAL_TOPICS,
     NO_LEADER,
     BrokerInfo,
     PartitionMetadata,
-    topic_partition,
 )
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
@@ -127,65 +127,32 @@ async def describe_cluster(service: BrokerService, call: Call, request: Any) -> 
 
 
 async def list_offsets(service: BrokerService, call: Call, request: Any) -> Values:
-    asked = [
-        ListOffsetsPartition(
-            topic_partition(topic.name, item.partition_index),
-            item.timestamp,
-            get(item, "current_leader_epoch", -1),
-        )
-        for topic in request.topics
-        for item in topic.partitions
-    ]
-    results = {r.topic_partition: r for r in await service.list_offsets(asked)}
-
-    def answer(name: str, index: int) -> Values:
-        result = results[topic_partition(name, index)]
-        return {
-            "partition_index": index,
-            "error_code": 0 if result.error is None else partition_code(result.error),
+    topics = await ask_each(
+        request.topics,
+        lambda partition, item: ListOffsetsPartition(
+            partition, item.timestamp, get(item, "current_leader_epoch", -1)
+        ),
+        service.list_offsets,
+        lambda result: {
             "timestamp": result.timestamp_ms,
             "offset": result.offset,
             "leader_epoch": result.leader_epoch,
-        }
-
-    topics = [
-        {
-            "name": topic.name,
-            "partitions": [answer(topic.name, item.partition_index) for item in topic.partitions],
-        }
-        for topic in request.topics
-    ]
+        },
+    )
     return {"throttle_time": 0, "topics": topics}
 
 
 async def offset_for_leader_epoch(service: BrokerService, call: Call, request: Any) -> Values:
-    asked = [
-        EpochEndQuery(
-            topic_partition(topic.topic, item.partition),
-            item.leader_epoch,
-            get(item, "current_leader_epoch", -1),
-        )
-        for topic in request.topics
-        for item in topic.partitions
-    ]
-    results = {r.topic_partition: r for r in await service.epoch_ends(asked)}
-
-    def answer(name: str, index: int) -> Values:
-        result = results[topic_partition(name, index)]
-        return {
-            "error_code": 0 if result.error is None else partition_code(result.error),
-            "partition": index,
-            "leader_epoch": result.leader_epoch,
-            "end_offset": result.end_offset,
-        }
-
-    topics = [
-        {
-            "topic": topic.topic,
-            "partitions": [answer(topic.topic, item.partition) for item in topic.partitions],
-        }
-        for topic in request.topics
-    ]
+    topics = await ask_each(
+        request.topics,
+        lambda partition, item: EpochEndQuery(
+            partition, item.leader_epoch, get(item, "current_leader_epoch", -1)
+        ),
+        service.epoch_ends,
+        lambda result: {"leader_epoch": result.leader_epoch, "end_offset": result.end_offset},
+        topic_field="topic",
+        partition_field="partition",
+    )
     return {"throttle_time": 0, "topics": topics}
 
 

@@ -28,9 +28,9 @@ from minikafka.errors import (
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
-from minikafka.kafka.errors import partition_code
 from minikafka.kafka.ids import text_of, uuid_of
 from minikafka.kafka.messages import get
+from minikafka.kafka.partitions import ask_each
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.overrides import ConfigDescription, ConfigSource, broker_name
 
@@ -176,30 +176,13 @@ async def create_partitions(service: BrokerService, call: Call, request: Any) ->
 
 
 async def delete_records(service: BrokerService, call: Call, request: Any) -> Values:
-    asked = [
-        DeleteRecordsPartition(topic_partition(topic.name, item.partition_index), item.offset)
-        for topic in request.topics
-        for item in topic.partitions
-    ]
     timeout_ms = min(max(request.timeout, 1), MAX_TIMEOUT_MS)
-    found = await service.delete_records(DeleteRecordsRequest(timeout_ms, asked))
-    results = {result.topic_partition: result for result in found}
-
-    def answer(name: str, index: int) -> Values:
-        result = results[topic_partition(name, index)]
-        return {
-            "partition_index": index,
-            "low_watermark": result.low_watermark,
-            "error_code": 0 if result.error is None else partition_code(result.error),
-        }
-
-    topics = [
-        {
-            "name": topic.name,
-            "partitions": [answer(topic.name, item.partition_index) for item in topic.partitions],
-        }
-        for topic in request.topics
-    ]
+    topics = await ask_each(
+        request.topics,
+        lambda partition, item: DeleteRecordsPartition(partition, item.offset),
+        lambda asked: service.delete_records(DeleteRecordsRequest(timeout_ms, asked)),
+        lambda result: {"low_watermark": result.low_watermark},
+    )
     return {"throttle_time": 0, "topics": topics}
 
 
