@@ -16,6 +16,7 @@ from minikafka.lab.scenarios import (
     recipes,
     service,
     sessions,
+    work,
 )
 
 SCENARIOS: tuple[type[Scenario], ...] = (
@@ -29,6 +30,8 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     isr.FiveReplicas,
     configuration.TopicConfig,
     cluster.Membership,
+    work.Reassignment,
+    work.RollingRestart,
     recipes.LostUpdate,
     recipes.Herd,
     cluster.Consensus,
