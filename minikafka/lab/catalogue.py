@@ -29,6 +29,7 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     service.ConnectionLoss,
     isr.FiveReplicas,
     configuration.TopicConfig,
+    configuration.BrokerConfig,
     cluster.Membership,
     work.Reassignment,
     work.RollingRestart,

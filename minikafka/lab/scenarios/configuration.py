@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from minikafka.lab.narrator import plural
 from minikafka.lab.scenario import Proofs, Scenario, step
+
+if TYPE_CHECKING:
+    from minikafka.client import Producer
 
 TOPIC = "settings"
 BIG = b"x" * 5_000
@@ -48,7 +54,7 @@ class TopicConfig(Scenario):
         self.admin = self.stage.admin()
         self.admin.alter_topic_config(TOPIC, {"max.message.bytes": "2000"})
         yield True, self._until_all_have("2000")
-        yield self._refuses_big()
+        yield True, self.stage.until(lambda: refusal(self.producer, TOPIC), "a refusal")
         now = [self.stage.pid(each) for each in self.stage.broker_ids]
         yield now == self.pids, f"processes {', '.join(map(str, now))}, as before"
 
@@ -80,14 +86,86 @@ class TopicConfig(Scenario):
         self.stage.until(lambda: all(is_so_at(each) for each in ids), f"{told} at every broker")
         return f"{self.stage.names(ids)} have {told}"
 
-    def _refuses_big(self) -> tuple[bool, str]:
-        from minikafka.errors import MessageTooLargeError
 
-        def refused() -> str:
-            try:
-                self.producer.send(TOPIC, BIG).result(25)
-            except MessageTooLargeError as error:
-                return error.message
-            return ""
+class BrokerConfig(Scenario):
+    name = "broker-config"
+    title = "A setting for all brokers, and who wins"
+    slide = "Configuration Management"
+    says = (
+        "The same for brokers: /config/brokers/<id> has the settings of one, and "
+        "/config/brokers/<default> those of all. A broker watches, and applies what it reads while "
+        "it runs. A topic's own setting wins over that of its broker, this over that of all, and "
+        "that over the file with which the broker was started."
+    )
+    notice = (
+        "ZooKeeper holds what somebody has set, and nothing else. What counts in the end is worked "
+        "out by each broker from all of it, so taking a setting away is enough to undo it."
+    )
+    commands = (
+        "minikafka up --detach && minikafka topics create t",
+        "minikafka configs alter --broker-default --set message.max.bytes=2000",
+        "minikafka configs describe --broker A",
+        "minikafka zk tree /config",
+        "minikafka down",
+    )
+    topic = "winner"
 
-        return True, self.stage.until(refused, "the leader to refuse the record")
+    @step(
+        "Set message.max.bytes=2000 for all brokers.",
+        "Every broker has it, and none was started again.",
+        "A record of 5000 bytes is refused, although its topic has no setting of its own.",
+    )
+    def for_all(self) -> Proofs:
+        self.say(self.stage.create_topic(self.topic, [1, 2, 3]))
+        pids = [self.stage.pid(each) for each in self.stage.broker_ids]
+        self.admin = self.stage.admin()
+        self.producer = self.stage.producer(acks="all", delivery_timeout_ms=20_000)
+        self.admin.alter_broker_config(None, {"message.max.bytes": "2000"})
+        self._until_all_have("2000")
+        now = [self.stage.pid(each) for each in self.stage.broker_ids]
+        yield now == pids, f"processes {', '.join(map(str, now))}, as before"
+        yield True, self.stage.until(lambda: refusal(self.producer, self.topic), "a refusal")
+
+    @step(
+        "Set max.message.bytes=10000 for the topic.",
+        "The topic's own setting wins: the record is taken.",
+    )
+    def for_the_topic(self) -> Proofs:
+        self.admin.alter_topic_config(self.topic, {"max.message.bytes": "10000"})
+        self.stage.until(
+            lambda: not refusal(self.producer, self.topic), "the leader to take the record"
+        )
+        count = len(self.stage.read_all(self.topic))
+        yield count > 0, f"{plural(count, 'record')} of 5000 bytes in the topic"
+
+    @step(
+        "Take the setting of all brokers away.",
+        "Every broker is back at what it was started with.",
+    )
+    def back(self) -> Proofs:
+        self.admin.alter_broker_config(None, {"message.max.bytes": None})
+        self.stage.until(lambda: "2000" not in self._values(), "no broker to have 2000 any more")
+        yield len(set(self._values())) == 1, f"message.max.bytes is {self._values()[0]} everywhere"
+
+    def _values(self) -> list[str]:
+        """Of message.max.bytes, at each broker."""
+        return [
+            entry.value
+            for each in self.stage.broker_ids
+            for entry in self.admin.describe_broker_configs(each)
+            if entry.name == "message.max.bytes"
+        ]
+
+    def _until_all_have(self, value: str) -> None:
+        self.stage.until(lambda: set(self._values()) == {value}, f"{value} at every broker")
+
+
+def refusal(producer: Producer, topic: str) -> str:
+    """What the leader says of a record of 5000 bytes; empty if it takes it."""
+    from minikafka.errors import MessageTooLargeError
+
+    try:
+        producer.send(topic, BIG).result(25)
+    except MessageTooLargeError as error:
+        return error.message
+    return ""
