@@ -91,7 +91,13 @@ class Broker:
             self._on_task_done,
         )
         self.controller = ControllerRuntime(
-            store, peers, config, self.replicas.update_state, now_ms
+            store,
+            peers,
+            config,
+            self.replicas.update_state,
+            now_ms,
+            learned=self.metadata.set_controller,
+            previous=self.metadata.last_controller,
         )
         self.controller_client = ControllerClient(
             config.broker_id, self.metadata, store, peers, self.controller, now_ms

@@ -4,8 +4,14 @@ State: the term, if this broker is the controller (controller_term.py), and whet
 election: it must be registered, in touch with ZooKeeper, and have given up an earlier term.
 
 One task: stand for election; if won, serve the term until it ends, however that comes; give
-`/controller` up (under the fence of the controller epoch) and stand again. If lost, wait until
-there is news of `/controller`. LOST ends a term at once, in the call that brings it.
+`/controller` up (under the fence of the controller epoch) and stand again. LOST ends a term at
+once, in the call that brings it.
+
+Candidates stand in a queue, and only its head tries to be elected. The others wait until the one
+before them goes; who is controller they hear from the controller (its UpdateState). The queue is no
+more than manners: nothing that is safe rests on it, and nothing that is to go on. A candidate looks
+again after a session timeout without news, and if nobody is controller then, as before, whoever is
+first in line does not do its part, and it tries out of its turn.
 
 The broker's main loop owns `store.events` and hands each event to `on_store_event`.
 """
@@ -15,11 +21,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from minikafka.broker import controller_requests
 from minikafka.broker.companion import Companion
 from minikafka.broker.controller_term import ControllerTerm, Surroundings
-from minikafka.broker.ports import ClusterStore, Peers, SessionLostError, StoreEvent
+from minikafka.broker.ports import (
+    ClusterStore,
+    ControllerElection,
+    Peers,
+    SessionLostError,
+    StoreEvent,
+)
 from minikafka.broker.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -31,6 +44,7 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.takeover import TakeoverCount, WakeupCounter
 from minikafka.config import BrokerConfig
 from minikafka.core.controller import Controller
 from minikafka.core.controller_commands import DeposedError, Operation
@@ -40,14 +54,24 @@ from minikafka.model import BrokerInfo
 
 log = logging.getLogger("minikafka.controller")
 
+_NEWS = (
+    StoreEvent.RECONNECTED,
+    StoreEvent.LOST,
+    StoreEvent.CONTROLLER_CHANGED,
+    StoreEvent.CANDIDATE_GONE,
+)
+
 # Long: a broker may have to open many logs before it answers. What is late is sent again.
 UPDATE_STATE_TIMEOUT_MS = 30_000
+NOBODY = -1
 
 
 class ControllerRuntime:
     """Candidate and controller.
 
     `update_state` is how this broker itself is told its States: as any other, but for the network.
+    `learned` hears who is controller whenever ZooKeeper was asked (id, controller epoch);
+    `previous` tells who it was before: id (-1: not known) and name.
     """
 
     def __init__(
@@ -61,7 +85,11 @@ class ControllerRuntime:
         backoff_ms: int = 100,
         max_waiting_requests: int = 1000,
         deletion_wait_ms: int = 5000,
+        learned: Callable[[int, int], None] = lambda _id, _epoch: None,
+        previous: Callable[[], tuple[int, str]] = lambda: (NOBODY, ""),
     ) -> None:
+        self._learned = learned
+        self._previous = previous
         self._store = store
         self._peers = peers
         self._update_state = update_state
@@ -84,7 +112,10 @@ class ControllerRuntime:
             companions=self.companions,
         )
         self._registered = asyncio.Event()
-        self._news = asyncio.Event()  # of /controller
+        self._news = asyncio.Event()  # of the candidate before this one, or of the controller
+        self._wakeups = WakeupCounter()
+        self._leads_queue = False
+        self._out_of_turn = False
         self._sessions_lost = 0
         self._owes_resignation = False
         self._term: ControllerTerm | None = None
@@ -93,8 +124,14 @@ class ControllerRuntime:
 
     async def _send(self, broker: BrokerInfo, request: UpdateStateRequest) -> UpdateStateResponse:
         if broker.broker_id == self._broker_id:
-            return await self._update_state(request)
+            return self.with_wakeups(request, await self._update_state(request))
         return await self._peers.update_state(broker, request, UPDATE_STATE_TIMEOUT_MS)
+
+    def with_wakeups(
+        self, request: UpdateStateRequest, response: UpdateStateResponse
+    ) -> UpdateStateResponse:
+        """This broker's answer to a controller, with how often it was woken before."""
+        return replace(response, wakeups=self._wakeups.tell(request.controller_epoch))
 
     # --- what others ask ---
 
@@ -178,7 +215,8 @@ class ControllerRuntime:
         self._task.cancel()
         await asyncio.wait({self._task})
         self._task = None
-        if resign and self._owes_resignation:
+        # Who stops stands in nobody's way: the place in the queue goes too.
+        if resign and (self._owes_resignation or self._store.connected):
             try:
                 await self._store.resign_controller()
             except SessionLostError as lost:
@@ -197,8 +235,13 @@ class ControllerRuntime:
             self._end_term(SessionLostError("the session with ZooKeeper is lost"))
         if event in (StoreEvent.RECONNECTED, StoreEvent.LOST):
             self._in_touch.set()
-        if event in (StoreEvent.RECONNECTED, StoreEvent.LOST, StoreEvent.CONTROLLER_CHANGED):
+        if event in _NEWS:
             self._news.set()
+        if event is StoreEvent.CANDIDATE_GONE:
+            self._wakeups.woken()
+            return
+        if event is StoreEvent.CONTROLLER_CHANGED and self._leads_queue:
+            self._wakeups.woken()
         if self._term is not None:
             self._term.hint(event)
 
@@ -223,7 +266,9 @@ class ControllerRuntime:
                 if self._owes_resignation:
                     await self._store.resign_controller()
                     self._owes_resignation = False
-                election = await self._store.elect_controller(self._broker_id)
+                election = await self._store.elect_controller(
+                    self._broker_id, out_of_turn=self._out_of_turn
+                )
             except SessionLostError as lost:
                 log.info("no election while the session is gone: %s", lost)
                 await asyncio.sleep(self._backoff_ms / 1000)
@@ -234,16 +279,37 @@ class ControllerRuntime:
                 continue
             if sessions_lost != self._sessions_lost:
                 continue  # whatever it says, it is about a session that is gone
+            if election.controller_id != NOBODY:
+                self._wakeups.still_is(election.controller_epoch)
+            previous = self._previous()
+            self._learned(election.controller_id, election.controller_epoch)
             if election.won:
-                await self._lead(election.controller_epoch)
-            elif election.controller_id in (-1, self._broker_id):
+                await self._lead(election, previous)
+            elif not election.ahead and election.controller_id in (NOBODY, self._broker_id):
                 await asyncio.sleep(self._backoff_ms / 1000)
             else:
-                await self._news.wait()
+                await self._wait_for_news(election)
 
-    async def _lead(self, controller_epoch: int) -> None:
+    async def _wait_for_news(self, election: ControllerElection) -> None:
+        self._leads_queue = not election.ahead
+        try:
+            async with asyncio.timeout(self._config.zookeeper_session_timeout_ms / 1000):
+                await self._news.wait()
+            self._out_of_turn = False
+        except TimeoutError:
+            self._out_of_turn = election.controller_id == NOBODY
+        finally:
+            self._leads_queue = False
+
+    async def _lead(self, election: ControllerElection, previous: tuple[int, str]) -> None:
         self._owes_resignation = True
-        self._term = term = ControllerTerm(self._around, self._broker_id, controller_epoch)
+        self._out_of_turn = False
+        self._term = term = ControllerTerm(
+            self._around,
+            self._broker_id,
+            election.controller_epoch,
+            TakeoverCount(self._broker_id, election, previous),
+        )
         try:
             reason = await term.run()
         finally:

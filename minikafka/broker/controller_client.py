@@ -20,6 +20,8 @@ from minikafka.broker.requests import (
     ControlledShutdownResponse,
     ControllerRequest,
     ControllerResponse,
+    UpdateStateRequest,
+    UpdateStateResponse,
 )
 from minikafka.errors import NetworkError, NotControllerError
 from minikafka.model import BrokerInfo
@@ -40,6 +42,9 @@ class LocalController(Protocol):
         self, request: ControlledShutdownRequest
     ) -> ControlledShutdownResponse: ...
     async def controller_call(self, request: ControllerRequest) -> ControllerResponse: ...
+    def with_wakeups(
+        self, request: UpdateStateRequest, response: UpdateStateResponse
+    ) -> UpdateStateResponse: ...
 
 
 class ControllerClient:
@@ -129,7 +134,7 @@ class ControllerClient:
             raise NotControllerError("there is no active controller at the moment")
         broker = self._metadata.brokers.get(controller_id)
         if broker is None:
-            broker = (await self._store.read_brokers()).get(controller_id)
+            broker = (await self._store.read_brokers(watch=False)).get(controller_id)
         if broker is None:
             raise NotControllerError(f"broker {controller_id} was controller and is gone")
         return broker

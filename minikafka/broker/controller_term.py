@@ -27,13 +27,14 @@ from minikafka.broker.companion import Companion
 from minikafka.broker.controller_commands import execute
 from minikafka.broker.controller_sender import PostOffice, Send
 from minikafka.broker.live_config import LiveConfig
-from minikafka.broker.ports import ClusterStore, StoreEvent
+from minikafka.broker.ports import ClusterStore, StoreEvent, WriteOutcome
 from minikafka.broker.requests import (
     ControllerResponse,
     DeleteTopicsRequest,
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.takeover import TakeoverCount, describe_takeover
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
 from minikafka.core.controller import ClusterRead, Controller
 from minikafka.core.controller_commands import Command, DeposedError, Operation
@@ -82,8 +83,15 @@ class _DeletionWait:
 class ControllerTerm:
     """From the won election to the end of controllership."""
 
-    def __init__(self, around: Surroundings, controller_id: int, controller_epoch: int) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        controller_id: int,
+        controller_epoch: int,
+        takeover: TakeoverCount,
+    ) -> None:
         self._around = around
+        self._takeover = takeover
         self._overrides: Mapping[str, Mapping[str, str]] = {}
         self._live = LiveConfig(around.config)
         self._core = Controller(
@@ -293,7 +301,7 @@ class ControllerTerm:
             await self._read_configs()
 
     async def _check_controller(self) -> None:
-        found = await self._around.store.read_controller()
+        found = await self._around.store.read_controller(watch=True)
         context = self._core.context
         if (found.controller_id, found.controller_epoch) != (
             context.controller_id,
@@ -306,6 +314,15 @@ class ControllerTerm:
     async def _read_brokers(self) -> None:
         batch = await self._drive(self._core.on_brokers(await self._around.store.read_brokers()))
         _log_batch(batch, self._core.context.names)
+        await self._finish_takeover()
+
+    async def _finish_takeover(self) -> None:
+        """Tell how this controller came to be it, when all have said whether they were woken."""
+        takeover = self._takeover.finish(self._core.context.brokers.keys())
+        if takeover is not None:
+            log.info("%s", describe_takeover(takeover, self._core.context.names))
+            if await self._around.store.record_takeover(takeover) is WriteOutcome.DEPOSED:
+                raise DeposedError("another controller has been elected")
 
     async def _read_topics(self) -> None:
         await self._drive(self._core.on_topics(await self._around.store.read_topics()))
@@ -403,6 +420,8 @@ class ControllerTerm:
         )
 
     def _on_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:
+        if self._takeover.on_answer(broker.broker_id, response.wakeups):
+            self._enqueue(self._finish_takeover)
         if response.deleted or response.errors:
             self._enqueue(lambda: self._take_answer(broker, response))
 

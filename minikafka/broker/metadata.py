@@ -32,6 +32,7 @@ class MetadataCache:
         self.topics: dict[str, dict[int, PartitionMetadata]] = {}
         self.controller_id = -1
         self.controller_epoch = -1
+        self._last_controller_id = -1  # the last that was somebody, and not this moment's nobody
         self._watchers: dict[_Queue, None] = {}  # in the order in which they came
 
     def topic_id(self, topic: str) -> str | None:
@@ -47,15 +48,24 @@ class MetadataCache:
         if controller_epoch < self.controller_epoch:
             return
         known = (self.controller_id, self.controller_epoch)
-        self.controller_id, self.controller_epoch = controller_id, controller_epoch
+        self._set_controller(controller_id, controller_epoch)
         if known != (controller_id, controller_epoch):
             self._announce([], [], None)
+
+    def _set_controller(self, controller_id: int, controller_epoch: int) -> None:
+        self.controller_id, self.controller_epoch = controller_id, controller_epoch
+        if controller_id >= 0:
+            self._last_controller_id = controller_id
+
+    def last_controller(self) -> tuple[int, str]:
+        """Id and name of who was controller last, if there is none now; -1: not known."""
+        broker = self.brokers.get(self._last_controller_id)
+        return self._last_controller_id, broker.name if broker else str(self._last_controller_id)
 
     def apply(self, request: UpdateStateRequest) -> None:
         """Take over an UpdateState message; its fencing has been checked."""
         before = (self.controller_id, self.controller_epoch)
-        self.controller_id = request.controller_id
-        self.controller_epoch = request.controller_epoch
+        self._set_controller(request.controller_id, request.controller_epoch)
         controller_changed = before != (self.controller_id, self.controller_epoch)
         brokers = {broker.broker_id: broker for broker in request.brokers}
         brokers_changed = brokers != self.brokers

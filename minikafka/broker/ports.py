@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
@@ -201,6 +201,7 @@ class StoreEvent(Enum):
     BROKERS_CHANGED = "brokers changed"
     TOPICS_CHANGED = "topics changed"
     CONTROLLER_CHANGED = "controller changed"
+    CANDIDATE_GONE = "the candidate before this one is gone"
     CONFIG_CHANGED = "config changed"
     DELETE_TOPICS_CHANGED = "delete topics changed"
     PREFERRED_ELECTION_CHANGED = "preferred election changed"
@@ -220,11 +221,26 @@ class SessionLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ControllerElection:
-    """Who is controller. `won` says that it is this broker, in this session."""
+    """Who is controller. `won` says that it is this broker, in this session. Of one who stands for
+    election also its place in the queue: `ahead` of it are so many of the `candidates`."""
 
     won: bool
     controller_id: int  # -1: nobody at this moment
     controller_epoch: int
+    ahead: int = field(default=0, compare=False)
+    candidates: int = field(default=1, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """How a controller came to be it: ZooKeeper woke `woken` of the `waiting` candidates."""
+
+    previous_id: int  # -1: not known
+    controller_id: int
+    controller_epoch: int
+    woken: int
+    waiting: int
+    previous_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +277,22 @@ class ClusterStore(Protocol):
         live broker has the id."""
 
     async def unregister_broker(self) -> None: ...
-    async def elect_controller(self, broker_id: int) -> ControllerElection: ...
-    async def resign_controller(self) -> None: ...
-    async def read_controller(self) -> ControllerElection: ...
-    async def read_brokers(self) -> dict[int, BrokerInfo]: ...
+    async def elect_controller(
+        self, broker_id: int, *, out_of_turn: bool = False
+    ) -> ControllerElection:
+        """Stand in the queue of candidates, and at its head (or `out_of_turn`) become controller
+        unless another is it. CANDIDATE_GONE when the candidate before this one goes, and, at the
+        head, CONTROLLER_CHANGED when the controller does."""
+
+    async def resign_controller(self) -> None:
+        """Give controllership up, and the place in the queue."""
+
+    async def read_controller(self, *, watch: bool = False) -> ControllerElection:
+        """`watch`: CONTROLLER_CHANGED when the controller that there is goes."""
+
+    async def read_brokers(self, *, watch: bool = True) -> dict[int, BrokerInfo]:
+        """`watch`: BROKERS_CHANGED when they change, as the controller wants it."""
+
     async def read_topics(self) -> dict[str, TopicDescription]: ...
     async def read_states(
         self, topics: Mapping[str, TopicDescription]
@@ -278,6 +306,9 @@ class ClusterStore(Protocol):
         """Remove states, topic, its config, and the deletion marker last."""
 
     async def clear_preferred_election(self) -> WriteOutcome: ...
+    async def record_takeover(self, takeover: Takeover) -> WriteOutcome:
+        """Write on the queue of candidates how this controller came to be it."""
+
     async def allocate_producer_ids(self, broker_id: int, count: int) -> tuple[int, int]:
         """(first, exclusive end) of a block that nobody else was or will be given."""
 

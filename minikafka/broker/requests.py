@@ -289,10 +289,12 @@ class UpdateStateRequest:
 @dataclass(slots=True)
 class UpdateStateResponse:
     """`deleted`: the deletions and drops that are done. `errors`: partitions that could not be
-    opened."""
+    opened. `wakeups`: how often ZooKeeper has woken this broker to look who is controller, between
+    the controller before and the one who asks."""
 
     deleted: Sequence[tuple[TopicPartition, str]] = ()
     errors: Sequence[tuple[TopicPartition, MinikafkaError]] = ()
+    wakeups: int = 0
 
 
 @dataclass(slots=True)

@@ -391,7 +391,8 @@ class Service:
             logger.info("what was altered is not applied here yet: %s", error)
 
     async def update_state(self, request: UpdateStateRequest) -> UpdateStateResponse:
-        return await self._replicas.update_state(request)
+        response = await self._replicas.update_state(request)
+        return self._controller.with_wakeups(request, response)
 
     async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse:
         return await self._controller.alter_partition(request)

@@ -1,4 +1,4 @@
-"""`minikafka zk tree|get|ls`: what ZooKeeper holds."""
+"""`minikafka zk tree|get|ls|controller`: what ZooKeeper holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from minikafka.errors import UsageError
 from minikafka.properties import read_zookeeper_connect
 
 if TYPE_CHECKING:
-    from minikafka.zookeeper.inspect import Inspector, Node
+    from minikafka.broker.ports import Takeover
+    from minikafka.zookeeper.inspect import ControllerView, Inspector, Node
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -127,6 +128,66 @@ def ls(path: str, connect: str | None, data_dir: Path, output_format: str) -> No
     else:
         for name in names:
             click.echo(name)
+
+
+@command.command("controller")
+@zookeeper_options
+@format_option
+def controller(connect: str | None, data_dir: Path, output_format: str) -> None:
+    """Show who is controller, whom it took over from, and who waits in the queue.
+
+    "woke 1 of 4 waiting brokers" is what the brokers themselves have said: how many of those who
+    stood in the queue heard from ZooKeeper that they should look.
+    """
+    with inspecting(find_zookeeper(connect, data_dir)) as inspector:
+        view = inspector.controller()
+    if output_format == "json":
+        print_json(controller_document(view))
+    else:
+        for line in controller_lines(view):
+            click.echo(line)
+
+
+def controller_document(view: ControllerView) -> dict[str, Any]:
+    """The JSON document of `zk controller` (docs/cli.md)."""
+    takeover = _takeover(view)
+    return {
+        "controller": view.controller_id,
+        "controller_epoch": view.controller_epoch,
+        "since_ms": view.since_timestamp_ms,
+        "previous": takeover.previous_id if takeover else None,
+        "woken": takeover.woken if takeover else None,
+        "waiting": takeover.waiting if takeover else None,
+        "queue": list(view.queue),
+    }
+
+
+def _takeover(view: ControllerView) -> Takeover | None:
+    """That of the controller that there is, once it is written."""
+    takeover = view.takeover
+    is_present = takeover is not None and takeover.controller_epoch == view.controller_epoch
+    return takeover if is_present else None
+
+
+def controller_lines(view: ControllerView) -> list[str]:
+    """What a person reads of it."""
+
+    def name(broker_id: int) -> str:
+        return view.names.get(broker_id, str(broker_id))
+
+    takeover = _takeover(view)
+    if view.controller_id < 0:
+        lines = [f"nobody is controller (controller epoch {view.controller_epoch})"]
+    else:
+        line = f"controller {name(view.controller_id)}, controller epoch {view.controller_epoch}"
+        if takeover is not None:
+            if takeover.previous_id not in (-1, view.controller_id):
+                line += f", moved from {takeover.previous_name}"
+            brokers = "broker" if takeover.waiting == 1 else "brokers"
+            line += f", woke {takeover.woken} of {takeover.waiting} waiting {brokers}"
+        lines = [line]
+    waiting = [name(each) for each in view.queue if each != view.controller_id]
+    return [*lines, f"waiting: {', '.join(waiting) or 'nobody'}"]
 
 
 def printable(data: bytes) -> str:

@@ -130,6 +130,7 @@ def state_updated_to_wire(value: UpdateStateResponse) -> control_pb2.UpdateState
             )
             for partition, error in value.errors
         ],
+        wakeups=value.wakeups,
     )
 
 
@@ -139,6 +140,7 @@ def state_updated_from_wire(wire: control_pb2.UpdateStateResponse) -> UpdateStat
         errors=tuple(
             [(tp_from_wire(f.topic_partition), error_from_wire(f.error)) for f in wire.failed]
         ),
+        wakeups=wire.wakeups,
     )
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar
 
+from minikafka.broker.ports import Takeover
 from minikafka.errors import InvalidRequestError
 from minikafka.model import (
     Assignment,
@@ -77,6 +79,10 @@ def encode_broker(broker: BrokerInfo, timestamp_ms: int) -> bytes:
 
 def encode_controller(node: ControllerNode) -> bytes:
     return _encode({"brokerid": node.broker_id, "timestamp": str(node.timestamp_ms)})
+
+
+def encode_takeover(takeover: Takeover) -> bytes:
+    return _encode(asdict(takeover))
 
 
 def encode_controller_epoch(controller_epoch: int) -> bytes:
@@ -272,6 +278,21 @@ def decode_controller(path: str, data: bytes) -> ControllerNode:
         path,
         data,
         lambda fields: ControllerNode(fields.whole("brokerid"), fields.number_as_text("timestamp")),
+    )
+
+
+def decode_takeover(path: str, data: bytes) -> Takeover:
+    return _decode(
+        path,
+        data,
+        lambda fields: Takeover(
+            fields.whole("previous_id"),
+            fields.whole("controller_id"),
+            fields.whole("controller_epoch"),
+            fields.whole("woken"),
+            fields.whole("waiting"),
+            fields.text("previous_name"),
+        ),
     )
 
 

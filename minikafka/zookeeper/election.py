@@ -6,6 +6,10 @@ One multi creates the former and raises the latter, so they are from one transac
 candidate whose answer was lost learns whether it has won. While /controller is there, no other
 multi of that kind can succeed, so a node of this session is a controllership of this session, also
 if it was won by a request that was given up on.
+
+`/controller` is watched by who would act on it at once: the controller itself, and the head of the
+queue of candidates (candidates.py) while somebody else holds it. A watch is never set for a node
+that is not there, so nobody is woken when one is elected: brokers hear of it from the controller.
 """
 
 from __future__ import annotations
@@ -69,14 +73,15 @@ class Controllership:
     def on_session_lost(self) -> None:
         self.lease = None
 
-    async def read(self) -> ControllerElection:
-        pair = await self._read()
-        return self._as_election(pair)
+    async def read(self, *, watch: bool = False) -> ControllerElection:
+        """`watch`: CONTROLLER_CHANGED when the controller that there is goes."""
+        return self._as_election(await self._read(watch=watch))
 
     async def elect(self, broker_id: int) -> ControllerElection:
-        """Become controller unless another is it. May be called again at any time."""
+        """Become controller unless another is it, who is watched then. May be called again at any
+        time."""
         while True:
-            pair = await self._read()
+            pair = await self._read(watch=True)
             if pair.controller is None:
                 await self._stand(broker_id, pair)
                 continue  # whatever came of it is read
@@ -91,7 +96,7 @@ class Controllership:
         """Give /controller up if it is this session's; nothing otherwise."""
         lease, self.lease = self.lease, None
         while True:
-            pair = await self._read()
+            pair = await self._read(watch=False)
             if pair.controller is None or pair.owner != self._session.session_id:
                 return
             if lease is not None and pair.epoch_stat.version == lease.epoch_version:
@@ -108,11 +113,11 @@ class Controllership:
         self.lease = Lease(pair.controller_epoch, pair.epoch_stat.version) if won else None
         return ControllerElection(won, pair.controller.broker_id, pair.controller_epoch)
 
-    async def _read(self) -> _Pair:
-        """Both nodes, with the watch of /controller armed. If there is a controller, the epoch is
-        the one of its election, unless somebody changed it by hand."""
+    async def _read(self, *, watch: bool) -> _Pair:
+        """Both nodes. If there is a controller, the epoch is the one of its election, unless
+        somebody changed it by hand."""
         for _ in range(3):
-            found = await self._watches.data(self._layout.controller, StoreEvent.CONTROLLER_CHANGED)
+            found = await self._read_controller(watch)
             epoch_data, epoch_stat = await self._session.repeat(
                 lambda client: client.get_async(self._layout.controller_epoch)
             )
@@ -126,6 +131,18 @@ class Controllership:
                 break
             # Elected between the two reads: read again.
         return pair
+
+    async def _read_controller(self, watch: bool) -> tuple[bytes, ZnodeStat] | None:
+        path = self._layout.controller
+        if watch:
+            return await self._watches.existing(path, StoreEvent.CONTROLLER_CHANGED)
+        try:
+            found: tuple[bytes, ZnodeStat] = await self._session.repeat(
+                lambda client: client.get_async(path)
+            )
+        except NoNodeError:
+            return None
+        return found
 
     async def _stand(self, broker_id: int, pair: _Pair) -> None:
         """One attempt to be elected over `pair`."""

@@ -16,7 +16,7 @@ from typing import Any
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
 from kazoo.protocol.states import ZnodeStat
 
-from minikafka.broker.ports import StateWrite, WriteOutcome
+from minikafka.broker.ports import StateWrite, Takeover, WriteOutcome
 from minikafka.errors import NotControllerError
 from minikafka.model import TopicDescription
 from minikafka.zookeeper import codec
@@ -148,6 +148,20 @@ class FencedWriter:
 
     async def clear_preferred_election(self) -> WriteOutcome:
         return await self._delete_tree(self._layout.preferred_election)
+
+    async def record_takeover(self, takeover: Takeover) -> WriteOutcome:
+        """As the data of the queue. Only the next controller writes them again."""
+        path, data = self._layout.controller_queue, codec.encode_takeover(takeover)
+
+        def build(multi: Any) -> None:
+            multi.set_data(path, data)
+
+        async def resolve() -> _Resolved:
+            found = await self._get(path)
+            applied = found is not None and found[0] == data
+            return _Resolved.APPLIED if applied else _Resolved.NOT_APPLIED
+
+        return await self._commit_alone(build, resolve)
 
     async def _delete_tree(self, root: str) -> WriteOutcome:
         """WRITTEN when nothing is left of it."""

@@ -15,9 +15,12 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError
 from kazoo.protocol.states import ZnodeStat
 
+from minikafka.broker.ports import Takeover
 from minikafka.errors import NetworkError, UsageError
+from minikafka.zookeeper import codec
+from minikafka.zookeeper.candidates import broker_of, in_order
 from minikafka.zookeeper.errors import NodeNotFoundError, ZooKeeperError
-from minikafka.zookeeper.paths import split_connect
+from minikafka.zookeeper.paths import Layout, split_connect
 from minikafka.zookeeper.session import stop_client_in_thread
 
 DEFAULT_TIMEOUT_MS = 10_000
@@ -53,6 +56,18 @@ class Node:
     @property
     def name(self) -> str:
         return self.path.rpartition("/")[2] or "/"
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerView:
+    """`queue`: broker ids, first in line first. `names` of the live brokers."""
+
+    controller_id: int  # -1: nobody
+    since_timestamp_ms: int | None
+    controller_epoch: int  # -1: there never was one
+    takeover: Takeover | None  # of this controller or, for a moment, of the one before
+    queue: tuple[int, ...]
+    names: dict[int, str]
 
 
 class Inspector:
@@ -91,6 +106,43 @@ class Inspector:
         if path not in nodes:
             raise NodeNotFoundError(path)
         return _assemble(path, nodes)
+
+    def controller(self) -> ControllerView:
+        """Who is controller, how it came to be it, and who waits."""
+        layout = Layout()
+        paths = [layout.controller, layout.controller_epoch, layout.controller_queue]
+        controller, epoch, queue, ids = self._read([*paths, layout.broker_ids])
+        names: dict[int, str] = {}
+        if ids is not None:
+            for found in self._read(
+                [layout.broker(int(name)) for name in ids[1] if name.isdecimal()]
+            ):
+                if found is not None:
+                    number = int(found[0].name)
+                    names[number] = codec.decode_broker(
+                        found[0].path, found[0].data, number, 0
+                    ).name
+        node, data = None, b""
+        if controller is not None:
+            node = codec.decode_controller(layout.controller, controller[0].data)
+        if queue is not None:
+            data = queue[0].data
+        return ControllerView(
+            controller_id=-1 if node is None else node.broker_id,
+            since_timestamp_ms=None if node is None else node.timestamp_ms,
+            controller_epoch=(
+                codec.decode_controller_epoch(layout.controller_epoch, epoch[0].data)
+                if epoch is not None
+                else -1
+            ),
+            takeover=codec.decode_takeover(layout.controller_queue, data) if data else None,
+            queue=tuple(
+                broker_id
+                for name in in_order(queue[1] if queue is not None else ())
+                if (broker_id := broker_of(name)) is not None
+            ),
+            names=names,
+        )
 
     def _read(self, paths: Sequence[str]) -> list[tuple[Node, list[str]] | None]:
         """Each node with the names of its children; None where there is none."""

@@ -29,6 +29,14 @@ class Layout:
     def broker_ids(self) -> str:
         return f"{self.root}/brokers/ids"
 
+    @property
+    def controller_queue(self) -> str:
+        return f"{self.root}/controller_queue"
+
+    def candidate_prefix(self, broker_id: int, token: str) -> str:
+        """ZooKeeper appends ten digits to it."""
+        return f"{self.controller_queue}/c-{broker_id}-{token}-"
+
     def broker(self, broker_id: int) -> str:
         return f"{self.broker_ids}/{broker_id}"
 
@@ -109,6 +117,7 @@ class Layout:
             self.delete_topics,
             f"{self.root}/cluster",
             self.controller_epoch,
+            self.controller_queue,
         ]
 
 

@@ -1,7 +1,8 @@
 """ZooKeeper as a broker needs it: the implementation of `ClusterStore` (broker/ports.py).
 
 The parts: the session (session.py), reads with watches (watches.py), the registration of the broker
-(registration.py), the controllership (election.py), the controller's fenced writes (fenced.py).
+(registration.py), the queue of candidates (candidates.py) and the controllership (election.py), the
+controller's fenced writes (fenced.py).
 Here: the reads of everything, and the writes that any broker may do.
 
 State: the events that wait; the announcement that is due when the watches are armed again after a
@@ -15,6 +16,7 @@ import base64
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
@@ -25,12 +27,14 @@ from minikafka.broker.ports import (
     SessionLostError,
     StateWrite,
     StoreEvent,
+    Takeover,
     WriteOutcome,
 )
 from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper import codec, registration
+from minikafka.zookeeper.candidates import CandidateQueue
 from minikafka.zookeeper.coordination import Znodes
-from minikafka.zookeeper.election import Controllership
+from minikafka.zookeeper.election import NOBODY, Controllership
 from minikafka.zookeeper.errors import ZooKeeperError
 from minikafka.zookeeper.fenced import FencedWriter
 from minikafka.zookeeper.paths import split_connect
@@ -65,6 +69,7 @@ class ZooKeeperStore:
         )
         self._watches = Watches(self._session, self.events)
         self._controllership = Controllership(self._session, self._layout, self._watches)
+        self._queue = CandidateQueue(self._session, self._layout, self._watches)
         self._fenced = FencedWriter(self._session, self._layout, self._controllership)
         self._broker_id: int | None = None
         self._announcement: StoreEvent | None = None
@@ -168,27 +173,47 @@ class ZooKeeperStore:
         if self._broker_id is not None:
             await registration.unregister(self._session, self._layout, self._broker_id)
 
-    async def elect_controller(self, broker_id: int) -> ControllerElection:
-        return await self._controllership.elect(broker_id)
+    async def elect_controller(
+        self, broker_id: int, *, out_of_turn: bool = False
+    ) -> ControllerElection:
+        place = await self._queue.join(broker_id)
+        if place.ahead:
+            # Who waits watches the one before it, and nothing that it read when it was controller.
+            self._watches.keep_only(StoreEvent.CONFIG_CHANGED)
+            election = await self._controllership.read()
+        if not place.ahead or (out_of_turn and election.controller_id == NOBODY):
+            election = await self._controllership.elect(broker_id)
+        return replace(election, ahead=place.ahead, candidates=place.candidates)
 
     async def resign_controller(self) -> None:
         await self._controllership.resign()
+        await self._queue.leave()
 
-    async def read_controller(self) -> ControllerElection:
-        return await self._controllership.read()
+    async def read_controller(self, *, watch: bool = False) -> ControllerElection:
+        return await self._controllership.read(watch=watch)
 
-    async def read_brokers(self) -> dict[int, BrokerInfo]:
-        ids = await self._watches.children(self._layout.broker_ids, StoreEvent.BROKERS_CHANGED)
+    async def record_takeover(self, takeover: Takeover) -> WriteOutcome:
+        return await self._fenced.record_takeover(takeover)
+
+    async def read_brokers(self, *, watch: bool = True) -> dict[int, BrokerInfo]:
+        path = self._layout.broker_ids
+        ids: list[str]
+        if watch:
+            ids = await self._watches.children(path, StoreEvent.BROKERS_CHANGED)
+        else:
+            ids = await self._repeat(lambda client: client.get_children_async(path))
         brokers = await gather_all(
-            [self._read_broker(int(name)) for name in ids if name.isdecimal()]
+            [self._read_broker(int(name), watch) for name in ids if name.isdecimal()]
         )
         return {broker.broker_id: broker for broker in brokers if broker is not None}
 
-    async def _read_broker(self, broker_id: int) -> BrokerInfo | None:
+    async def _read_broker(self, broker_id: int, watch: bool) -> BrokerInfo | None:
         path = self._layout.broker(broker_id)
-        found = await self._watches.data(path, StoreEvent.BROKERS_CHANGED)
+        if watch:
+            found = await self._watches.existing(path, StoreEvent.BROKERS_CHANGED)
+        else:
+            found = await self._get(path)
         if found is None:
-            self._watches.forget(path)
             return None
         data, stat = found
         return codec.decode_broker(path, data, broker_id, stat.czxid)

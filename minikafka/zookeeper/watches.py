@@ -75,6 +75,29 @@ class Watches:
                 if not await self._exists(path, watcher):
                     return None
 
+    async def existing(self, path: str, event: StoreEvent) -> tuple[bytes, ZnodeStat] | None:
+        """As `data`, for who does not wait for `path` to be made: if it is not there, nothing is
+        watched."""
+        watcher = self._arm("data", path, event)
+        try:
+            found: tuple[bytes, ZnodeStat] = await self._session.repeat(
+                lambda client: client.get_async(path, watch=watcher)
+            )
+            return found
+        except NoNodeError:
+            self.forget(path)
+            return None
+
+    async def once(self, path: str, event: StoreEvent) -> tuple[bytes, ZnodeStat] | None:
+        """As `existing`, for this connection only."""
+        found = await self.existing(path, event)
+        self.forget(path)
+        return found
+
+    def keep_only(self, event: StoreEvent) -> None:
+        """Arm nothing else again, unless it is read again."""
+        self._armed = {key: armed for key, armed in self._armed.items() if armed is event}
+
     def forget(self, path: str) -> None:
         """Do not arm the data watch of `path` again, unless it is read again."""
         self._armed.pop(("data", path), None)

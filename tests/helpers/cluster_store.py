@@ -19,6 +19,7 @@ from minikafka.broker.ports import (
     SessionLostError,
     StateWrite,
     StoreEvent,
+    Takeover,
     WriteOutcome,
 )
 from minikafka.errors import NotControllerError, UsageError
@@ -49,6 +50,7 @@ class FakeZooKeeper:
         self.preferred_election: list[TopicPartition] | None = None
         self.next_producer_id = 0
         self.history: list[Written] = []
+        self.takeovers: list[Takeover] = []
         self.listeners: list[Callable[[StoreEvent], None]] = []
 
     def _changed(self, event: StoreEvent) -> None:
@@ -186,6 +188,7 @@ class FakeClusterStore:
         self.zookeeper = zookeeper or FakeZooKeeper()
         self.events: asyncio.Queue[StoreEvent] = asyncio.Queue()
         self.calls: list[str] = []
+        self.out_of_turn: list[bool] = []  # of each time that it stood for election
         self.out_of_touch_ms = 0
         self._session = object()
         self._in_touch = asyncio.Event()
@@ -269,7 +272,11 @@ class FakeClusterStore:
                 del self.zookeeper.brokers[broker_id]
                 self.zookeeper._changed(StoreEvent.BROKERS_CHANGED)
 
-    async def elect_controller(self, broker_id: int) -> ControllerElection:
+    async def elect_controller(
+        self, broker_id: int, *, out_of_turn: bool = False
+    ) -> ControllerElection:
+        """Everybody is at the head of the queue."""
+        self.out_of_turn.append(out_of_turn)
         injected = await self._call("elect_controller")
         if isinstance(injected, ControllerElection):
             return injected
@@ -283,12 +290,12 @@ class FakeClusterStore:
         self._controller_epoch = -1
         self.zookeeper.resign(self._session)
 
-    async def read_controller(self) -> ControllerElection:
+    async def read_controller(self, *, watch: bool = False) -> ControllerElection:
         await self._call("read_controller")
         elected, owner = self.zookeeper.controller or (-1, None)
         return ControllerElection(owner is self._session, elected, self.zookeeper.controller_epoch)
 
-    async def read_brokers(self) -> dict[int, BrokerInfo]:
+    async def read_brokers(self, *, watch: bool = True) -> dict[int, BrokerInfo]:
         await self._call("read_brokers")
         return self.zookeeper.live_brokers()
 
@@ -326,6 +333,13 @@ class FakeClusterStore:
     async def clear_preferred_election(self) -> WriteOutcome:
         await self._call("clear_preferred_election")
         return self.zookeeper.clear_preferred_election(self._controller_epoch)
+
+    async def record_takeover(self, takeover: Takeover) -> WriteOutcome:
+        await self._call("record_takeover")
+        if self._controller_epoch != self.zookeeper.controller_epoch:
+            return WriteOutcome.DEPOSED
+        self.zookeeper.takeovers.append(takeover)
+        return WriteOutcome.WRITTEN
 
     async def allocate_producer_ids(self, broker_id: int, count: int) -> tuple[int, int]:
         """NotControllerError if another controller has been elected."""

@@ -16,7 +16,8 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     expire A | expire-dead A               ZooKeeper ends its session; those of its dead processes
     fault A lost|applied|pass              what befalls A's next write to ZooKeeper
     break A                                A's connection with ZooKeeper breaks
-    depose                                 somebody deletes /controller, to force an election
+    depose | depose softly                 somebody deletes the controller's place in the queue and
+                                           /controller, to force an election; /controller alone
     clock A 5000                           its wall clock jumps
     produce A t-0 all|1|0 2 [producer 0]   two records in a batch, sent to A
     consume A t-0 7 | latest A t-0

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import pytest
 
+from minikafka.zookeeper import codec
+from minikafka.zookeeper.candidates import in_order
 from tests.simulation.stage import Stage
 
 LAG_MS = 2_000
@@ -50,6 +52,36 @@ def test_race_2_a_message_of_the_old_controller_comes_before_the_first_of_the_ne
         stage.pass_all()
         stage.do("resume C", run_ms=500)
         stage.end()
+
+
+def test_the_death_of_the_controller_wakes_one_of_those_who_wait():
+    """Each time: the next in line. The count is what the brokers themselves have said; who is woken
+    because one in the middle of the queue went is not counted."""
+    with Stage("ABC", brokers=8, controller="H") as stage:
+        waiting = 7
+        for _ in range(2):
+            died = stage.world.controller()
+            stage.do(f"kill {_in_line(stage)[2].name}")
+            stage.run(3_000)
+            waiting -= 1
+            stage.do(f"kill {died.name}")
+            stage.until(lambda died=died: _took_over_from(stage, died.number))
+            path = "/controller_queue"
+            takeover = codec.decode_takeover(path, stage.world.zookeeper.data(path))
+            assert (takeover.woken, takeover.waiting) == (1, waiting)
+            waiting -= 1
+        stage.end()
+
+
+def _in_line(stage):
+    names = in_order(stage.world.zookeeper.tree.children("/controller_queue"))
+    return [stage.world.hosts[int(name.split("-")[1])] for name in names]
+
+
+def _took_over_from(stage, number):
+    path = "/controller_queue"
+    takeover = codec.decode_takeover(path, stage.world.zookeeper.data(path))
+    return takeover.previous_id == number
 
 
 def test_race_2_somebody_deletes_the_controllers_node_while_it_writes():

@@ -338,7 +338,7 @@ class Walk:
                 "configure", asked, topic, f"min.insync.replicas={chance.choice((1, 1, 2, 2, 3))}"
             )
         elif kind == "elections" and chance.random() < 0.2:
-            yield act("depose")
+            yield act("depose", *(["softly"] if chance.random() < 0.5 else []))
         elif kind == "elections":
             unclean = chance.random() < 0.02
             how = "unclean" if unclean else "preferred"

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from minikafka.zookeeper.candidates import in_order
 from minikafka.zookeeper.embedded import model
 from minikafka.zookeeper.embedded.tree import Tree
 
@@ -73,12 +74,17 @@ class ZooKeeperServer:
         self.deliver(outcome.events)
         return outcome
 
-    def depose(self) -> None:
-        """Delete /controller, as a person may, from a session of its own."""
+    def depose(self, how: str = "") -> None:
+        """Delete /controller and the controller's place in the queue, as a person may, from a
+        session of its own; `softly`: /controller alone, so that another is elected only when the
+        controller has noticed."""
         now_ms = self.world.now_ms()
         opened = self.tree.open_session(4_000, PASSWORD, now_ms)
         self.on_written(opened.transaction)
         self.request(opened.session_id, model.Delete("/controller"))
+        line = in_order(self.tree.children("/controller_queue"))
+        if line and how != "softly":
+            self.request(opened.session_id, model.Delete(f"/controller_queue/{line[0]}"))
         self.request(opened.session_id, model.CloseSession())
 
     def deliver(self, events: tuple[model.WatchEvent, ...]) -> None:

@@ -68,14 +68,16 @@ class FailedPartition(_message.Message):
     def __init__(self, topic_partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ...) -> None: ...
 
 class UpdateStateResponse(_message.Message):
-    __slots__ = ("error", "deleted", "failed")
+    __slots__ = ("error", "deleted", "failed", "wakeups")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    WAKEUPS_FIELD_NUMBER: _ClassVar[int]
     error: _common_pb2.Error
     deleted: _containers.RepeatedCompositeFieldContainer[TopicReplica]
     failed: _containers.RepeatedCompositeFieldContainer[FailedPartition]
-    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., deleted: _Optional[_Iterable[_Union[TopicReplica, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[FailedPartition, _Mapping]]] = ...) -> None: ...
+    wakeups: int
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., deleted: _Optional[_Iterable[_Union[TopicReplica, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[FailedPartition, _Mapping]]] = ..., wakeups: _Optional[int] = ...) -> None: ...
 
 class IsrMember(_message.Message):
     __slots__ = ("broker_id", "broker_epoch")

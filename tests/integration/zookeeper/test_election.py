@@ -28,8 +28,10 @@ async def test_exactly_one_of_several_is_elected_and_all_agree(connect, new_stor
     )
     winners = [number for number, election in zip(stores, elections, strict=True) if election.won]
     assert len(winners) == 1
-    assert {election.controller_id for election in elections} == set(winners)
-    assert {election.controller_epoch for election in elections} == {1}
+    found = await asyncio.gather(*(store.read_controller() for store in stores.values()))
+    assert {election.controller_id for election in found} == set(winners)
+    assert {election.controller_epoch for election in found} == {1}
+    assert sorted(election.ahead for election in elections) == [0, 1, 2]
 
 
 async def test_nobody_is_controller_before_the_first_election(connect, new_store):
@@ -50,7 +52,7 @@ async def test_a_resignation_is_heard_and_the_next_has_a_higher_epoch(connect, n
     await first.elect_controller(1)
     assert await second.elect_controller(2) == ControllerElection(False, 1, 1)
     await first.resign_controller()
-    await expect_event(second, StoreEvent.CONTROLLER_CHANGED)
+    await expect_event(second, StoreEvent.CANDIDATE_GONE)
     assert await second.elect_controller(2) == ControllerElection(True, 2, 2)
     assert await first.read_controller() == ControllerElection(False, 2, 2)
 
@@ -62,12 +64,13 @@ async def test_resigning_without_being_controller_changes_nothing(connect, new_s
     assert (await first.read_controller()).won
 
 
-async def test_somebody_who_waits_hears_of_a_new_controller(connect, new_store):
+async def test_who_asks_for_it_hears_when_the_controller_goes(connect, new_store):
     first, second = await new_store(connect), await new_store(connect)
-    assert (await second.read_controller()).controller_id == -1
     await first.elect_controller(1)
+    assert (await second.read_controller(watch=True)).controller_id == 1
+    await first.resign_controller()
     await expect_event(second, StoreEvent.CONTROLLER_CHANGED)
-    assert await second.read_controller() == ControllerElection(False, 1, 1)
+    assert await second.read_controller() == ControllerElection(False, -1, 1)
 
 
 async def test_an_election_whose_answer_was_lost_was_won(hosts, chroot, new_store, new_proxy):
@@ -93,7 +96,7 @@ async def test_an_election_that_another_won_meanwhile_is_lost(
     other = await new_store(connect)
 
     async def meanwhile() -> None:
-        await other.elect_controller(2)
+        await other.elect_controller(2, out_of_turn=True)
 
     proxy = await new_proxy(hosts)
     store = await new_store(proxy.hosts + chroot)

@@ -61,7 +61,7 @@ async def elect_another(store) -> None:
     """Take the controllership away from whoever has it, as when its session had expired."""
     layout = Layout(store._layout.root)
     await store.session.repeat(lambda client: client.delete_async(layout.controller))
-    assert (await store.elect_controller(2)).won
+    assert (await store.elect_controller(2, out_of_turn=True)).won
 
 
 # --- states ---

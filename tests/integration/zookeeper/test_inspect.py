@@ -7,6 +7,8 @@ import socket
 
 import pytest
 
+from minikafka.broker.ports import Takeover
+from minikafka.cli.zk import controller_lines
 from minikafka.errors import UsageError
 from minikafka.zookeeper.errors import NodeNotFoundError
 from minikafka.zookeeper.inspect import open_inspector
@@ -46,6 +48,7 @@ async def test_children_are_listed_by_name(connect, store):
         "config",
         "controller",
         "controller_epoch",
+        "controller_queue",
     ]
     assert await look(connect, lambda inspector: inspector.ls("/brokers/ids/1")) == []
 
@@ -57,6 +60,33 @@ async def test_the_tree_has_everything_below_a_path(connect, store):
     whole = await look(connect, lambda inspector: inspector.tree())
     assert whole.path == whole.name == "/"
     assert tree in whole.children
+
+
+async def test_the_controller_and_its_queue_are_seen(connect, store, new_store):
+    other = await new_store(connect)
+    await other.elect_controller(2)
+    view = await look(connect, lambda inspector: inspector.controller())
+    assert (view.controller_id, view.controller_epoch, view.queue) == (1, 1, (1, 2))
+    assert (view.takeover, view.names) == (None, {1: "broker-1"})
+    assert controller_lines(view) == ["controller broker-1, controller epoch 1", "waiting: 2"]
+
+    await store.record_takeover(Takeover(2, 1, 1, 1, 4, "B"))
+    view = await look(connect, lambda inspector: inspector.controller())
+    assert controller_lines(view)[0] == (
+        "controller broker-1, controller epoch 1, moved from B, woke 1 of 4 waiting brokers"
+    )
+
+    await store.resign_controller()
+    view = await look(connect, lambda inspector: inspector.controller())
+    assert controller_lines(view) == ["nobody is controller (controller epoch 1)", "waiting: 2"]
+
+
+async def test_where_no_broker_ever_was_nobody_is_controller(hosts):
+    view = await look(f"{hosts}/nowhere", lambda inspector: inspector.controller())
+    assert controller_lines(view) == [
+        "nobody is controller (controller epoch -1)",
+        "waiting: nobody",
+    ]
 
 
 async def test_a_server_without_chroot_has_a_tree_too(hosts, store):

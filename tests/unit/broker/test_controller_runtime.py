@@ -296,6 +296,47 @@ async def test_an_election_that_fails_is_tried_again(
     assert "cannot stand for election" in caplog.text
 
 
+async def test_who_waits_in_the_queue_does_not_try_until_the_one_before_it_is_gone(
+    cluster: Cluster,
+) -> None:
+    node = Node(cluster, 1)
+    cluster.nodes[1] = node
+    node.store.inject("elect_controller", ControllerElection(False, 9, 4, ahead=1, candidates=2))
+    await node.start()
+    await quiet()
+    assert node.store.out_of_turn == [False]
+    node.store.events.put_nowait(StoreEvent.CANDIDATE_GONE)
+    await eventually(lambda: node.controller.active)
+    await eventually(lambda: bool(cluster.zookeeper.takeovers))
+    [takeover] = cluster.zookeeper.takeovers
+    assert (takeover.woken, takeover.waiting, takeover.controller_id) == (1, 1, 1)
+    assert node.store.out_of_turn == [False, False]
+
+
+async def test_a_queue_whose_head_does_nothing_does_not_hold_up_an_election(
+    cluster: Cluster,
+) -> None:
+    node = Node(cluster, 1, **{"zookeeper.session.timeout.ms": "1"})
+    cluster.nodes[1] = node
+    vacant = ControllerElection(False, -1, 4, ahead=1, candidates=2)
+    node.store.inject("elect_controller", vacant, vacant)
+    await node.start()
+    await eventually(lambda: node.controller.active)
+    assert node.store.out_of_turn == [False, True, True]
+
+
+async def test_who_waits_behind_a_controller_looks_again_and_does_not_try(
+    cluster: Cluster,
+) -> None:
+    node = Node(cluster, 1, **{"zookeeper.session.timeout.ms": "1"})
+    cluster.nodes[1] = node
+    waits = ControllerElection(False, 9, 4, ahead=1, candidates=2)
+    node.store.inject("elect_controller", *[waits] * 5)
+    await node.start()
+    await eventually(lambda: len(node.store.out_of_turn) > 5)
+    assert not any(node.store.out_of_turn)
+
+
 async def test_resigning_is_tried_until_it_is_done(three: Cluster) -> None:
     store = three.nodes[1].store
     store.inject("resign_controller", SessionLostError("gone for a moment"))
