@@ -99,6 +99,10 @@ class Layout:
     def cluster_id(self) -> str:
         return f"{self.root}/cluster/id"
 
+    @property
+    def cluster_proposals(self) -> str:
+        return f"{self.root}/cluster/proposals"
+
     def persistent(self) -> list[str]:
         """The nodes that are made at start and never deleted, each after its parents. All are empty
         except /controller_epoch."""

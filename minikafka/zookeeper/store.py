@@ -1,8 +1,8 @@
 """ZooKeeper as a broker needs it: the implementation of `ClusterStore` (broker/ports.py).
 
 The parts: the session (session.py), reads with watches (watches.py), the registration of the broker
-(registration.py), the queue of candidates (candidates.py) and the controllership (election.py), the
-controller's fenced writes (fenced.py).
+(registration.py), the cluster id (cluster.py), the queue of candidates (candidates.py) and the
+controllership (election.py), the controller's fenced writes (fenced.py).
 Here: the reads of everything, and the writes that any broker may do.
 
 State: the events that wait; the announcement that is due when the watches are armed again after a
@@ -12,9 +12,7 @@ new connection (LOST outranks RECONNECTED, if connections follow one another qui
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,6 +31,7 @@ from minikafka.broker.ports import (
 from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper import codec, registration
 from minikafka.zookeeper.candidates import CandidateQueue
+from minikafka.zookeeper.cluster import ClusterIdConsensus
 from minikafka.zookeeper.coordination import Znodes
 from minikafka.zookeeper.election import NOBODY, Controllership
 from minikafka.zookeeper.errors import ZooKeeperError
@@ -127,14 +126,8 @@ class ZooKeeperStore:
         await self._session.sync()
 
     async def cluster_id(self) -> str:
-        """22 characters, as Kafka's: a random UUID in URL-safe base 64."""
-        path = self._layout.cluster_id
-        while True:
-            found = await self._get(path)
-            if found is not None:
-                return codec.decode_cluster_id(path, found[0])
-            proposal = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-            await self._create_if_absent(path, codec.encode_cluster_id(proposal))
+        """22 characters, as Kafka's: at the first start, what all who start agree upon."""
+        return await ClusterIdConsensus(self._session, self._layout).agree()
 
     # --- the session's changes ---
 

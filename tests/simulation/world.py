@@ -33,7 +33,7 @@ from minikafka.core.effects import Role
 from minikafka.core.leader import Leader
 from minikafka.errors import KafkaStorageError, MinikafkaError, UsageError
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
-from minikafka.zookeeper import election, registration, session, store
+from minikafka.zookeeper import candidates, cluster, election, registration, session, store
 from tests.simulation.disk import Disk, SimulatedLogStore
 from tests.simulation.kazoo_client import HandlerStandIn, KazooStandIn, stop_at_once
 from tests.simulation.ledger import Ledger
@@ -211,7 +211,7 @@ class World:
         self.unclean_topics: set[str] = set()
         self.ended: list[BrokerProcess] = []
         self.incarnations_seen: dict[Leader, dict[int, int]] = {}  # of followers, by each leader
-        self._storage_ids = self._topic_ids = 0
+        self._storage_ids = self._topic_ids = self._uuids = 0
         for number in range(1, broker_count + 1):
             self.names[number] = broker_name(number)
             config = _config(number, tuple(sorted({**SETTINGS, **(settings or {})}.items())))
@@ -270,6 +270,10 @@ class World:
     def new_storage_id(self) -> str:
         self._storage_ids += 1
         return f"disk{self._storage_ids}"
+
+    def new_uuid(self) -> SimpleNamespace:
+        self._uuids += 1
+        return SimpleNamespace(bytes=self._uuids.to_bytes(16), hex=f"{self._uuids:012x}")
 
     def new_topic_id(self) -> str:
         self._topic_ids += 1
@@ -440,7 +444,9 @@ def patched(world: World) -> Iterator[World]:
         (election, "time", clock),
         (controller_term, "new_topic_id", world.new_topic_id),
         (controller_term, "random", world.chance),
-        (store, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(bytes=bytes(16)))),
+        (candidates, "time", clock),
+        (candidates, "uuid", SimpleNamespace(uuid4=world.new_uuid)),
+        (cluster, "uuid", SimpleNamespace(uuid4=world.new_uuid)),
     ]
     logger = logging.getLogger("minikafka")
     level, propagate = logger.level, logger.propagate
