@@ -1,9 +1,10 @@
-"""`minikafka zk tree|get|ls|controller`: what ZooKeeper holds."""
+"""`minikafka zk tree|get|ls|watch|controller`: what ZooKeeper holds."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,13 +16,14 @@ from minikafka.cli.discovery import NoCluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.lines import text_or_base64
 from minikafka.cli.options import data_dir_option, format_option
-from minikafka.cli.output import print_json
+from minikafka.cli.output import clock_time, print_json, print_json_line
 from minikafka.errors import UsageError
 from minikafka.properties import read_zookeeper_connect
 
 if TYPE_CHECKING:
     from minikafka.broker.ports import Takeover
     from minikafka.zookeeper.inspect import ControllerView, Inspector, Node
+    from minikafka.zookeeper.watching import Change
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -66,7 +68,7 @@ def find_zookeeper(connect: str | None, data_dir: Path) -> str:
 
 
 @contextlib.contextmanager
-def inspecting(connect: str) -> Iterator[Inspector]:
+def inspecting(connect: str, *, linearizable: bool = False) -> Iterator[Inspector]:
     """A connection to look through. Raises NoCluster if no server answers."""
     import logging
 
@@ -77,17 +79,26 @@ def inspecting(connect: str) -> Iterator[Inspector]:
     if not any(answers(*port_of(server)) for server in servers):
         raise NoCluster(f"no ZooKeeper answers at {connect}: does it run?")
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters comes as an error
-    with open_inspector(connect) as inspector:
+    with open_inspector(connect, linearizable=linearizable) as inspector:
         yield inspector
+
+
+linearizable_option = click.option(
+    "--linearizable", is_flag=True, help="Let the server catch up (sync) before it answers."
+)
 
 
 @command.command("tree")
 @click.argument("path", default="/")
+@linearizable_option
 @zookeeper_options
 @format_option
-def tree(path: str, connect: str | None, data_dir: Path, output_format: str) -> None:
+def tree(
+    path: str, linearizable: bool, connect: str | None, data_dir: Path, output_format: str
+) -> None:
     """Show PATH and everything below it, with data, version and owner."""
-    with inspecting(find_zookeeper(connect, data_dir)) as inspector:
+    hosts = find_zookeeper(connect, data_dir)
+    with inspecting(hosts, linearizable=linearizable) as inspector:
         root = inspector.tree(path)
     if output_format == "json":
         print_json(node_document(root, with_children=True))
@@ -98,11 +109,15 @@ def tree(path: str, connect: str | None, data_dir: Path, output_format: str) -> 
 
 @command.command("get")
 @click.argument("path")
+@linearizable_option
 @zookeeper_options
 @format_option
-def get(path: str, connect: str | None, data_dir: Path, output_format: str) -> None:
+def get(
+    path: str, linearizable: bool, connect: str | None, data_dir: Path, output_format: str
+) -> None:
     """Show the data of PATH as they are, then what ZooKeeper knows of the node."""
-    with inspecting(find_zookeeper(connect, data_dir)) as inspector:
+    hosts = find_zookeeper(connect, data_dir)
+    with inspecting(hosts, linearizable=linearizable) as inspector:
         node = inspector.get(path)
     document = node_document(node, with_children=False)
     if output_format == "json":
@@ -117,17 +132,74 @@ def get(path: str, connect: str | None, data_dir: Path, output_format: str) -> N
 
 @command.command("ls")
 @click.argument("path", default="/")
+@linearizable_option
 @zookeeper_options
 @format_option
-def ls(path: str, connect: str | None, data_dir: Path, output_format: str) -> None:
+def ls(
+    path: str, linearizable: bool, connect: str | None, data_dir: Path, output_format: str
+) -> None:
     """List the names of the nodes right below PATH."""
-    with inspecting(find_zookeeper(connect, data_dir)) as inspector:
+    hosts = find_zookeeper(connect, data_dir)
+    with inspecting(hosts, linearizable=linearizable) as inspector:
         names = inspector.ls(path)
     if output_format == "json":
         print_json(names)
     else:
         for name in names:
             click.echo(name)
+
+
+@command.command("watch")
+@click.argument("path")
+@click.option("--recursive", is_flag=True, help="Watch all that is below PATH, too.")
+@zookeeper_options
+@format_option
+def watch(
+    path: str, recursive: bool, connect: str | None, data_dir: Path, output_format: str
+) -> None:
+    """Show what PATH is now, then every change, until Ctrl-C.
+
+    PATH need not be there yet. What happens faster than it can be read becomes one line; the
+    version tells how often the data were set.
+    """
+    with inspecting(find_zookeeper(connect, data_dir)) as inspector:
+        try:
+            for change in inspector.watch(path, recursive=recursive).changes():
+                if output_format == "json":
+                    print_json_line(change_document(change))
+                else:
+                    click.echo(change_line(change))
+                    sys.stdout.flush()
+        except KeyboardInterrupt:
+            return
+
+
+def change_line(change: Change) -> str:
+    """`14:03:07.125 /controller created  {"brokerid":2}  (version 0)`."""
+    parts = [f"{clock_time(change.timestamp_ms / 1000)} {change.path} {change.what.value}"]
+    if change.added or change.removed:
+        parts.append(
+            ", ".join(
+                [f"+{name}" for name in change.added] + [f"-{name}" for name in change.removed]
+            )
+        )
+    elif change.node is not None:
+        parts += _node_parts(change.node)
+    return "  ".join(parts)
+
+
+def change_document(change: Change) -> dict[str, Any]:
+    """The JSON document of a change (docs/cli.md)."""
+    document: dict[str, Any] = {
+        "event": change.what.value,
+        "time_ms": change.timestamp_ms,
+        "path": change.path,
+    }
+    if change.node is not None:
+        document |= node_document(change.node, with_children=False)
+    if change.added or change.removed:
+        document |= {"added": list(change.added), "removed": list(change.removed)}
+    return document
 
 
 @command.command("controller")
@@ -211,14 +283,18 @@ def _below(node: Node, indent: str) -> Iterator[str]:
 
 
 def _node_line(name: str, node: Node) -> str:
-    parts = [name]
+    return "  ".join([name, *_node_parts(node)])
+
+
+def _node_parts(node: Node) -> list[str]:
+    parts = []
     if node.data:
         data = printable(node.data).replace("\n", "\\n")
         parts.append(data if len(data) <= _DATA_SHOWN else f"{data[:_DATA_SHOWN]}...")
     parts.append(f"(version {node.stat.version})")
     if node.stat.ephemeral_owner:
         parts.append(f"ephemeral, session 0x{node.stat.ephemeral_owner:x}")
-    return "  ".join(parts)
+    return parts
 
 
 def node_document(node: Node, with_children: bool) -> dict[str, Any]:

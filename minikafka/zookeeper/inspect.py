@@ -1,6 +1,8 @@
-"""A plain read-only client for people: `minikafka zk tree|get|ls PATH`. Synchronous.
+"""A plain read-only client for people: `minikafka zk tree|get|ls|watch PATH`. Synchronous.
 
-Paths are under the chroot of the connect string, if it has one.
+Paths are under the chroot of the connect string, if it has one. A server of an ensemble may lag
+behind; a linearizable read begins with `sync`, after which it shows nothing older than the moment
+when it was asked for.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError
@@ -22,6 +24,9 @@ from minikafka.zookeeper.candidates import broker_of, in_order
 from minikafka.zookeeper.errors import NodeNotFoundError, ZooKeeperError
 from minikafka.zookeeper.paths import Layout, split_connect
 from minikafka.zookeeper.session import stop_client_in_thread
+
+if TYPE_CHECKING:
+    from minikafka.zookeeper.watching import NodeWatch
 
 DEFAULT_TIMEOUT_MS = 10_000
 _READS_AT_ONCE = 64
@@ -74,13 +79,18 @@ class Inspector:
     """Reads of one connection. NodeNotFoundError if the path is not there, NetworkError if the
     connection is lost or an answer takes longer than the timeout."""
 
-    def __init__(self, client: KazooClient, root: str, timeout_ms: int) -> None:
+    def __init__(
+        self, client: KazooClient, root: str, timeout_ms: int, *, linearizable: bool = False
+    ) -> None:
         self._client = client
         self._root = root
+        self._timeout_ms = timeout_ms
         self._timeout_s = timeout_ms / 1000
+        self._linearizable = linearizable
 
     def get(self, path: str) -> Node:
         path = _checked(path)
+        self._begin()
         found = self._read([path])[0]
         if found is None:
             raise NodeNotFoundError(path)
@@ -89,6 +99,7 @@ class Inspector:
     def ls(self, path: str) -> list[str]:
         """The names of the children, in order."""
         path = _checked(path)
+        self._begin()
         found = self._read([path])[0]
         if found is None:
             raise NodeNotFoundError(path)
@@ -97,18 +108,20 @@ class Inspector:
     def tree(self, path: str = "/") -> Node:
         """The node with everything below it. What vanishes while it is read is left out."""
         path = _checked(path)
+        self._begin()
         nodes: dict[str, tuple[Node, list[str]]] = {}
         level = [path]
         while level:
             found = [node for node in self._read(level) if node is not None]
             nodes.update((node.path, (node, names)) for node, names in found)
-            level = [_join(node.path, name) for node, names in found for name in names]
+            level = [join_path(node.path, name) for node, names in found for name in names]
         if path not in nodes:
             raise NodeNotFoundError(path)
         return _assemble(path, nodes)
 
     def controller(self) -> ControllerView:
         """Who is controller, how it came to be it, and who waits."""
+        self._begin()
         layout = Layout()
         paths = [layout.controller, layout.controller_epoch, layout.controller_queue]
         controller, epoch, queue, ids = self._read([*paths, layout.broker_ids])
@@ -144,6 +157,22 @@ class Inspector:
             names=names,
         )
 
+    def watch(self, path: str, *, recursive: bool = False) -> NodeWatch:
+        """What is there and what happens, by its `changes`."""
+        from minikafka.zookeeper.watching import NodeWatch
+
+        return NodeWatch(
+            self._client,
+            self._root,
+            _checked(path),
+            recursive=recursive,
+            timeout_ms=self._timeout_ms,
+        )
+
+    def _begin(self) -> None:
+        if self._linearizable:
+            self._wait("/", self._client.sync_async("/"))
+
     def _read(self, paths: Sequence[str]) -> list[tuple[Node, list[str]] | None]:
         """Each node with the names of its children; None where there is none."""
         read: list[tuple[Node, list[str]] | None] = []
@@ -161,10 +190,17 @@ class Inspector:
 
     def _answer(self, path: str, data: Any, children: Any) -> tuple[Node, list[str]] | None:
         try:
-            found, stat = data.get(timeout=self._timeout_s)
-            names = children.get(timeout=self._timeout_s)
+            found, stat = self._wait(path, data)
+            names = self._wait(path, children)
         except NoNodeError:
             return None
+        return Node(path, found, node_stat(stat)), sorted(names)
+
+    def _wait(self, path: str, result: Any) -> Any:
+        try:
+            return result.get(timeout=self._timeout_s)
+        except NoNodeError:
+            raise
         except self._client.handler.timeout_exception:
             raise NetworkError(
                 f"ZooKeeper has not answered for {self._timeout_s:g} s: is it paused?"
@@ -173,11 +209,12 @@ class Inspector:
             if type(error).__name__ in ("ConnectionLoss", "SessionExpiredError"):
                 raise NetworkError("the connection to ZooKeeper was lost") from None
             raise ZooKeeperError(f"ZooKeeper refused to read {path}: {error!r}") from None
-        return Node(path, found, node_stat(stat)), sorted(names)
 
 
 @contextmanager
-def open_inspector(connect: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> Iterator[Inspector]:
+def open_inspector(
+    connect: str, timeout_ms: int = DEFAULT_TIMEOUT_MS, *, linearizable: bool = False
+) -> Iterator[Inspector]:
     """Connect to `host:port,…[/chroot]`. UsageError if no server can be reached in time."""
     hosts, layout = split_connect(connect)
     try:
@@ -190,7 +227,7 @@ def open_inspector(connect: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> Iterat
                 f"ZooKeeper cannot be reached at {hosts} within {timeout_ms} ms: "
                 "check the address and that it runs"
             )
-        yield Inspector(client, layout.root, timeout_ms)
+        yield Inspector(client, layout.root, timeout_ms, linearizable=linearizable)
     finally:
         stopped = threading.Event()
         stop_client_in_thread(client, stopped.set)
@@ -205,13 +242,13 @@ def _checked(path: str) -> str:
     return path
 
 
-def _join(parent: str, name: str) -> str:
+def join_path(parent: str, name: str) -> str:
     return f"/{name}" if parent == "/" else f"{parent}/{name}"
 
 
 def _assemble(path: str, nodes: dict[str, tuple[Node, list[str]]]) -> Node:
     node, names = nodes[path]
-    paths = [_join(path, name) for name in names]
+    paths = [join_path(path, name) for name in names]
     children = tuple(_assemble(child, nodes) for child in paths if child in nodes)
     return Node(node.path, node.data, node.stat, children)
 

@@ -59,6 +59,8 @@ def test_every_command_can_be_loaded_and_explains_itself(name: str) -> None:
         "zk tree",
         "zk ls",
         "zk get",
+        "zk watch",
+        "zk controller",
         "perf produce",
         "perf consume",
         "perf latency",

@@ -70,6 +70,7 @@ from minikafka.errors import UsageError
         ("up --zookeeper local:2", "1, 3, 5 or 7 servers"),
         ("up --zookeeper nonsense", "'nonsense' is not a way to have ZooKeeper"),
         ("zk get", "PATH"),
+        ("zk watch", "PATH"),
         ("zk ls --zookeeper nohost", "expected HOST:PORT"),
         ("log dump /nowhere", "neither a segment file nor a folder"),
         ("broker", "nothing to run"),
