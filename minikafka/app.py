@@ -32,9 +32,9 @@ from minikafka.log.store import DiskLogStore
 from minikafka.metrics.process import read_process
 from minikafka.model import BrokerInfo
 from minikafka.properties import Endpoint
+from minikafka.rpc.malloc import GiveBack, tune_malloc
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer
-from minikafka.rpc.tuning import tune_malloc
 from minikafka.zookeeper.store import ZooKeeperStore
 
 if TYPE_CHECKING:
@@ -241,15 +241,17 @@ async def _serve(broker: Broker, doors: Doors, stop: Stop) -> int:
 async def _serve_until_stopped(broker: Broker, doors: Doors, stop: Stop) -> None:
     stopping = asyncio.ensure_future(stop.wanted.wait())
     serving = asyncio.ensure_future(_announce_serving(broker, doors))
+    giving_back = asyncio.ensure_future(GiveBack(broker.replicas.counters.moved_bytes).run())
     try:
         await asyncio.wait((serving, stopping, broker.fatal), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             serving.result()
         await asyncio.wait((stopping, broker.fatal), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        serving.cancel()
-        stopping.cancel()
-        await asyncio.wait((serving, stopping))
+        tasks = (serving, stopping, giving_back)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
     if broker.fatal.done():
         logger.critical("stopping: %s", broker.fatal.exception())
         return

@@ -104,6 +104,13 @@ class BrokerCounters:
         """The topic has no replica here any more."""
         self.elsewhere.add(self.topics.pop(topic))
 
+    def moved_bytes(self) -> int:
+        """Of record batches, in and out, to and from clients and followers."""
+        return sum(
+            each.bytes_in + each.bytes_out + each.replication_bytes_in + each.replication_bytes_out
+            for each in (self.elsewhere, *self.topics.values())
+        )
+
     def total(self) -> TopicCounters:
         total = TopicCounters()
         for each in (self.elsewhere, *self.topics.values()):

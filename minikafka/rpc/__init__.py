@@ -1,6 +1,7 @@
 """Everything that speaks gRPC; the only importer of grpc.
 
-tuning.py           options of channels and servers, malloc, in one place
+tuning.py           options of channels and servers, in one place
+malloc.py           what the C library keeps of freed memory, and when it gives it back
 generated/          what protoc makes of protos/minikafka/v1
 convert*.py         protobuf messages <-> the typed requests of broker/requests.py
 hot.py              the same for the three messages that carry records, without needless copies

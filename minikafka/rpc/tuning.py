@@ -1,4 +1,4 @@
-"""How gRPC and the C library are set up: every option in one place, each with its reason.
+"""How gRPC is set up: every option in one place, each with its reason.
 
 Times are chosen for machines near each other. A connection that is refused fails the call at once
 (calls never wait for a connection to become ready) and is tried again after 50 ms, later at most
@@ -8,8 +8,6 @@ connection, so besides that every call has a timeout of its own.
 
 from __future__ import annotations
 
-import ctypes
-import os
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,32 +71,3 @@ def server_options(keepalive: Keepalive = DEFAULT_KEEPALIVE) -> Options:
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.keepalive_permit_without_calls", 0),
     ]
-
-
-# --- malloc --------------------------------------------------------------------------------------
-
-# Parameters of mallopt(3), with the variables by which a user sets them.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_MALLOC_SETTINGS = (
-    (_M_MMAP_THRESHOLD, "MALLOC_MMAP_THRESHOLD_", 32 * 1024 * 1024),  # glibc's maximum
-    (_M_TRIM_THRESHOLD, "MALLOC_TRIM_THRESHOLD_", 64 * 1024 * 1024),
-    (_M_TOP_PAD, "MALLOC_TOP_PAD_", 1024 * 1024),
-)
-
-
-def tune_malloc() -> bool:
-    """Have glibc keep freed memory instead of giving each large buffer back to the kernel, which
-    makes every message of 128 KiB or more fault its pages in anew (gRPC then runs at a fifth of its
-    speed). Settings from the environment stay. Returns whether there was glibc to tune."""
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt = libc.mallopt
-        libc.gnu_get_libc_version  # noqa: B018  (only glibc has it; others take other parameters)
-    except (OSError, AttributeError, TypeError):  # TypeError: Windows has no CDLL(None)
-        return False
-    mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
-    return all(
-        mallopt(parameter, value) == 1
-        for parameter, variable, value in _MALLOC_SETTINGS
-        if variable not in os.environ
-    )

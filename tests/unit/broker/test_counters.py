@@ -56,3 +56,15 @@ def test_a_clock_that_steps_back_counts_as_no_time() -> None:
     counters.add("Produce", -1.0)
     assert counters.kinds["Produce"].total_us == 0
     assert counters.kinds["Produce"].count == 1
+
+
+def test_moved_bytes_are_those_of_clients_and_of_replication() -> None:
+    counters = BrokerCounters()
+    assert counters.moved_bytes() == 0
+    topic = counters.begin("a")
+    topic.bytes_in, topic.bytes_out = 1, 10
+    topic.replication_bytes_in, topic.replication_bytes_out = 100, 1000
+    counters.elsewhere.bytes_in = 10_000
+    assert counters.moved_bytes() == 11_111
+    counters.retire("a")
+    assert counters.moved_bytes() == 11_111
