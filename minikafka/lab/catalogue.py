@@ -11,6 +11,7 @@ from minikafka.lab.scenarios import (
     cluster,
     configuration,
     election,
+    guarantees,
     isr,
     loss,
     recipes,
@@ -21,6 +22,7 @@ from minikafka.lab.scenarios import (
 
 SCENARIOS: tuple[type[Scenario], ...] = (
     basics.Api,
+    guarantees.Guarantees,
     election.ControllerElection,
     sessions.Sessions,
     sessions.SessionExpiry,

@@ -152,6 +152,11 @@ class PlainClient:
         answer = self._client.get_async(path)
         return lambda: bytes(self._wait(answer, f"getData {path}")[0])
 
+    def write_and_read_later(self, path: str, data: bytes) -> Callable[[], bytes]:
+        """Send a write and a read, and return a function that waits for what was read."""
+        self._client.set_async(path, data)
+        return self.read_later(path)
+
     def _read(self, request: Callable[[], Any], what: str) -> Any:
         """What changes nothing is asked again after a lost connection."""
         deadline = time.monotonic() + _TIMEOUT_S
