@@ -65,7 +65,7 @@ def diff_lines(before: Tree, after: Tree) -> list[str]:
             lines.append(f"+ {path}  {_described(new)}".rstrip())
         elif old is not None and new is None:
             lines.append(f"- {path}  {_described(old)}".rstrip())
-        elif old is not None and new is not None and old != new and not _is_untold(old, new):
+        elif old is not None and new is not None and old != new and not _is_untold(path, old, new):
             lines.append(f"~ {path}  {_changed(old, new)}")
     return lines
 
@@ -88,8 +88,10 @@ def _changed(old: Znode, new: Znode) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _is_untold(old: Znode, new: Znode) -> bool:
+def _is_untold(path: str, old: Znode, new: Znode) -> bool:
     """Whether nothing but fields that are left out has changed, as when a node reports its load."""
+    if path.startswith("/nodes/"):
+        return old.czxid == new.czxid
     return (
         old.czxid == new.czxid
         and old.data != new.data

@@ -170,8 +170,9 @@ class Consensus(Scenario):
         yield found == self.decided, f"its own is {own}; {first} is first: {found}"
 
     @step(
-        "Look at the id of the minikafka cluster, for which the first brokers had to agree.",
-        "All brokers say the same id.",
+        "Look at the id of the minikafka cluster. The brokers that started first, all at once, "
+        "have proposed one each, under /cluster/proposals.",
+        "All brokers say the same id, and /cluster/id holds it.",
         record="",
     )
     def cluster_id(self) -> Proofs:
@@ -181,4 +182,5 @@ class Consensus(Scenario):
         for broker_id in self.stage.broker_ids:
             with Admin(self.stage.faults.broker(broker_id).grpc) as admin:
                 ids.add(admin.cluster_id())
-        yield len(ids) == 1, ", ".join(ids)
+        held = self.stage.document("/cluster/id").get("id")
+        yield ids == {held}, f"/cluster/id: {held}; the brokers: {', '.join(ids)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from minikafka.lab.scenario import Proofs, Scenario, step
 
@@ -12,10 +13,11 @@ class ControllerElection(Scenario):
     title = "Who leads? An ephemeral znode says so"
     slide = "Leader election with ZooKeeper"
     says = (
-        "Every process tries to create one ephemeral znode. Who succeeds leads; all others watch "
-        "it. When the leader dies, its session ends, the znode goes with it, and the others try "
-        "again. In minikafka the znode is /controller, and the leader is the controller: the one "
-        "broker that may write leaders and in-sync replicas."
+        "Every process tries to create one ephemeral znode. Who succeeds leads. When the leader "
+        "dies, its session ends, the znode goes with it, and another one tries. In minikafka the "
+        "znode is /controller, and the leader is the controller: the one broker that may write "
+        "leaders and in-sync replicas. The others stand in a queue of sequential znodes, "
+        "/controller_queue, and each watches the one before its own."
     )
     notice = (
         "nobody decided that the controller was dead. ZooKeeper stopped hearing from its session, "
@@ -24,9 +26,10 @@ class ControllerElection(Scenario):
         "that checks the version of /controller_epoch, so the writes of a deposed one fail."
     )
     commands = (
-        "minikafka up --detach && minikafka zk get /controller",
+        "minikafka up --detach && minikafka zk controller",
+        "minikafka zk watch /controller &",
         "minikafka kill A    # if A is the controller",
-        "minikafka zk get /controller_epoch",
+        "sleep 8; minikafka zk controller",
         "minikafka down",
     )
 
@@ -44,6 +47,9 @@ class ControllerElection(Scenario):
             f"{self.stage.name(self.before)} (broker {self.before}) is controller, and the "
             f"controller epoch is {self.epoch}."
         )
+        queue = self.stage.zk.children("/controller_queue")
+        line = [int(each.split("-")[1]) for each in sorted(queue, key=lambda each: each[-10:])]
+        self.say(f"The queue: {', '.join(self.stage.name(each) for each in line)}.")
         owner = node.stat.ephemeral_owner
         yield (
             owner != 0 and owner == registration.stat.ephemeral_owner,
@@ -56,6 +62,7 @@ class ControllerElection(Scenario):
         "The controller epoch is exactly one higher.",
         "One transaction made /controller and raised the epoch.",
         "All survivors name the same controller and the same epoch.",
+        "Of those who waited, exactly one was woken.",
     )
     def kill(self) -> Proofs:
         begun_s = time.monotonic()
@@ -76,6 +83,16 @@ class ControllerElection(Scenario):
         )
         yield True, f"{self.stage.names(self.stage.others(self.before))} name the same"
         self.after = after
+        takeover = self.stage.until(
+            lambda: self._takeover_of(self.epoch + 1), "the count of who was woken"
+        )
+        woken, waiting = takeover["woken"], takeover["waiting"]
+        yield woken == 1, f"{woken} of {waiting} waiting brokers"
+
+    def _takeover_of(self, epoch: int) -> dict[str, Any] | None:
+        """What the controller of an epoch wrote on the queue once all brokers had answered it."""
+        found = self.stage.document("/controller_queue")
+        return found if found.get("controller_epoch") == epoch else None
 
     @step(
         "Start the dead broker again.",

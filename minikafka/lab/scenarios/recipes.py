@@ -138,8 +138,9 @@ class Herd(Scenario):
     )
     commands = (
         "minikafka up --brokers 5 --detach",
-        "minikafka zk get /controller",
-        "minikafka kill A    # if A is the controller",
+        "minikafka zk controller    # who is next",
+        "minikafka kill A && sleep 8    # if A is the controller",
+        "minikafka zk controller    # it woke 1 of 4",
         "minikafka down",
     )
 

@@ -158,6 +158,7 @@ class StaleRead(Scenario):
     commands = (
         "minikafka up --zookeeper local:3 --detach    # needs Java and Apache ZooKeeper",
         "minikafka zk get /controller_epoch",
+        "minikafka zk get /controller_epoch --linearizable",
         "minikafka down",
     )
     zookeeper = "local:3"

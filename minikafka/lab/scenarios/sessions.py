@@ -28,8 +28,9 @@ class Sessions(Scenario):
     )
     commands = (
         "minikafka up --detach --set zookeeper.session.timeout.ms=10000",
-        "minikafka zk ls /brokers/ids",
-        "minikafka kill C && minikafka zk ls /brokers/ids    # it is there for 10 s more",
+        "minikafka zk watch /brokers/ids --recursive &",
+        "minikafka kill C    # its znode goes 10 s later",
+        "minikafka kill B --signal TERM    # its znode goes at once",
         "minikafka down",
     )
 
