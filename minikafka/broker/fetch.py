@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minikafka.broker.counters import BrokerCounters
+from minikafka.broker.produce import ALL_ACKS, Serving
 from minikafka.broker.replica import FetchWaiter, Replica
 from minikafka.broker.requests import (
     FetchPartition,
@@ -28,7 +29,6 @@ from minikafka.broker.requests import (
     ReplicaFetchResult,
 )
 from minikafka.errors import (
-    BrokerNotAvailableError,
     FencedLeaderEpochError,
     InconsistentTopicIdError,
     MinikafkaError,
@@ -45,14 +45,14 @@ MAX_FETCH_BYTES = 55 * 1024 * 1024
 
 class FetchHandler:
     """`find_replica(topic_partition)` gives the replica or raises what the fetcher is to be told;
-    `now_ms` is the broker's monotonic clock. `serving()` raises while another broker may lead what
-    this one thinks it leads (out of touch with ZooKeeper)."""
+    `now_ms` is the broker's monotonic clock. `serving(leader, acks)` raises while another broker
+    may lead instead of that leader (out of touch with ZooKeeper)."""
 
     def __init__(
         self,
         find_replica: FindReplica,
         now_ms: Callable[[], int],
-        serving: Callable[[], None] = lambda: None,
+        serving: Serving = lambda leader, acks: None,
         counters: BrokerCounters | None = None,
     ) -> None:
         self._find_replica = find_replica
@@ -90,10 +90,10 @@ class FetchHandler:
             traffic.failed_fetch_requests += result.error is not None
 
     def _tell_if_another_may_lead(self, results: Sequence[FetchResult]) -> None:
-        try:
-            self._serving()
-        except BrokerNotAvailableError as error:
-            for result in results:
+        for result in results:
+            try:
+                self._serving(self._find_replica(result.topic_partition).core.leader(), ALL_ACKS)
+            except MinikafkaError as error:
                 result.error = error
 
     def _read_all(self, request: FetchRequest) -> tuple[list[FetchResult], int, bool]:

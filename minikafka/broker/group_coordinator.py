@@ -53,11 +53,13 @@ from minikafka.broker.group_requests import (
 from minikafka.broker.group_shard import AppendBatch, GroupShard
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.offsets_topic import OffsetsTopic
+from minikafka.broker.produce import ALL_ACKS
 from minikafka.broker.replica import Replica
 from minikafka.config import BrokerConfig
 from minikafka.core.group import Group
 from minikafka.core.group_effects import DeleteGroupResult, Now
 from minikafka.core.group_rebalance import GroupSettings, GroupState
+from minikafka.core.leader import Leader
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -87,7 +89,8 @@ def new_id() -> str:
 
 class GroupCoordinator:
     """`append` writes to a partition that this broker leads; `now` gives both times; `serving`
-    raises while others may lead what this broker leads (it is out of touch with ZooKeeper)."""
+    raises while another may lead instead of that leader (out of touch with ZooKeeper), and for
+    None while others may lead anything."""
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class GroupCoordinator:
         metadata: MetadataCache,
         topic: OffsetsTopic,
         append: AppendBatch,
-        serving: Callable[[], None],
+        serving: Callable[[Leader | None, int], None],
         now: Callable[[], Now],
         on_task_done: Callable[[asyncio.Task[None]], None],
         make_id: Callable[[], str] = new_id,
@@ -189,31 +192,40 @@ class GroupCoordinator:
         will do (as of old consumers that only keep offsets)."""
         if not group_id and not empty_id:
             raise InvalidGroupIdError("the group id is empty")
-        self._check_serving()
         number = self._topic.partition_of(group_id)
         shard = None if number is None else self._shards.get(number)
         if shard is None:
             raise NotCoordinatorError(
                 f"broker {self._config.broker_id} does not coordinate group {group_id!r}"
             )
+        self._check_serving(shard.leader)
         if not shard.loaded:
             raise CoordinatorLoadInProgressError(
                 f"broker {self._config.broker_id} still reads the groups of {shard.topic_partition}"
             )
         return shard
 
-    def _check_serving(self) -> None:
+    def _check_serving(self, leader: Leader | None) -> None:
         try:
-            self._serving()
+            self._serving(leader, ALL_ACKS)
         except MinikafkaError as error:
             raise CoordinatorNotAvailableError(str(error)) from None
 
     async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
         try:
-            self._check_serving()  # or the client would be sent to who led before
+            self._check_serving(None)  # or the client would be sent to who led before
         except MinikafkaError as error:
-            return FindCoordinatorResult([FoundCoordinator(key, error) for key in request.keys])
+            return FindCoordinatorResult([self._is_coordinator(k, error) for k in request.keys])
         return await self._topic.find_coordinators(request)
+
+    def _is_coordinator(self, group_id: str, error: MinikafkaError) -> FoundCoordinator:
+        """What a broker out of touch still knows: of which groups it is the coordinator itself."""
+        here = self._metadata.brokers.get(self._config.broker_id)
+        try:
+            self._shard(group_id)
+        except MinikafkaError:
+            return FoundCoordinator(group_id, error)
+        return FoundCoordinator(group_id, None, here)
 
     # --- membership ------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from minikafka.broker.requests import (
     ProduceRequest,
     ProduceResult,
 )
-from minikafka.core.leader import ParkedProduce
+from minikafka.core.leader import Leader, ParkedProduce
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRecordError,
@@ -36,6 +36,8 @@ from minikafka.records.header import STAMP_BYTES, split_produced, stamp, verify_
 from minikafka.records.read import decompressed, iter_keys
 
 FindReplica = Callable[..., Replica]
+Serving = Callable[[Leader, int], None]
+ALL_ACKS = -1
 
 
 class _Waiting:
@@ -82,12 +84,13 @@ class _Waiting:
 
 class ProduceHandler:
     """`find_replica(topic_partition)` gives the replica, or raises what the client is to be told.
-    `serving()` raises while this broker must not take records (out of touch with ZooKeeper)."""
+    `serving(leader, acks)` raises while another may lead instead of that leader, so that it must
+    not take such records (out of touch with ZooKeeper)."""
 
     def __init__(
         self,
         find_replica: FindReplica,
-        serving: Callable[[], None],
+        serving: Serving,
         counters: BrokerCounters | None = None,
     ) -> None:
         self._find_replica = find_replica
@@ -98,7 +101,6 @@ class ProduceHandler:
         """Append now; the results come when the acks are in. See BrokerService.produce."""
         if request.acks not in (0, 1, -1):
             raise InvalidRequiredAcksError(f"acks is {request.acks}; it must be 0, 1 or -1 (all)")
-        self._serving()
         loop = asyncio.get_running_loop()
         results: list[ProduceResult] = []
         waits: list[tuple[int, ParkedProduce | None, asyncio.Future[object]]] = []
@@ -153,6 +155,7 @@ class ProduceHandler:
         """Append to one partition. Returns what to wait for, or None if nothing."""
         replica = self._find_replica(item.topic_partition)
         leader = replica.core.leader()
+        self._serving(leader, acks)
         headers = self._validate(item.records, replica.config.max_message_bytes)
         if replica.config.compacted:
             self._check_keys(item, headers)
@@ -178,7 +181,6 @@ class ProduceHandler:
         """For this broker's own records (of groups): append whole batches with acks=all. The future
         yields None once all in-sync replicas have them, or the error; without a time limit. Raises
         what `produce` answers for a partition when nothing was appended."""
-        self._serving()
         result = ProduceResult(topic_partition)
         wait = self._produce_partition(ProducePartition(topic_partition, records), -1, result)
         assert wait is not None, "acks=all waits"

@@ -18,7 +18,7 @@ from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.offsets_topic import OffsetsTopic
 from minikafka.broker.ports import ClusterStore
-from minikafka.broker.produce import ProduceHandler
+from minikafka.broker.produce import ALL_ACKS, ProduceHandler
 from minikafka.broker.replica import Replica
 from minikafka.broker.replica_manager import ReplicaManager
 from minikafka.broker.requests import (
@@ -60,6 +60,7 @@ from minikafka.broker.requests import (
 from minikafka.config import BrokerConfig, validate_topic_overrides
 from minikafka.core.group_effects import Now
 from minikafka.core.isr import NEVER_MS
+from minikafka.core.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRequestError,
@@ -82,6 +83,7 @@ logger = logging.getLogger(__name__)
 
 AUTO_CREATE_TIMEOUT_MS = 10_000
 METADATA_WAIT_MS = 5_000
+FETCH_MARGIN_MS = 1_000
 
 
 class Service:
@@ -110,8 +112,8 @@ class Service:
         self._store = store
         self._now_ms = now_ms
         self._read_metrics = read_metrics
-        self._produce = ProduceHandler(replicas.find, self._check_in_touch, replicas.counters)
-        self._fetch = FetchHandler(replicas.find, now_ms, self._check_in_touch, replicas.counters)
+        self._produce = ProduceHandler(replicas.find, self._check_leads, replicas.counters)
+        self._fetch = FetchHandler(replicas.find, now_ms, self._check_leads, replicas.counters)
         self._delete_records = DeleteRecordsHandler(replicas.find, now_ms)
         self._offsets_topic = OffsetsTopic(config, metadata, self.administer)
         self.groups = GroupCoordinator(
@@ -119,7 +121,7 @@ class Service:
             metadata,
             self._offsets_topic,
             self._produce.append,
-            self._check_in_touch,
+            self._check_leads,
             lambda: Now(now_ms(), now_timestamp_ms()),
             on_task_done,
         )
@@ -136,23 +138,39 @@ class Service:
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
         return self._produce.produce(request)
 
-    def _check_in_touch(self) -> None:
-        """A broker whose session may be over must not take what it may have to lose: from the end
-        of a session until the controller has addressed the next incarnation, others may lead. All
-        is safe without this; it is a courtesy to producers with acks=1 (replication.md section 3),
-        and to consumers that would wait here for what arrives elsewhere.
+    def _check_leads(self, leader: Leader | None, acks: int) -> None:
+        """Where another may lead by now, this broker must not take what it may have to lose, nor
+        keep consumers waiting for what arrives elsewhere (replication.md section 3). None: whatever
+        it leads.
+
+        All is safe without this, with acks=all: what cannot be committed is not acknowledged. But
+        out of touch with ZooKeeper for longer than a session lasts, the followers alone can tell
+        that nobody has taken over; and from the end of a session until the controller has addressed
+        the next incarnation, nobody can.
         """
         limit_ms = self._config.zookeeper_session_timeout_ms
         if self._store.out_of_touch_ms > limit_ms:
-            raise BrokerNotAvailableError(
-                f"broker {self._config.broker_id} has not reached ZooKeeper for more than "
-                f"{limit_ms} ms; another broker may lead by now"
-            )
+            doubt: str | None = "only records with acks=all are taken"
+            if leader is None:
+                doubt = "it may not know who leads"
+            elif acks == ALL_ACKS:
+                doubt = leader.doubt(self._now_ms(), self._silence_ms)
+            if doubt is not None:
+                raise BrokerNotAvailableError(
+                    f"broker {self._config.broker_id} has not reached ZooKeeper for more than "
+                    f"{limit_ms} ms; another broker may lead by now: {doubt}"
+                )
         if not self._replicas.addressed:
             raise BrokerNotAvailableError(
                 f"broker {self._config.broker_id} has not heard from the controller in its present "
                 "ZooKeeper session; another broker may lead"
             )
+
+    @property
+    def _silence_ms(self) -> int:
+        """What a follower that lives does not exceed between two fetches: each is answered after
+        replica.fetch.wait.max.ms at the latest."""
+        return 2 * self._config.replica_fetch_wait_max_ms + FETCH_MARGIN_MS
 
     async def fetch(self, request: FetchRequest) -> Sequence[FetchResult]:
         return await self._fetch.fetch(request)

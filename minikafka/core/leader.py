@@ -283,6 +283,29 @@ class Leader:
             and self.eligible.get(broker_id) == progress.broker_epoch
         )
 
+    # --- leading without ZooKeeper ---------------------------------------------------------------
+
+    def doubt(self, now_ms: int, silence_ms: int) -> str | None:
+        """Why another may lead by now, where ZooKeeper cannot be asked; None: nobody does, as far
+        as the followers can tell.
+
+        A clean successor is a member of the ISR, and stops to follow when it takes over. So while
+        every other member has fetched within `silence_ms` (under this epoch, or the fetch would not
+        have counted), none of them was in office `silence_ms` ago. Who is in sync alone has no such
+        witness; the only replica of all needs none.
+        """
+        witnesses = self.isr.maximal - {self.broker_id}
+        silent = [
+            broker_name(member)
+            for member in sorted(witnesses)
+            if now_ms - self.followers[member].last_fetch_ms > silence_ms
+        ]
+        if silent:
+            return f"{','.join(silent)} of the ISR have not fetched for more than {silence_ms} ms"
+        if not witnesses and self.assignment.replicas != (self.broker_id,):
+            return "no other replica is in sync that could tell"
+        return None
+
     # --- deleting records ------------------------------------------------------------------------
 
     def delete_records(self, before_offset: int) -> tuple[int, list[Effect]]:

@@ -33,11 +33,12 @@ async def coordinator_of(cluster: BrokerCluster, group_id: str) -> int:
     """The broker that coordinates this group, once one does and is in this cluster."""
 
     async def find() -> int | None:
-        anyone = next(iter(cluster.running))
         request = FindCoordinatorRequest([group_id])
-        [found] = (await cluster.service(anyone).groups.find_coordinator(request)).coordinators
-        known = found.broker is not None and found.broker.broker_id in cluster.running
-        return found.broker.broker_id if known and found.broker else None
+        for anyone in list(cluster.running):
+            [found] = (await cluster.service(anyone).groups.find_coordinator(request)).coordinators
+            if found.broker is not None and found.broker.broker_id in cluster.running:
+                return found.broker.broker_id
+        return None
 
     found = await until(find)
     assert found is not None

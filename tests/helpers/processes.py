@@ -150,6 +150,7 @@ class Load:
     bootstrap: str
     topic: str
     lanes: int = 8
+    delivery_timeout_ms: int = 60_000
     acknowledged: list[int] = field(default_factory=list)
     failed: list[tuple[int, str]] = field(default_factory=list)
     _next: int = 0
@@ -157,7 +158,9 @@ class Load:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def __aenter__(self) -> Load:
-        self._producer = AsyncProducer(self.bootstrap, acks="all", delivery_timeout_ms=60_000)
+        self._producer = AsyncProducer(
+            self.bootstrap, acks="all", delivery_timeout_ms=self.delivery_timeout_ms
+        )
         await self._producer.start()
         self._tasks = [asyncio.create_task(self._run()) for _ in range(self.lanes)]
         return self

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,9 +92,6 @@ async def test_a_paused_zookeeper_stops_no_records_and_the_cluster_goes_on_after
     cluster: ProcessCluster,
 ) -> None:
     cluster.up(3, "embedded", "zookeeper.session.timeout.ms=3000")
-    import os
-    import signal
-
     pids = cluster.document()["zookeeper"]["pids"]  # type: ignore[index]
     async with AsyncAdmin(cluster.bootstrap) as admin:
         await admin.create_topic("t", 1, 3, configs={"min.insync.replicas": "2"})
@@ -170,6 +170,70 @@ async def test_settings_that_are_altered_at_one_broker_hold_at_all_without_a_res
         await until(old_segments_are_gone, 40)
     assert min(segments()) > 0
     assert pids == [broker["pid"] for broker in cluster.document()["brokers"]]  # type: ignore[attr-defined]
+
+
+async def test_without_a_majority_of_zookeeper_records_go_on_and_the_isr_stands(
+    cluster: ProcessCluster,
+) -> None:
+    """Two servers of three are killed, for longer than a session lasts; then one comes back."""
+    require("local:3")
+    cluster.up(3, "local:3")
+    pids: list[int] = cluster.document()["zookeeper"]["pids"]  # type: ignore[index]
+    commands = [read_command(pid) for pid in pids]
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        async with AsyncAdmin(cluster.bootstrap) as admin:
+            configs = {"min.insync.replicas": "2"}
+            await admin.create_topic("t", configs=configs, assignments={0: [1, 2, 3]})
+            load = Load(cluster.bootstrap, "t", delivery_timeout_ms=200_000)
+            async with load:
+                await load.more(50)
+                for pid in pids[:2]:
+                    cluster.signal_pid(pid, signal.SIGKILL)
+                # Once acks=1 is refused, every broker is at its session's end, or past it.
+                await until_refused(cluster.bootstrap, "t")
+                await load.more(100)
+                assert len(await read_numbers(cluster.bootstrap, "t")) >= 150
+                await until_words(admin, "t", "Leader=A Epoch=0 ISR={A,B,C}")
+                cluster.kill("C")
+                # Nobody can take it out of the ISR: nothing more is acknowledged, until one can.
+                await until_words(admin, "t", "Leader=A Epoch=0 ISR={A,B,C}")
+                started.append(run_again(commands[0]))
+                await until_words(admin, "t", "Leader=A Epoch=1 ISR={A,B}")
+                await load.more(50)
+                cluster.restart("C")
+                await until_isr(admin, "t", 3)
+                await load.more(50)
+        load.judge(await read_numbers(cluster.bootstrap, "t"))
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def run_again(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def read_command(pid: int) -> list[str]:
+    """The command line of a process."""
+    raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return [word.decode() for word in raw.rstrip(b"\0").split(b"\0")]
+
+
+async def until_refused(bootstrap: str, topic: str) -> None:
+    """Until a record with acks=1 is refused for as long as a producer tries."""
+    async with AsyncProducer(bootstrap, acks=1, delivery_timeout_ms=1_500) as producer:
+        numbers = itertools.count(-1, -1)  # none of those that a Load counts
+
+        async def is_refused() -> bool:
+            try:
+                await (await producer.send(topic, b"%d" % next(numbers)))
+            except MinikafkaError:
+                return True
+            return False
+
+        await until(is_refused, 40)
 
 
 def broker_command(path: Path, **properties: str) -> list[str]:

@@ -512,6 +512,8 @@ class Cluster:
             self.settle()
 
     def _maybe_expire(self, node: Node) -> None:
+        if not any(self.reaches(other.name, "ZK") for other in self.nodes.values()):
+            return  # as an ensemble without a majority, which ends nobody's session
         if self.now_ms - node.last_heard_ms > self.session_ms:
             self.zookeeper.expire(node.broker_id)
 

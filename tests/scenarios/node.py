@@ -27,10 +27,12 @@ from minikafka.core.effects import (
 )
 from minikafka.core.epochs import EpochCache
 from minikafka.core.isr import LagCheckSchedule
+from minikafka.core.leader import Leader
 from minikafka.core.partition import Partition
 from minikafka.core.producer_state import ProducerStateTable
 from minikafka.core.replica_log import ReplicaLog
 from minikafka.errors import (
+    BrokerNotAvailableError,
     FencedLeaderEpochError,
     InconsistentTopicIdError,
     MinikafkaError,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from tests.scenarios.harness import Cluster
 
 TP = TopicPartition("t", 0)
+SILENCE_MS = 2_000
 
 
 @dataclass(frozen=True)
@@ -365,6 +368,7 @@ class Node:
             if self.partition is None:
                 raise NotLeaderOrFollowerError
             leader = self.partition.leader()
+            self._check_leads(leader, request.acks)
             producer_id, producer_epoch, sequence = request.producer
             header = BatchHeader(0, 70, 0, 0, 0, 0, 0, 0, producer_id, producer_epoch, sequence, 1)
             plan = leader.plan_append([header], request.acks)
@@ -382,6 +386,17 @@ class Node:
             self.apply(leader.on_appended(plan.headers, self.cluster.now_ms))
         if request.acks == -1:
             self.apply(leader.park(request.payload, end_offset)[1])
+
+    def _check_leads(self, leader: Leader, acks: int) -> None:
+        """As the runtime does (broker/service.py): out of touch with ZooKeeper for longer than a
+        session lasts, only acks=all is taken, and only if no follower is missing."""
+        now_ms, cluster = self.cluster.now_ms, self.cluster
+        cut_off = not cluster.reaches(self.name, "ZK")
+        if not cut_off or now_ms - self.last_heard_ms <= cluster.session_ms:
+            return
+        doubt = leader.doubt(now_ms, SILENCE_MS) if acks == -1 else "not acks=all"
+        if doubt is not None:
+            raise BrokerNotAvailableError(doubt)
 
     def check_lag(self) -> None:
         if self.partition is not None and self.partition.is_leader:

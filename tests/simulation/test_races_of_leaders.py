@@ -50,6 +50,42 @@ def test_race_1_a_zombie_that_is_in_sync_alone_keeps_what_it_commits():
         stage.end()
 
 
+def test_records_that_all_have_are_taken_while_nobody_reaches_zookeeper():
+    with Stage("ABC", minimum=2, controller="C") as stage:
+        stage.produce("A", run_ms=20)
+        for name in "ABC":
+            stage.do(f"cut {name} Z")
+        stage.run(3 * SESSION_MS)  # in ZooKeeper all sessions are over by now
+        for _ in range(3):
+            stage.produce("A", run_ms=50)
+        assert stage.acknowledged == 4
+        stage.produce("A", "1", run_ms=50)
+        assert stage.end_of("A") == 4
+        stage.do("heal", run_ms=3_000)
+        stage.end()
+
+
+@pytest.mark.parametrize("first", ["B", "C"])
+def test_what_was_taken_without_zookeeper_survives_whoever_comes_back_first(first):
+    with Stage("ABC", minimum=1, controller="C") as stage:
+        stage.produce("A", run_ms=20)
+        for name in "ABC":
+            stage.do(f"cut {name} Z")
+        stage.run(3 * SESSION_MS)
+        stage.produce("A", run_ms=50)
+        assert stage.acknowledged == 2
+        stage.do(f"heal {first} Z")
+        stage.until(lambda: stage.leader == first)
+        stage.produce("A", run_ms=5)  # A has not heard of it
+        stage.produce(first, run_ms=50)
+        stage.run(2_500)
+        before = stage.end_of("A")
+        stage.produce("A", run_ms=50)  # by now it knows that it may not
+        assert stage.end_of("A") == before
+        stage.do("heal", run_ms=3_000)
+        stage.end()
+
+
 @pytest.mark.parametrize(
     ("minimum", "answer"), [(2, "at 1"), (3, "NOT_ENOUGH_REPLICAS_AFTER_APPEND")]
 )

@@ -27,6 +27,7 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
 )
 from minikafka.errors import (
+    BrokerNotAvailableError,
     CorruptMessageError,
     FencedLeaderEpochError,
     InvalidConfigError,
@@ -243,14 +244,56 @@ async def test_an_expired_session_registers_again_and_rejoins(cluster: BrokerClu
     assert (await cluster.produce_until_acked(tp, b"on")).error is None
 
 
-async def test_a_broker_out_of_touch_with_zookeeper_refuses_to_take_records(
+async def test_without_zookeeper_a_leader_takes_what_all_of_its_isr_gets_and_nothing_else(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1, 2, 3)
+    tp = await cluster.create_topic("t", [1, 2, 3])
+    await cluster.produce_until_acked(tp, b"before")
+    for running in cluster.running.values():
+        running.store.suspend()
+        running.store.out_of_touch_ms = 1001
+
+    async def taken(acks: int) -> bool:
+        error = (await cluster.produce(tp, b"without", acks=acks, timeout_ms=20_000)).error
+        if error is not None:
+            assert isinstance(error, BrokerNotAvailableError), error
+            assert "has not reached ZooKeeper for more than 1000 ms" in str(error)
+        return error is None
+
+    async def is_refused_at_once() -> bool:
+        error = (await cluster.produce(tp, b"x", timeout_ms=100)).error
+        assert error is not None
+        return isinstance(error, BrokerNotAvailableError)
+
+    await until(lambda: taken(-1))
+    assert [await taken(acks) for acks in (0, 1)] == [False, False]
+    cluster.network.isolate(3)  # it is gone, and nobody can take it out of the ISR
+    await until(is_refused_at_once)
+    state = cluster.state(tp, 1)
+    assert state is not None
+    assert (state.leader, state.isr) == (1, (1, 2, 3))
+    cluster.network.heal()
+    await until(lambda: taken(-1))
+    for running in cluster.running.values():
+        running.store.out_of_touch_ms = 0
+        running.store.reconnect()
+    await until(lambda: taken(1))
+
+
+async def test_without_zookeeper_the_only_replica_goes_on_and_one_in_sync_alone_does_not(
     cluster: BrokerCluster,
 ) -> None:
     await cluster.start(1)
-    tp = await cluster.create_topic("t", [1])
+    only = await cluster.create_topic("only", [1])
+    await cluster.start(2)
+    alone = await cluster.create_topic("alone", [1, 2])
+    await cluster.kill(2)
+    await cluster.until_state(alone, lambda state: state.isr == (1,))
     cluster.running[1].store.out_of_touch_ms = 1001
-    with pytest.raises(Exception, match="has not reached ZooKeeper"):
-        await cluster.produce(tp, b"refused")
+    assert (await cluster.produce(only, b"taken")).error is None
+    assert isinstance((await cluster.produce(only, b"x", acks=1)).error, BrokerNotAvailableError)
+    assert isinstance((await cluster.produce(alone, b"refused")).error, BrokerNotAvailableError)
 
 
 async def test_a_repeated_batch_of_an_idempotent_producer_is_in_the_log_once(

@@ -19,6 +19,7 @@ from minikafka.broker.requests import (
     ReplicaFetchResponse,
 )
 from minikafka.core.effects import Role
+from minikafka.core.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
     FencedLeaderEpochError,
@@ -328,7 +329,7 @@ async def test_a_broker_out_of_touch_gives_what_it_has_but_keeps_nobody_waiting(
 ) -> None:
     """Others may have elected another leader: a consumer that waited for nothing looks for it."""
 
-    def out_of_touch() -> None:
+    def out_of_touch(leader: Leader, acks: int) -> None:
         raise BrokerNotAvailableError("another broker may lead by now")
 
     await bench.lead(1)

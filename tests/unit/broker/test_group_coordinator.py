@@ -202,6 +202,37 @@ async def test_a_coordinator_that_zookeeper_may_have_replaced_serves_nobody(
     assert isinstance(found.error, CoordinatorNotAvailableError)
 
 
+async def test_without_zookeeper_a_coordinator_goes_on_and_says_itself_that_it_is_the_one(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1, 2)
+    await cluster.create_topic("t", [1, 2])
+    client = GroupClient(cluster, "g")
+    await client.commit(3)
+    here = await coordinator_of(cluster, "g")
+    for running in cluster.running.values():
+        running.store.out_of_touch_ms = 1001
+    for broker_id in (1, 2):
+        request = FindCoordinatorRequest(["g"])
+        [found] = (await cluster.service(broker_id).groups.find_coordinator(request)).coordinators
+        if broker_id == here:
+            assert found.error is None
+            assert found.broker is not None
+            assert found.broker.broker_id == here
+        else:
+            assert isinstance(found.error, CoordinatorNotAvailableError)
+    await client.commit(4)
+    cluster.network.isolate(here)  # another may have become coordinator now
+
+    async def is_in_doubt() -> bool:
+        fetch = OffsetFetchRequest([OffsetFetchGroup("g", None)])
+        [answer] = (await cluster.service(here).groups.fetch_offsets(fetch)).groups
+        return isinstance(answer.error, CoordinatorNotAvailableError)
+
+    await until(is_in_doubt)
+    cluster.network.heal()
+
+
 async def test_members_and_offsets_survive_the_death_of_the_coordinator(
     cluster: BrokerCluster,
 ) -> None:

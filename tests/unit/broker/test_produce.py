@@ -10,6 +10,7 @@ import pytest
 
 from minikafka.broker.produce import ProduceHandler
 from minikafka.broker.requests import ProducePartition, ProduceRequest, ProduceResult
+from minikafka.core.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
     CorruptMessageError,
@@ -41,7 +42,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 def handler(bench: Bench) -> ProduceHandler:
-    return ProduceHandler(bench.manager.find, lambda: None)
+    return ProduceHandler(bench.manager.find, lambda leader, acks: None)
 
 
 async def produce(
@@ -235,10 +236,15 @@ async def test_a_compacted_topic_refuses_a_batch_whose_records_cannot_be_read(
 
 
 async def test_nothing_is_taken_while_the_broker_may_not(bench: Bench) -> None:
-    def refuse() -> None:
+    def refuse(leader: Leader, acks: int) -> None:
+        assert leader is bench.manager.replicas[TP].core.leader()
+        assert acks == -1
         raise NetworkError("out of touch")
 
     await bench.lead(1)
+    handler = ProduceHandler(bench.manager.find, refuse)
+    (result,) = await produce(handler, TP)
+    assert isinstance(result.error, NetworkError)
     with pytest.raises(NetworkError):
-        await produce(ProduceHandler(bench.manager.find, refuse), TP)
+        handler.append(TP, batch_of(b"of a group"))
     assert bench.manager.replicas[TP].log.log_end_offset == 0

@@ -62,7 +62,7 @@ class Fsync:
 
 
 def produce(bench: Bench, acks: int, timeout_ms: int = 20_000) -> asyncio.Future[ProduceResult]:
-    handler = ProduceHandler(bench.manager.find, lambda: None)
+    handler = ProduceHandler(bench.manager.find, lambda leader, acks: None)
     request = ProduceRequest(acks, timeout_ms, [ProducePartition(TP, batch_of(b"x"))])
 
     async def first() -> ProduceResult:

@@ -65,6 +65,57 @@ def proposal(*members: tuple[int, int], reason: str, epoch: int = 0, version: in
     return IsrProposal(TP, TOPIC_ID, epoch, version, members, reason)
 
 
+# --- leading without ZooKeeper -------------------------------------------------------------------
+
+
+def test_a_leader_whose_whole_isr_has_just_fetched_has_not_been_deposed():
+    leader = leading()
+    fetch(leader, 2, 0, now_ms=1000)
+    fetch(leader, 3, 0, now_ms=1500)
+    assert leader.doubt(3000, silence_ms=2000) is None
+    assert (
+        leader.doubt(3001, silence_ms=2000) == "B of the ISR have not fetched for more than 2000 ms"
+    )
+    assert leader.doubt(3501, silence_ms=2000).startswith("B,C of the ISR")
+
+
+def test_a_new_leader_is_in_doubt_until_its_followers_have_fetched():
+    leader = leading()
+    assert leader.doubt(0, silence_ms=2000).startswith("B,C of the ISR")
+    fetch(leader, 2, 0)
+    fetch(leader, 3, 0)
+    assert leader.doubt(0, silence_ms=2000) is None
+    adopt(leader, state(leader_epoch=1, version=1), now_ms=0, unbroken=False)
+    assert leader.doubt(0, silence_ms=2000).startswith("B,C of the ISR")
+
+
+def test_a_fetch_of_another_epoch_removes_no_doubt():
+    leader = leading(state(leader_epoch=3))
+    for replica_id in (2, 3):
+        with pytest.raises(UnknownLeaderEpochError):
+            leader.check_replica_fetch(replica_id, position(0, -1, 4))
+    assert leader.doubt(0, silence_ms=2000) is not None
+
+
+def test_a_replica_outside_the_isr_is_no_witness_and_a_proposed_member_is_asked_too():
+    leader = leading(state(isr=(1, 2)))
+    append(leader)
+    fetch(leader, 2, 1, now_ms=5000)
+    fetch(leader, 3, 0, now_ms=0)
+    assert leader.doubt(5000, silence_ms=2000) is None
+    fetch(leader, 3, 1, now_ms=0)  # which is caught up, and proposed
+    assert leader.isr.maximal == {1, 2, 3}
+    assert leader.doubt(5000, silence_ms=2000).startswith("C of the ISR")
+
+
+def test_who_is_in_sync_alone_is_in_doubt_and_the_only_replica_is_not():
+    alone = leading(state(isr=(1,)))
+    append(alone, 2)
+    fetch(alone, 2, 0)
+    assert alone.doubt(0, silence_ms=2000) == "no other replica is in sync that could tell"
+    assert leading(state(isr=(1,)), replicas=(1,)).doubt(10**9, silence_ms=2000) is None
+
+
 # --- adopting a State ----------------------------------------------------------------------------
 
 
