@@ -42,7 +42,7 @@ SCENARIOS = {
     "reassignment: positions of replicas that are added": "race_13_what_a_replica_fetched",
 }
 MOST_LIVES = 40
-LONGER = {"epoch_start on join": (33, 500)}  # the seed and steps of a life that is known to notice
+STEPS = {"epoch_start on join": 500}  # of each, where 250 are seldom enough
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
@@ -52,7 +52,5 @@ def test_a_rule_that_is_switched_off_is_missed(mutation: Mutation):
         assert failing_scenario(mutation, scenario) is not None
         return
     with applied(mutation):
-        if mutation.name in LONGER:
-            assert life.live(*LONGER[mutation.name]).violation is not None
-            return
-        assert any(life.live(seed, 250).violation is not None for seed in range(MOST_LIVES))
+        steps = STEPS.get(mutation.name, 250)
+        assert any(life.live(seed, steps).violation is not None for seed in range(MOST_LIVES))
