@@ -163,5 +163,5 @@ def is_leaderless(partition: PartitionMetadata) -> bool:
 
 
 def is_under_replicated(partition: PartitionMetadata) -> bool:
-    """Fewer replicas in sync than are assigned."""
-    return not set(partition.assignment.replicas) <= set(partition.state.isr)
+    """Fewer replicas in sync than are assigned; those that are being added do not count yet."""
+    return not set(partition.assignment.origin) <= set(partition.state.isr)

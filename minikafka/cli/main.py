@@ -26,6 +26,7 @@ COMMANDS = {
         ("kill", "kill", "Send a signal to a broker: kill, end, stop or continue it."),
         ("broker", "broker", "Run one broker in the foreground."),
         ("topics", "topics", "Create, list, describe, alter and delete topics."),
+        ("reassign", "reassign", "Move partitions to other brokers, and see how far it is."),
         ("configs", "configs", "Describe and alter the settings of topics and brokers."),
         ("produce", "produce", "Write the lines of a file or of standard input as records."),
         ("consume", "consume", "Read records."),
