@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from minikafka.broker.requests import ClusterUpdate
@@ -98,6 +99,10 @@ class ClusterFeed:
                 async for update in channel.watch(self._topics):
                     self._broken.pop(address, None)
                     self._telling.add(address)
+                    if not update.brokers:
+                        # A broker that has just started knows of none, not even of itself: that
+                        # does not say that those it told of before have gone.
+                        update = replace(update, brokers=None)
                     await self._heard.put((address, update))
             except MinikafkaError as error:
                 self._note_broken(address, error)

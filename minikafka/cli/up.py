@@ -7,7 +7,11 @@ as soon as all brokers serve, and `minikafka down` ends the cluster.
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +22,7 @@ from minikafka.cli.interrupts import Interrupts
 from minikafka.cli.options import data_dir_hint, data_dir_option, format_option, read_settings
 from minikafka.cli.output import print_json, tell
 from minikafka.cli.starting import start_all, stop_all
+from minikafka.errors import UsageError
 
 _LOOK_S = 0.25
 
@@ -44,6 +49,22 @@ _LOOK_S = 0.25
     metavar="NAME=VALUE",
     help="A property of all brokers, such as min.insync.replicas=2.",
 )
+@click.option(
+    "--dashboard",
+    is_flag=True,
+    help="Show the cluster on a web page as well, at 127.0.0.1 (see `minikafka dashboard`).",
+)
+@click.option(
+    "--control",
+    is_flag=True,
+    help="With --dashboard: buttons that kill, pause, resume and restart brokers and produce "
+    "records.",
+)
+@click.option(
+    "--dashboard-port",
+    type=click.IntRange(0, 65535),
+    help="[default: 8080, or another if it is taken]",
+)
 @format_option
 def command(
     brokers: int | None,
@@ -51,6 +72,9 @@ def command(
     data_dir: Path,
     detach: bool,
     settings: tuple[str, ...],
+    dashboard: bool,
+    control: bool,
+    dashboard_port: int | None,
     output_format: str,
 ) -> None:
     """Start a cluster on this machine: ZooKeeper, and brokers A, B, C, ...
@@ -65,6 +89,7 @@ def command(
 
         parse_mode(zookeeper)  # before anything is written
     as_json = output_format == "json"
+    page = _Page.prepare(dashboard, control, dashboard_port, detach)
     local = LocalCluster(data_dir)
     with Interrupts() as interrupts, local.owning(), Guardian(data_dir):
         local.require_idle()
@@ -82,7 +107,7 @@ def command(
         try:
             if not as_json:
                 click.echo("the cluster runs; Ctrl-C ends it")
-            asyncio.run(_show(local, cluster, interrupts, as_json))
+            asyncio.run(_show(local, cluster, interrupts, as_json, page))
         finally:
             hurry = interrupts.ignore_but_count()
             tell("ending the cluster; Ctrl-C once more ends it at once")
@@ -96,16 +121,82 @@ def cluster_document(cluster: ClusterFile) -> dict[str, object]:
     return asdict(cluster)
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """The dashboard of --dashboard: where it listens, and whether it has buttons."""
+
+    listening: socket.socket
+    control: bool
+
+    @classmethod
+    def prepare(cls, wanted: bool, control: bool, port: int | None, detach: bool) -> _Page | None:
+        """All that can be refused is refused here, before anything is started."""
+        if not wanted:
+            for name, given in (("--control", control), ("--dashboard-port", port is not None)):
+                if given:
+                    raise UsageError(f"{name} is about --dashboard: give that too")
+            return None
+        if detach:
+            raise UsageError(
+                "--dashboard lives as long as `up` does, and with --detach that returns: "
+                "run `minikafka dashboard` beside it"
+            )
+        from minikafka.cli.dashboard import require_packages
+
+        require_packages()
+        from minikafka.dashboard.server import DEFAULT_HOST, bind
+
+        return cls(bind(DEFAULT_HOST, port), control)
+
+    async def serve(self, local: LocalCluster) -> None:
+        """Until cancelled."""
+        from minikafka.cli.dashboard import control_of, local_subject
+        from minikafka.dashboard.server import run
+
+        data_dir = local.layout.data_dir
+        with self.listening:
+            await run(
+                local_subject(LocalCluster(data_dir)),
+                self.listening,
+                control_of(data_dir) if self.control else None,
+                lambda link: tell(f"dashboard at {link}"),
+            )
+
+
 async def _show(
-    local: LocalCluster, cluster: ClusterFile, interrupts: Interrupts, quiet: bool
+    local: LocalCluster,
+    cluster: ClusterFile,
+    interrupts: Interrupts,
+    quiet: bool,
+    page: _Page | None,
 ) -> None:
     """Show what happens until a signal."""
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     interrupts.then(lambda: loop.call_soon_threadsafe(done.set))
-    if quiet:
-        await done.wait()
-        return
+    works: list[Coroutine[Any, Any, object]] = [done.wait()]
+    if page is not None:
+        works.append(page.serve(local))
+    if not quiet:
+        works.append(_show_changes(local, cluster))
+    await _until_first(works)
+
+
+async def _until_first(works: Sequence[Coroutine[Any, Any, object]]) -> None:
+    """Run all until one ends, then cancel the others; raises what any of them failed of."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+async def _show_changes(local: LocalCluster, cluster: ClusterFile) -> None:
     from minikafka.cli.feed import ClusterFeed
     from minikafka.cli.screen import count_words, open_screen
 
@@ -131,13 +222,4 @@ async def _show(
                             screen.event(f"broker {broker.name}: process {broker.pid} started")
                     alive = running
 
-            tasks = [
-                asyncio.create_task(work)
-                for work in (show_changes(), show_processes(), done.wait())
-            ]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                task.cancel()
-            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    raise outcome
+            await _until_first([show_changes(), show_processes()])

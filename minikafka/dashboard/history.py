@@ -65,6 +65,7 @@ class PartitionView:
     controller_epoch: int = -1
     adding: tuple[int, ...] = ()
     removing: tuple[int, ...] = ()
+    admitted: tuple[tuple[int, int], ...] = ()  # (broker id, broker epoch as it was admitted)
 
     @property
     def key(self) -> TopicPartition:

@@ -98,7 +98,7 @@ def _why_removed(
         return gone
     if member not in after.replicas:
         return f"{name} is no replica any more"
-    if witness.just_came(member):
+    if _is_another_incarnation(before, member, witness):
         return f"{name} restarted"
     lag = witness.lag(before.key, member)
     if before.leader == after.leader and lag is not None and lag.lag_ms >= _BEHIND_MS:
@@ -123,6 +123,13 @@ def _why_moved(before: PartitionView, after: PartitionView, witness: Witness) ->
         gone = _why_gone(before.leader, witness)
         return [gone or "unknown: the leader before is alive and in sync"]
     return []  # the leader left the ISR: said already
+
+
+def _is_another_incarnation(before: PartitionView, member: int, witness: Witness) -> bool:
+    """Whether the broker of today is not the one that was admitted to the ISR."""
+    admitted = dict(before.admitted).get(member)
+    broker = witness.brokers.get(member)
+    return admitted is not None and broker is not None and broker.broker_epoch > admitted
 
 
 def _why_gone(broker_id: int, witness: Witness) -> str:

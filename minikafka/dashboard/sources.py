@@ -9,15 +9,18 @@ is news, so the page is current while either of them can be heard.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
+from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.requests import ClusterUpdate, PartitionStatus
 from minikafka.cli.feed import ClusterFeed
 from minikafka.cli.lines import text_or_base64
 from minikafka.dashboard.history import Process
+from minikafka.dashboard.load import Loads
 from minikafka.dashboard.offsets import Sample
 from minikafka.dashboard.station import Station
 from minikafka.errors import MinikafkaError
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 
 OFFSETS_EVERY_S = 0.5
 _GROUPS_EVERY_S = 3.0
+_METRICS_EVERY = 4  # looks at offsets
 _PROCESSES_EVERY_S = 0.2
 _ANSWER_WITHIN_S = 2.0
 _TREE_DATA_SHOWN = 2_000
@@ -45,6 +49,7 @@ class Leader(Protocol):
     async def describe_partitions(
         self, partitions: Sequence[TopicPartition]
     ) -> Sequence[PartitionStatus]: ...
+    async def broker_metrics(self) -> BrokerMetrics: ...
     async def close(self) -> None: ...
 
 
@@ -73,6 +78,7 @@ class Sources:
         self._processes = processes
         self._connect_leader = connect_leader
         self._feed = ClusterFeed(addresses, dict(names), on_silence=self._on_silence)
+        self._loads = Loads()
         self._from_zookeeper: asyncio.Queue[ClusterUpdate] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -117,7 +123,7 @@ class Sources:
         if self._processes is not None:
             self._station.on_processes(wall_ms(), self._processes())
 
-    # --- offsets ---
+    # --- offsets and load ---
 
     async def _all_offsets(self) -> None:
         """One loop a broker, so that one that does not answer holds nobody up."""
@@ -129,6 +135,7 @@ class Sources:
                     tasks[address] = asyncio.create_task(self._offsets_of(address))
                 for address in set(tasks) - addresses:
                     tasks.pop(address).cancel()
+                self._station.on_nodes(self._loads.documents(self._station.picture.name))
                 for task in tasks.values():
                     if task.done():
                         task.result()
@@ -141,13 +148,21 @@ class Sources:
     async def _offsets_of(self, address: str) -> None:
         while True:
             leader = self._connect_leader(address)
+            broker_id = None
             try:
-                while True:
+                for number in itertools.count():
                     await self._sample(address, leader)
+                    if number % _METRICS_EVERY == 0:
+                        async with asyncio.timeout(_ANSWER_WITHIN_S):
+                            metrics = await leader.broker_metrics()
+                        broker_id = metrics.broker_id
+                        self._loads.take(metrics)
                     await asyncio.sleep(OFFSETS_EVERY_S)
             except (MinikafkaError, TimeoutError) as error:
                 log.debug("offsets of %s: %s", address, error)
             finally:
+                if broker_id is not None:
+                    self._loads.forget(broker_id)
                 await leader.close()
             await asyncio.sleep(OFFSETS_EVERY_S)
 

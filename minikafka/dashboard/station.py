@@ -19,6 +19,7 @@ from minikafka.cli.board import (
     PartitionChanged,
     TopicDeleted,
 )
+from minikafka.core.incarnation import marked_epoch
 from minikafka.dashboard.documents import (
     event_document,
     picture_document,
@@ -295,6 +296,11 @@ class Station:
             controller_epoch=state.controller_epoch,
             adding=partition.assignment.adding,
             removing=partition.assignment.removing,
+            admitted=tuple(
+                (member, epoch)
+                for member, mark in state.isr_storage.items()
+                if (epoch := marked_epoch(mark)) is not None
+            ),
         )
         held = self.picture.partitions.get(key)
         witness = Witness(now_ms, self.picture.brokers, self._came_ms, self._lag)

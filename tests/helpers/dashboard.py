@@ -55,7 +55,8 @@ def partition(
 
 
 def partition_view(number: int = 0, **fields: Any) -> PartitionView:
-    """As `partition`, as a view."""
+    """As `partition`, as a view. `admitted`: broker epochs of ISR members."""
+    admitted = fields.pop("admitted", ())
     made = partition(number, **fields)
     state = made.state
     return PartitionView(
@@ -68,6 +69,7 @@ def partition_view(number: int = 0, **fields: Any) -> PartitionView:
         state.isr,
         state.partition_version,
         1,
+        admitted=admitted,
     )
 
 

@@ -139,14 +139,15 @@ def test_ci_runs_the_checks_then_the_tests_with_zookeeper_required() -> None:
     assert "set -euo pipefail" in script
     assert "export MINIKAFKA_REQUIRE_ZOOKEEPER=1" in script
     assert "export MINIKAFKA_REQUIRE_CLIENTS=1" in script
+    assert "export MINIKAFKA_REQUIRE_BROWSER=1" in script
     steps = re.findall(r"^make (\S+)$", script, re.M)
     assert steps == ["check", "kazoo-suite", "test"]
     assert script.rstrip().endswith("make test")
     assert set(steps) <= targets()
 
 
-TOOLS = {"make", "ip", "javac", "mvn", "kcat", "node", "npm"}
-CLIENTS = "maven kcat nodejs npm"
+TOOLS = {"make", "ip", "javac", "mvn", "kcat", "node", "npm", "chromium"}
+CLIENTS = "maven kcat nodejs npm chromium"
 
 
 @pytest.mark.parametrize(

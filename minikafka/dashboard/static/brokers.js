@@ -1,13 +1,13 @@
 // The brokers, the line of facts at the top, and what cannot be heard.
 
-import { byId, clock, h, keyed, plural, rate, setClass, setText } from "./dom.js";
+import { byId, bytes, clock, h, keyed, plural, rate, setClass, setText } from "./dom.js";
 import { buttons } from "./control.js";
 
 const STATUS = { live: "● live", paused: "❚❚ paused", starting: "… starting", dead: "✕ dead" };
 
 export function startBrokers(store) {
   store.addEventListener("change", ({ detail }) => {
-    if (!["picture", "flow", "moment", "connection"].some((each) => detail.has(each))) return;
+    if (!["picture", "flow", "moment", "connection", "nodes"].some((each) => detail.has(each))) return;
     drawBrokers(store);
     drawFacts(store);
     drawNotices(store);
@@ -25,7 +25,7 @@ function drawBrokers(store) {
   const all = [...picture.brokers.values()].sort((a, b) => a.id - b.id);
   keyed(byId("brokers"), all, (broker) => broker.id, (broker) => card(store, broker), (element, broker) => {
     setClass(element, `broker ${broker.status}`);
-    const [name, status, load, address] = element.children;
+    const [name, status, load, usage, address] = element.children;
     setText(name.firstElementChild, broker.name);
     const isController = picture.controller.id === broker.id;
     name.lastElementChild.hidden = !isController;
@@ -33,7 +33,9 @@ function drawBrokers(store) {
     setClass(status, `status ${broker.status}`);
     const unnoticed = broker.registered && broker.status !== "live" ? ", still registered" : "";
     setText(status, STATUS[broker.status] + unnoticed);
+    const node = store.past ? null : store.nodes.find((each) => each.id === broker.id);
     setText(load, `leads ${led.get(broker.id) ?? 0} of ${plural(held.get(broker.id) ?? 0, "replica")}`);
+    setText(usage, node ? `${node.cpu_percent === null ? "" : `CPU ${Math.round(node.cpu_percent)} %, `}${bytes(node.memory_bytes)}` : "");
     setText(address, broker.kafka ?? broker.grpc);
     address.title = [`id ${broker.id}`, broker.kafka && `Kafka ${broker.kafka}`, broker.grpc && `gRPC ${broker.grpc}`].filter(Boolean).join(", ");
     buttons(store, element.querySelector(".buttons"), broker);
@@ -43,7 +45,7 @@ function drawBrokers(store) {
 function card(store, broker) {
   return h("li", { class: "broker", "data-broker": String(broker.id) },
     h("p", { class: "name" }, h("span"), h("span", { class: "crown", hidden: true })),
-    h("p", { class: "status" }), h("p", { class: "small" }), h("p", { class: "small" }),
+    h("p", { class: "status" }), ...[1, 2, 3].map(() => h("p", { class: "small" })),
     h("div", { class: "buttons" }));
 }
 

@@ -5,7 +5,7 @@ import { byId, h, keyed, plural, roving, setClass, setText, stop } from "./dom.j
 import { topics } from "./store.js";
 
 const SAID = { leader: "leader", insync: "in sync", behind: "not in sync", lost: "down, not in sync", none: "" };
-const narrow = matchMedia("(max-width: 640px)");
+let width = 600; // of the map
 
 export function startMap(store) {
   const map = byId("map");
@@ -13,7 +13,11 @@ export function startMap(store) {
     const key = event.target.closest("[data-key]")?.dataset.key;
     if (key) store.choose(key);
   });
-  narrow.addEventListener("change", () => store.touch("picture"));
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.width === width) return;
+    width = contentRect.width;
+    store.touch("picture");
+  }).observe(map);
   store.addEventListener("change", ({ detail }) => {
     if (detail.has("picture") || detail.has("chosen")) draw(store, map);
   });
@@ -31,7 +35,11 @@ function draw(store, map) {
     return;
   }
   if (!map.keyed) map.replaceChildren();
-  const length = narrow.matches ? 8 : 20;
+  // As many as fit, in tens where there is room for them; smaller cells where there are many.
+  const isMany = picture.partitions.size > 60;
+  map.classList.toggle("many", isMany);
+  const fit = Math.floor((width - 70) / (isMany ? 24 : 28));
+  const length = fit >= 10 ? Math.min(fit - (fit % 10), 50) : Math.max(fit, 5);
   keyed(map, all, ([topic]) => topic, ([topic]) => h("details", { open: !topic.startsWith("__") }, h("summary", {}, h("h3", {}, topic), h("span", { class: "aside" })), h("div", { class: "topic" })),
     (element, [topic, partitions]) => {
       setText(element.querySelector(".aside"), about(partitions));
@@ -66,9 +74,19 @@ function table(topic, stretch, brokers) {
   return element;
 }
 
+/** Only what is not drawn yet: of a hundred partitions few change at once. */
 function update(store, picture, element, stretch, brokers) {
+  const statuses = brokers.map((each) => each.name + each.status).join();
+  const isNew = element.statuses !== statuses;
+  element.statuses = statuses;
+  element.drawn ??= [];
+  const isDrawn = (partition, index) =>
+    !isNew && element.drawn[index]?.partition === partition && element.drawn[index].chosen === (store.chosen === partition.key);
+  const open = stretch.map((partition, index) => [partition, index]).filter((each) => !isDrawn(...each));
+  for (const [partition, index] of open) element.drawn[index] = { partition, chosen: store.chosen === partition.key };
+  if (!open.length) return;
   const [head, body, foot] = [element.tHead.rows[0], element.tBodies[0], element.tFoot.rows[0]];
-  stretch.forEach((partition, index) => {
+  for (const [partition, index] of open) {
     const column = head.cells[index + 1];
     setClass(column, partition.leader < 0 ? "leaderless" : "");
     const button = column.firstElementChild;
@@ -79,12 +97,12 @@ function update(store, picture, element, stretch, brokers) {
     }
     button.setAttribute("aria-pressed", String(store.chosen === partition.key));
     setText(foot.cells[index + 1], String(partition.epoch));
-  });
+  }
   brokers.forEach((broker, row) => {
     const cells = body.rows[row].cells;
     setText(cells[0], broker.name);
     setClass(cells[0], broker.status);
-    stretch.forEach((partition, index) => {
+    for (const [partition, index] of open) {
       const role = picture.role(partition, broker.id);
       const cell = cells[index + 1];
       const [mark, said] = cell.children;
@@ -100,6 +118,6 @@ function update(store, picture, element, stretch, brokers) {
         cell.classList.add("fresh");
         setTimeout(() => cell.classList.remove("fresh"), 2000);
       }
-    });
+    }
   });
 }

@@ -1,6 +1,23 @@
 // Consumer groups with their lag, and brokers with their load.
 
-import { byId, count, h, keyed, plural, setText } from "./dom.js";
+import { bytes, byId, count, h, keyed, lasting, plural, rate, setText } from "./dom.js";
+
+const or = (show) => (value) => (value === null ? "–" : show(value));
+const perSecond = or((value) => `${bytes(value)}/s`);
+
+/* Column, and what stands in it. */
+const NODE = [
+  ["CPU", (node) => or((value) => `${Math.round(value)} %`)(node.cpu_percent)],
+  ["Memory", (node) => bytes(node.memory_bytes)],
+  ["On disk", (node) => bytes(node.size_bytes)],
+  ["Records in", (node) => or((value) => `${rate(value)}/s`)(node.records_in)],
+  ["In", (node) => perSecond(node.bytes_in)],
+  ["Out", (node) => perSecond(node.bytes_out)],
+  ["Replicated in", (node) => perSecond(node.replication_in)],
+  ["Replicated out", (node) => perSecond(node.replication_out)],
+  ["Produce p99", (node) => or((value) => `${value} ms`)(node.produce_p99_ms)],
+  ["Up", (node) => lasting(node.uptime_ms)],
+];
 
 export function startTables(store) {
   store.addEventListener("change", ({ detail }) => {
@@ -38,10 +55,17 @@ function drawGroups(store) {
 function drawNodes(store) {
   byId("nodes-section").hidden = !store.nodes.length;
   if (!store.nodes.length) return;
-  const columns = Object.keys(store.nodes[0].columns);
   const place = byId("nodes");
-  place.replaceChildren(h("table", { class: "table" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Broker"), ...columns.map((name) => h("th", { scope: "col", class: "number" }, name)))),
-    h("tbody", {}, ...store.nodes.map((node) => h("tr", {}, h("th", { scope: "row" }, node.name),
-      ...columns.map((name) => h("td", { class: "number" }, node.columns[name])))))));
+  if (!place.firstElementChild) {
+    place.append(h("table", { class: "table" },
+      h("caption", { class: "vh" }, "Load of the brokers"),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Broker"), ...NODE.map(([name]) => h("th", { scope: "col", class: "number" }, name)))),
+      h("tbody")));
+  }
+  keyed(place.querySelector("tbody"), store.nodes, (node) => node.id,
+    () => h("tr", {}, h("th", { scope: "row" }), ...NODE.map(() => h("td", { class: "number" }))),
+    (row, node) => {
+      setText(row.cells[0], node.name);
+      NODE.forEach(([, value], index) => setText(row.cells[index + 1], value(node)));
+    });
 }

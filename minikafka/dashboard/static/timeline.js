@@ -30,7 +30,12 @@ export function startTimeline(store) {
   store.addEventListener("change", ({ detail }) => {
     if (["events", "moment", "flow", "all"].some((each) => detail.has(each))) draw(store, slider, live, canvas);
   });
-  new ResizeObserver(() => store.touch("moment")).observe(canvas);
+  new ResizeObserver(([{ contentRect }]) => {
+    const scale = devicePixelRatio || 1;
+    canvas.width = Math.round(contentRect.width * scale);
+    canvas.height = Math.round(contentRect.height * scale);
+    store.touch("moment");
+  }).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => store.touch("moment"));
 }
 
@@ -64,8 +69,7 @@ function draw(store, slider, live, canvas) {
 
 function paint(store, canvas, from, to) {
   const scale = devicePixelRatio || 1;
-  const [width, height] = [Math.round(canvas.clientWidth * scale), Math.round(canvas.clientHeight * scale)];
-  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  const { width, height } = canvas;
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, width, height);
   pen.fillStyle = colour("--line");

@@ -124,3 +124,23 @@ async def test_it_is_said_once_when_nobody_is_left_who_tells_anything() -> None:
         brokers["h:2"].told.put_nowait(update(1))
         assert await next_versions(changes) == [1]
         assert said.empty()
+
+
+async def test_a_broker_that_has_just_started_and_knows_nobody_says_nothing_of_the_others() -> None:
+    fake = FakeBroker()
+    known = [BrokerInfo(each, "AB"[each - 1], "127.0.0.1", each, broker_epoch=1) for each in (1, 2)]
+    async with ClusterFeed(["a:1"], connect=lambda _: fake, retry_s=0) as feed:
+        changes = feed.changes()
+        await fake.told.put(update(1, known))
+        await next_versions(changes)
+        await fake.told.put(NetworkError("it was killed"))
+        await fake.told.put(update(2, []))
+        assert await next_versions(changes) == [2]
+        assert set(feed.board.brokers) == {1, 2}
+
+
+async def test_somebody_else_than_a_broker_can_tell_as_well() -> None:
+    async with ClusterFeed(["a:1"], connect=lambda _: FakeBroker(), retry_s=0) as feed:
+        assert not feed.is_heard
+        await feed.tell("zookeeper", update(3))
+        assert await next_versions(feed.changes()) == [3]

@@ -50,10 +50,16 @@ CASES = {
     ),
     "nothing is known of its lag": (FULL, WITHOUT_3, witness(), "unknown: C is alive"),
     "a follower was started anew": (
-        FULL,
+        {**FULL, "admitted": ((1, 1), (3, 0))},
         WITHOUT_3,
         witness(came={3: NOW_MS - 10}),
         "C restarted",
+    ),
+    "a follower that came back a moment ago goes again": (
+        {**FULL, "admitted": ((1, 1), (3, 1))},
+        WITHOUT_3,
+        witness(came={3: NOW_MS - 10}),
+        "unknown: C is alive",
     ),
     "the leader's process ended": (FULL, WITHOUT_1, witness(DEAD_1), "A died"),
     "a live leader hands over": (
