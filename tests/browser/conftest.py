@@ -46,8 +46,10 @@ def find_chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def playwright() -> Iterator[Playwright]:
+    """Anew for each test: while it lives this thread has a running event loop, and no coroutine of
+    another test could run."""
     find_chromium()
     with sync_playwright() as running:
         yield running
