@@ -1,4 +1,4 @@
-"""`minikafka zk tree|get|ls|watch|controller`: what ZooKeeper holds."""
+"""`minikafka zk tree|get|ls|watch|controller|guarantees`: what ZooKeeper holds, and keeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minikafka.cli.discovery import NoCluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.lines import text_or_base64
 from minikafka.cli.options import data_dir_option, format_option
-from minikafka.cli.output import clock_time, print_json, print_json_line
+from minikafka.cli.output import clock_time, print_json, print_json_line, print_table
 from minikafka.errors import UsageError
 from minikafka.properties import read_zookeeper_connect
 
@@ -32,7 +32,7 @@ _DATA_SHOWN = 160
 
 @click.group("zk", cls=SuggestingGroup)
 def command() -> None:
-    """Look at what ZooKeeper holds. Reads only.
+    """Look at what ZooKeeper holds. All but `guarantees` only read.
 
     ZooKeeper is found by --zookeeper, else MINIKAFKA_ZOOKEEPER, else cluster.json of the data
     directory.
@@ -232,6 +232,36 @@ def controller_document(view: ControllerView) -> dict[str, Any]:
         "waiting": takeover.waiting if takeover else None,
         "queue": list(view.queue),
     }
+
+
+@command.command("guarantees")
+@zookeeper_options
+@format_option
+def guarantees(connect: str | None, data_dir: Path, output_format: str) -> None:
+    """Check what ZooKeeper promises, and print a table: a pass for each.
+
+    Works below a node of its own, which is removed in the end. With several servers in --zookeeper
+    its clients are spread over them. The status is 1 if a promise is not kept.
+    """
+    servers = find_zookeeper(connect, data_dir)
+    with inspecting(servers):  # that it can be reached, and quiet
+        from minikafka.zookeeper.guarantees import check_all
+
+        verdicts = list(check_all(servers))
+    if output_format == "json":
+        print_json(
+            [
+                {"guarantee": each.guarantee, "kept": each.kept, "evidence": each.evidence}
+                for each in verdicts
+            ]
+        )
+    else:
+        rows = [
+            (each.guarantee, "pass" if each.kept else "FAIL", each.evidence) for each in verdicts
+        ]
+        print_table(("guarantee", "result", "seen"), rows)
+    if not all(each.kept for each in verdicts):
+        raise SystemExit(1)
 
 
 def _takeover(view: ControllerView) -> Takeover | None:

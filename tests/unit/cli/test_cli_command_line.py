@@ -61,6 +61,7 @@ def test_every_command_can_be_loaded_and_explains_itself(name: str) -> None:
         "zk get",
         "zk watch",
         "zk controller",
+        "zk guarantees",
         "perf produce",
         "perf consume",
         "perf latency",
