@@ -286,7 +286,9 @@ class ConnectionLoss(Scenario):
     @step(
         "Resume ZooKeeper.",
         "The client is connected again, in the same session.",
-        "The controller is the same, in the same epoch: it stood still, and goes on.",
+        "All brokers name one controller. The old one did not take its mastership for granted: out "
+        "of touch for longer than its session, it gave it up, and under a higher epoch somebody "
+        "was elected; or it was back in time, and goes on under the old one.",
         "Now the dead follower leaves the ISR, and the record that waited is acknowledged.",
     )
     def resume(self) -> Proofs:
@@ -297,10 +299,19 @@ class ConnectionLoss(Scenario):
         self.stage.until(
             lambda: self.follower not in self.stage.state(self.topic).isr, "a smaller ISR"
         )
-        now = (self.stage.controller(), self.stage.controller_epoch())
-        yield (
-            now == (self.controller, self.epoch),
-            f"controller {self.stage.name(self.controller)}, epoch {self.epoch}",
-        )
+        yield self.stage.until(self._one_controller, "all brokers to name one controller")
         offset = self.waiting.result(40).offset
         yield True, f"{self.stage.words(self.topic)}, and the record is at offset {offset}"
+
+    def _one_controller(self) -> tuple[bool, str] | None:
+        """Whether whom all brokers name is the old one in its epoch, or one of a later epoch; None
+        while they do not agree with one another and with ZooKeeper."""
+        told = (self.stage.controller(), self.stage.controller_epoch())
+        controller, epoch = told
+        if controller is None or set(self.stage.believed_controllers().values()) != {told}:
+            return None
+        holds = told == (self.controller, self.epoch) or epoch > self.epoch
+        return holds, (
+            f"it was {self.stage.name(self.controller)}, epoch {self.epoch}; "
+            f"it is {self.stage.name(controller)}, epoch {epoch}"
+        )
