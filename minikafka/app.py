@@ -132,7 +132,7 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
             _now_timestamp_ms,
             read_process,
         )
-        duties = Duties(config, store, broker, _now_ms, _now_timestamp_ms)
+        duties = Duties(config, store, broker, logs, peers, _now_ms, _now_timestamp_ms)
         await duties.start()
         doors = Doors(config, broker, duties)
         try:

@@ -326,6 +326,18 @@ class BrokerConfig:
     node_status_interval_ms: int = long(
         5_000, "Minikafka's own: time between two looks at this broker's own load.", 100
     )
+    job_scrub_bytes_per_second: int = long(
+        20_000_000, "Minikafka's own: how fast a scrub or compare job reads.", 1_000
+    )
+    job_max_reassignments: int = whole(
+        2, "Minikafka's own: reassign jobs that go on at once in the cluster.", 1, 64
+    )
+    job_acknowledge_timeout_ms: int = long(
+        10_000, "Minikafka's own: time for a worker to take a job up before another gets it.", 100
+    )
+    job_retention_ms: int = long(
+        86_400_000, "Minikafka's own: how long a job that has ended is kept.", 1_000
+    )
     background_threads: int = whole(
         2, "Threads for fsync, deletion and other slow file work.", 1, 256
     )

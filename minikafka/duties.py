@@ -1,17 +1,30 @@
 """The part of the composition root that is about the duties of a broker beside its logs: to report
-its status. Puts together broker/node_status.py, zookeeper/nodes.py and rpc/nodes.py."""
+its status, and to do jobs. Puts together the modules `node_*` and `job_*` of broker/, and what
+belongs to them in zookeeper/ and rpc/."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from minikafka.broker.broker import Broker
+from minikafka.broker.job_kinds import Surroundings
+from minikafka.broker.job_master import JobMaster
+from minikafka.broker.job_replicas import ReplicaReader
+from minikafka.broker.job_service import JobDesk
+from minikafka.broker.job_worker import JobWorker
 from minikafka.broker.node_status import NodeLister, NodeMonitor, NodeReporter, Usage
 from minikafka.config import BrokerConfig
+from minikafka.log.store import DiskLogStore
+from minikafka.log.verify import VerifiedSlice, verify_slice
 from minikafka.metrics.process import read_process
+from minikafka.model import TopicPartition
+from minikafka.rpc import jobs as rpc_jobs
 from minikafka.rpc import nodes as rpc_nodes
+from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.unary import Method
+from minikafka.zookeeper.jobs import ZooKeeperJobs
 from minikafka.zookeeper.nodes import ZooKeeperNodes
 from minikafka.zookeeper.store import ZooKeeperStore
 
@@ -24,6 +37,8 @@ class Duties:
         config: BrokerConfig,
         store: ZooKeeperStore,
         broker: Broker,
+        logs: DiskLogStore,
+        peers: GrpcPeers,
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
     ) -> None:
@@ -43,13 +58,70 @@ class Duties:
         broker.store_listeners += [self.reporter.on_store_event, self.monitor.on_store_event]
         broker.controller.companions.append(self.monitor)
         broker.duties.append(self.reporter.run)
+        self._jobs = ZooKeeperJobs(store.znodes(), store.root)
+        self._desk = JobDesk(self._jobs, broker.metadata, now_timestamp_ms)
+        self._reader = ReplicaReader(broker.replicas.find, partial(_verify, logs))
+        self._add_jobs(config, broker, peers, now_ms, now_timestamp_ms)
+
+    def _add_jobs(
+        self,
+        config: BrokerConfig,
+        broker: Broker,
+        peers: GrpcPeers,
+        now_ms: Callable[[], int],
+        now_timestamp_ms: Callable[[], int],
+    ) -> None:
+        master = JobMaster(
+            self._jobs,
+            lambda: self.monitor.live,
+            config.job_acknowledge_timeout_ms,
+            config.job_retention_ms,
+            now_ms,
+            now_timestamp_ms,
+        )
+        worker = JobWorker(
+            self._jobs,
+            config.broker_id,
+            lambda: self.reporter.incarnation,
+            Surroundings(
+                broker.metadata,
+                rpc_jobs.PeerReplicas(peers, config.broker_id, self._reader),
+                broker.controller_client,
+                self._jobs,
+                config.job_scrub_bytes_per_second,
+                config.job_max_reassignments,
+            ),
+            config.node_status_interval_ms,
+        )
+        self.monitor.listeners.append(master.look_soon)
+        self.reporter.listeners.append(worker.look)
+        broker.store_listeners += [master.on_store_event, worker.on_store_event]
+        broker.controller.companions.append(master)
+        broker.duties.append(worker.run)
 
     async def start(self) -> None:
         await self._nodes.start()
+        await self._jobs.start()
 
     def services(self) -> Mapping[str, Mapping[str, Method]]:
         """For GrpcServer."""
-        return {rpc_nodes.SERVICE: rpc_nodes.methods(self._lister)}
+        return {
+            rpc_nodes.SERVICE: rpc_nodes.methods(self._lister),
+            rpc_jobs.JOB_SERVICE: rpc_jobs.job_methods(self._desk),
+            rpc_jobs.REPLICA_SERVICE: rpc_jobs.replica_methods(self._reader),
+        }
+
+
+def _verify(
+    logs: DiskLogStore,
+    topic_partition: TopicPartition,
+    segment: int,
+    position: int,
+    max_bytes: int,
+    end_offset: int,
+) -> VerifiedSlice:
+    directory = logs.directory / str(topic_partition)
+    return verify_slice(directory, segment, position, max_bytes, end_offset)
 
 
 def read_usage(broker: Broker, log_dirs: str) -> Usage:

@@ -145,8 +145,8 @@ def _rounded(value: int, unit: int) -> int:
 
 class NodeMonitor:
     """A companion of the controller's term. State of a term: the nodes that were there when it last
-    looked, and the notes as they are written. `live` is also what the assignment of jobs rests on;
-    `listeners` hear when it has been read."""
+    looked (None: it has not yet), and the notes as they are written.
+    `live` is also what the assignment of jobs rests on; `listeners` hear when it has been read."""
 
     def __init__(
         self, store: NodeStore, interval_ms: int, now_timestamp_ms: Callable[[], int]
@@ -158,11 +158,11 @@ class NodeMonitor:
         self._seen: dict[int, SeenNode] | None = None
         self._waiting = False
         self._timer: asyncio.TimerHandle | None = None
-        self.live: Mapping[int, LiveNode] = {}
+        self.live: Mapping[int, LiveNode] | None = None
         self.listeners: list[Callable[[], None]] = []
 
     def begin(self, term: TermQueue) -> None:
-        self._term, self._seen, self._waiting, self.live = term, None, False, {}
+        self._term, self._seen, self._waiting, self.live = term, None, False, None
         self._look_soon()
 
     def end(self) -> None:
@@ -214,7 +214,7 @@ class NodeMonitor:
             if broker_id in live:
                 continue
             if not noted.gone_at_ms:
-                last = self.live.get(broker_id)
+                last = (self.live or {}).get(broker_id)
                 status = noted.status if last is None else last.status
                 log.warning("node %s (%d) went away", status.name, broker_id)
                 await self._write(SeenNode(status, now_ms), seen)

@@ -35,6 +35,7 @@ COMMANDS = {
         ("nodes", "nodes", "The brokers with their load, and those that went away."),
         ("dashboard", "dashboard", "Show the cluster on a web page, live."),
         ("top", "top", "Who does how much: brokers, topics, groups, live."),
+        ("jobs", "jobs", "Have brokers check, compare and move replicas; watch how it goes."),
         ("log", "log", "Look into the files of a log."),
         ("zk", "zk", "Look at what ZooKeeper holds."),
         ("perf", "perf", "Make load and measure."),

@@ -41,6 +41,7 @@ from minikafka.broker.requests import (
 from minikafka.client.backoff import Backoff, Random
 from minikafka.client.channel import Channel, Connect, connect_over_grpc
 from minikafka.client.group_admin import GroupAdmin
+from minikafka.client.job_admin import JobAdmin
 from minikafka.client.metadata import METADATA_MAX_AGE_MS, Cluster
 from minikafka.client.node_admin import NodeAdmin
 from minikafka.client.offsets import lookup_offsets
@@ -65,7 +66,7 @@ _SHARE_OF_THE_LEADER = 0.8  # of the time limit: its answer must still arrive
 _TRY_AGAIN = (NetworkError, NotControllerError, BrokerNotAvailableError)
 
 
-class AsyncAdmin(GroupAdmin, NodeAdmin):
+class AsyncAdmin(GroupAdmin, NodeAdmin, JobAdmin):
     """Belongs to one event loop; `await start()` first, or use it with `async with`."""
 
     def __init__(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
+from minikafka.broker.job_ports import JobService
 from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.node_ports import NodeService
 from minikafka.broker.ports import GroupService
@@ -44,6 +45,9 @@ class Channel(Protocol):
     @property
     def nodes(self) -> NodeService:
         """The brokers as nodes, with their load."""
+
+    @property
+    def jobs(self) -> JobService: ...
 
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
         """Requests reach the broker in the order of the calls; answers may come in another."""

@@ -35,6 +35,7 @@ from minikafka.broker.group_requests import (
     GroupDescription,
     ListedGroup,
 )
+from minikafka.broker.job_ports import JobReport, JobSpec
 from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.node_ports import NodeReport
 from minikafka.broker.requests import (
@@ -447,6 +448,15 @@ class Admin(_Blocking):
         finally:
             if self._open and hasattr(stream, "aclose"):
                 self._call(stream.aclose())
+
+    def submit_job(self, spec: JobSpec, token: str | None = None) -> str:
+        return self._call(self._admin.submit_job(spec, token))
+
+    def list_jobs(self, job_ids: Iterable[str] = ()) -> Sequence[JobReport]:
+        return self._call(self._admin.list_jobs(job_ids))
+
+    def cancel_job(self, job_id: str) -> JobReport:
+        return self._call(self._admin.cancel_job(job_id))
 
     def list_nodes(self) -> Sequence[NodeReport]:
         return self._call(self._admin.list_nodes())

@@ -18,6 +18,7 @@ from typing import TypeVar
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from minikafka.broker.job_ports import JobService
 from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.node_ports import NodeService
 from minikafka.broker.ports import GroupService
@@ -49,6 +50,7 @@ from minikafka.rpc.generated import client_pb2, metrics_pb2
 from minikafka.rpc.generated.client_pb2_grpc import ClientServiceStub
 from minikafka.rpc.generated.metrics_pb2_grpc import MetricsServiceStub
 from minikafka.rpc.groups import GroupStub
+from minikafka.rpc.jobs import JobStub
 from minikafka.rpc.nodes import NodeStub
 from minikafka.rpc.pipeline import Pipeline
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, channel_options
@@ -91,6 +93,7 @@ class BrokerChannel:
         self._watches: set[grpc.aio.Call] = set()
         self.groups: GroupService = GroupStub(self._connection, request_timeout_ms, margin_ms)
         self.nodes: NodeService = NodeStub(self._connection, request_timeout_ms)
+        self.jobs: JobService = JobStub(self._connection, request_timeout_ms)
 
     @property
     def address(self) -> str:

@@ -200,6 +200,10 @@ class GrpcPeers:
         if self._closing:
             await asyncio.wait(self._closing)
 
+    def connection(self, broker: BrokerInfo) -> Connection:
+        """For other services of brokers. NetworkError when this broker is stopping."""
+        return self._connection(broker)
+
     def _connection(self, broker: BrokerInfo) -> Connection:
         if self._closed:
             raise NetworkError("this broker is stopping: it calls nobody any more")
