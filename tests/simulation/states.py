@@ -42,7 +42,7 @@ class PartitionLedger:
     shown: dict[int, int] = field(default_factory=dict)  # leader epoch -> latest offset shown
     unclean_allowed: bool = False
     unclean_version: int = -1  # of the last unclean election
-    assignment: Assignment | None = None  # as it was when the State was written
+    moved: bool = False  # the assignment was written since the State was
     assigned: Assignment | None = None  # as it is now
     reassigned: bool = False  # ever
 
@@ -141,6 +141,7 @@ class StateRules:
         ledger.reassigned = ledger.reassigned or new.in_progress
         if old is None or old == new or state is None:
             return
+        ledger.moved = True
         left = set(old.replicas) - set(new.replicas)
         if left.intersection(state.isr):
             raise self.world.violation("reassignment", f"{ledger}: {left} left, and {state}")
@@ -179,15 +180,14 @@ class StateRules:
             )
         if new.leader != NO_LEADER and new.leader not in new.isr:
             raise self.world.violation("3", f"{ledger}: the leader is not in the ISR: {new}")
+        reassigned = assignment.in_progress or ledger.moved
+        ledger.moved = False
         if old is None:
-            ledger.assignment = assignment
             return
         if new.partition_version != old.partition_version + 1:
             raise self.world.violation("1", f"{ledger}: {new} follows on {old}")
         left = set(old.isr) - set(new.isr)
         bump = bool(left) or new.leader != old.leader
-        reassigned = assignment.in_progress or assignment != ledger.assignment
-        ledger.assignment = assignment
         if new.leader_epoch != old.leader_epoch + bump and not (
             reassigned and new.leader_epoch == old.leader_epoch + 1
         ):
