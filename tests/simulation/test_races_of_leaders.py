@@ -3,8 +3,8 @@ scenario of the whole runtime: real brokers, real ZooKeeper session, simulated n
 
 tests/scenarios plays the same races over the core alone, step by step; here the paths of messages
 and sessions are in them. The others are in test_races_of_messages.py and
-test_races_of_controllers.py. Not there: the steps of a reassignment (13) and transactions (16),
-which come later."""
+test_races_of_controllers.py. The steps of a reassignment (13) are in
+test_races_of_reassignments.py. Not there: transactions (16), which come later."""
 
 from __future__ import annotations
 
