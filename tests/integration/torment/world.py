@@ -185,7 +185,7 @@ class World:
         self.network.started(node, pid)
 
     def _serves(self, broker_id: int) -> bool:
-        return "serves gRPC at" in self.brokers[broker_id].tail(3)
+        return "serves gRPC at" in self.brokers[broker_id].tail(100)
 
     async def start_broker(self, broker_id: int) -> None:
         """Start one that is meant to be down, unless it is up already."""
