@@ -52,7 +52,7 @@ from tests.integration.torment.history import (
     Seek,
     Send,
 )
-from tests.integration.torment.values import decode, encode, now
+from tests.integration.torment.values import decode, encode, now, patiently
 
 GROUP = "tormented"
 _TICK_S = 0.05
@@ -358,7 +358,7 @@ class OwnMember:
 
     async def run(self) -> None:
         consumer = AsyncConsumer(self._bootstrap, auto_offset_reset="earliest")
-        await patiently_start(consumer)
+        await patiently(consumer.start)
         try:
             consumer.subscribe(
                 self._topics,
@@ -400,13 +400,3 @@ class OwnMember:
             outcome, said = UNKNOWN, error.name
         for each, offset in offsets.items():
             self._history.add(Commit(self.name, str(each), start, now(), offset, outcome, said))
-
-
-async def patiently_start(consumer: AsyncConsumer) -> None:
-    """A client that is started in the middle of an outage."""
-    while True:
-        try:
-            return await consumer.start()
-        except MinikafkaError as error:
-            if not error.retriable:
-                raise

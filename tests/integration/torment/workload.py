@@ -47,7 +47,7 @@ from tests.integration.torment.librdkafka import (
     OwnMember,
 )
 from tests.integration.torment.passing import PassingTopics
-from tests.integration.torment.values import decode, encode, now
+from tests.integration.torment.values import decode, encode, now, patiently
 
 _TICK_S = 0.05
 _ON_THE_WAY = 40  # records of one producer for one partition without an outcome
@@ -448,17 +448,6 @@ class Workload:
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 raise outcome
-
-
-async def patiently(call: Callable[[], Awaitable[None]]) -> None:
-    """Until it works: a client that is started in the middle of an outage."""
-    deadline = time.monotonic() + _FINAL_S
-    while True:
-        try:
-            return await call()
-        except MinikafkaError as error:
-            if not error.retriable or time.monotonic() > deadline:
-                raise
 
 
 async def pace(stop: asyncio.Event, seconds: float = _TICK_S) -> None:
