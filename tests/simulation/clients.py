@@ -44,10 +44,15 @@ REQUEST_MS = 2_000
 
 @dataclass
 class Producer:
-    """An idempotent producer. Per partition (of one topic id) the next sequence, and the batch that
-    is not acknowledged yet, with its number of records."""
+    """An idempotent producer. Per partition (of one topic id) its producer epoch, the next
+    sequence, and the batch that is not acknowledged yet, with its number of records.
+
+    A topic that was made anew gets a new epoch. What was sent to its predecessor may still be on
+    its way and be appended there, since requests name topics by name alone: under the same epoch a
+    new batch of the same sequence would be taken for a repetition of it, and never be written."""
 
     producer_id: int
+    epochs: dict[tuple[str, int], int] = field(default_factory=dict)
     sequences: dict[tuple[str, int], int] = field(default_factory=dict)
     unsure: dict[tuple[str, int], tuple[bytes, int]] = field(default_factory=dict)
 
@@ -69,15 +74,30 @@ class Clients:
 
     # --- produce ---------------------------------------------------------------------------------
 
-    def batch(self, count: int, producer_id: int = -1, base_sequence: int = -1) -> bytes:
+    def batch(
+        self,
+        count: int,
+        producer_id: int = -1,
+        producer_epoch: int = -1,
+        base_sequence: int = -1,
+    ) -> bytes:
         """One that differs from every other."""
         builder = BatchBuilder()
         timestamp_ms = self.world.now_ms() + 1_700_000_000_000
         for _ in range(count):
             self._made += 1
             builder.append(None, b"%d" % self._made, (), timestamp_ms)
-        epoch = -1 if producer_id < 0 else 0
-        return builder.build(0, producer_id, epoch, base_sequence)  # type: ignore[arg-type]
+        return builder.build(0, producer_id, producer_epoch, base_sequence)  # type: ignore[arg-type]
+
+    def _numbered_batch(
+        self, producer: Producer, ledger: PartitionLedger, key: tuple[str, int], count: int
+    ) -> bytes:
+        epoch = producer.epochs.get(key)
+        if epoch is None:
+            epoch = producer.epochs[key] = len(producer.epochs)
+            ledger.producer_epochs.add((producer.producer_id, epoch))
+        sequence = producer.sequences.get(key, 0)
+        return self.batch(count, producer.producer_id, epoch, sequence)
 
     def produce(
         self,
@@ -108,8 +128,7 @@ class Clients:
         else:
             acks = -1
             if key not in producer.unsure:
-                sequence = producer.sequences.get(key, 0)
-                producer.unsure[key] = self.batch(count, producer.producer_id, sequence), count
+                producer.unsure[key] = self._numbered_batch(producer, ledger, key, count), count
             batch, count = producer.unsure[key]
         request = ProduceRequest(acks, REQUEST_MS, [ProducePartition(topic_partition, batch)])
         told = f"{'' if producer is None else f'producer {slot}: '}{_crc(batch):08x}"

@@ -434,6 +434,10 @@ class SimulatedLogStore:
             stored.complete_epochs()
             self._logs[topic_partition] = SimulatedLog(self, stored, config)
             self.ledger.on_opened(self._logs[topic_partition])
+        self._gathered = 0  # how often checkpoints were gathered
+        self._written = 0  # the youngest gathering that was written
+        if not self._was_clean:
+            self.write_checkpoints()  # as the real store does: a log may end below what they say
 
     def _identify(self) -> bool:
         """As `log/meta.py`: a directory that is found dirty gets a new storage id at once."""
@@ -484,21 +488,29 @@ class SimulatedLogStore:
         del self._logs[topic_partition], self.disk.logs[topic_partition]
 
     async def checkpoint(self) -> None:
-        values = [
-            (log.stored, log.stored.high_watermark, log.stored.start) for log in self._logs.values()
-        ]
+        tables, number = self._gather()
         await asyncio.sleep(FLUSH_S[0])
-        for stored, high_watermark, start in values:
-            if high_watermark <= stored.end:
-                stored.checkpointed_high_watermark = high_watermark
-                stored.checkpointed_start = start
-            stored.make_cuts_durable()
+        self._write_tables(tables, number)
 
     def write_checkpoints(self) -> None:
-        for log in self._logs.values():
-            log.stored.checkpointed_high_watermark = log.stored.high_watermark
-            log.stored.checkpointed_start = log.stored.start
-            log.stored.make_cuts_durable()
+        self._write_tables(*self._gather())
+
+    def _gather(self) -> tuple[list[tuple[StoredLog, int, int]], int]:
+        self._gathered += 1
+        tables = [
+            (log.stored, log.stored.high_watermark, log.stored.start) for log in self._logs.values()
+        ]
+        return tables, self._gathered
+
+    def _write_tables(self, tables: list[tuple[StoredLog, int, int]], number: int) -> None:
+        """Unless younger ones have been written."""
+        if number <= self._written:
+            return
+        self._written = number
+        for stored, high_watermark, start in tables:
+            stored.checkpointed_high_watermark = high_watermark
+            stored.checkpointed_start = start
+            stored.make_cuts_durable()
 
     def record_broker_epoch(self, broker_epoch: int) -> None:
         """Only people read it in the marker."""

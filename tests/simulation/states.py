@@ -39,6 +39,7 @@ class PartitionLedger:
     appended: dict[tuple[int, int], int] = field(default_factory=dict)  # (offset, epoch) -> chain
     acknowledged: dict[int, int] = field(default_factory=dict)  # end -> CRC
     sequences: dict[tuple[int, int], int] | None = field(default_factory=dict)
+    producer_epochs: set[tuple[int, int]] = field(default_factory=set)  # that began in this topic
     shown: dict[int, int] = field(default_factory=dict)  # leader epoch -> latest offset shown
     unclean_allowed: bool = False
     unclean_version: int = -1  # of the last unclean election

@@ -271,3 +271,20 @@ def test_race_14_a_late_message_about_a_deleted_topic_leaves_the_new_one_alone()
         stage.release(held)
         assert stage.end_of("A") == 1
         stage.end()
+
+
+def test_race_14_a_late_record_for_a_deleted_topic_is_not_taken_for_one_for_the_new_topic():
+    """Found by a walk (seed 21): requests name topics by name alone, so a producer's record for the
+    deleted topic is appended to the new one. What it sends to that itself has the same sequence."""
+    with Stage("AB", controller="C") as stage:
+        held = stage.hold("produce", target="A")
+        stage.produce("A", more="producer 0", run_ms=20)
+        stage.pass_all()
+        stage.do("delete C t")
+        stage.until(lambda: stage.said("topic t is gone"))
+        stage.do("create C t AB", run_ms=500)
+        stage.release(held)
+        assert (stage.end_of("A"), stage.acknowledged) == (1, 1)
+        stage.produce("A", more="producer 0", run_ms=50)
+        assert (stage.end_of("A"), stage.acknowledged) == (2, 2)
+        stage.end()

@@ -306,3 +306,50 @@ def test_retention_took_what_an_unclean_election_replaced_and_the_replica_follow
         cut = f"A cuts t-0 from {SEGMENT_BATCHES + 1} to {SEGMENT_BATCHES}"
         stage.until(lambda: stage.said(cut))
         stage.end()
+
+
+def test_a_high_watermark_of_records_that_are_lost_does_not_come_back_for_others():
+    """A and C lose what was committed, C is elected uncleanly, and appends what A has not got: of
+    its old high watermark nothing may be left, though C is killed and leads anew."""
+    configs = "unclean.leader.election.enable=true"
+    with Stage("BAC", brokers=4, controller="D", configs=configs) as stage:
+        for _ in range(3):
+            stage.produce("B", run_ms=20)
+        stage.until(lambda: _checkpointed(stage, "C") == 3)
+        for name in "CA":
+            stage.do(f"power {name} 0.4")
+            stage.do(f"restart {name}")
+            stage.do(f"expire-dead {name}")
+        stage.do("kill B")
+        stage.do("expire-dead B")
+        stage.until(lambda: stage.isr == "AC")
+        leader = stage.leader
+        follower = "A" if leader == "C" else "C"
+        kept = stage.end_of(follower)
+        assert kept < 3
+        stage.do(f"kill {follower}")
+        for _ in range(3):
+            stage.produce(leader, "1", run_ms=2)
+        stage.do(f"kill {leader}")
+        stage.do("pause D")  # it finds both back at once
+        for name in (leader, follower):
+            stage.do(f"restart {name}")
+            stage.do(f"expire-dead {name}")
+        stage.run(400)
+        stage.hold("replica_fetch", source=follower)
+        stage.do("resume D")
+        host = stage.player.host(leader)
+        stage.until(lambda: stage.world.leads(host, stage.ledger.topic_partition))
+        stage.run(100)
+        log = stage.world.ledger.log_of(stage.ledger, host.number)
+        assert log is not None
+        assert stage.isr == "AC"
+        assert (log.end, log.high_watermark) == (kept + 3, kept)
+        stage.pass_all()
+        stage.end()
+
+
+def _checkpointed(stage: Stage, name: str) -> int:
+    log = stage.world.ledger.log_of(stage.ledger, stage.player.host(name).number)
+    assert log is not None
+    return log.checkpointed_high_watermark
