@@ -164,13 +164,17 @@ class Controller(TopicController):
         self, broker_id: int, broker_epoch: int, replicas: Iterable[tuple[TopicPartition, str]]
     ) -> Operation[list[tuple[str, MinikafkaError | None]]]:
         """Disks failed under replicas (partition, topic id) of a broker: until its next
-        incarnation they are in no ISR where another is in sync, and lead nothing."""
+        incarnation they are in no ISR where another is in sync, and lead nothing. A log that the
+        broker is to delete, or has deleted, does not matter any more."""
         self.check_incarnation(broker_id, broker_epoch)
         results: list[tuple[str, MinikafkaError | None]] = []
         for tp, topic_id in replicas:
             assignment, topic = self.context.assignment(tp), self.context.topic(tp.topic)
             if assignment is None or topic is None or topic.topic_id != topic_id:
                 results.append((str(tp), _unknown(tp)))
+                continue
+            if broker_id not in assignment.replicas:
+                results.append((str(tp), None))
                 continue
             self.context.failed_replicas.setdefault(tp, {})[broker_id] = broker_epoch
             results.append((str(tp), None))

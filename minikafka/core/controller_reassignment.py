@@ -129,12 +129,15 @@ class ReassignmentController(ControllerBase):
     def forget_dropped(
         self, broker_id: int, partitions: Iterable[TopicPartition]
     ) -> Operation[None]:
-        """A broker has deleted the logs of replicas that were dropped."""
+        """A broker has deleted the logs of replicas that were dropped. If a disk had failed under
+        one, that was about this log: should the replica come back, it begins with a new one."""
         remaining = {
             tp: reassignment.without_dropped(assignment, broker_id)
             for tp in partitions
             if (assignment := self.context.assignment(tp)) and broker_id in assignment.dropped
         }
+        for tp in remaining:
+            self.context.failed_replicas.get(tp, {}).pop(broker_id, None)
         yield from self._write_assignments(remaining)
 
     # --- the topic's node ---

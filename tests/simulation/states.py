@@ -252,11 +252,15 @@ class StateRules:
         log = self.log_of(ledger, new.leader)
         chains = {0: 0} if log is None else log.chains
         ends = [end for end, (chain, _) in ledger.committed.items() if chains.get(end) == chain]
-        if log is not None and not ends:
-            ends = [max(end for end in ledger.committed if end <= log.base)]
+        begins_anew = log is not None and not ends
+        if begins_anew:  # another history, and this is where what is left of it begins
+            ends = [min(chains)]
         end = max(ends, default=0)
         ledger.committed = {at: seen for at, seen in ledger.committed.items() if at <= end}
         ledger.acknowledged = {at: crc for at, crc in ledger.acknowledged.items() if at <= end}
+        if begins_anew:
+            ledger.committed[end] = (chains[end], 0)
+            ledger.acknowledged.pop(end, None)
         ledger.committed_end = end
         ledger.sequences = None
         ledger.shown.clear()

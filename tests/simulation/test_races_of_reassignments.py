@@ -220,3 +220,18 @@ def test_race_13_a_leader_takes_the_assignment_that_comes_after_its_state():
         stage.until(lambda: "D" in stage.isr, most_ms=5_000)
         stage.end()
         assert replicas(stage) == "ABD"
+
+
+def test_a_replica_whose_log_failed_and_was_deleted_comes_back_with_a_new_one():
+    """Found by a walk (seed 647): its disk had been full, in the same incarnation. The controller
+    kept it out of the ISR for that, though it had dropped that log long ago."""
+    with Stage("AB", controller="C") as stage:
+        stage.do("fill B")
+        stage.produce("A", run_ms=50)
+        assert stage.isr == "A"
+        stage.do("free B")
+        stage.do("reassign C t-0 A")
+        stage.until(lambda: stage.end_of("B") == -1 and not assignment(stage).dropped)
+        stage.do("reassign C t-0 AB")
+        stage.until(lambda: stage.isr == "AB")
+        stage.end()

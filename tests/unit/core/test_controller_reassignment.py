@@ -208,6 +208,20 @@ def test_who_shuts_down_takes_no_new_replicas(bench: Bench) -> None:
     assert isinstance(reassign(bench, (1, 3)), InvalidReplicaAssignmentError)
 
 
+def test_the_disk_that_failed_under_a_log_that_is_deleted_is_forgotten(bench: Bench) -> None:
+    topic_id = bench.zookeeper.topics["t"].topic_id
+    bench.run(bench.core.on_failed_replicas(2, bench.epoch(2), [(TP, topic_id)]))
+    assert reassign(bench, (1,)) is None
+    assert isinstance(join(bench, 2), IneligibleReplicaError)
+    assert assignment(bench) == Assignment((1,), dropped=(2,))
+    deleted(bench, 2)
+    late = bench.run(bench.core.on_failed_replicas(2, bench.epoch(2), [(TP, topic_id)]))
+    assert late == [("t-0", None)]
+    assert reassign(bench, (1, 2)) is None
+    assert join(bench, 2) is None
+    assert bench.zookeeper.states[TP].isr == (1, 2)
+
+
 def test_a_dead_replica_may_stay_and_may_be_replaced(bench: Bench) -> None:
     bench.kill(2)
     bench.see_brokers()
