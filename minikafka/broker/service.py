@@ -72,6 +72,7 @@ from minikafka.model import INTERNAL_TOPICS, OFFSETS_TOPIC, TopicPartition
 from minikafka.overrides import (
     DEFAULT_BROKER,
     ConfigDescription,
+    ConfigSource,
     broker_name,
     changed_layers,
     describe_all_brokers,
@@ -330,12 +331,9 @@ class Service:
         )
 
     async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
-        if topic not in self._metadata.topics:
-            raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
-        overrides = self._replicas.overrides(topic)
         return [
-            TopicConfigEntry(entry.name, entry.value, entry.name not in overrides)
-            for entry in self._replicas.topic_config(topic).describe()
+            TopicConfigEntry(each.name, each.value, each.source != ConfigSource.TOPIC)
+            for each in await self.describe_configs(topic)
         ]
 
     async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from minikafka.cli.config_table import config_document, print_configs
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.options import (
@@ -16,7 +17,7 @@ from minikafka.cli.options import (
     read_settings,
     read_topic_name,
 )
-from minikafka.cli.output import print_json, print_table, tell
+from minikafka.cli.output import print_json, tell
 from minikafka.config import (
     BrokerConfig,
     TopicConfig,
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
     from minikafka.overrides import ConfigDescription
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-_WORDS = {
-    ConfigSource.TOPIC: "topic",
-    ConfigSource.DYNAMIC_BROKER: "broker",
-    ConfigSource.DYNAMIC_DEFAULT_BROKER: "broker-default",
-    ConfigSource.STATIC_BROKER: "static",
-    ConfigSource.DEFAULT: "default",
-}
 
 
 @click.group("configs", cls=SuggestingGroup)
@@ -203,34 +196,10 @@ async def _describe(
             found = await admin.describe_broker_configs(await _broker_id(admin, resource))
     shown = [each for each in found if everything or each.source == resource.own_source]
     if as_json:
-        print_json([_document(each) for each in shown])
+        print_json([config_document(each) for each in shown])
         return
     hint = "; --all shows every property" if resource.topic or resource.broker else ""
     if not shown:
         tell(f"{resource}: nothing is altered{hint}")
         return
-    rows = [
-        [each.name, each.value, _word(each.source), "" if each.dynamic else "read-only"]
-        for each in shown
-    ]
-    columns: tuple[str, ...] = ("property", "value", "from", "")
-    if all(each.dynamic for each in shown):
-        columns, rows = columns[:3], [row[:3] for row in rows]
-    print_table(columns, rows)
-
-
-def _word(source: int) -> str:
-    return _WORDS[ConfigSource(source)]
-
-
-def _document(each: ConfigDescription) -> dict[str, Any]:
-    return {
-        "name": each.name,
-        "value": each.value,
-        "source": _word(each.source),
-        "dynamic": each.dynamic,
-        "synonyms": [
-            {"name": synonym.name, "value": synonym.value, "source": _word(synonym.source)}
-            for synonym in each.synonyms
-        ],
-    }
+    print_configs(shown)

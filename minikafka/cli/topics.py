@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from minikafka.cli.config_table import print_configs
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.options import cluster_options, format_option, read_settings, read_topic_name
@@ -112,7 +113,9 @@ def list_topics(bootstrap: str | None, data_dir: Path, output_format: str) -> No
 @command.command("describe")
 @click.argument("names", metavar="[TOPIC]...", nargs=-1)
 @click.option("--watch", is_flag=True, help="A line at each change of a partition, until Ctrl-C.")
-@click.option("--configs", is_flag=True, help="Also each topic's properties.")
+@click.option(
+    "--configs", is_flag=True, help="Also each topic's properties, and where each value comes from."
+)
 @cluster_options
 @format_option
 def describe(
@@ -156,7 +159,7 @@ async def _describe(cluster: Bootstrap, names: Sequence[str], as_json: bool, con
         entries = {}
         if configs:
             for topic in metadata.topics:
-                entries[topic.name] = await admin.describe_topic_configs(topic.name)
+                entries[topic.name] = await admin.describe_configs(topic.name)
     if as_json:
         documents = partitions.documents(board, offsets)
         if not configs:
@@ -171,11 +174,7 @@ async def _describe(cluster: Bootstrap, names: Sequence[str], as_json: bool, con
     print_table(partitions.COLUMNS, partitions.rows(board, offsets))
     for name, of_topic in entries.items():
         click.echo()
-        rows = [
-            [entry.name, entry.value, "default" if entry.is_default else "set"]
-            for entry in of_topic
-        ]
-        print_table(("property", "value", "from"), rows, title=f"topic {name}")
+        print_configs(of_topic, title=f"topic {name}")
 
 
 async def _watch(cluster: Bootstrap, names: Sequence[str], as_json: bool) -> None:

@@ -17,7 +17,6 @@ from minikafka.broker.requests import (
     ClusterMetadata,
     DeleteRecordsResult,
     PartitionStatus,
-    TopicConfigEntry,
     TopicMetadata,
 )
 from minikafka.cli.layout import format_properties, tail
@@ -26,7 +25,7 @@ from minikafka.cli.output import human_bytes, plain_table
 from minikafka.cli.partitions import board_of
 from minikafka.cli.status import assess
 from minikafka.cli.zk import node_document, tree_lines
-from minikafka.config import parse_properties
+from minikafka.config import parse_broker_config, parse_properties, topic_config
 from minikafka.errors import (
     LeaderNotAvailableError,
     OffsetOutOfRangeError,
@@ -40,6 +39,7 @@ from minikafka.model import (
     PartitionState,
     TopicPartition,
 )
+from minikafka.overrides import BrokerLayers, ConfigDescription, describe_topic
 from minikafka.zookeeper.inspect import Node, NodeStat
 
 
@@ -90,8 +90,16 @@ class FakeAdmin:
             for each, before in before_offsets.items()
         }
 
-    async def describe_topic_configs(self, topic: str) -> list[TopicConfigEntry]:
-        return [TopicConfigEntry("min.insync.replicas", "2", False)]
+    async def describe_configs(self, topic: str) -> list[ConfigDescription]:
+        static = {"broker.id": "1", "zookeeper.connect": "h:1", "log.dirs": "d"}
+        layers = BrokerLayers(
+            parse_broker_config(static | {"log.segment.bytes": "1000000"}),
+            of_all={"message.max.bytes": "1000", "log.retention.ms": "8000"},
+            own={"message.max.bytes": "2000"},
+        )
+        overrides = {"min.insync.replicas": "2"}
+        config = topic_config(overrides, layers.effective().topic_defaults())
+        return describe_topic(layers, overrides, config)
 
     async def create_topic(self, name: str, **options: Any) -> None:
         if name == "taken":
@@ -172,10 +180,32 @@ def test_a_description_in_json_has_the_documented_fields(monkeypatch: pytest.Mon
 
 def test_a_description_can_include_the_properties(monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(monkeypatch, FakeAdmin(WELL), "topics", "describe", "--configs")
-    assert "topic orders\nPROPERTY             VALUE  FROM\nmin.insync.replicas" in done.stdout
+    _, title, table = done.stdout.partition("topic orders\n")
+    assert title
+    assert ["min.insync.replicas", "2", "topic"] in [line.split() for line in table.splitlines()]
     arguments = ["topics", "describe", "--configs", "--format", "json"]
     document = json.loads(run(monkeypatch, FakeAdmin(WELL), *arguments).stdout)
-    assert document[0]["configs"] == {"min.insync.replicas": "2"}
+    assert document[0]["configs"]["min.insync.replicas"] == "2"
+
+
+def test_both_commands_tell_the_same_of_where_a_property_comes_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where it is the broker's, dynamic or static: no default."""
+    of_topic = run(monkeypatch, FakeAdmin(WELL), "topics", "describe", "--configs").stdout
+    of_configs = run(
+        monkeypatch, FakeAdmin(WELL), "configs", "describe", "--topic", "orders", "--all"
+    ).stdout
+    assert of_topic.endswith(f"topic orders\n{of_configs}")
+    found = {line.split()[0]: line.split()[-1] for line in of_configs.splitlines()}
+    named = ("min.insync.replicas", "max.message.bytes", "retention.ms", "segment.bytes")
+    assert [found[name] for name in (*named, "flush.before.ack")] == [
+        "topic",
+        "broker",
+        "broker-default",
+        "static",
+        "default",
+    ]
 
 
 def test_topics_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
