@@ -8,6 +8,7 @@
     ├── FatalError                     it never will, as it stands
     │   └── OffsetOutOfRangeError, MessageTooLargeError, InvalidTopicError, InvalidConfigError, …
     └── UsageError                     a person's command or configuration is wrong: exit status 2
+        └── PortTakenError             where it is to listen somebody does: exit status 3
 
 On the wire an error is (code, message, retriable); `error_for_code` turns it back into the class.
 Codes and names are Kafka's (Errors in Apache Kafka's protocol guide).
@@ -42,6 +43,10 @@ class UsageError(MinikafkaError):
 
     code = 42
     name = "INVALID_REQUEST"
+
+
+class PortTakenError(UsageError):
+    """Another process listens where this one was told to: with another port, or later, it works."""
 
 
 class UnknownServerError(MinikafkaError):

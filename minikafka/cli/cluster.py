@@ -4,6 +4,10 @@ State is in the data directory only (layout.py), so that each command is a proce
 broker runs in a session of its own (Ctrl-C at a terminal reaches `up`, which ends the brokers in
 order), and with a configuration file, by which its process is recognised.
 
+Ports are chosen by looking which are free; whether one is ours is known when the broker listens
+there. One that finds somebody else (two `up` at the same moment, say) ends with a status of its own
+and is started again at other ports, which cluster.json and its configuration have from then on.
+
 A foreground owner (`up`, `demo`) holds a lock on up.lock for its life, and its cluster ends with
 it, however it ends (guardian.py); a detached cluster has no owner.
 """
@@ -26,6 +30,7 @@ from minikafka.cli import clusterfile, processes
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
 from minikafka.cli.freeports import GRPC_PORT, KAFKA_PORT, METRICS_PORT, free_ports, is_free
 from minikafka.cli.layout import Layout, format_properties, tail
+from minikafka.cli.lazy import PORT_TAKEN
 from minikafka.config import parse_broker_config, parse_properties
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import broker_name
@@ -36,6 +41,7 @@ BROKER_COMMAND = (sys.executable, "-m", "minikafka", "broker")
 
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 15
+_PORT_ATTEMPTS = 5
 _OWN_PROPERTIES = (
     "broker.id",
     "broker.name",
@@ -162,6 +168,7 @@ class LocalCluster:
         self.layout = Layout.of(data_dir)
         self._broker_command = tuple(broker_command)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._ended: dict[int, int] = {}  # the exit statuses of those that ended, by pid
 
     # --- what is there ---
 
@@ -219,8 +226,9 @@ class LocalCluster:
     def _reap(self) -> None:
         """Take note of children that ended, so that they are no zombies."""
         for pid, child in list(self._children.items()):
-            if child.poll() is not None:
+            if (status := child.poll()) is not None:
                 del self._children[pid]
+                self._ended[pid] = status
 
     # --- starting ---
 
@@ -281,19 +289,37 @@ class LocalCluster:
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )
         self._children[child.pid] = child
+        self._ended.pop(child.pid, None)
         clusterfile.change_broker(self.layout.data_dir, broker.id, child.pid)
         return replace(broker, pid=child.pid)
 
-    def wait_serving(self, brokers: Sequence[BrokerEntry], timeout_s: float = 30.0) -> None:
-        """Wait until each has said that it serves. Raises ProcessTrouble with its log's end."""
+    def wait_serving(
+        self, brokers: Sequence[BrokerEntry], timeout_s: float = 30.0
+    ) -> list[BrokerEntry]:
+        """Wait until each has said that it serves. Returns them as they serve: with other ports and
+        pids where ports were taken. Raises ProcessTrouble with a broker's log's end."""
         deadline = time.monotonic() + timeout_s
-        for broker in brokers:
-            while b"\n" not in self.layout.serving(broker.id).read_bytes():
-                if not self.is_running(broker):
+        return [self._wait_serving(broker, deadline, timeout_s) for broker in brokers]
+
+    def _wait_serving(self, broker: BrokerEntry, deadline: float, timeout_s: float) -> BrokerEntry:
+        attempts = 1
+        while b"\n" not in self.layout.serving(broker.id).read_bytes():
+            if not self.is_running(broker):
+                if self._exit_status(broker) != PORT_TAKEN or attempts == _PORT_ATTEMPTS:
                     raise ProcessTrouble(self._why(broker, "ended instead of serving"))
-                if time.monotonic() > deadline:
-                    raise ProcessTrouble(self._why(broker, f"does not serve after {timeout_s:g} s"))
-                time.sleep(_POLL_S)
+                attempts += 1
+                broker = self.start_broker(self.with_free_ports(broker))
+            elif time.monotonic() > deadline:
+                raise ProcessTrouble(self._why(broker, f"does not serve after {timeout_s:g} s"))
+            time.sleep(_POLL_S)
+        return broker
+
+    def _exit_status(self, broker: BrokerEntry) -> int | None:
+        """Of a broker that has ended; None if it was not started here."""
+        assert broker.pid is not None
+        if broker.pid in self._children:
+            self._ended[broker.pid] = self._children.pop(broker.pid).wait()
+        return self._ended.get(broker.pid)
 
     def _why(self, broker: BrokerEntry, what: str) -> str:
         log = self.layout.log(broker.id)

@@ -4,8 +4,9 @@ The table of a `LazyGroup` (name -> module and one line of help) is all that `--
 that nothing heavy is loaded to print it. A module named in a table has one `click.Command` named
 `command`. A name that is not in the table gets the near ones suggested.
 
-`RootGroup` is where errors become exit statuses: UsageError 2, any other MinikafkaError 1, an
-interrupt 130, a reader of standard output that went away 0 (as `head` makes of `yes`).
+`RootGroup` is where errors become exit statuses: UsageError 2, of these PortTakenError 3 (by which
+`up` knows that a broker lost a race for a port), any other MinikafkaError 1, an interrupt 130, a
+reader of standard output that went away 0 (as `head` makes of `yes`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from minikafka.errors import MinikafkaError, UsageError
+from minikafka.errors import MinikafkaError, PortTakenError, UsageError
 
+PORT_TAKEN = 3
 INTERRUPTED = 130
 
 
@@ -41,6 +43,12 @@ class WrongUsage(Failed):
     """The same for what a person has to say differently."""
 
     exit_code = 2
+
+
+class PortIsTaken(WrongUsage):
+    """The same where somebody else listens already."""
+
+    exit_code = PORT_TAKEN
 
 
 class SuggestingGroup(click.Group):
@@ -96,6 +104,8 @@ class RootGroup(LazyGroup):
         except BrokenPipeError:
             drop_standard_output()
             ctx.exit(0)
+        except PortTakenError as error:
+            raise PortIsTaken(error.message) from error
         except UsageError as error:
             raise WrongUsage(error.message) from error
         except MinikafkaError as error:

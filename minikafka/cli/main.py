@@ -13,7 +13,7 @@ _HELP = """A Kafka-style replicated log with ZooKeeper-managed in-sync replicas.
 MINIKAFKA_BOOTSTRAP, else the cluster.json that `up` wrote into the data directory (--data-dir, else
 MINIKAFKA_DATA_DIR, else .minikafka).
 
-Exit status: 0 done, 1 the operation failed, 2 wrong usage.
+Exit status: 0 done, 1 the operation failed, 2 wrong usage, 3 (of `broker`) a port is taken.
 """
 
 COMMANDS = {

@@ -22,6 +22,8 @@ from typing import Literal
 
 _POLL_S = 0.02
 _LONGEST_WAIT_S = 3600.0
+_FLAGS = 6  # in /proc/<pid>/stat, counted from the state on
+_EXITING = 4  # PF_EXITING
 ANY = ""  # a mark that every process bears
 
 
@@ -76,20 +78,31 @@ def send_signal(pid: int | None, mark: str, number: signal.Signals) -> bool:
 
 
 def wait_ended(pid: int | None, mark: str, timeout_s: float = math.inf) -> bool:
-    """Wait until the process is gone; False if it is still there after `timeout_s`."""
+    """Wait until the process is gone, with its files and ports; False if it is still there after
+    `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     if pid is None or pid <= 0:
         return True
     with _process_fd(pid) as fd:
-        while is_running(pid, mark):
-            left_s = min(deadline - time.monotonic(), _LONGEST_WAIT_S)
-            if left_s <= 0:
+        while is_running(pid, mark) or (fd is not None and _is_leaving(pid)):
+            left_s = max(0.0, min(deadline - time.monotonic(), _LONGEST_WAIT_S))
+            if fd is not None and fd in select.select([fd], [], [], left_s)[0]:
+                return True  # all of its threads
+            if left_s == 0:
                 return False
             if fd is None:
                 time.sleep(min(_POLL_S, left_s))
-            else:
-                select.select([fd], [], [], left_s)
     return True
+
+
+def _is_leaving(pid: int) -> bool:
+    """Whether the process has begun to end: its arguments are gone, perhaps its first thread, but
+    others may still hold its files and ports, which a successor would find taken."""
+    try:
+        flags = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[_FLAGS]
+    except (OSError, IndexError):
+        return False
+    return bool(int(flags) & _EXITING)
 
 
 @contextlib.contextmanager

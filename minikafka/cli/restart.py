@@ -46,9 +46,9 @@ def restart_broker(
         tell(f"broker {broker.name} ({broker.id}): ended")
     broker = local.with_free_ports(broker)
     started = local.start_broker(broker)
-    local.wait_serving([started], timeout_s)
+    [broker] = local.wait_serving([started], timeout_s)
     took_s = time.monotonic() - begun
     tell(
         f"broker {broker.name} ({broker.id}): serves at {broker.grpc}, "
-        f"process {started.pid}, after {took_s:.1f} s"
+        f"process {broker.pid}, after {took_s:.1f} s"
     )

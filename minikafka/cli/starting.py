@@ -64,7 +64,7 @@ def _start(
     tell(f"ZooKeeper ({zookeeper.mode}) at {zookeeper.hosts}")
     local.configure(plan, settings)
     started = [local.start_broker(broker) for broker in plan.brokers]
-    local.wait_serving(started)
+    started = local.wait_serving(started)
     for broker in started:
         kafka = f", for Kafka's clients at {broker.kafka}" if broker.kafka else ""
         metrics = f", http://{broker.metrics}/metrics" if broker.metrics else ""

@@ -16,7 +16,7 @@ from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
-from minikafka.errors import MinikafkaError, UsageError
+from minikafka.errors import MinikafkaError, PortTakenError, UsageError
 from minikafka.kafka import fetch, messages, produce
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
@@ -63,15 +63,15 @@ class KafkaListener:
     # --- life ---
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which is a free one for port 0. UsageError if it is taken or
-        the host is not this machine's."""
+        """Listen; returns the port, which is a free one for port 0. PortTakenError, or
+        UsageError if the host is not this machine's."""
         loop = asyncio.get_running_loop()
         endpoint = Endpoint(host, port)
         try:
             self._server = await loop.create_server(self._connect, host or None, port, backlog=512)
         except OSError as failure:
             if failure.errno == errno.EADDRINUSE:
-                raise UsageError(
+                raise PortTakenError(
                     f"port {port} on {host} is taken by another process (listeners): "
                     "choose another one, or 0 for a free one"
                 ) from None

@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 import h11
 
-from minikafka.errors import UsageError
+from minikafka.errors import PortTakenError, UsageError
 from minikafka.properties import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ class MetricsServer:
         self._one_at_a_time = asyncio.Lock()
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which is a free one for port 0. UsageError if it is taken or
-        the host is not this machine's."""
+        """Listen; returns the port, which is a free one for port 0. PortTakenError, or
+        UsageError if the host is not this machine's."""
         endpoint = Endpoint(host, port)
         try:
             self._server = await asyncio.start_server(self._accept, host, port)
         except OSError as failure:
             if failure.errno == errno.EADDRINUSE:
-                raise UsageError(
+                raise PortTakenError(
                     f"port {port} on {host} is taken by another process (metrics.listener): "
                     "choose another one, or 0 for a free one"
                 ) from None

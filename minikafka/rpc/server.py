@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.errors import UsageError
+from minikafka.errors import PortTakenError, UsageError
 from minikafka.properties import Endpoint
 from minikafka.rpc import groups, unary
 from minikafka.rpc.generated import (
@@ -71,7 +71,7 @@ class GrpcServer:
 
     async def start(self, host: str, port: int, *, serving: bool = True) -> int:
         """Listen; returns the port, which is a free one for port 0. `serving` is what health checks
-        hear (see set_serving). Raises UsageError if the port is taken or the host is not ours."""
+        hear (see set_serving). Raises PortTakenError, or UsageError if the host is not ours."""
         assert self._server is None, "a GrpcServer is started once"
         _check_can_listen(host, port)
         server = grpc.aio.server(options=server_options(self._keepalive))
@@ -83,6 +83,7 @@ class GrpcServer:
         try:
             bound_port = server.add_insecure_port(str(Endpoint(host, port)))
         except RuntimeError as failure:
+            _check_can_listen(host, port)  # somebody may have been quicker
             raise UsageError(f"cannot listen on {Endpoint(host, port)}: {failure}") from None
         await self.set_serving(serving)
         await server.start()
@@ -141,7 +142,8 @@ class GrpcServer:
 
 def _check_can_listen(host: str, port: int) -> None:
     """gRPC binds as many of a name's addresses as it can, and does not say why it could not bind
-    one: so each is tried here first. UsageError unless all that this machine has are free."""
+    one: so each is tried here first. PortTakenError or UsageError unless all that this machine has
+    are free."""
     endpoint = Endpoint(host, port)
     try:
         found = socket.getaddrinfo(
@@ -159,7 +161,7 @@ def _check_can_listen(host: str, port: int) -> None:
             tried += 1
         except OSError as failure:
             if failure.errno == errno.EADDRINUSE:
-                raise UsageError(
+                raise PortTakenError(
                     f"port {port} on {host} is taken by another process: "
                     "choose another one, or 0 for a free one"
                 ) from None

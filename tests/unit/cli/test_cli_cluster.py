@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +40,24 @@ STAND_IN = """
 STUBBORN = """
     import signal
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("broker serves", flush=True)
+    while True:
+        signal.pause()
+"""
+# Listens where its configuration says, in the order of a broker, or ends with the status for that.
+LISTENING = """
+    import errno, signal, socket, sys
+    pairs = dict(line.split("=", 1) for line in open(sys.argv[-1]).read().splitlines())
+    doors = []
+    for name in ("grpc.listener", "listeners", "metrics.listener"):
+        door = socket.socket()
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind(("127.0.0.1", int(pairs[name].rpartition(":")[2])))
+            door.listen()
+        except OSError as error:
+            sys.exit(3 if error.errno == errno.EADDRINUSE else 1)
+        doors.append(door)
     print("broker serves", flush=True)
     while True:
         signal.pause()
@@ -323,6 +343,66 @@ def test_a_broker_whose_port_was_taken_while_it_was_dead_moves(ground: Ground) -
     pairs = parse_properties(ground.local.layout.properties(2).read_text())
     assert (pairs["grpc.listener"], pairs["metrics.listener"]) == (moved.grpc, moved.metrics)
     assert pairs["replica.lag.time.max.ms"] == "2000"
+
+
+def all_addresses(cluster: ClusterFile) -> list[str | None]:
+    return [at for each in cluster.brokers for at in (each.grpc, each.kafka, each.metrics)]
+
+
+def test_clusters_that_start_at_the_same_moment_end_up_at_ports_of_their_own(
+    tmp_path: Path,
+) -> None:
+    """All looked before any listened: they chose the same ports, and one a port can have it."""
+    count = 4
+    first = next(free_ports(31_000, 1_000, tmp_path))
+    ports = (first, first + 20, first + 40)
+    data_dirs = [tmp_path / str(number) for number in range(count)]
+    text = textwrap.dedent(LISTENING)
+    locals_ = [LocalCluster(each, (sys.executable, "-c", text)) for each in data_dirs]
+    plans = []
+    for local in locals_:
+        local.layout.data_dir.mkdir()
+        plan = plan_cluster(local.layout.data_dir, None, 2, None, *ports)
+        clusterfile.save(local.layout.data_dir, plan)
+        local.configure(plan, {})
+        plans.append(plan)
+    assert len({at for plan in plans for at in all_addresses(plan)}) == 6
+    all_chosen = threading.Barrier(count)
+
+    def start(local: LocalCluster, plan: ClusterFile) -> list[BrokerEntry]:
+        all_chosen.wait(30)
+        return local.wait_serving([local.start_broker(each) for each in plan.brokers], 120)
+
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            started = list(pool.map(start, locals_, plans))
+        serving = [local.require() for local in locals_]
+        assert [list(cluster.brokers) for cluster in serving] == started
+        addresses = [at for cluster in serving for at in all_addresses(cluster)]
+        assert len(addresses) == len(set(addresses)) == 6 * count
+        for local, cluster in zip(locals_, serving, strict=True):
+            for broker in cluster.brokers:
+                assert local.is_running(broker)
+                pairs = parse_properties(local.layout.properties(broker.id).read_text())
+                assert pairs["grpc.listener"] == broker.grpc
+                for address in (broker.grpc, broker.kafka, broker.metrics):
+                    host, _, port = str(address).rpartition(":")
+                    socket.create_connection((host, int(port)), 30).close()
+        local, moved = locals_[-1], serving[-1].brokers[0]
+        local.send(moved, signal.SIGKILL)
+        assert local.wait_ended(moved, 30)
+        [again] = local.wait_serving([local.start_broker(local.with_free_ports(moved))], 60)
+        assert again == replace(moved, pid=again.pid)
+    finally:
+        for local in locals_:
+            end(local)
+
+
+def test_a_broker_that_never_finds_its_port_free_is_given_up(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, "import sys; print('again', file=sys.stderr); sys.exit(3)", count=1)
+    with pytest.raises(ProcessTrouble, match=r"broker A \(1\) ended instead of serving"):
+        ground.start()
+    assert ground.local.layout.log(1).read_text().split() == ["again"] * 5
 
 
 def test_data_of_another_zookeeper_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
 import subprocess
 import sys
@@ -11,15 +13,29 @@ import pytest
 
 from minikafka.cli import processes
 
-Start = Callable[[str], subprocess.Popen[bytes]]
+Start = Callable[..., subprocess.Popen[bytes]]
+
+PAUSING = "import signal; print(1, flush=True); signal.pause()"
+# The first thread ends, as in a process that is being killed; another one holds all that is open.
+HALF_ENDED = """
+import ctypes, threading, time
+EXIT = {"x86_64": 60, "aarch64": 93}["MACHINE"]
+first = threading.get_native_id()
+def hold():
+    while open(f"/proc/self/task/{first}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    print(1, flush=True)
+    time.sleep(600)
+threading.Thread(target=hold).start()
+ctypes.CDLL(None).syscall(EXIT, 0)
+"""
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start_one(mark: str) -> subprocess.Popen[bytes]:
-        program = "import signal; print(1, flush=True); signal.pause()"
+    def start_one(mark: str, program: str = PAUSING) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-c", program, "--config", mark], stdout=subprocess.PIPE
         )
@@ -67,6 +83,19 @@ def test_a_process_that_ended_is_gone_before_its_parent_asked(start: Start) -> N
     assert processes.wait_ended(process.pid, "/data/x", 30)  # a zombie now
     assert not processes.is_running(process.pid, "/data/x")
     assert not processes.send_signal(process.pid, "/data/x", signal.SIGKILL)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64") or not hasattr(os, "pidfd_open"),
+    reason="ends one thread by the number of the system call, on Linux",
+)
+def test_a_process_is_gone_when_its_last_thread_is(start: Start) -> None:
+    """Or whoever starts its successor finds its ports taken."""
+    process = start("/data/x", HALF_ENDED.replace("MACHINE", platform.machine()))
+    assert not processes.is_running(process.pid, "/data/x")
+    assert not processes.wait_ended(process.pid, "/data/x", 0.05)
+    process.kill()
+    assert processes.wait_ended(process.pid, "/data/x", 30)
 
 
 def test_waiting_for_a_process_that_does_not_end_is_given_up(start: Start) -> None:
