@@ -19,13 +19,13 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from minikafka.children import module_command
 from minikafka.cli import clusterfile, processes
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
 from minikafka.cli.freeports import GRPC_PORT, KAFKA_PORT, METRICS_PORT, free_ports, is_free
@@ -37,7 +37,7 @@ from minikafka.model import broker_name
 
 DEFAULT_BROKERS = 3
 DEFAULT_ZOOKEEPER = "embedded"
-BROKER_COMMAND = (sys.executable, "-m", "minikafka", "broker")
+BROKER_COMMAND = module_command("minikafka", "broker")
 
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 15

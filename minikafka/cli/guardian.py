@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from minikafka.children import module_command
+
 _DONE = b"done"
 
 
@@ -26,7 +28,7 @@ class Guardian:
 
     def __enter__(self) -> Guardian:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "minikafka.cli.guardian", str(self._data_dir)],
+            module_command("minikafka.cli.guardian", str(self._data_dir)),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

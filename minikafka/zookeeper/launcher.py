@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from minikafka.children import module_command
 from minikafka.errors import UsageError
 from minikafka.properties import read_zookeeper_connect
 from minikafka.zookeeper import apache
@@ -265,9 +265,7 @@ def _start_one(
 
 
 def _embedded_command(directory: Path, port: int) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
+    return module_command(
         "minikafka.zookeeper.embedded",
         f"--data-dir={directory}",
         f"--host={_HOST}",
@@ -275,7 +273,7 @@ def _embedded_command(directory: Path, port: int) -> list[str]:
         f"--tick-time-ms={TICK_TIME_MS}",
         f"--min-session-timeout-ms={MIN_SESSION_TIMEOUT_MS}",
         f"--max-session-timeout-ms={MAX_SESSION_TIMEOUT_MS}",
-    ]
+    )
 
 
 @contextmanager

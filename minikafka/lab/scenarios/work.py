@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from minikafka.children import module_command
 from minikafka.lab.narrator import plural
 from minikafka.lab.scenario import Proofs, Scenario, step
 from minikafka.model import TopicPartition, broker_name
@@ -109,7 +109,7 @@ class RollingRestart(Scenario):
     def _command(self) -> subprocess.Popen[str]:
         directory = str(self.stage.local.layout.data_dir)
         return subprocess.Popen(
-            [sys.executable, "-m", "minikafka", "rolling-restart", "--data-dir", directory],
+            module_command("minikafka", "rolling-restart", "--data-dir", directory),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

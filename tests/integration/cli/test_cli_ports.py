@@ -6,7 +6,11 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.processes import ProcessCluster
+
+pytestmark = pytest.mark.slow
 
 
 def test_clusters_that_are_started_at_the_same_moment_do_not_share_a_port(tmp_path: Path) -> None:
