@@ -127,10 +127,16 @@ def produce(options: argparse.Namespace) -> dict[str, Any]:
         producer.poll(0 if taken == _BATCH else 5)
     figures = window.figures(producer.acknowledged, options.size)
     _wait(lambda: (producer.poll(20), producer.acknowledged == sent)[1], "acknowledgements")
-    after = [producer.end_offset(partition) for partition in range(options.partitions)]
+
+    def grown() -> int:
+        """What clients can read: with acks=1 that is behind what was acknowledged."""
+        after = [producer.end_offset(partition) for partition in range(options.partitions)]
+        return sum(after) - sum(before)
+
+    _wait(lambda: grown() >= sent, f"{sent} acknowledged records to be in the log")
+    if grown() != sent:
+        raise FailedError(f"{sent} acknowledged, but the log grew by {grown()}")
     producer.close()
-    if sum(after) - sum(before) != sent:
-        raise FailedError(f"{sent} acknowledged, but the log grew by {sum(after) - sum(before)}")
     return figures | {"total_records": sent}
 
 
