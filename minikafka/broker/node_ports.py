@@ -60,6 +60,16 @@ class NodeReport:
     gone_at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class ControllerReport:
+    """Who is controller (-1: nobody, between two of them), the epoch of the last election, and who
+    would be controller, first in line first."""
+
+    controller_id: int
+    controller_epoch: int
+    candidates: Sequence[int] = ()
+
+
 class NodeStore(Protocol):
     """Raises SessionLostError as the ClusterStore does."""
 
@@ -77,6 +87,8 @@ class NodeStore(Protocol):
         """Fenced: by the controller only."""
 
     async def forget_seen(self, broker_id: int) -> WriteOutcome: ...
+    async def read_controller(self) -> ControllerReport:
+        """Nothing is watched."""
 
 
 class NodeService(Protocol):
@@ -84,3 +96,6 @@ class NodeService(Protocol):
 
     async def list_nodes(self) -> Sequence[NodeReport]:
         """All that live, and those that went not too long ago, by id."""
+
+    async def describe_controller(self) -> ControllerReport:
+        """As ZooKeeper has it now, which this broker may not have been told yet."""

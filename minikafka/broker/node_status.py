@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from minikafka.broker.companion import TermQueue
 from minikafka.broker.node_ports import (
+    ControllerReport,
     LiveNode,
     NodeReport,
     NodeStatus,
@@ -260,3 +261,9 @@ class NodeLister:
                 gone_at_ms = note.gone_at_ms or self._now_timestamp_ms()
                 reports[broker_id] = NodeReport(note.status, False, gone_at_ms, gone_at_ms)
         return [reports[broker_id] for broker_id in sorted(reports)]
+
+    async def describe_controller(self) -> ControllerReport:
+        try:
+            return await self._store.read_controller()
+        except SessionLostError as lost:
+            raise BrokerNotAvailableError(f"ZooKeeper cannot be read now: {lost}") from lost

@@ -59,6 +59,22 @@ async def _connect(address: str) -> str | None:
     return None
 
 
+async def answers(address: str, patience_ms: float) -> bool:
+    """Whether that broker says anything: neither one that is dead nor one that is paused does."""
+    from minikafka.client.channel import connect_over_grpc
+
+    channel = connect_over_grpc(address)
+    try:
+        async with asyncio.timeout(patience_ms / 1000):
+            await channel.metadata([], False)
+    except (MinikafkaError, TimeoutError):
+        return False
+    else:
+        return True
+    finally:
+        await channel.close()
+
+
 @contextlib.asynccontextmanager
 async def open_admin(
     bootstrap: Bootstrap, request_timeout_ms: float = 30_000

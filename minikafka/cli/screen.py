@@ -103,17 +103,21 @@ def name_set(board: Board, broker_ids: Sequence[int]) -> str:
     return "{" + ",".join(board.name(each) for each in broker_ids) + "}"
 
 
-def count_words(board: Board) -> str:
-    """`3 brokers, controller A (epoch 1), 2 topics, 0 leaderless, 0 under-replicated`"""
+def controller_words(board: Board) -> str:
+    """`controller A (epoch 1)`, as the brokers told."""
+    if board.controller_id < 0:
+        return "no controller"
+    return f"controller {board.name(board.controller_id)} (epoch {board.controller_epoch})"
+
+
+def count_words(board: Board, controller: str | None = None) -> str:
+    """`3 brokers, controller A (epoch 1), 2 topics, 0 leaderless, 0 under-replicated`. `controller`
+    says it in other words."""
     partitions = list(board.partitions.values())
     topics = {each.topic_partition.topic for each in partitions}
-    controller = (
-        f"controller {board.name(board.controller_id)} (epoch {board.controller_epoch})"
-        if board.controller_id >= 0
-        else "no controller"
-    )
+    who = controller_words(board) if controller is None else controller
     return (
-        f"{plural(len(board.brokers), 'broker')}, {controller}, {plural(len(topics), 'topic')}, "
+        f"{plural(len(board.brokers), 'broker')}, {who}, {plural(len(topics), 'topic')}, "
         f"{sum(map(is_leaderless, partitions))} leaderless, "
         f"{sum(map(is_under_replicated, partitions))} under-replicated"
     )

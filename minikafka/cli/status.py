@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ import click
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.options import cluster_options, format_option
 from minikafka.cli.output import print_json, print_json_line, print_table, tell
+from minikafka.errors import MinikafkaError
 
 if TYPE_CHECKING:
     from minikafka.cli.board import Board
+    from minikafka.client import AsyncAdmin
 
 UNHEALTHY = 1
 
@@ -29,8 +32,8 @@ def command(
 ) -> None:
     """The health of the cluster in one line, then its brokers and partitions.
 
-    Healthy: there is a controller, no broker is missing, every partition has a leader and all its
-    replicas in sync. Exit status 0 if so, 1 if not or if no broker answers.
+    Healthy: there is a controller that answers, no broker is missing, every partition has a leader
+    and all its replicas in sync. Exit status 0 if so, 1 if not or if no broker answers.
     """
     from minikafka.cli.aio import run
 
@@ -46,6 +49,15 @@ def command(
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of the controller beyond what brokers were told of it. `candidates`: who would
+    be controller, first in line first; None if ZooKeeper could not be asked."""
+
+    candidates: tuple[int, ...] | None
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     healthy: bool
     line: str
@@ -54,8 +66,9 @@ class Health:
     under_replicated: int
 
 
-def assess(board: Board, expected: Iterable[int] = ()) -> Health:
-    """`expected`: brokers that should be there, besides those that have replicas."""
+def assess(board: Board, expected: Iterable[int] = (), standing: Standing | None = None) -> Health:
+    """`expected`: brokers that should be there, besides those that have replicas. Without
+    `standing` the controller is what the brokers told."""
     from minikafka.cli.board import is_leaderless, is_under_replicated
     from minikafka.cli.screen import count_words
 
@@ -68,13 +81,30 @@ def assess(board: Board, expected: Iterable[int] = ()) -> Health:
         bool(board.brokers)
         and not missing
         and board.controller_id in board.brokers
+        and (standing is None or standing.answers)
         and leaderless == under_replicated == 0
     )
-    words = count_words(board)
+    words = count_words(board, None if standing is None else _standing_words(board, standing))
     if missing:
         words += f", missing: {', '.join(board.name(each) for each in missing)}"
     line = f"{'healthy' if healthy else 'unhealthy'}: {words}"
     return Health(healthy, line, missing, leaderless, under_replicated)
+
+
+def _standing_words(board: Board, standing: Standing) -> str:
+    """`no controller since epoch 4, next in line: B, C`"""
+    from minikafka.cli.screen import controller_words
+
+    words = controller_words(board)
+    if standing.candidates is None:
+        return f"{words}, as last heard"
+    if board.controller_id < 0:
+        words += f" since epoch {board.controller_epoch}" if board.controller_epoch > 0 else " yet"
+    elif standing.answers:
+        return words
+    else:
+        words += " does not answer"
+    return f"{words}, next in line: {', '.join(map(board.name, standing.candidates)) or 'nobody'}"
 
 
 def health_document(board: Board, health: Health) -> dict[str, Any]:
@@ -108,10 +138,15 @@ async def _show(cluster: Bootstrap, as_json: bool) -> bool:
     async with open_admin(cluster, partitions.PATIENCE_MS) as admin:
         metadata = await admin.metadata(None)
         board = partitions.board_of(metadata, cluster.names)
-        offsets = await partitions.read_offsets(admin, board)
-    health = assess(board, cluster.names)
+        offsets, standing = await asyncio.gather(
+            partitions.read_offsets(admin, board), _ask_for_controller(admin, board)
+        )
+    health = assess(board, cluster.names, standing)
     if as_json:
-        document = health_document(board, health)
+        document = health_document(board, health) | {
+            "controller_answers": standing.answers,
+            "candidates": None if standing.candidates is None else list(standing.candidates),
+        }
         print_json(document | {"partitions": partitions.documents(board, offsets)})
         return health.healthy
     click.echo(health.line)
@@ -121,6 +156,29 @@ async def _show(cluster: Bootstrap, as_json: bool) -> bool:
         click.echo()
         print_table(partitions.COLUMNS, partitions.rows(board, offsets))
     return health.healthy
+
+
+async def _ask_for_controller(admin: AsyncAdmin, board: Board) -> Standing:
+    """Correct the picture of whoever was asked by what ZooKeeper has: while controllership moves,
+    brokers still know of the one that is gone. Then whether the controller is there: one that has
+    just died, or hangs, keeps its place until its session ends."""
+    from minikafka.cli import connection, partitions
+
+    candidates = None
+    try:
+        report = await admin.describe_controller()
+    except MinikafkaError as error:
+        tell(f"who is controller could not be read: {error}")
+    else:
+        candidates = tuple(report.candidates)
+        if report.controller_epoch >= board.controller_epoch:
+            board.controller_id = report.controller_id
+            board.controller_epoch = report.controller_epoch
+    controller = board.brokers.get(board.controller_id)
+    if controller is None:
+        return Standing(candidates, False)
+    address = controller.grpc_address
+    return Standing(candidates, await connection.answers(address, partitions.PATIENCE_MS))
 
 
 def _broker_rows(board: Board, health: Health) -> list[list[object]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minikafka.broker.node_ports import NodeReport
+from minikafka.broker.node_ports import ControllerReport, NodeReport
 from minikafka.client.metadata import Cluster
 
 
@@ -19,4 +19,10 @@ class NodeAdmin:
         when; by id."""
         return await self._cluster.call_any(
             lambda channel: channel.nodes.list_nodes(), self._timeout_ms / 1000
+        )
+
+    async def describe_controller(self) -> ControllerReport:
+        """Who is controller, or that nobody is, and who would be next: as ZooKeeper has it now."""
+        return await self._cluster.call_any(
+            lambda channel: channel.nodes.describe_controller(), self._timeout_ms / 1000
         )

@@ -37,7 +37,7 @@ from minikafka.broker.group_requests import (
 )
 from minikafka.broker.job_ports import JobReport, JobSpec
 from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.node_ports import NodeReport
+from minikafka.broker.node_ports import ControllerReport, NodeReport
 from minikafka.broker.requests import (
     ClusterMetadata,
     ClusterUpdate,
@@ -457,6 +457,9 @@ class Admin(_Blocking):
 
     def cancel_job(self, job_id: str) -> JobReport:
         return self._call(self._admin.cancel_job(job_id))
+
+    def describe_controller(self) -> ControllerReport:
+        return self._call(self._admin.describe_controller())
 
     def list_nodes(self) -> Sequence[NodeReport]:
         return self._call(self._admin.list_nodes())

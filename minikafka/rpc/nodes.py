@@ -8,7 +8,7 @@ from typing import Any
 import grpc.aio
 from google.protobuf.message import Message
 
-from minikafka.broker.node_ports import NodeReport, NodeService
+from minikafka.broker.node_ports import ControllerReport, NodeReport, NodeService
 from minikafka.broker.ports import BrokerService
 from minikafka.rpc.calls import Connection
 from minikafka.rpc.convert import raise_error_of
@@ -27,7 +27,16 @@ def methods(nodes: NodeService) -> dict[str, Method]:
         reports = await nodes.list_nodes()
         return wire.ListNodesResponse(nodes=[to_wire(each, wire.NodeReport) for each in reports])
 
-    return {"ListNodes": Method(wire.ListNodesRequest, wire.ListNodesResponse, list_nodes)}
+    async def describe_controller(_: BrokerService, message: Message) -> Message:
+        report = await nodes.describe_controller()
+        return wire.DescribeControllerResponse(controller=to_wire(report, wire.ControllerReport))
+
+    return {
+        "ListNodes": Method(wire.ListNodesRequest, wire.ListNodesResponse, list_nodes),
+        "DescribeController": Method(
+            wire.DescribeControllerRequest, wire.DescribeControllerResponse, describe_controller
+        ),
+    }
 
 
 class NodeStub(NodeService):
@@ -45,3 +54,12 @@ class NodeStub(NodeService):
         response = await self._connection.call(start, self._request_timeout_ms)
         raise_error_of(response)
         return [from_wire(each, NodeReport) for each in response.nodes]
+
+    async def describe_controller(self) -> ControllerReport:
+        def start(channel: grpc.aio.Channel, timeout_s: float) -> Any:
+            request = wire.DescribeControllerRequest()
+            return NodeServiceStub(channel).DescribeController(request, timeout=timeout_s)
+
+        response = await self._connection.call(start, self._request_timeout_ms)
+        raise_error_of(response)
+        return from_wire(response.controller, ControllerReport)

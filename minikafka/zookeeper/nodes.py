@@ -2,20 +2,27 @@
 
 /nodes/node-<id>         ephemeral: the status of a live broker
 /nodes-seen/node-<id>    lasting: the last status that the controller saw, and when it went
+
+Also who is controller and who stands in its queue, for people: nothing rests on that.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
-from minikafka.broker.node_ports import LiveNode, NodeStatus, SeenNode
+from minikafka.broker.node_ports import ControllerReport, LiveNode, NodeStatus, SeenNode
 from minikafka.broker.ports import WriteOutcome
+from minikafka.zookeeper import codec
+from minikafka.zookeeper.candidates import broker_of, in_order
 from minikafka.zookeeper.coordination import Znodes, decode, encode, field
+from minikafka.zookeeper.election import NOBODY
 from minikafka.zookeeper.errors import OutcomeUnknownError
+from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import gather_all
 
 _PREFIX = "node-"
@@ -29,6 +36,7 @@ class ZooKeeperNodes:
         self._znodes = znodes
         self._live = f"{root}/nodes"
         self._seen = f"{root}/nodes-seen"
+        self._layout = Layout(root)
 
     async def start(self) -> None:
         """Make the folders."""
@@ -97,6 +105,24 @@ class ZooKeeperNodes:
         values = decode(path, found[0])
         gone_at_ms: int = field(path, values, "gone_at_ms", int)
         return SeenNode(_status(path, field(path, values, "status", dict), broker_id), gone_at_ms)
+
+    async def read_controller(self) -> ControllerReport:
+        """The three are read at once, not in one transaction: an election may fall between."""
+        layout = self._layout
+        controller, epoch, names = await asyncio.gather(
+            self._znodes.get(layout.controller),
+            self._znodes.get(layout.controller_epoch),
+            self._znodes.children(layout.controller_queue),
+        )
+        controller_id, controller_epoch = NOBODY, 0
+        if controller is not None:
+            node = codec.decode_controller(layout.controller, controller[0])
+            controller_id = node.broker_id
+        if epoch is not None:
+            controller_epoch = codec.decode_controller_epoch(layout.controller_epoch, epoch[0])
+        queue = [broker_of(name) for name in in_order(names)]
+        candidates = [each for each in queue if each is not None and each != controller_id]
+        return ControllerReport(controller_id, controller_epoch, tuple(dict.fromkeys(candidates)))
 
     # --- the controller's ---
 

@@ -56,3 +56,25 @@ class ListNodesResponse(_message.Message):
     error: _common_pb2.Error
     nodes: _containers.RepeatedCompositeFieldContainer[NodeReport]
     def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ...) -> None: ...
+
+class ControllerReport(_message.Message):
+    __slots__ = ("controller_id", "controller_epoch", "candidates")
+    CONTROLLER_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTROLLER_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    controller_id: int
+    controller_epoch: int
+    candidates: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, controller_id: _Optional[int] = ..., controller_epoch: _Optional[int] = ..., candidates: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DescribeControllerRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeControllerResponse(_message.Message):
+    __slots__ = ("error", "controller")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    CONTROLLER_FIELD_NUMBER: _ClassVar[int]
+    error: _common_pb2.Error
+    controller: ControllerReport
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., controller: _Optional[_Union[ControllerReport, _Mapping]] = ...) -> None: ...

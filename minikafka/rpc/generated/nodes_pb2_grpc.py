@@ -39,6 +39,11 @@ class NodeServiceStub:
                 request_serializer=minikafka_dot_v1_dot_nodes__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=minikafka_dot_v1_dot_nodes__pb2.ListNodesResponse.FromString,
                 _registered_method=True)
+        self.DescribeController = channel.unary_unary(
+                '/minikafka.v1.NodeService/DescribeController',
+                request_serializer=minikafka_dot_v1_dot_nodes__pb2.DescribeControllerRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_nodes__pb2.DescribeControllerResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -51,6 +56,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeController(self, request, context):
+        """Likewise, as ZooKeeper has it now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +70,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ListNodes,
                     request_deserializer=minikafka_dot_v1_dot_nodes__pb2.ListNodesRequest.FromString,
                     response_serializer=minikafka_dot_v1_dot_nodes__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'DescribeController': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeController,
+                    request_deserializer=minikafka_dot_v1_dot_nodes__pb2.DescribeControllerRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_nodes__pb2.DescribeControllerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +104,33 @@ class NodeService:
             '/minikafka.v1.NodeService/ListNodes',
             minikafka_dot_v1_dot_nodes__pb2.ListNodesRequest.SerializeToString,
             minikafka_dot_v1_dot_nodes__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeController(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.NodeService/DescribeController',
+            minikafka_dot_v1_dot_nodes__pb2.DescribeControllerRequest.SerializeToString,
+            minikafka_dot_v1_dot_nodes__pb2.DescribeControllerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.broker.node_ports import NodeStatus, SeenNode
+from minikafka.broker.node_ports import ControllerReport, NodeStatus, SeenNode
 from minikafka.broker.ports import WriteOutcome
 from minikafka.zookeeper.errors import CorruptNodeError
 from minikafka.zookeeper.nodes import ZooKeeperNodes
@@ -93,6 +93,25 @@ async def test_a_note_that_is_forgotten_is_gone(new_store: NewStore, connect: st
     assert await nodes.forget_seen(1) is WriteOutcome.WRITTEN
     assert await nodes.forget_seen(1) is WriteOutcome.WRITTEN
     assert await nodes.read_seen() == {}
+
+
+async def test_who_is_controller_and_who_is_next_is_read_also_while_nobody_is(
+    new_store: NewStore, connect: str
+) -> None:
+    stores = [await new_store(connect) for _ in range(3)]
+    nodes = await nodes_of(stores[2])
+    assert await nodes.read_controller() == ControllerReport(-1, 0, ())
+    for broker_id, store in enumerate(stores, start=1):
+        await store.elect_controller(broker_id)
+    assert await nodes.read_controller() == ControllerReport(1, 1, (2, 3))
+    await stores[0].close()
+
+    async def gone() -> bool:
+        return await nodes.read_controller() == ControllerReport(-1, 1, (2, 3))
+
+    await until(gone)
+    await stores[1].elect_controller(2)
+    assert await nodes.read_controller() == ControllerReport(2, 2, (3,))
 
 
 @pytest.mark.parametrize(

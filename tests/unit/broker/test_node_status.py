@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from minikafka.broker.node_ports import LiveNode, NodeStatus, SeenNode
+from minikafka.broker.node_ports import ControllerReport, LiveNode, NodeStatus, SeenNode
 from minikafka.broker.node_status import (
     QUIET_INTERVALS,
     SEEN_LIFETIME_MS,
@@ -49,6 +49,10 @@ class FakeNodes:
         self._fail()
         self.notify = notify
         return dict(self.live)
+
+    async def read_controller(self) -> ControllerReport:
+        self._fail()
+        return ControllerReport(-1, 4, (2, 3))
 
     async def read_seen(self) -> dict[int, SeenNode]:
         return dict(self.seen)
@@ -292,3 +296,12 @@ async def test_a_list_names_the_living_the_gone_and_who_went_just_now() -> None:
     store.error = SessionLostError("gone")
     with pytest.raises(BrokerNotAvailableError, match="cannot be read now"):
         await lister.list_nodes()
+
+
+async def test_who_is_controller_is_told_as_it_is_stored_or_that_it_cannot_be_read() -> None:
+    store = FakeNodes()
+    lister = NodeLister(store, Clock())
+    assert await lister.describe_controller() == ControllerReport(-1, 4, (2, 3))
+    store.error = SessionLostError("gone")
+    with pytest.raises(BrokerNotAvailableError, match="cannot be read now: gone"):
+        await lister.describe_controller()

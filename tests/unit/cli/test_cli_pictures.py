@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minikafka.broker.node_ports import ControllerReport
 from minikafka.broker.requests import (
     ClusterMetadata,
     DeleteRecordsResult,
@@ -23,10 +24,11 @@ from minikafka.cli.layout import format_properties, tail
 from minikafka.cli.main import cli
 from minikafka.cli.output import human_bytes, plain_table
 from minikafka.cli.partitions import board_of
-from minikafka.cli.status import assess
+from minikafka.cli.status import Standing, assess
 from minikafka.cli.zk import node_document, tree_lines
 from minikafka.config import parse_broker_config, parse_properties, topic_config
 from minikafka.errors import (
+    BrokerNotAvailableError,
     LeaderNotAvailableError,
     OffsetOutOfRangeError,
     TopicAlreadyExistsError,
@@ -62,6 +64,8 @@ class FakeAdmin:
             self.brokers[index] = BrokerInfo(
                 broker.broker_id, named, "h", broker.broker_id, broker_epoch=broker.broker_epoch
             )
+        self.controller: ControllerReport | None = ControllerReport(2, 5, (3, 1))
+        self.silent: list[str] = []
         self.created: list[dict[str, Any]] = []
         self.altered: list[tuple[object, ...]] = []
 
@@ -101,6 +105,11 @@ class FakeAdmin:
         config = topic_config(overrides, layers.effective().topic_defaults())
         return describe_topic(layers, overrides, config)
 
+    async def describe_controller(self) -> ControllerReport:
+        if self.controller is None:
+            raise BrokerNotAvailableError("ZooKeeper cannot be read now")
+        return self.controller
+
     async def create_topic(self, name: str, **options: Any) -> None:
         if name == "taken":
             raise TopicAlreadyExistsError("topic taken already exists")
@@ -126,7 +135,11 @@ def run(monkeypatch: pytest.MonkeyPatch, admin: FakeAdmin, *arguments: str) -> R
     async def open_admin(*_: object) -> AsyncIterator[FakeAdmin]:
         yield admin
 
+    async def answers(address: str, _: float) -> bool:
+        return address not in admin.silent
+
     monkeypatch.setattr("minikafka.cli.connection.open_admin", open_admin)
+    monkeypatch.setattr("minikafka.cli.connection.answers", answers)
     return CliRunner().invoke(cli, [*arguments, "--bootstrap", "h:1"])
 
 
@@ -332,8 +345,8 @@ def test_a_healthy_cluster_is_told_in_one_line_and_by_the_exit_status(
         (
             WELL,
             (1, 3),
-            "unhealthy: 2 brokers, controller B (epoch 5), 1 topic, 0 leaderless, "
-            "0 under-replicated, missing: B",
+            "unhealthy: 2 brokers, controller B (epoch 5) does not answer, next in line: C, A, "
+            "1 topic, 0 leaderless, 0 under-replicated, missing: B",
         ),
     ],
 )
@@ -348,6 +361,51 @@ def test_what_is_not_well_is_told_in_one_line_and_by_the_exit_status(
     assert done.stdout.splitlines()[0] == line
 
 
+@pytest.mark.parametrize(
+    ("report", "silent", "words"),
+    [
+        # What the broker that is asked was told is older: B, with epoch 5.
+        (ControllerReport(3, 6, (1,)), [], "healthy: 3 brokers, controller C (epoch 6)"),
+        (
+            ControllerReport(-1, 5, (3, 1)),
+            [],
+            "unhealthy: 3 brokers, no controller since epoch 5, next in line: C, A",
+        ),
+        (
+            ControllerReport(-1, 5, ()),
+            [],
+            "unhealthy: 3 brokers, no controller since epoch 5, next in line: nobody",
+        ),
+        (
+            ControllerReport(2, 5, (3, 1)),
+            ["h:2"],
+            "unhealthy: 3 brokers, controller B (epoch 5) does not answer, next in line: C, A",
+        ),
+        # What ZooKeeper has is older, for once: a server of it that lags behind.
+        (ControllerReport(1, 4, ()), [], "healthy: 3 brokers, controller B (epoch 5)"),
+        (None, [], "healthy: 3 brokers, controller B (epoch 5), as last heard"),
+    ],
+)
+def test_controllership_that_moves_is_told_as_it_is_now(
+    report: ControllerReport | None, silent: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = FakeAdmin(WELL)
+    admin.controller, admin.silent = report, silent
+    done = run(monkeypatch, admin, "status")
+    assert done.stdout.splitlines()[0] == f"{words}, 1 topic, 0 leaderless, 0 under-replicated"
+    assert done.exit_code == (0 if words.startswith("healthy") else 1)
+    told = "could not be read: ZooKeeper cannot be read now" in done.stderr
+    assert told == (report is None)
+
+
+def test_a_cluster_that_never_had_a_controller_has_none_yet() -> None:
+    metadata = ClusterMetadata("c", -1, 0, [BrokerInfo(1, "A", "h", 1, broker_epoch=1)], [])
+    health = assess(board_of(metadata, {}), (), Standing((1,), False))
+    assert health.line.startswith(
+        "unhealthy: 1 broker, no controller yet, next in line: A, 0 topics"
+    )
+
+
 def test_the_status_in_json_has_the_documented_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(monkeypatch, FakeAdmin(SHRUNK, (2, 3)), "status", "--format", "json")
     assert done.exit_code == 1
@@ -358,6 +416,8 @@ def test_the_status_in_json_has_the_documented_fields(monkeypatch: pytest.Monkey
         "healthy": False,
         "controller": 2,
         "controller_epoch": 5,
+        "controller_answers": True,
+        "candidates": [3, 1],
         "brokers": [
             {
                 "id": each,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from minikafka.broker.node_ports import NodeReport, NodeService, NodeStatus
+from minikafka.broker.node_ports import ControllerReport, NodeReport, NodeService, NodeStatus
 from minikafka.errors import BrokerNotAvailableError
 from minikafka.rpc import nodes
 from minikafka.rpc.channel import BrokerChannel
@@ -19,14 +19,23 @@ REPORTS = [
 ]
 
 
+CONTROLLERS = [ControllerReport(2, 7, (3, 1)), ControllerReport(-1, 7, ())]
+
+
 class Nodes(NodeService):
     def __init__(self, answer: Sequence[NodeReport] | None) -> None:
         self.answer = answer
+        self.controllers = list(CONTROLLERS)
 
     async def list_nodes(self) -> Sequence[NodeReport]:
         if self.answer is None:
             raise BrokerNotAvailableError("the nodes cannot be read now")
         return self.answer
+
+    async def describe_controller(self) -> ControllerReport:
+        if not self.controllers:
+            raise BrokerNotAvailableError("ZooKeeper cannot be read now")
+        return self.controllers.pop(0)
 
 
 async def test_nodes_arrive_as_they_are_and_so_does_an_error() -> None:
@@ -36,6 +45,9 @@ async def test_nodes_arrive_as_they_are_and_so_does_an_error() -> None:
     channel = BrokerChannel(f"127.0.0.1:{port}")
     try:
         assert list(await channel.nodes.list_nodes()) == REPORTS
+        assert [await channel.nodes.describe_controller() for _ in CONTROLLERS] == CONTROLLERS
+        with pytest.raises(BrokerNotAvailableError, match="cannot be read now"):
+            await channel.nodes.describe_controller()
         service.answer = None
         with pytest.raises(BrokerNotAvailableError, match="cannot be read now"):
             await channel.nodes.list_nodes()
