@@ -121,7 +121,6 @@ async def group(ask: dict[str, Any]) -> None:
         heartbeat_interval_ms=500,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        metadata_max_age_ms=2_000,
     )
     consumer.subscribe([ask["topic"]], listener=_Changes())
     await consumer.start()

@@ -99,7 +99,6 @@ def group(ask: dict[str, Any]) -> None:
         heartbeat_interval_ms=500,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        metadata_max_age_ms=2_000,
     )
     consumer.subscribe([ask["topic"]], listener=_Changes())
     while not ending.is_set():
