@@ -17,7 +17,7 @@ from minikafka.broker.requests import (
     TopicMetadata,
 )
 from minikafka.errors import InvalidRequestError, LeaderNotAvailableError, MinikafkaError
-from minikafka.kafka import handlers_admin, handlers_groups
+from minikafka.kafka import handlers_admin, handlers_groups, handlers_reassignments
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
@@ -186,4 +186,5 @@ HANDLERS: dict[ApiKey, Handler] = {
     ApiKey.DESCRIBE_CLUSTER: describe_cluster,
     **handlers_admin.HANDLERS,
     **handlers_groups.HANDLERS,
+    **handlers_reassignments.HANDLERS,
 }

@@ -50,13 +50,17 @@ def error_fields(error: MinikafkaError | None) -> dict[str, Any]:
     return {"error_code": error.code, "error_message": str(error)}
 
 
+def limited_timeout_ms(timeout_ms: int) -> int:
+    """How long a client may let us wait."""
+    return min(max(timeout_ms, 1), MAX_TIMEOUT_MS)
+
+
 async def administer(
     service: BrokerService, request: ControllerRequest, timeout_ms: int, names: Iterable[str]
 ) -> Results:
     """The outcome for each name. An error of the request as a whole is that of every name."""
-    timeout_ms = min(max(timeout_ms, 1), MAX_TIMEOUT_MS)
     try:
-        response = await service.administer(request, timeout_ms)
+        response = await service.administer(request, limited_timeout_ms(timeout_ms))
     except MinikafkaError as error:
         return dict.fromkeys(names, error)
     return {result.name: result.error for result in response.results}
@@ -176,7 +180,7 @@ async def create_partitions(service: BrokerService, call: Call, request: Any) ->
 
 
 async def delete_records(service: BrokerService, call: Call, request: Any) -> Values:
-    timeout_ms = min(max(request.timeout, 1), MAX_TIMEOUT_MS)
+    timeout_ms = limited_timeout_ms(request.timeout)
     topics = await ask_each(
         request.topics,
         lambda partition, item: DeleteRecordsPartition(partition, item.offset),

@@ -138,6 +138,22 @@ def test_get_offsets_and_delete_records(tools: Tools, tmp_path: Path) -> None:
     assert f"{topic}:0:4" in tools.run(main, "--topic", topic, "--time", "earliest")
 
 
+def test_replicas_are_moved(tools: Tools, tmp_path: Path) -> None:
+    topic, main = tools.topic(), "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+    tools.fill(topic, 10)
+    partition = {"topic": topic, "partition": 0, "replicas": [2, 3]}
+    (tmp_path / "move.json").write_text(json.dumps({"version": 1, "partitions": [partition]}))
+    file = ("--reassignment-json-file", str(tmp_path / "move.json"))
+    assert "Successfully started partition reassignment" in tools.run(main, *file, "--execute")
+    done = f"Reassignment of partition {topic}-0 is completed"
+    verify = ("--verify", "--preserve-throttles")
+    wait(lambda: done in tools.run(main, *file, *verify), "the replicas to move")
+    assert "No partition reassignments found" in tools.run(main, "--list")
+    described = tools.run(TOPICS, "--describe", "--topic", topic)
+    assert re.search(r"Replicas: 2,3\s+Isr: (2,3|3,2)", described)
+    assert f"{topic}:0:10" in tools.run("org.apache.kafka.tools.GetOffsetShell", "--topic", topic)
+
+
 def test_the_verifiable_producer_and_consumer_agree(tools: Tools) -> None:
     topic = tools.topic(partitions=3)
     main = "org.apache.kafka.tools.Verifiable"

@@ -377,6 +377,69 @@ async def test_leaders_are_elected(ground: Ground) -> None:
     assert response.replica_election_results == ()
 
 
+async def reassign(ground: Ground, replicas: list[int] | None, *partitions: int) -> dict[int, int]:
+    response = await ground.ask(
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+        0,
+        timeout=5000,
+        topics=[
+            {
+                "name": "words",
+                "partitions": [
+                    {"partition_index": index, "replicas": replicas} for index in partitions
+                ],
+            }
+        ],
+    )
+    assert int(response.error_code) == 0
+    return {
+        each.partition_index: int(each.error_code)
+        for topic in response.responses
+        for each in topic.partitions
+    }
+
+
+async def reassignments(ground: Ground, topics: Any) -> dict[tuple[str, int], Any]:
+    response = await ground.ask(ApiKey.LIST_PARTITION_REASSIGNMENTS, 0, timeout=5000, topics=topics)
+    assert int(response.error_code) == 0
+    return {
+        (topic.name, each.partition_index): (
+            each.replicas,
+            each.adding_replicas,
+            each.removing_replicas,
+        )
+        for topic in response.topics
+        for each in topic.partitions
+    }
+
+
+async def test_replicas_are_moved_and_what_is_under_way_is_listed_and_cancelled(
+    ground: Ground,
+) -> None:
+    await ground.cluster.create_topic("words", [1])
+    ground.cluster.network.isolate(2)  # so it goes on for as long as we like
+    assert await reassign(ground, [1, 2], 0, 9) == {0: 0, 9: 3}
+    words, others = (
+        [{"name": "words", "partition_indexes": [0, 1]}],
+        [{"name": "words", "partition_indexes": [1]}],
+    )
+    under_way = {("words", 0): ((1, 2), (2,), ())}
+    assert await reassignments(ground, None) == under_way
+    assert await reassignments(ground, words) == under_way
+    assert await reassignments(ground, others) == {}
+    assert await reassignments(ground, []) == {}
+    assert await reassign(ground, None, 0) == {0: 0}
+    assert await reassignments(ground, None) == {}
+
+
+async def test_a_reassignment_that_cannot_be_is_refused(ground: Ground) -> None:
+    await led_by_1(ground, "words")
+    assert await reassign(ground, [1, 77], 0) == {0: 39}
+    assert await reassign(ground, [], 0) == {0: 39}
+    assert await reassign(ground, None, 0) == {0: 85}
+    assert await reassign(ground, [1]) == {}
+
+
 # --- configurations ------------------------------------------------------------------------------
 
 
