@@ -79,17 +79,7 @@ class Broker:
             self.incarnation,
             lambda: store.connected,
         )
-        self.replicas = ReplicaManager(
-            config,
-            logs,
-            self.metadata,
-            self.replicator,
-            self.proposals,
-            self._read_configs,
-            now_ms,
-            now_timestamp_ms,
-            self._on_task_done,
-        )
+        self.replicas = self._make_replicas(now_timestamp_ms)
         self.controller = ControllerRuntime(
             store,
             peers,
@@ -102,19 +92,7 @@ class Broker:
         self.controller_client = ControllerClient(
             config.broker_id, self.metadata, store, peers, self.controller, now_ms
         )
-        self.service = Service(
-            config,
-            cluster_id,
-            self.metadata,
-            self.replicas,
-            self.controller,
-            self.controller_client,
-            store,
-            now_ms,
-            now_timestamp_ms,
-            self._on_task_done,
-            lambda: self.metrics.read(),
-        )
+        self.service = self._make_service(cluster_id, now_timestamp_ms)
         self.metrics = MetricsReader(
             self.replicas,
             self.controller,
@@ -130,6 +108,34 @@ class Broker:
         self.store_listeners: list[Callable[[StoreEvent], None]] = []
         # Run while the broker is registered; to be filled before `start`.
         self.duties: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    def _make_replicas(self, now_timestamp_ms: Callable[[], int]) -> ReplicaManager:
+        return ReplicaManager(
+            self.config,
+            self.logs,
+            self.metadata,
+            self.replicator,
+            self.proposals,
+            self._read_configs,
+            self._now_ms,
+            now_timestamp_ms,
+            self._on_task_done,
+        )
+
+    def _make_service(self, cluster_id: str, now_timestamp_ms: Callable[[], int]) -> Service:
+        return Service(
+            self.config,
+            cluster_id,
+            self.metadata,
+            self.replicas,
+            self.controller,
+            self.controller_client,
+            self.store,
+            self._now_ms,
+            now_timestamp_ms,
+            self._on_task_done,
+            lambda: self.metrics.read(),
+        )
 
     def announce(self, *, grpc_port: int | None = None, kafka_port: int | None = None) -> None:
         """The ports that the servers got, where they differ from the configuration; before

@@ -7,7 +7,7 @@ import pytest
 
 from minikafka import client
 from minikafka.client import Admin, Consumer, Producer
-from minikafka.client.sync import _loop_thread
+from minikafka.client.blocking import loop_thread
 from minikafka.errors import (
     InvalidRecordError,
     NetworkError,
@@ -81,7 +81,7 @@ def test_each_thread_keeps_its_order(cluster):
 
 
 def test_close_sends_what_is_left_and_ends_the_thread(cluster):
-    before = _loop_thread._users
+    before = loop_thread._users
     producer = Producer(cluster.bootstrap, connect=cluster.connect, linger_ms=60_000)
     future = producer.send("t", b"v")
     producer.close()
@@ -89,7 +89,7 @@ def test_close_sends_what_is_left_and_ends_the_thread(cluster):
     producer.close()
     with pytest.raises(UsageError, match="closed"):
         producer.send("t", b"v")
-    assert _loop_thread._users == before
+    assert loop_thread._users == before
     assert "minikafka-client" not in {thread.name for thread in threading.enumerate()}
 
 
