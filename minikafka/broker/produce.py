@@ -20,7 +20,8 @@ from minikafka.broker.requests import (
     ProduceRequest,
     ProduceResult,
 )
-from minikafka.core.leader import Leader, ParkedProduce
+from minikafka.core.leader import Leader
+from minikafka.core.parked import ParkedProduce
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRecordError,

@@ -34,7 +34,8 @@ from minikafka.core.effects import (
     TruncateLog,
 )
 from minikafka.core.epochs import EpochCache
-from minikafka.core.leader import ParkedProduce, PartitionSettings
+from minikafka.core.leader import PartitionSettings
+from minikafka.core.parked import ParkedProduce
 from minikafka.core.partition import Partition
 from minikafka.core.replica_log import ReplicaLog
 from minikafka.errors import KafkaStorageError, MinikafkaError

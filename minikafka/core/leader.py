@@ -2,16 +2,15 @@
 
 State: the adopted State and assignment, follower progress, the ISR tracker, `epoch_start` (the log
 end when this epoch began), `first_own_offset` (the log end when this unbroken leadership began),
-and the produce requests that wait for replication.
+and the produce requests that wait for replication (parked.py).
 
 Invariants: the high watermark never falls and never exceeds the log end; the maximal ISR contains
-ZooKeeper's ISR while this leadership is the current one (no. 7); at most one proposal is in flight;
-parked requests are ordered by the offset that they wait for (replication.md sections 3 and 7).
+ZooKeeper's ISR while this leadership is the current one (no. 7); at most one proposal is in flight
+(replication.md sections 3 and 7).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from minikafka.core.effects import (
 )
 from minikafka.core.high_watermark import committed_offset
 from minikafka.core.isr import FollowerProgress, IsrTracker
+from minikafka.core.parked import ParkedProduce, ParkedProduces
 from minikafka.core.producer_state import NO_PRODUCER_ID, ProducedBatch
 from minikafka.core.replica_log import ReplicaLog
 from minikafka.errors import (
@@ -73,16 +73,6 @@ class AppendPlan:
     duplicate: ProducedBatch | None = None
 
 
-@dataclass(slots=True)
-class ParkedProduce:
-    """A produce request with acks=all that waits until the high watermark is at `required_offset`.
-    `token` is the runtime's; `settled` once it is answered or given up."""
-
-    token: object
-    required_offset: int
-    settled: bool = False
-
-
 class Leader:
     """The leading replica's side of a partition. Owned by `core.partition.Partition`."""
 
@@ -109,7 +99,7 @@ class Leader:
         self.isr = IsrTracker(())
         self.epoch_start = log.log_end_offset
         self.first_own_offset = log.log_end_offset
-        self.parked: deque[ParkedProduce] = deque()
+        self.parked = ParkedProduces()
 
     # --- adopting a State ------------------------------------------------------------------------
 
@@ -145,7 +135,7 @@ class Leader:
         self._settle_followers(now_ms)
         effects: list[Effect] = []
         if len(self.state.isr) < self.effective_min_insync:
-            effects = self._fail_parked(self._too_few_after_append())
+            effects = self.fail_all_parked(self._too_few_after_append())
         return effects + self.advance_high_watermark(now_ms)
 
     def _settle_followers(self, now_ms: int) -> None:
@@ -210,30 +200,16 @@ class Leader:
     def park(self, token: object, required_offset: int) -> tuple[ParkedProduce, list[Effect]]:
         """A produce with acks=all that is appended below `required_offset`: answered when that much
         is committed, which may be now."""
-        parked = ParkedProduce(token, required_offset)
         if required_offset <= self.log.high_watermark:
+            parked = ParkedProduce(token, required_offset, settled=True)
             return parked, [self._complete(parked)]
-        while self.parked and self.parked[0].settled:  # timed out: keep no trace of them
-            self.parked.popleft()
-        self.parked.append(parked)
-        if len(self.parked) > 1 and self.parked[-2].required_offset > required_offset:
-            # Only the repetition of an earlier batch waits for less than one before it.
-            self.parked = deque(sorted(self.parked, key=lambda waiting: waiting.required_offset))
-        return parked, []
+        return self.parked.park(token, required_offset), []
 
     def fail_all_parked(self, error: MinikafkaError) -> list[Effect]:
-        """Leadership is over, or the disk is: nobody waits any longer."""
-        return self._fail_parked(error)
-
-    def _fail_parked(self, error: MinikafkaError) -> list[Effect]:
-        waiting = [parked for parked in self.parked if not parked.settled]
-        self.parked.clear()
-        for parked in waiting:
-            parked.settled = True
-        return [CompleteProduce(parked.token, error) for parked in waiting]
+        """Leadership is over, or the disk is, or too few are in sync: nobody waits any longer."""
+        return [CompleteProduce(parked.token, error) for parked in self.parked.settle_all()]
 
     def _complete(self, parked: ParkedProduce) -> Effect:
-        parked.settled = True
         enough = len(self.isr.committed) >= self.effective_min_insync
         return CompleteProduce(parked.token, None if enough else self._too_few_after_append())
 
@@ -265,11 +241,7 @@ class Leader:
             return []
         self.log.high_watermark = offset
         effects: list[Effect] = [HighWatermarkAdvanced(offset)]
-        while self.parked and self.parked[0].required_offset <= offset:
-            parked = self.parked.popleft()
-            if not parked.settled:
-                effects.append(self._complete(parked))
-        return effects
+        return effects + [self._complete(parked) for parked in self.parked.settle_up_to(offset)]
 
     def _caught_up(self, progress: FollowerProgress, now_ms: int) -> bool:
         return progress.caught_up(

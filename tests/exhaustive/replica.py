@@ -13,7 +13,6 @@ says so (StoreEpochs).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -32,7 +31,8 @@ from minikafka.core.effects import (
 from minikafka.core.epochs import EpochCache
 from minikafka.core.follower import Follower
 from minikafka.core.isr import NEVER_MS, FollowerProgress, IsrTracker
-from minikafka.core.leader import Leader, ParkedProduce, PartitionSettings
+from minikafka.core.leader import Leader, PartitionSettings
+from minikafka.core.parked import ParkedProduce, ParkedProduces
 from minikafka.core.partition import Partition
 from minikafka.core.producer_state import ProducerStateTable
 from minikafka.core.replica_log import ReplicaLog
@@ -192,7 +192,7 @@ class LiveReplica:
         }
         leader.isr = IsrTracker(partition.state.isr, set(lead.additions), lead.pending)
         leader.epoch_start, leader.first_own_offset = lead.epoch_start, lead.first_own_offset
-        leader.parked = deque(ParkedProduce(token, end) for token, end in lead.parked)
+        leader.parked = ParkedProduces(ParkedProduce(token, end) for token, end in lead.parked)
         return leader
 
     # --- back to a value ---
