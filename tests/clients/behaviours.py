@@ -15,6 +15,7 @@ import pytest
 from tests.clients import clients
 from tests.clients.clients import Client, Document, Program
 from tests.clients.cluster import Cluster, bootstrap, leader, wait
+from tests.helpers.waiting import happens
 
 _names = itertools.count()
 SESSION_TIMEOUT_MS = 3_000
@@ -163,9 +164,8 @@ class Behaviours:
         with self.consumer(topic, 1, "latest") as reading, self.producer(topic) as program:
             for number in range(100, 1_000):
                 program.send(numbered(number, number + 1))
-                if reading.records:
+                if happens(lambda: reading.records, within_s=0.05):
                     break
-                _pause()
             if self.client is clients.KCAT:
                 program.finish()
             reading.wait_for_records(1)
@@ -314,8 +314,3 @@ class Behaviours:
         assert self.admin("delete_records", topic=topic, partition=0, before=4) == 4
         assert self.offsets(topic) == [4, 10]
         assert [each["value"] for each in self.consume(topic, 6)] == values(4, 10)
-
-
-def _pause() -> None:
-    """Between records that keep coming."""
-    time.sleep(0.05)

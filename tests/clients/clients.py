@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,11 +24,11 @@ from typing import Any
 from minikafka.errors import UsageError
 from tests.helpers import kafka_java
 from tests.helpers.fetched import NotFetchedError, fetch, without
+from tests.helpers.waiting import happens
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DEADLINE_S = 60.0
-_POLL_S = 0.02
 _PREPARE_TIMEOUT_S = 120
 
 _ENVIRONMENT = {"KAFKAJS_NO_PARTITIONER_WARNING": "1"}
@@ -140,11 +139,9 @@ class Program:
     def wait_for(
         self, condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S
     ) -> None:
-        end = time.monotonic() + deadline_s
-        while not condition():
+        if not happens(condition, deadline_s):
             said = f"{self}: no {what} after {deadline_s:g} s; it said {self.documents[-5:]}"
-            assert time.monotonic() < end, f"{said}\n{self.errors()}"
-            time.sleep(_POLL_S)
+            raise AssertionError(f"{said}\n{self.errors()}")
 
     def wait_for_records(self, count: int) -> list[Document]:
         self.wait_for(lambda: len(self.records) >= count, f"{count} records ({len(self.records)})")

@@ -8,7 +8,6 @@ minikafka, unless the environment says otherwise:
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -19,10 +18,10 @@ from benchmarks.kafka.system import kill as kill_member
 from minikafka.client import Admin
 from tests.helpers import kafka_probe
 from tests.helpers.processes import ProcessCluster
+from tests.helpers.waiting import happens
 
 T = TypeVar("T")
 DEADLINE_S = 60.0
-_POLL_S = 0.05
 # A death is noticed, and a group starts, after little time.
 SETTINGS = {
     "zookeeper.session.timeout.ms": "2000",
@@ -39,10 +38,8 @@ SETTINGS = {
 
 def wait(probe: Callable[[], T | None], what: str, deadline_s: float = DEADLINE_S) -> T:
     """The first true value of `probe`."""
-    end = time.monotonic() + deadline_s
-    while not (found := probe()):
-        assert time.monotonic() < end, f"waited {deadline_s:g} s for {what}"
-        time.sleep(_POLL_S)
+    found = happens(probe, deadline_s)
+    assert found, f"waited {deadline_s:g} s for {what}"
     return found
 
 

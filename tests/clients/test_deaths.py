@@ -21,6 +21,7 @@ from tests.clients import clients
 from tests.clients.behaviours import SESSION_TIMEOUT_MS
 from tests.clients.clients import CLIENTS, KCAT, Client, Program
 from tests.clients.cluster import Cluster, bootstrap, controller, wait, wait_until_whole
+from tests.helpers.waiting import happens
 
 PARTITIONS = 3
 PROGRESS = 20
@@ -103,13 +104,17 @@ def test_nothing_acknowledged_is_lost_or_doubled_whichever_broker_dies(
 def produce_for_a_while(lanes: list[Lane]) -> None:
     """Until every client has had more records acknowledged, after all that it had sent before."""
     goals = [lane.sent + PROGRESS for lane in lanes]
+
+    def behind() -> list[Lane]:
+        return [lane for lane, goal in zip(lanes, goals, strict=True) if lane.progress < goal]
+
     deadline = time.monotonic() + _DEADLINE_S
-    while behind := [lane for lane, goal in zip(lanes, goals, strict=True) if lane.progress < goal]:
+    # A beat, so that a client does not get thousands of records while a leader is dead.
+    while not happens(lambda: not behind(), within_s=_BEAT_S):
         for lane in lanes:
             lane.send()
-        time.sleep(_BEAT_S)
         if time.monotonic() > deadline:
-            said = [(str(lane.producer), lane.producer.errors()) for lane in behind]
+            said = [(str(lane.producer), lane.producer.errors()) for lane in behind()]
             raise AssertionError(f"no acknowledgements after {_DEADLINE_S:g} s: {said}")
 
 

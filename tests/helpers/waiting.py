@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -28,3 +29,16 @@ async def until(probe: Callable[[], T | Awaitable[T]], deadline_s: float = DEADL
             await asyncio.wait_for(never.wait(), _POLL_S)
         except TimeoutError:
             continue
+
+
+def happens(probe: Callable[[], T], within_s: float) -> T:
+    """For tests without a loop: the first true value of `probe`, or what it is when the time is
+    over."""
+    end = time.monotonic() + within_s
+    never = threading.Event()
+    while not (found := probe()):
+        left_s = end - time.monotonic()
+        if left_s <= 0:
+            break
+        never.wait(min(_POLL_S, left_s))
+    return found
