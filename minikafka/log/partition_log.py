@@ -36,6 +36,7 @@ from minikafka.log.host import Ending, LogHost
 from minikafka.log.recovery import LoadedSegments
 from minikafka.log.segment import INDEX_SUFFIX, TIME_INDEX_SUFFIX, Segment
 from minikafka.log.stored_epochs import StoredEpochs
+from minikafka.log.stored_producers import StoredProducers
 from minikafka.model import BatchHeader, EpochEntry, TopicPartition
 from minikafka.records.compact import filler_batch
 from minikafka.records.header import parse_header
@@ -77,7 +78,7 @@ class DiskLog:
         )
         self.clean_offset = loaded.clean_offset  # all below it has been compacted
         self._epochs = StoredEpochs(host.disk, directory, loaded.epochs, loaded.epochs_are_stored)
-        self._producers: ProducerStateTable | None = None  # None: to be loaded
+        self._producers = StoredProducers(host.disk, directory)
         self._hints: dict[int, int] = {}  # offset -> position in its segment, of recent reads
         self._failure: str | None = None
         self.compaction: Ending | None = None  # under way
@@ -250,8 +251,7 @@ class DiskLog:
         try:
             self._active.deactivate(write_indexes=False)
             self._set_aside(range(len(self._segments) - 1, -1, -1), delay_ms=0)
-            snapshots = producers.snapshot_offsets(self.directory)
-            producers.remove_snapshots(self._disk, self.directory, snapshots)
+            self._producers.keep_snapshots(())
             self._disk.sync_directory(self.directory)
             self._active = Segment.create(self._disk, self.directory, offset)
             self._segments.append(self._active)
@@ -280,11 +280,9 @@ class DiskLog:
     def _forget_above(self, offset: int) -> None:
         """After a cut to `offset` (the log's end): nothing may speak of more."""
         self._hints.clear()
-        self._producers = None
         self._commit.lower(offset)
         self.clean_offset = min(self.clean_offset, offset)
-        above = [at for at in producers.snapshot_offsets(self.directory) if at > offset]
-        producers.remove_snapshots(self._disk, self.directory, above)
+        self._producers.forget_above(offset)
         self.high_watermark = min(self.high_watermark, offset)
         self.log_start_offset = min(self.log_start_offset, offset)
         if offset < self.checkpointed_end:
@@ -313,11 +311,7 @@ class DiskLog:
             self._fence("replay of producers", error)
 
     def _producer_table(self) -> ProducerStateTable:
-        if self._producers is None:
-            self._producers = producers.load_producers(
-                self.directory, self._segments, self.log_end_offset
-            )
-        return self._producers
+        return self._producers.table(self._segments, self.log_end_offset)
 
     # --- offsets and retention -------------------------------------------------------------------
 
@@ -344,8 +338,7 @@ class DiskLog:
             if retention.roll_by_age_is_due(self._active, self._config, now_timestamp_ms):
                 self._roll()
             self._delete_segments(now_timestamp_ms)
-            if self._producers is not None:
-                self._producers.expire(now_timestamp_ms - PRODUCER_EXPIRATION_MS)
+            self._producers.expire(now_timestamp_ms - PRODUCER_EXPIRATION_MS)
         except OSError as error:
             self._fence("retention", error)
         return self.log_start_offset
@@ -433,8 +426,8 @@ class DiskLog:
     def _roll(self) -> None:
         """Close the active segment and begin another at the log's end."""
         offset = self.log_end_offset
-        table = self._producer_table()
-        producers.write_snapshot(self._disk, self.directory, offset, table, durable=False)
+        self._producer_table()  # has to be loaded
+        self._producers.write_snapshot(offset)
         self._active.deactivate()
         if self._active not in self._unsynced:  # it may have been closed before, and cut since
             self._unsynced.append(self._active)
@@ -443,9 +436,7 @@ class DiskLog:
         self._bases.append(offset)
         self._directory_unsynced = True
         self._hints.clear()
-        keep = {*self._bases}
-        stale = [at for at in producers.snapshot_offsets(self.directory) if at not in keep]
-        producers.remove_snapshots(self._disk, self.directory, stale)
+        self._producers.keep_snapshots({*self._bases})
         self._flush_in_background()
 
     def _flush_in_background(self) -> None:
@@ -500,15 +491,10 @@ class DiskLog:
                 segment.deactivate(write_indexes=False)
 
     def _write_closing_files(self) -> None:
-        offset = self.log_end_offset
         self._active.write_indexes()
-        if self._producers is not None:
-            producers.write_snapshot(
-                self._disk, self.directory, offset, self._producers, durable=False
-            )
-            keep = {offset, *self._bases}
-            stale = [at for at in producers.snapshot_offsets(self.directory) if at not in keep]
-            producers.remove_snapshots(self._disk, self.directory, stale)
+        if self._producers.loaded:
+            self._producers.write_snapshot(self.log_end_offset)
+            self._producers.keep_snapshots({self.log_end_offset, *self._bases})
 
     # --- failure ---------------------------------------------------------------------------------
 
