@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 from minikafka import model
 from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
 from minikafka.properties import (
+    ALL_REPLICAS,
     CONNECT_EXPECTED,
     INT32_MAX,
     INT64_MAX,
@@ -44,11 +45,13 @@ from minikafka.properties import (
     read_directory,
     read_name,
     read_zookeeper_connect,
+    replica_list,
     text_value,
     whole,
 )
 
 __all__ = [
+    "UNTHROTTLED",
     "BrokerConfig",
     "ConfigEntry",
     "Endpoint",
@@ -66,6 +69,7 @@ __all__ = [
     "with_overrides",
 ]
 
+UNTHROTTLED = INT64_MAX  # bytes a second of replication
 _MS_PER_MINUTE = 60_000
 _MS_PER_HOUR = 3_600_000
 _UNSPECIFIED_HOSTS = ("0.0.0.0", "::")
@@ -106,8 +110,14 @@ class TopicConfig:
         "Minikafka's own: a record is replicated once it is fsynced.",
         broker="log.flush.before.ack",
     )
+    follower_replication_throttled_replicas: str = replica_list(
+        "Replicas that are fetched under follower.replication.throttled.rate while out of sync."
+    )
     index_interval_bytes: int = whole(
         4096, "Bytes between two entries of an index.", broker="log.index.interval.bytes"
+    )
+    leader_replication_throttled_replicas: str = replica_list(
+        "Replicas that are read from under leader.replication.throttled.rate by those out of sync."
     )
     max_compaction_lag_ms: int = long(
         INT64_MAX,
@@ -166,9 +176,23 @@ class TopicConfig:
     def deletes(self) -> bool:
         return "delete" in self.cleanup_policy
 
+    def throttles_follower(self, partition: int, broker_id: int) -> bool:
+        """Whether this replica is one that is fetched under a throttle."""
+        return _names_replica(self.follower_replication_throttled_replicas, partition, broker_id)
+
+    def throttles_leader(self, partition: int, broker_id: int) -> bool:
+        """Whether this replica is one that is read from under a throttle."""
+        return _names_replica(self.leader_replication_throttled_replicas, partition, broker_id)
+
     def describe(self) -> list[ConfigEntry]:
         """One entry a property, in order of name."""
         return _describe(self)
+
+
+def _names_replica(replicas: str, partition: int, broker_id: int) -> bool:
+    if not replicas:
+        return False
+    return replicas == ALL_REPLICAS or f"{partition}:{broker_id}" in replicas.split(",")
 
 
 # --- Brokers ------------------------------------------------------------------------------------
@@ -286,6 +310,19 @@ class BrokerConfig:
         10_485_760, "Bytes of one answer to a follower.", 1
     )
     replica_fetch_backoff_ms: int = whole(1_000, "Wait of a follower after a failed fetch.")
+    follower_replication_throttled_rate: int = long(
+        UNTHROTTLED,
+        "Bytes a second that this broker fetches at most of the throttled replicas of a topic.",
+        1,
+        dynamic=True,
+    )
+    leader_replication_throttled_rate: int = long(
+        UNTHROTTLED,
+        "Bytes a second that this broker gives at most to others of the throttled replicas of a "
+        "topic.",
+        1,
+        dynamic=True,
+    )
     replica_high_watermark_checkpoint_interval_ms: int = long(
         5_000, "Time between two writes of the high watermarks to disk.", 1
     )
@@ -425,8 +462,10 @@ class BrokerConfig:
         """The configuration of a topic without overrides on this broker."""
         values: dict[str, Any] = {}
         for declared in properties(TopicConfig):
-            assert declared.broker_property is not None
-            values[field_name(declared.name)] = getattr(self, field_name(declared.broker_property))
+            if declared.broker_property is not None:
+                values[field_name(declared.name)] = getattr(
+                    self, field_name(declared.broker_property)
+                )
         values["segment_ms"] = _first(self.log_roll_ms, self.log_roll_hours * _MS_PER_HOUR)
         values["retention_ms"] = _first(
             self.log_retention_ms,
@@ -613,6 +652,8 @@ def _unknown(name: str, config_class: ConfigClass) -> str:
     own = [declared.name for declared in properties(config_class)]
     topic_level = {declared.name: declared.broker_property for declared in properties(TopicConfig)}
     if config_class is BrokerConfig:
+        if name in topic_level and topic_level[name] is None:
+            return f"{name} is a topic's property: set it there"
         if name in topic_level:
             return (
                 f"{name} is a topic's property: the broker's default for it is {topic_level[name]}"

@@ -165,8 +165,11 @@ def describe_topic(
     """Every property of a topic with these overrides; `config` is what comes out."""
     found = []
     for declared in sorted(properties(TopicConfig), key=lambda declared: declared.name):
-        assert declared.broker_property is not None
-        synonyms = list(_synonyms(layers, declared.broker_property))
+        synonyms = (
+            [ConfigSynonym(declared.name, as_text(declared.default), ConfigSource.DEFAULT)]
+            if declared.broker_property is None
+            else list(_synonyms(layers, declared.broker_property))
+        )
         if declared.name in overrides:
             value = overrides[declared.name]
             synonyms.insert(0, ConfigSynonym(declared.name, value, ConfigSource.TOPIC))

@@ -209,6 +209,24 @@ def text_value(default: Any, doc: str, expects: str, read: Callable[[str], Any])
     return declare("text", default, doc, expects, read)
 
 
+ALL_REPLICAS = "*"
+
+
+def replica_list(doc: str) -> Any:
+    """Replicas of a topic as Kafka spells them; only a topic has such a property."""
+    expects = f"{ALL_REPLICAS} for all, or PARTITION:BROKER,... such as 0:1,0:2"
+
+    def read(text: str) -> str:
+        if text == ALL_REPLICAS:
+            return text
+        parts = [part.strip() for part in text.split(",")]
+        if not all(re.fullmatch(r"[0-9]{1,10}:[0-9]{1,10}", part) for part in parts):
+            raise ValueError(f"expected {expects}")
+        return ",".join(parts)
+
+    return declare("list", "", doc, expects, read, dynamic=True)
+
+
 ADDRESS = re.compile(
     r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?P<plain>[^\s:/\[\],]+)):(?P<port>[0-9]{1,5})"
 )
@@ -362,8 +380,8 @@ compression.zstd.level control.plane.listener.name controller.listener.names
 controller.socket.timeout.ms create.topic.policy.class.name
 delete.records.purgatory.purge.interval.requests early.start.listeners fetch.max.bytes
 fetch.purgatory.purge.interval.requests flush.messages flush.ms
-follower.replication.throttled.replicas host.name initial.broker.registration.timeout.ms
-inter.broker.listener.name inter.broker.protocol.version leader.replication.throttled.replicas
+host.name initial.broker.registration.timeout.ms
+inter.broker.listener.name inter.broker.protocol.version
 local.retention.bytes local.retention.ms log.cleaner.io.buffer.load.factor
 log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.dir.failure.timeout.ms
 log.flush.interval.messages log.flush.interval.ms log.flush.scheduler.interval.ms

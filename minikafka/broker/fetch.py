@@ -28,6 +28,7 @@ from minikafka.broker.requests import (
     ReplicaFetchResponse,
     ReplicaFetchResult,
 )
+from minikafka.core.throttle import ReplicationThrottle
 from minikafka.errors import (
     FencedLeaderEpochError,
     InconsistentTopicIdError,
@@ -54,7 +55,9 @@ class FetchHandler:
         now_ms: Callable[[], int],
         serving: Serving = lambda leader, acks: None,
         counters: BrokerCounters | None = None,
+        throttle: ReplicationThrottle | None = None,
     ) -> None:
+        self._throttle = throttle or ReplicationThrottle()
         self._find_replica = find_replica
         self._now_ms = now_ms
         self._serving = serving
@@ -139,6 +142,8 @@ class FetchHandler:
             remaining_ms = deadline_ms - self._now_ms()
             if urgent or remaining_ms <= 0:
                 return self._select(request, results, urgent)
+            if throttled_ms := self._throttle.wait_ms(self._now_ms()):
+                remaining_ms = min(remaining_ms, throttled_ms)
             waiter = FetchWaiter()
             replicas = [self._find_replica(item.topic_partition) for item in request.positions]
             await _park(waiter, replicas, Replica.add_follower_waiter, remaining_ms)
@@ -199,8 +204,22 @@ class FetchHandler:
         result.high_watermark = log.high_watermark
         result.log_start_offset = log.log_start_offset
         result.log_end_offset = log.log_end_offset
-        if max_bytes > 0 and position.fetch_offset < log.log_end_offset:
-            result.records = replica.read(position.fetch_offset, max_bytes, log.log_end_offset)
+        if max_bytes <= 0 or position.fetch_offset >= log.log_end_offset:
+            return
+        throttled = self._is_throttled(replica, request.replica_id)
+        if throttled and self._throttle.wait_ms(self._now_ms()):
+            return
+        result.records = replica.read(position.fetch_offset, max_bytes, log.log_end_offset)
+        if throttled:
+            self._throttle.on_bytes(len(result.records), self._now_ms())
+
+    def _is_throttled(self, replica: Replica, follower: int) -> bool:
+        """Whether what this follower reads here counts: never that of one that is in sync."""
+        leader, partition = replica.core.leader(), replica.topic_partition.partition
+        return (
+            replica.config.throttles_leader(partition, leader.state.leader)
+            and follower not in leader.isr.maximal
+        )
 
     def _select(
         self, request: ReplicaFetchRequest, results: list[ReplicaFetchResult], urgent: bool

@@ -30,6 +30,7 @@ from minikafka.broker.replicator import Replicator
 from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
 from minikafka.core.isr import LagCheckSchedule
+from minikafka.core.throttle import ReplicationThrottle
 from minikafka.errors import (
     InvalidConfigError,
     KafkaStorageError,
@@ -86,6 +87,7 @@ class ReplicaManager(ReplicaOwner):
         self._read_configs = read_configs
         self._overrides: Mapping[str, Mapping[str, str]] = {}
         self.live = LiveConfig(config)
+        self.leader_throttle = ReplicationThrottle()  # of what followers out of sync read here
         self._now_ms = now_ms
         self._now_timestamp_ms = now_timestamp_ms
         self._on_task_done = on_task_done
@@ -310,6 +312,9 @@ class ReplicaManager(ReplicaOwner):
     def _apply_configs(self, stored: StoredConfigs) -> None:
         self._overrides = stored.topics
         self.live.take(stored.brokers)
+        current = self.live.current
+        self._replicator.set_throttled_rate(current.follower_replication_throttled_rate)
+        self.leader_throttle.set_rate(current.leader_replication_throttled_rate, self._now_ms())
         for replica in list(self.replicas.values()):
             config = self.topic_config(replica.topic_partition.topic)
             if config != replica.config:

@@ -8,6 +8,8 @@ A partition that the leader refuses is left out for a while (20 ms, doubling up 
 replica.fetch.backoff.ms), the others go on. Those that got records go to the end of the next fetch:
 the leader fills an answer in the order of the request, and nobody shall starve.
 
+Replicas out of sync that are throttled are left out while the throttle holds; the others go on.
+
 With flush.before.ack what was fetched is flushed before the next fetch, which acknowledges it.
 """
 
@@ -28,6 +30,7 @@ from minikafka.broker.requests import (
 )
 from minikafka.config import BrokerConfig
 from minikafka.core.effects import Role
+from minikafka.core.throttle import ReplicationThrottle
 from minikafka.errors import (
     CorruptMessageError,
     FencedLeaderEpochError,
@@ -69,6 +72,7 @@ class Replicator:
         self.incarnation = incarnation
         self.now_ms = now_ms
         self.on_task_done = on_task_done
+        self.throttle = ReplicationThrottle()
         self._closed = False
         self._followed: dict[TopicPartition, int] = {}  # the leader that a replica is fetched from
         self._loops: dict[int, LeaderLoop] = {}
@@ -98,6 +102,22 @@ class Replicator:
         if leader != -1:
             self._loops[leader].remove(topic_partition)
 
+    def set_throttled_rate(self, bytes_per_s: int) -> None:
+        """Of all replicas that are throttled; who waits, may go on at once."""
+        if bytes_per_s != self.throttle.bytes_per_s:
+            self.throttle.set_rate(bytes_per_s, self.now_ms())
+            self.on_brokers_changed()
+
+    def is_throttled(self, replica: Replica) -> bool:
+        """Whether it counts: one that is in sync never does."""
+        here, state = self.incarnation()[0], replica.core.state
+        partition = replica.topic_partition.partition
+        return (
+            state is not None
+            and here not in state.isr
+            and replica.config.throttles_follower(partition, here)
+        )
+
     def on_brokers_changed(self) -> None:
         """A leader may be back, or have another address: try at once."""
         for loop in self._loops.values():
@@ -121,6 +141,7 @@ class LeaderLoop:
         self._leader_id = leader_id
         self._replicas: dict[TopicPartition, Replica] = {}
         self._backoffs: dict[TopicPartition, _Backoff] = {}
+        self._throttled_until_ms = 0  # while some replica is left out for that
         self._stream: ReplicationStream | None = None
         self._stream_address: tuple[str, int] | None = None
         self._changed = asyncio.Event()
@@ -184,17 +205,22 @@ class LeaderLoop:
         await self._pause(self._shortest_backoff_ms())
 
     def _shortest_backoff_ms(self) -> int | None:
-        if not self._backoffs:
-            return None
-        earliest = min(backoff.until_ms for backoff in self._backoffs.values())
-        return max(1, earliest - self._owner.now_ms())
+        due_ms = [backoff.until_ms for backoff in self._backoffs.values()]
+        if self._throttled_until_ms:
+            due_ms.append(self._throttled_until_ms)
+        return max(1, min(due_ms) - self._owner.now_ms()) if due_ms else None
 
     def _positions(self) -> list[FollowerPosition]:
         now_ms = self._owner.now_ms()
+        throttled_ms = self._owner.throttle.wait_ms(now_ms)
+        self._throttled_until_ms = 0
         positions = []
         for topic_partition, replica in self._replicas.items():
             backoff = self._backoffs.get(topic_partition)
             if backoff is not None and backoff.until_ms > now_ms:
+                continue
+            if throttled_ms and self._owner.is_throttled(replica):
+                self._throttled_until_ms = now_ms + throttled_ms
                 continue
             position = replica.core.fetch_position()
             if position is not None:
@@ -327,6 +353,8 @@ class LeaderLoop:
         replica.apply(core.on_straddling(position, headers))
         if not follower.accepts(headers):
             raise InvalidRecordError(f"the leader sent batches that do not follow on {position}")
+        if headers and self._owner.is_throttled(replica):
+            self._owner.throttle.on_bytes(len(result.records), self._owner.now_ms())
         replica.append_as_follower(
             result.records, headers, result.high_watermark, result.log_start_offset
         )

@@ -114,7 +114,9 @@ class Service:
         self._now_ms = now_ms
         self._read_metrics = read_metrics
         self._produce = ProduceHandler(replicas.find, self._check_leads, replicas.counters)
-        self._fetch = FetchHandler(replicas.find, now_ms, self._check_leads, replicas.counters)
+        self._fetch = FetchHandler(
+            replicas.find, now_ms, self._check_leads, replicas.counters, replicas.leader_throttle
+        )
         self._delete_records = DeleteRecordsHandler(replicas.find, now_ms)
         self._offsets_topic = OffsetsTopic(config, metadata, self.administer)
         self.groups = GroupCoordinator(

@@ -68,6 +68,8 @@ def test_the_defaults_of_a_topic_are_those_of_kafka() -> None:
         "compression.type": "producer",
         "delete.retention.ms": "86400000",
         "file.delete.delay.ms": "60000",
+        "follower.replication.throttled.replicas": "",
+        "leader.replication.throttled.replicas": "",
         "flush.before.ack": "false",
         "index.interval.bytes": "4096",
         "max.compaction.lag.ms": "9223372036854775807",
@@ -89,9 +91,46 @@ def test_a_broker_without_log_properties_gives_topics_the_default_configuration(
     assert broker().topic_defaults() == TopicConfig()
 
 
-def test_every_topic_property_has_a_broker_property_for_its_default() -> None:
+def test_every_topic_property_has_a_broker_property_for_its_default_but_lists_of_replicas() -> None:
     of_broker = {declared.name for declared in properties(BrokerConfig)}
-    assert {declared.broker_property for declared in properties(TopicConfig)} <= of_broker
+    of_topic = {declared.name: declared.broker_property for declared in properties(TopicConfig)}
+    without = {name for name, of in of_topic.items() if of is None}
+    assert without == {
+        "follower.replication.throttled.replicas",
+        "leader.replication.throttled.replicas",
+    }
+    assert set(of_topic.values()) - {None} <= of_broker
+
+
+@pytest.mark.parametrize(
+    ("text", "throttled"),
+    [
+        ("*", {(0, 1), (0, 2), (1, 1), (1, 2)}),
+        ("0:1, 1:2", {(0, 1), (1, 2)}),
+        ("1:1", {(1, 1)}),
+        ("11:1,1:12", set()),
+    ],
+)
+def test_throttled_replicas_are_all_or_those_that_are_named(
+    text: str, throttled: set[tuple[int, int]]
+) -> None:
+    replicas = [(partition, broker_id) for partition in (0, 1) for broker_id in (1, 2)]
+    config = topic_config({"follower.replication.throttled.replicas": text}, TopicConfig())
+    assert {each for each in replicas if config.throttles_follower(*each)} == throttled
+    assert not any(config.throttles_leader(*each) for each in replicas)
+    config = topic_config({"leader.replication.throttled.replicas": text}, TopicConfig())
+    assert {each for each in replicas if config.throttles_leader(*each)} == throttled
+
+
+@pytest.mark.parametrize("text", ["none", "0", "0:", "0:1,", "0:A", "*,0:1"])
+def test_a_wrong_list_of_replicas_is_refused_with_what_is_right(text: str) -> None:
+    with pytest.raises(InvalidConfigError, match=r"PARTITION:BROKER,\.\.\. such as"):
+        topic_config({"leader.replication.throttled.replicas": text}, TopicConfig())
+
+
+def test_a_list_of_replicas_at_a_broker_is_sent_to_the_topic() -> None:
+    with pytest.raises(UsageError, match="is a topic's property: set it there"):
+        broker(**{"leader.replication.throttled.replicas": "*"})
 
 
 def test_every_default_is_one_that_could_have_been_written_in_a_file() -> None:
@@ -99,7 +138,9 @@ def test_every_default_is_one_that_could_have_been_written_in_a_file() -> None:
         if entry.value:
             assert broker(**{entry.name: entry.value}) == broker()
     for entry in TopicConfig().describe():
-        assert topic_config({entry.name: entry.value}, TopicConfig()) == TopicConfig()
+        if entry.value:
+            written = {entry.name: entry.value}
+            assert topic_config(written, TopicConfig()) == TopicConfig()
 
 
 def test_every_property_says_in_one_sentence_what_it_is_for() -> None:

@@ -73,9 +73,14 @@ def test_what_cannot_be_altered_is_told_with_what_can(name: str, value: str, sai
 
 def test_every_default_of_a_topic_can_be_altered_but_for_those_in_other_units() -> None:
     dynamic = {declared.name for declared in properties(BrokerConfig) if declared.dynamic}
-    defaults = {declared.broker_property for declared in properties(TopicConfig)}
+    defaults = {declared.broker_property for declared in properties(TopicConfig)} - {None}
     assert defaults < dynamic
-    assert dynamic - defaults == {"producer.id.expiration.ms", "log.cleaner.backoff.ms"}
+    assert dynamic - defaults == {
+        "producer.id.expiration.ms",
+        "log.cleaner.backoff.ms",
+        "follower.replication.throttled.rate",
+        "leader.replication.throttled.rate",
+    }
 
 
 def test_a_value_that_does_not_go_with_the_rest_of_the_configuration_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 def handler(bench: Bench) -> FetchHandler:
-    return FetchHandler(bench.manager.find, bench.clock)
+    return FetchHandler(bench.manager.find, bench.clock, throttle=bench.manager.leader_throttle)
 
 
 def append(bench: Bench, *values: bytes, tp: TopicPartition = TP) -> None:
@@ -117,6 +118,34 @@ async def test_a_follower_waits_for_records_and_is_woken_by_them(
     (result,) = (await fetching).results
     assert (result.high_watermark, result.log_end_offset) == (0, 1)
     assert b"a" in result.records
+
+
+async def test_a_follower_out_of_sync_waits_for_the_leaders_throttle_and_others_do_not(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    bench.overrides = {"t": {"leader.replication.throttled.replicas": "0:1"}}
+    bench.broker_overrides = {"1": {"leader.replication.throttled.rate": "100000"}}
+    await bench.manager.reload_configs()
+    await bench.lead(1, 2)
+    await bench.update(partition(tp=OTHER, isr=(1, 2)))
+    for tp in (TP, OTHER):
+        append(bench, b"a" * 200_000, tp=tp)
+    committed = request(position(1, last_fetched_epoch=0), position(1, OTHER, last_fetched_epoch=0))
+    await handler.replica_fetch(replace(committed, max_wait_ms=0))
+    outside = {"replica_id": 3, "broker_epoch": 300, "partition_max_bytes": 1_000_000}
+    outside["max_bytes"] = 1_000_000
+    for expected in (True, False):  # a second's worth is there, and more goes only afterwards
+        fetched = await handler.replica_fetch(request(position(), max_wait_ms=0, **outside))
+        assert bool(fetched.results[0].records) is expected
+    both = await handler.replica_fetch(
+        request(position(), position(0, OTHER), max_wait_ms=0, **outside)
+    )
+    assert {r.topic_partition: bool(r.records) for r in both.results} == {OTHER: True}
+    in_sync = await handler.replica_fetch(request(position(), max_wait_ms=0))
+    assert in_sync.results[0].records
+    bench.clock.now_ms += 1_100
+    fetched = await handler.replica_fetch(request(position(), max_wait_ms=0, **outside))
+    assert fetched.results[0].records
 
 
 async def test_an_empty_wait_ends_with_the_offsets_of_every_partition(

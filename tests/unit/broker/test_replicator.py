@@ -145,6 +145,65 @@ async def test_a_refused_partition_backs_off_and_the_others_go_on(bench: Bench) 
     assert stream.requests[-1].max_wait_ms == 500
 
 
+THROTTLED = {"follower.replication.throttled.replicas": "0:1"}
+
+
+async def throttle(bench: Bench, bytes_per_s: int | None) -> None:
+    name = "follower.replication.throttled.rate"
+    bench.broker_overrides = {} if bytes_per_s is None else {"1": {name: str(bytes_per_s)}}
+    await bench.manager.reload_configs()
+
+
+async def test_a_replica_out_of_sync_waits_for_its_throttle_and_the_others_go_on(
+    bench: Bench,
+) -> None:
+    bench.overrides = {"t": THROTTLED}
+    await throttle(bench, 1_000)
+    bench.manager.on_registered(100)
+    await bench.update(partition(2, isr=(2, 3)), partition(2, isr=(2, 3), tp=OTHER))
+    stream = await bench.stream()
+    answer = records(0, b"x" * 5_000)
+    stream.answer(answer)
+    for number, tp in ((2, OTHER), (3, OTHER)):  # whatever comes of the other does not count
+        await bench.stream(requests=number)
+        request = stream.requests[-1]
+        assert [p.topic_partition for p in request.positions] == [tp]
+        stream.answer(records(number - 2, b"y" * 5_000, tp=OTHER))
+    wait_ms = len(answer.records) - 1_000 + 1
+    assert request.max_wait_ms == min(500, wait_ms)
+    await bench.stream(requests=4)
+    bench.clock.now_ms += wait_ms
+    stream.answer()
+    await bench.stream(requests=5)
+    assert {p.topic_partition for p in stream.requests[-1].positions} == {TP, OTHER}
+
+
+async def test_a_replica_that_is_in_sync_is_not_throttled(bench: Bench) -> None:
+    bench.overrides = {"t": THROTTLED}
+    await throttle(bench, 1)
+    stream = await bench.follow()
+    for offset in range(3):
+        stream.answer(records(offset, b"x" * 5_000))
+        await bench.stream(requests=offset + 2)
+        assert [p.fetch_offset for p in stream.requests[-1].positions] == [offset + 1]
+
+
+async def test_a_replica_that_waits_goes_on_at_once_when_the_throttle_is_lifted(
+    bench: Bench,
+) -> None:
+    bench.overrides = {"t": THROTTLED}
+    await throttle(bench, 1)
+    bench.manager.on_registered(100)
+    await bench.update(partition(2, isr=(2, 3)))
+    stream = await bench.stream()
+    stream.answer(records(0, b"x" * 5_000))
+    await settle()
+    assert len(stream.requests) == 1
+    await throttle(bench, None)
+    await bench.stream(requests=2)
+    assert [p.fetch_offset for p in stream.requests[-1].positions] == [1]
+
+
 async def test_a_single_refused_partition_is_tried_again_by_time(bench: Bench) -> None:
     stream = await bench.follow()
     for number in (2, 3):
