@@ -1,8 +1,9 @@
 """How a configuration property is declared, read from text and spelt: the machinery of config.py.
 
 A property is a dataclass field made by one of the functions below (`whole`, `boolean`, `text`,
-...); its metadata holds a `Property`'s parts. Reading turns stripped, non-blank text into a value,
-or raises ValueError with a sentence that says what would be right. Pure, without state.
+...); its metadata holds a `Property`'s parts. Reading turns stripped, non-blank text into a value
+(blank only where that is the default), or raises ValueError with a sentence that says what would be
+right. Pure, without state.
 """
 
 from __future__ import annotations
@@ -213,11 +214,12 @@ ALL_REPLICAS = "*"
 
 
 def replica_list(doc: str) -> Any:
-    """Replicas of a topic as Kafka spells them; only a topic has such a property."""
+    """Replicas of a topic as Kafka spells them, none by default; blank is right, too. Only a topic
+    has such a property."""
     expects = f"{ALL_REPLICAS} for all, or PARTITION:BROKER,... such as 0:1,0:2"
 
     def read(text: str) -> str:
-        if text == ALL_REPLICAS:
+        if text in (ALL_REPLICAS, ""):
             return text
         parts = [part.strip() for part in text.split(",")]
         if not all(re.fullmatch(r"[0-9]{1,10}:[0-9]{1,10}", part) for part in parts):

@@ -18,6 +18,7 @@ import click
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.options import cluster_options, format_option, read_topic_name
 from minikafka.cli.output import human_bytes, print_json, print_table, tell
+from minikafka.cli.reassign_throttle import lift_throttle, read_rate, set_throttle
 from minikafka.errors import MinikafkaError, UsageError
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ class Move:
 @click.option("--cancel", is_flag=True, help="Back to the replicas from before.")
 @click.option("--list", "listing", is_flag=True, help="Show what is under way, and how far it is.")
 @click.option("--wait", is_flag=True, help="Return when it is complete; it says how far it is.")
+@click.option(
+    "--throttle",
+    metavar="BYTES",
+    help="How much each broker copies a second at most, such as 5MB, until --wait has seen the "
+    "end or --unthrottle.",
+)
+@click.option("--unthrottle", is_flag=True, help="Let replicas be copied as fast as can be.")
 @cluster_options
 @format_option
 def command(
@@ -76,6 +84,8 @@ def command(
     cancel: bool,
     listing: bool,
     wait: bool,
+    throttle: str | None,
+    unthrottle: bool,
     bootstrap: str | None,
     data_dir: Path,
     output_format: str,
@@ -85,15 +95,25 @@ def command(
     The new replicas catch up, then the old ones leave and delete their logs; leader and ISR follow.
     It goes on without this command. A TOPIC without a PARTITION is all of its partitions.
     """
-    chosen = [name for name, given in _ways(replicas, plan, cancel, listing) if given]
+    ways = {
+        "--replicas": replicas is not None,
+        "--file": plan is not None,
+        "--cancel": cancel,
+        "--list": listing,
+        "--unthrottle": unthrottle,
+    }
+    chosen = [name for name, given in ways.items() if given]
     if len(chosen) != 1:
-        raise UsageError("give one of --replicas, --file, --cancel and --list")
+        raise UsageError("give one of --replicas, --file, --cancel, --list and --unthrottle")
     if plan is not None and partitions:
         raise UsageError("--file says which partitions: leave them out")
-    if not partitions and plan is None and not listing:
+    if not partitions and plan is None and not (listing or unthrottle):
         raise UsageError(f"{chosen[0]}: of which partitions? Give TOPIC or TOPIC:PARTITION")
-    if listing and wait:
-        raise UsageError("--wait is for what is asked for: leave --list out")
+    if wait and (listing or unthrottle):
+        raise UsageError(f"--wait is for what is asked for: leave {chosen[0]} out")
+    if throttle is not None and chosen[0] not in ("--replicas", "--file"):
+        raise UsageError("--throttle is for replicas that move: give --replicas or --file")
+    rate = None if throttle is None else read_rate(throttle)
     wanted = [read_partition(text) for text in partitions]
     planned = read_plan(plan) if plan is not None else {}
     cluster = find_cluster(bootstrap, data_dir)
@@ -102,19 +122,10 @@ def command(
     as_json = output_format == "json"
     if listing:
         run(_list(cluster, wanted, as_json))
+    elif unthrottle:
+        run(_unthrottle(cluster, sorted({topic for topic, _ in wanted})))
     else:
-        run(_alter(cluster, wanted, replicas, planned, wait, as_json))
-
-
-def _ways(
-    replicas: str | None, plan: Path | None, cancel: bool, listing: bool
-) -> list[tuple[str, bool]]:
-    return [
-        ("--replicas", replicas is not None),
-        ("--file", plan is not None),
-        ("--cancel", cancel),
-        ("--list", listing),
-    ]
+        run(_alter(cluster, wanted, replicas, planned, rate, wait, as_json))
 
 
 # --- what was typed ------------------------------------------------------------------------------
@@ -189,6 +200,7 @@ async def _alter(
     wanted: Sequence[tuple[str, int | None]],
     replicas: str | None,
     planned: Mapping[tuple[str, int], list[int]],
+    rate: int | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -196,6 +208,9 @@ async def _alter(
 
     async with open_admin(cluster) as admin:
         targets = await _targets(admin, wanted, replicas, planned)
+        if rate is not None:
+            await set_throttle(admin, targets, rate)
+            tell(f"throttled to {human_bytes(rate)} a second at each broker" + _until_when(wait))
         errors = await admin.alter_partition_reassignments(targets)
         refused = {key: error for key, error in errors.items() if error is not None}
         begun = sorted(key for key in errors if key not in refused)
@@ -203,6 +218,8 @@ async def _alter(
             tell(f"{key}: {error}")
         if wait and begun:
             await _wait(admin, begun, targets, cluster.names)
+        if rate is not None and (wait or not begun):
+            await lift_throttle(admin, sorted({key.topic for key in targets}))
         moves = await read_moves(admin, begun) if begun else []
     under_way = {move.topic_partition for move in moves}
     if as_json:
@@ -213,6 +230,20 @@ async def _alter(
         click.echo(f"{key} {what}: {'under way' if key in under_way else 'complete'}")
     if refused:
         raise MinikafkaError(f"{len(refused)} of {len(errors)} partitions were refused")
+
+
+def _until_when(wait: bool) -> str:
+    return "" if wait else ", until `minikafka reassign --unthrottle`"
+
+
+async def _unthrottle(cluster: Bootstrap, topics: Sequence[str]) -> None:
+    from minikafka.cli.connection import open_admin, require_topics
+
+    async with open_admin(cluster) as admin:
+        if topics:
+            await require_topics(admin, topics)
+        lifted = await lift_throttle(admin, topics)
+    click.echo(f"no throttle any more: {', '.join(lifted)}" if lifted else "nothing was throttled")
 
 
 async def _targets(

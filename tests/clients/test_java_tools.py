@@ -144,10 +144,14 @@ def test_replicas_are_moved(tools: Tools, tmp_path: Path) -> None:
     partition = {"topic": topic, "partition": 0, "replicas": [2, 3]}
     (tmp_path / "move.json").write_text(json.dumps({"version": 1, "partitions": [partition]}))
     file = ("--reassignment-json-file", str(tmp_path / "move.json"))
-    assert "Successfully started partition reassignment" in tools.run(main, *file, "--execute")
+    begun = tools.run(main, *file, "--execute", "--throttle", "1000000")
+    assert "Successfully started partition reassignment" in begun
+    configs = ("--entity-type", "topics", "--entity-name", topic, "--describe")
+    throttled = "follower.replication.throttled.replicas"
+    assert throttled in tools.run("kafka.admin.ConfigCommand", *configs)
     done = f"Reassignment of partition {topic}-0 is completed"
-    verify = ("--verify", "--preserve-throttles")
-    wait(lambda: done in tools.run(main, *file, *verify), "the replicas to move")
+    wait(lambda: done in tools.run(main, *file, "--verify"), "the replicas to move")
+    wait(lambda: throttled not in tools.run("kafka.admin.ConfigCommand", *configs), "no throttle")
     assert "No partition reassignments found" in tools.run(main, "--list")
     described = tools.run(TOPICS, "--describe", "--topic", topic)
     assert re.search(r"Replicas: 2,3\s+Isr: (2,3|3,2)", described)

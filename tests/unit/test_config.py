@@ -108,6 +108,7 @@ def test_every_topic_property_has_a_broker_property_for_its_default_but_lists_of
         ("*", {(0, 1), (0, 2), (1, 1), (1, 2)}),
         ("0:1, 1:2", {(0, 1), (1, 2)}),
         ("1:1", {(1, 1)}),
+        (" ", set()),
         ("11:1,1:12", set()),
     ],
 )
@@ -138,9 +139,7 @@ def test_every_default_is_one_that_could_have_been_written_in_a_file() -> None:
         if entry.value:
             assert broker(**{entry.name: entry.value}) == broker()
     for entry in TopicConfig().describe():
-        if entry.value:
-            written = {entry.name: entry.value}
-            assert topic_config(written, TopicConfig()) == TopicConfig()
+        assert topic_config({entry.name: entry.value}, TopicConfig()) == TopicConfig()
 
 
 def test_every_property_says_in_one_sentence_what_it_is_for() -> None:

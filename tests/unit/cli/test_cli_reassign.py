@@ -18,6 +18,7 @@ from minikafka.cli.reassign import (
     read_replicas,
     spread,
 )
+from minikafka.cli.reassign_throttle import read_rate
 from minikafka.errors import UsageError
 from minikafka.model import Assignment, TopicPartition
 
@@ -35,12 +36,24 @@ IDS = {"A": 1, "B": 2, "C": 3}
         ("reassign bad/name --replicas 1", "cannot be the name of a topic"),
         ("reassign --list --wait", "leave --list out"),
         ("reassign --file nothing.json", "does not exist"),
+        ("reassign --unthrottle --wait", "leave --unthrottle out"),
+        ("reassign t --cancel --throttle 5MB", "--throttle is for replicas that move"),
+        ("reassign t --replicas 1 --throttle fast", "such as 5000000, 500kB or 5MB"),
+        ("reassign t --replicas 1 --throttle 0", "such as 5000000, 500kB or 5MB"),
     ],
 )
 def test_wrong_usage_says_what_would_be_right(command: str, said: str) -> None:
     done = CliRunner().invoke(cli, command.split())
     assert done.exit_code == 2
     assert said in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_per_s"),
+    [("5000000", 5_000_000), ("500kB", 500_000), ("5 MB/s", 5_000_000), ("1GB", 10**9)],
+)
+def test_a_throttle_is_in_bytes_a_second(text: str, bytes_per_s: int) -> None:
+    assert read_rate(text) == bytes_per_s
 
 
 def test_a_partition_is_named_with_its_topic_or_all_of_them_by_it() -> None:
