@@ -13,14 +13,14 @@
                client host string, [1: rebalance timeout int32], session timeout int32,
                subscription bytes, assignment bytes]                      versions 0 to 3
 
-All big-endian; strings have an int16 length, arrays and bytes an int32 one (-1: null). Keys are
-written in version 1 and 2, values in version 3. Pure, without state.
+In plain fields (core/plain_fields.py). Keys are written in version 1 and 2, values in version 3.
+Pure, without state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from struct import Struct, error
+from struct import error
 
 from minikafka.core.group_effects import (
     GroupRecord,
@@ -30,18 +30,22 @@ from minikafka.core.group_effects import (
     OffsetRecord,
     Record,
 )
-from minikafka.errors import CorruptMessageError, MessageTooLargeError
+from minikafka.core.plain_fields import (
+    INT16,
+    INT32,
+    INT64,
+    FieldReader,
+    blob,
+    optional_string,
+    string,
+)
+from minikafka.errors import CorruptMessageError
 from minikafka.model import TopicPartition
 from minikafka.records.build import BatchBuilder
 
 OFFSET_KEY_VERSION = 1
 GROUP_KEY_VERSION = 2
 VALUE_VERSION = 3
-_LONGEST_STRING = 2**15 - 1
-
-_INT16 = Struct(">h")
-_INT32 = Struct(">i")
-_INT64 = Struct(">q")
 
 
 def encode_batch(records: Iterable[Record], timestamp_ms: int) -> bytes:
@@ -56,13 +60,13 @@ def encode_key(record: Record) -> bytes:
     if isinstance(record, OffsetRecord):
         return b"".join(
             [
-                _INT16.pack(OFFSET_KEY_VERSION),
-                _string(record.group_id),
-                _string(record.topic_partition.topic),
-                _INT32.pack(record.topic_partition.partition),
+                INT16.pack(OFFSET_KEY_VERSION),
+                string(record.group_id),
+                string(record.topic_partition.topic),
+                INT32.pack(record.topic_partition.partition),
             ]
         )
-    return _INT16.pack(GROUP_KEY_VERSION) + _string(record.group_id)
+    return INT16.pack(GROUP_KEY_VERSION) + string(record.group_id)
 
 
 def encode_value(record: Record) -> bytes | None:
@@ -72,48 +76,35 @@ def encode_value(record: Record) -> bytes | None:
         value = record.value
         return b"".join(
             [
-                _INT16.pack(VALUE_VERSION),
-                _INT64.pack(value.offset),
-                _INT32.pack(value.leader_epoch),
-                _string(value.metadata),
-                _INT64.pack(value.commit_timestamp_ms),
+                INT16.pack(VALUE_VERSION),
+                INT64.pack(value.offset),
+                INT32.pack(value.leader_epoch),
+                string(value.metadata),
+                INT64.pack(value.commit_timestamp_ms),
             ]
         )
     group = record.value
     parts = [
-        _INT16.pack(VALUE_VERSION),
-        _string(group.protocol_type),
-        _INT32.pack(group.generation_id),
-        _optional_string(group.protocol_name),
-        _optional_string(group.leader_id),
-        _INT64.pack(group.state_timestamp_ms),
-        _INT32.pack(len(group.members)),
+        INT16.pack(VALUE_VERSION),
+        string(group.protocol_type),
+        INT32.pack(group.generation_id),
+        optional_string(group.protocol_name),
+        optional_string(group.leader_id),
+        INT64.pack(group.state_timestamp_ms),
+        INT32.pack(len(group.members)),
     ]
     for member in group.members:
         parts += [
-            _string(member.member_id),
-            _optional_string(member.instance_id),
-            _string(member.client_id),
-            _string(member.client_host),
-            _INT32.pack(member.rebalance_timeout_ms),
-            _INT32.pack(member.session_timeout_ms),
-            _INT32.pack(len(member.subscription)),
-            member.subscription,
-            _INT32.pack(len(member.assignment)),
-            member.assignment,
+            string(member.member_id),
+            optional_string(member.instance_id),
+            string(member.client_id),
+            string(member.client_host),
+            INT32.pack(member.rebalance_timeout_ms),
+            INT32.pack(member.session_timeout_ms),
+            blob(member.subscription),
+            blob(member.assignment),
         ]
     return b"".join(parts)
-
-
-def _string(text: str) -> bytes:
-    data = text.encode()
-    if len(data) > _LONGEST_STRING:
-        raise MessageTooLargeError(f"a text of {len(data)} bytes; the format has {_LONGEST_STRING}")
-    return _INT16.pack(len(data)) + data
-
-
-def _optional_string(text: str | None) -> bytes:
-    return _INT16.pack(-1) if text is None else _string(text)
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -123,59 +114,30 @@ def decode(key: bytes | None, value: bytes | None) -> Record | None:
     """None for a kind of record that is not known (a later version of Kafka has others). Raises
     CorruptMessageError for one that cannot be read."""
     try:
-        return _decode(_Reader(key or b""), value)
+        return _decode(FieldReader(key or b""), value)
     except (error, ValueError) as problem:
         raise CorruptMessageError(f"a record of __consumer_offsets: {problem}") from None
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    def number(self, kind: Struct) -> int:
-        value: int = kind.unpack_from(self._data, self._position)[0]
-        self._position += kind.size
-        return value
-
-    def string(self) -> str:
-        return self._take(self.number(_INT16)).decode()
-
-    def optional_string(self) -> str | None:
-        length = self.number(_INT16)
-        return None if length < 0 else self._take(length).decode()
-
-    def blob(self) -> bytes:
-        return self._take(max(self.number(_INT32), 0))
-
-    def _take(self, length: int) -> bytes:
-        end = self._position + length
-        if length < 0 or end > len(self._data):
-            raise ValueError(f"a length of {length} at byte {self._position}")
-        taken = self._data[self._position : end]
-        self._position = end
-        return taken
-
-
-def _decode(key: _Reader, value: bytes | None) -> Record | None:
-    version = key.number(_INT16)
+def _decode(key: FieldReader, value: bytes | None) -> Record | None:
+    version = key.int16()
     if version in (0, OFFSET_KEY_VERSION):
-        group_id, topic, partition = key.string(), key.string(), key.number(_INT32)
-        offset = None if value is None else _offset(_Reader(value))
+        group_id, topic, partition = key.string(), key.string(), key.int32()
+        offset = None if value is None else _offset(FieldReader(value))
         return OffsetRecord(group_id, TopicPartition(topic, partition), offset)
     if version == GROUP_KEY_VERSION:
         group_id = key.string()
-        return GroupRecord(group_id, None if value is None else _group(_Reader(value)))
+        return GroupRecord(group_id, None if value is None else _group(FieldReader(value)))
     return None
 
 
-def _offset(reader: _Reader) -> OffsetAndMetadata:
-    version = _known(reader.number(_INT16))
-    offset = reader.number(_INT64)
-    leader_epoch = reader.number(_INT32) if version >= 3 else -1
+def _offset(reader: FieldReader) -> OffsetAndMetadata:
+    version = _known(reader.int16())
+    offset = reader.int64()
+    leader_epoch = reader.int32() if version >= 3 else -1
     metadata = reader.string()
-    commit_timestamp_ms = reader.number(_INT64)
-    expire_timestamp_ms = reader.number(_INT64) if version == 1 else -1
+    commit_timestamp_ms = reader.int64()
+    expire_timestamp_ms = reader.int64() if version == 1 else -1
     return OffsetAndMetadata(
         offset, leader_epoch, metadata, commit_timestamp_ms, expire_timestamp_ms
     )
@@ -187,24 +149,24 @@ def _known(version: int) -> int:
     return version
 
 
-def _group(reader: _Reader) -> GroupSnapshot:
-    version = _known(reader.number(_INT16))
+def _group(reader: FieldReader) -> GroupSnapshot:
+    version = _known(reader.int16())
     return GroupSnapshot(
         reader.string(),
-        reader.number(_INT32),
+        reader.int32(),
         reader.optional_string(),
         reader.optional_string(),
-        reader.number(_INT64) if version >= 2 else -1,
-        tuple(_member(reader, version) for _ in range(reader.number(_INT32))),
+        reader.int64() if version >= 2 else -1,
+        tuple(_member(reader, version) for _ in range(reader.int32())),
     )
 
 
-def _member(reader: _Reader, version: int) -> MemberSnapshot:
+def _member(reader: FieldReader, version: int) -> MemberSnapshot:
     member_id = reader.string()
     instance_id = reader.optional_string() if version >= 3 else None
     client_id, client_host = reader.string(), reader.string()
-    rebalance_timeout_ms = reader.number(_INT32) if version >= 1 else -1
-    session_timeout_ms = reader.number(_INT32)
+    rebalance_timeout_ms = reader.int32() if version >= 1 else -1
+    session_timeout_ms = reader.int32()
     return MemberSnapshot(
         member_id,
         instance_id,
