@@ -1,4 +1,4 @@
-"""How a configuration property is declared, read from text and spelt: the machinery of config.py.
+"""How a configuration property is declared, read from text and spelt: the machinery of config/.
 
 A property is a dataclass field made by one of the functions below (`whole`, `boolean`, `text`,
 ...); its metadata holds a `Property`'s parts. Reading turns stripped, non-blank text into a value
@@ -9,7 +9,7 @@ right. Pure, without state.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, field, fields
 from typing import Any, NamedTuple
 
@@ -413,3 +413,30 @@ zookeeper.sync.time.ms
 def foreign_property(name: str) -> bool:
     """Whether this is a property of Apache Kafka that minikafka does not have."""
     return name in _FOREIGN or name.startswith(_FOREIGN_FAMILIES)
+
+
+# --- a configuration of such fields --------------------------------------------------------------
+
+
+def field_name(property_name: str) -> str:
+    """The field that declares a property."""
+    return property_name.replace(".", "_").replace("-", "_")
+
+
+def as_text(value: object) -> str:
+    """The text that would set this value."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def describe(config: object, declared_properties: Iterable[Property]) -> list[ConfigEntry]:
+    """One entry a property, in order of name."""
+    entries = []
+    for declared in declared_properties:
+        value = getattr(config, field_name(declared.name))
+        is_default = value == declared.default
+        entries.append(
+            ConfigEntry(declared.name, as_text(value), is_default, declared.dynamic, declared.doc)
+        )
+    return sorted(entries)

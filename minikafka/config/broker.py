@@ -1,0 +1,334 @@
+"""The properties of a broker."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass
+from typing import Any
+
+from minikafka import model
+from minikafka.config.topic import (
+    CLEANUP_POLICIES,
+    NO_APPEND_TIME,
+    NO_RECOMPRESSION,
+    TOPIC_PROPERTIES,
+    TopicConfig,
+)
+from minikafka.properties import (
+    CONNECT_EXPECTED,
+    INT32_MAX,
+    INT64_MAX,
+    NAME_EXPECTED,
+    ConfigEntry,
+    Endpoint,
+    any_of,
+    boolean,
+    declarations,
+    describe,
+    endpoint,
+    field_name,
+    kafka_listener,
+    long,
+    only,
+    ratio,
+    read_directory,
+    read_name,
+    read_zookeeper_connect,
+    text_value,
+    whole,
+)
+
+_MS_PER_MINUTE = 60_000
+_MS_PER_HOUR = 3_600_000
+UNTHROTTLED = INT64_MAX  # bytes a second of replication
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """The configuration of one broker. Required: broker.id, zookeeper.connect, log.dirs."""
+
+    broker_id: int = whole(
+        MISSING, "The number of this broker, unique in the cluster and for ever.", 1
+    )
+    zookeeper_connect: str = text_value(
+        MISSING,
+        "The ZooKeeper servers, and the path under which this cluster lives.",
+        CONNECT_EXPECTED,
+        read_zookeeper_connect,
+    )
+    log_dirs: str = text_value(
+        MISSING,
+        "The directory of this broker's data (log.dir is another name of it).",
+        "one directory",
+        read_directory,
+    )
+    broker_name: str | None = text_value(
+        None,
+        "Minikafka's own: the name people see; without it 1 is A, 26 is Z.",
+        NAME_EXPECTED,
+        read_name,
+    )
+    broker_rack: str | None = text_value(
+        None, "The rack: the replicas of a partition are spread over racks.", "any text", str
+    )
+
+    zookeeper_session_timeout_ms: int = whole(
+        6_000, "Silence after which ZooKeeper declares this broker dead.", 1
+    )
+    zookeeper_connection_timeout_ms: int = whole(
+        18_000, "How long a starting broker tries to reach ZooKeeper.", 1
+    )
+
+    grpc_listener: Endpoint = endpoint(
+        Endpoint("127.0.0.1", 19092),
+        "Minikafka's own: where this broker listens; port 0 takes a free one.",
+        0,
+    )
+    grpc_advertised_listener: Endpoint | None = endpoint(
+        None, "Minikafka's own: the address that others are told; without it grpc.listener.", 1
+    )
+    listeners: Endpoint | None = kafka_listener(
+        None, "Where this broker listens for Kafka's clients; port 0 takes a free one.", 0
+    )
+    advertised_listeners: Endpoint | None = kafka_listener(
+        None, "The address that Kafka's clients are told; without it listeners.", 1
+    )
+    metrics_listener: Endpoint | None = endpoint(
+        None,
+        "Minikafka's own: where /metrics is served to Prometheus over HTTP; not at all without "
+        "it; port 0 takes a free one.",
+        0,
+    )
+    connections_max_idle_ms: int = long(
+        600_000, "Silence after which a Kafka client's connection is closed.", 1
+    )
+    max_incremental_fetch_session_cache_slots: int = whole(
+        1_000, "How many incremental fetch sessions are kept."
+    )
+    socket_request_max_bytes: int = whole(104_857_600, "The largest request that is read.", 1)
+    queued_max_request_bytes: int = long(
+        268_435_456, "Memory for produce requests that are not answered yet; more are held back.", 1
+    )
+
+    controlled_shutdown_enable: bool = boolean(
+        True, "Whether SIGTERM moves leadership away before leaving."
+    )
+    controlled_shutdown_max_retries: int = whole(
+        3, "How often a controlled shutdown is tried again."
+    )
+    controlled_shutdown_retry_backoff_ms: int = long(
+        5_000, "Wait between two tries of a controlled shutdown."
+    )
+
+    auto_create_topics_enable: bool = boolean(
+        True, "Whether producing to an unknown topic creates it."
+    )
+    delete_topic_enable: bool = boolean(True, "Whether topics can be deleted.")
+    default_replication_factor: int = whole(
+        1, "Replicas of a partition when none are asked for.", 1, 32767
+    )
+    num_partitions: int = whole(1, "Partitions of a topic when none are asked for.", 1)
+    auto_leader_rebalance_enable: bool = boolean(
+        True, "Whether leadership goes back to preferred replicas."
+    )
+    leader_imbalance_check_interval_seconds: int = long(
+        300, "Time between two checks of leadership.", 1
+    )
+    leader_imbalance_per_broker_percentage: int = whole(
+        10,
+        "Share of a broker's preferred partitions led elsewhere that starts a rebalance.",
+        0,
+        100,
+    )
+
+    replica_lag_time_max_ms: int = long(
+        30_000, "How long a follower may lag before it leaves the ISR.", 1
+    )
+    replica_fetch_wait_max_ms: int = whole(500, "How long a leader holds a follower's empty fetch.")
+    replica_fetch_min_bytes: int = whole(
+        1, "Bytes that a leader waits for before it answers a fetch."
+    )
+    replica_fetch_max_bytes: int = whole(
+        1_048_576, "Bytes of one partition in an answer to a follower.", 1
+    )
+    replica_fetch_response_max_bytes: int = whole(
+        10_485_760, "Bytes of one answer to a follower.", 1
+    )
+    replica_fetch_backoff_ms: int = whole(1_000, "Wait of a follower after a failed fetch.")
+    follower_replication_throttled_rate: int = long(
+        UNTHROTTLED,
+        "Bytes a second that this broker fetches at most of the throttled replicas of a topic.",
+        1,
+        dynamic=True,
+    )
+    leader_replication_throttled_rate: int = long(
+        UNTHROTTLED,
+        "Bytes a second that this broker gives at most to others of the throttled replicas of a "
+        "topic.",
+        1,
+        dynamic=True,
+    )
+    replica_high_watermark_checkpoint_interval_ms: int = long(
+        5_000, "Time between two writes of the high watermarks to disk.", 1
+    )
+    producer_id_expiration_ms: int = whole(
+        86_400_000,
+        "Silence after which the state of an idempotent producer is forgotten.",
+        1,
+        dynamic=True,
+    )
+    group_initial_rebalance_delay_ms: int = whole(
+        3_000, "How long a group without members waits for more before it begins."
+    )
+    group_min_session_timeout_ms: int = whole(
+        6_000, "The shortest session timeout that a member may ask for."
+    )
+    group_max_session_timeout_ms: int = whole(
+        1_800_000, "The longest session timeout that a member may ask for."
+    )
+    group_max_size: int = whole(INT32_MAX, "The most members that a group may have.", 1)
+    offset_metadata_max_bytes: int = whole(
+        4096, "The longest note that may be committed with an offset."
+    )
+    offsets_retention_minutes: int = whole(
+        10_080, "How long offsets are kept that no member needs.", 1
+    )
+    offsets_retention_check_interval_ms: int = long(
+        600_000, "Time between two looks for offsets that have expired.", 1
+    )
+    offsets_topic_num_partitions: int = whole(
+        50, "Partitions of __consumer_offsets when it is created.", 1
+    )
+    offsets_topic_replication_factor: int = whole(
+        3, "Replicas of __consumer_offsets when it is created, if so many brokers live.", 1, 32767
+    )
+    offsets_topic_segment_bytes: int = whole(
+        104_857_600, "The segment.bytes that __consumer_offsets is created with.", 14
+    )
+    node_status_interval_ms: int = long(
+        5_000, "Minikafka's own: time between two looks at this broker's own load.", 100
+    )
+    job_scrub_bytes_per_second: int = long(
+        20_000_000, "Minikafka's own: how fast a scrub or compare job reads.", 1_000
+    )
+    job_max_reassignments: int = whole(
+        2, "Minikafka's own: reassign jobs that go on at once in the cluster.", 1, 64
+    )
+    job_acknowledge_timeout_ms: int = long(
+        10_000, "Minikafka's own: time for a worker to take a job up before another gets it.", 100
+    )
+    job_retention_ms: int = long(
+        86_400_000, "Minikafka's own: how long a job that has ended is kept.", 1_000
+    )
+    background_threads: int = whole(
+        2, "Threads for fsync, deletion and other slow file work.", 1, 256
+    )
+
+    message_max_bytes: int = whole(1_048_588, "Default of max.message.bytes.", dynamic=True)
+    min_insync_replicas: int = whole(
+        1, "Default of the topic property of that name.", 1, dynamic=True
+    )
+    unclean_leader_election_enable: bool = boolean(
+        False, "Default of the topic property of that name.", dynamic=True
+    )
+    compression_type: str = only(
+        "producer", NO_RECOMPRESSION, "Default of the topic property of that name."
+    )
+    log_cleanup_policy: str = any_of(
+        "delete", CLEANUP_POLICIES, "Default of cleanup.policy.", dynamic=True
+    )
+    log_message_timestamp_type: str = only(
+        "CreateTime", NO_APPEND_TIME, "Default of message.timestamp.type."
+    )
+    log_cleaner_delete_retention_ms: int = long(
+        86_400_000, "Default of delete.retention.ms.", dynamic=True
+    )
+    log_cleaner_enable: bool = boolean(True, "Whether topics that ask for it are compacted.")
+    log_cleaner_threads: int = whole(1, "Threads that compact: one.", 1, 1)
+    log_cleaner_backoff_ms: int = long(
+        15_000, "Wait of compaction when no log is dirty enough.", 1, dynamic=True
+    )
+    log_cleaner_dedupe_buffer_size: int = long(
+        134_217_728, "Memory for keys in one round of compaction.", 1
+    )
+    log_cleaner_min_cleanable_ratio: float = ratio(
+        0.5, "Default of min.cleanable.dirty.ratio.", dynamic=True
+    )
+    log_cleaner_min_compaction_lag_ms: int = long(
+        0, "Default of min.compaction.lag.ms.", dynamic=True
+    )
+    log_cleaner_max_compaction_lag_ms: int = long(
+        INT64_MAX, "Default of max.compaction.lag.ms.", 1, dynamic=True
+    )
+    log_segment_bytes: int = whole(1_073_741_824, "Default of segment.bytes.", 14, dynamic=True)
+    log_segment_delete_delay_ms: int = long(
+        60_000, "Default of file.delete.delay.ms.", dynamic=True
+    )
+    log_roll_ms: int | None = long(
+        None, "Default of segment.ms; before log.roll.hours.", 1, dynamic=True
+    )
+    log_roll_hours: int = whole(168, "Default of segment.ms, in hours.", 1)
+    log_retention_ms: int | None = long(
+        None, "Default of retention.ms; before log.retention.minutes.", -1, dynamic=True
+    )
+    log_retention_minutes: int | None = whole(
+        None, "Default of retention.ms, in minutes; before log.retention.hours.", -1
+    )
+    log_retention_hours: int = whole(168, "Default of retention.ms, in hours.", -1)
+    log_retention_bytes: int = long(-1, "Default of retention.bytes.", -1, dynamic=True)
+    log_retention_check_interval_ms: int = long(300_000, "Time between two rounds of deletion.", 1)
+    log_index_interval_bytes: int = whole(4096, "Default of index.interval.bytes.", dynamic=True)
+    log_index_size_max_bytes: int = whole(
+        10_485_760, "Default of segment.index.bytes.", 4, dynamic=True
+    )
+    log_flush_before_ack: bool = boolean(
+        False, "Minikafka's own: default of flush.before.ack.", dynamic=True
+    )
+    log_flush_offset_checkpoint_interval_ms: int = whole(
+        60_000, "Time between two writes of the recovery points to disk.", 1
+    )
+
+    @property
+    def name(self) -> str:
+        """The name that people see: broker.name, else by the number (model.broker_name)."""
+        return self.broker_name or model.broker_name(self.broker_id)
+
+    @property
+    def advertised_grpc(self) -> Endpoint:
+        """What others are told; its port is 0 while grpc.listener asks for a free one."""
+        return self.grpc_advertised_listener or self.grpc_listener
+
+    @property
+    def advertised_kafka(self) -> Endpoint | None:
+        """What Kafka's clients are told; None if this broker does not listen for them."""
+        return self.listeners and (self.advertised_listeners or self.listeners)
+
+    def topic_defaults(self) -> TopicConfig:
+        """The configuration of a topic without overrides on this broker."""
+        values: dict[str, Any] = {}
+        for declared in TOPIC_PROPERTIES:
+            if declared.broker_property is not None:
+                values[field_name(declared.name)] = getattr(
+                    self, field_name(declared.broker_property)
+                )
+        values["segment_ms"] = _first(self.log_roll_ms, self.log_roll_hours * _MS_PER_HOUR)
+        values["retention_ms"] = _first(
+            self.log_retention_ms,
+            _or_unlimited(self.log_retention_minutes, _MS_PER_MINUTE),
+            _or_unlimited(self.log_retention_hours, _MS_PER_HOUR),
+        )
+        return TopicConfig(**values)
+
+    def describe(self) -> list[ConfigEntry]:
+        """One entry a property, in order of name."""
+        return describe(self, BROKER_PROPERTIES)
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _or_unlimited(amount: int | None, unit_ms: int) -> int | None:
+    return None if amount is None else -1 if amount < 0 else amount * unit_ms
+
+
+BROKER_PROPERTIES = declarations(BrokerConfig, "broker")

@@ -1,0 +1,199 @@
+"""Reading what a person has set: texts by property name, into a configuration that has passed every
+check, with what was probably meant where a name is misspelt."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from minikafka.config.broker import BROKER_PROPERTIES, BrokerConfig
+from minikafka.config.topic import TOPIC_PROPERTIES, TopicConfig
+from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
+from minikafka.properties import Property, as_text, field_name, foreign_property
+
+_UNSPECIFIED_HOSTS = ("0.0.0.0", "::")
+_ALIASES = {"log.dir": "log.dirs"}
+_BROKER_PROPERTIES = {declared.name: declared for declared in BROKER_PROPERTIES}
+
+ConfigClass: TypeAlias = type[BrokerConfig] | type[TopicConfig]
+
+
+def properties(config_class: ConfigClass) -> tuple[Property, ...]:
+    """The declarations of a class, in the order of the source."""
+    return BROKER_PROPERTIES if config_class is BrokerConfig else TOPIC_PROPERTIES
+
+
+def parse_broker_config(given: Mapping[str, str]) -> BrokerConfig:
+    """The configuration that property texts give. Raises UsageError for the first wrong one."""
+    texts = dict(given)
+    for alias, name in _ALIASES.items():
+        if alias in texts:
+            if texts.get(name, texts[alias]) != texts[alias]:
+                raise UsageError(
+                    f"{alias} and {name} differ, but are one property: leave one of them out"
+                )
+            texts[name] = texts.pop(alias)
+    values = _read_all(BrokerConfig, texts, UsageError)
+    for declared in properties(BrokerConfig):
+        if declared.required and declared.name not in texts:
+            raise UsageError(
+                f"{declared.name} is required and not set: expected {declared.expects}"
+            )
+    config = BrokerConfig(**values)
+    _check_broker(config)
+    return config
+
+
+def _check_broker(config: BrokerConfig) -> None:
+    """What no property alone can tell."""
+    name = config.broker_name
+    if name is not None and name.isdigit() and name != str(config.broker_id):
+        raise UsageError(
+            f"broker.name={name} reads like the id of another broker: "
+            f"expected a name with a letter in it, or {config.broker_id}"
+        )
+    if config.advertised_grpc.host in _UNSPECIFIED_HOSTS:
+        raise UsageError(
+            f"{config.advertised_grpc} is no address that others can connect to: "
+            "set grpc.advertised.listener to this machine's HOST:PORT"
+        )
+    kafka = config.advertised_kafka
+    if kafka is not None and kafka.host in _UNSPECIFIED_HOSTS:
+        raise UsageError(
+            f"{kafka} is no address that clients can connect to: "
+            "set advertised.listeners to PLAINTEXT:// and this machine's HOST:PORT"
+        )
+    if config.advertised_listeners is not None and config.listeners is None:
+        raise UsageError("advertised.listeners is set and listeners is not: set both, or neither")
+    at_most = [
+        ("replica.fetch.wait.max.ms", "replica.lag.time.max.ms", "a waiting follower would lag"),
+        ("message.max.bytes", "socket.request.max.bytes", "a large batch would never fit"),
+        ("socket.request.max.bytes", "queued.max.request.bytes", "a large one would never fit"),
+        (
+            "group.min.session.timeout.ms",
+            "group.max.session.timeout.ms",
+            "no session timeout would be right",
+        ),
+    ]
+    for smaller, larger, why in at_most:
+        low, high = getattr(config, field_name(smaller)), getattr(config, field_name(larger))
+        if low > high:
+            raise UsageError(
+                f"{smaller}={low} is above {larger}={high}, and {why}: expected at most {high}"
+            )
+
+
+def topic_config(overrides: Mapping[str, str], defaults: TopicConfig) -> TopicConfig:
+    """Overrides over the broker's defaults. Raises InvalidConfigError for the first wrong one."""
+    return replace(defaults, **_read_all(TopicConfig, overrides, InvalidConfigError))
+
+
+def validate_topic_overrides(overrides: Mapping[str, str]) -> None:
+    """Raises InvalidConfigError for the first override that is unknown or has a wrong value."""
+    _read_all(TopicConfig, overrides, InvalidConfigError)
+
+
+def validate_broker_overrides(overrides: Mapping[str, str]) -> None:
+    """Raises InvalidConfigError for the first override of a broker's property that is unknown, can
+    only be set where a broker is started, or has a wrong value."""
+    _read_dynamic(overrides)
+
+
+def with_overrides(config: BrokerConfig, overrides: Mapping[str, str]) -> BrokerConfig:
+    """Overrides over a broker's configuration. Raises InvalidConfigError, also for a value that
+    does not go with the rest of the configuration."""
+    changed = replace(config, **_read_dynamic(overrides))
+    try:
+        _check_broker(changed)
+    except UsageError as error:
+        raise InvalidConfigError(str(error)) from None
+    return changed
+
+
+def require_declared(config_class: ConfigClass, names: Iterable[str]) -> None:
+    """Raises InvalidConfigError for the first name that no property of the class has."""
+    declared = {declared.name for declared in properties(config_class)}
+    for name in names:
+        if name not in declared:
+            raise InvalidConfigError(_unknown(name, config_class))
+
+
+def _read_dynamic(overrides: Mapping[str, str]) -> dict[str, Any]:
+    for name in overrides:
+        declared = _BROKER_PROPERTIES.get(_ALIASES.get(name, name))
+        if declared is not None and not declared.dynamic:
+            in_ms = _IN_MILLISECONDS.get(name)
+            instead = f"alter {in_ms}, or set it" if in_ms else "set it"
+            raise InvalidConfigError(
+                f"{name} cannot be altered while a broker runs: {instead} where the broker is "
+                "started"
+            )
+    return _read_all(BrokerConfig, overrides, InvalidConfigError)
+
+
+_IN_MILLISECONDS = {
+    "log.retention.minutes": "log.retention.ms",
+    "log.retention.hours": "log.retention.ms",
+    "log.roll.hours": "log.roll.ms",
+}
+
+
+def _read_all(
+    config_class: ConfigClass,
+    texts: Mapping[str, str],
+    error: type[MinikafkaError],
+) -> dict[str, Any]:
+    by_name = {declared.name: declared for declared in properties(config_class)}
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        declared = by_name.get(name)
+        if declared is None:
+            raise error(_unknown(name, config_class))
+        if not text.strip() and declared.default != "":
+            default = as_text(declared.default) or "none"
+            instead = "" if declared.required else f", or leave it out for {default}"
+            raise error(f"{name} is blank: expected {declared.expects}{instead}")
+        try:
+            values[field_name(name)] = declared.read(text.strip())
+        except ValueError as problem:
+            raise error(f"{name}={text.strip()} is not valid: {problem}") from None
+    return values
+
+
+def _unknown(name: str, config_class: ConfigClass) -> str:
+    """What to say of a name that this class does not have: what was probably meant."""
+    own = [declared.name for declared in properties(config_class)]
+    topic_level = {declared.name: declared.broker_property for declared in properties(TopicConfig)}
+    if config_class is BrokerConfig:
+        if name in topic_level and topic_level[name] is None:
+            return f"{name} is a topic's property: set it there"
+        if name in topic_level:
+            return (
+                f"{name} is a topic's property: the broker's default for it is {topic_level[name]}"
+            )
+    else:
+        for topic_name, broker_property in topic_level.items():
+            if name == broker_property:
+                return f"{name} is a broker's property: the topic's is {topic_name}"
+        if name in {declared.name for declared in properties(BrokerConfig)} | _ALIASES.keys():
+            return (
+                f"{name} is a broker's property, not a topic's: set it where the broker is started"
+            )
+    if foreign_property(name):
+        return f"{name} is a Kafka property that minikafka does not have: leave it out"
+    meant = _closest(name, own)
+    scope = properties(config_class)[0].scope
+    hint = (
+        f"did you mean {meant}?"
+        if meant
+        else f"`minikafka` has these {scope} properties: {', '.join(sorted(own))}"
+    )
+    return f"{name!r} is not a property of a {scope}: {hint}"
+
+
+def _closest(name: str, candidates: Collection[str]) -> str | None:
+    spelt = name.strip().lower().replace("_", ".").replace("-", ".")
+    found = difflib.get_close_matches(spelt, candidates, n=1, cutoff=0.75)
+    return found[0] if found else None
