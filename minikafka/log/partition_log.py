@@ -31,18 +31,18 @@ from minikafka.core.producer_state import ProducerStateTable
 from minikafka.errors import CorruptMessageError, KafkaStorageError, OffsetOutOfRangeError
 from minikafka.log import producers, retention, swap, timestamps
 from minikafka.log.files import Buffer
-from minikafka.log.group_commit import GroupCommit, SyncWork
+from minikafka.log.group_commit import GroupCommit
 from minikafka.log.host import Ending, LogHost
 from minikafka.log.recovery import LoadedSegments
-from minikafka.log.segment import INDEX_SUFFIX, TIME_INDEX_SUFFIX, Segment
+from minikafka.log.segment import Segment
 from minikafka.log.stored_epochs import StoredEpochs
 from minikafka.log.stored_producers import StoredProducers
+from minikafka.log.unsynced import Unsynced
 from minikafka.model import BatchHeader, EpochEntry, TopicPartition
 from minikafka.records.compact import filler_batch
 from minikafka.records.header import parse_header
 
 PRODUCER_EXPIRATION_MS = 86_400_000  # Kafka's producer.id.expiration.ms
-PARTITION_METADATA = "partition.metadata"
 _HINTS_MAX = 32
 _logger = logging.getLogger("minikafka.log")
 
@@ -85,14 +85,16 @@ class DiskLog:
         self.configured = False  # only the store's defaults are known so far
         self.closed = False
         self.intact = True  # False: the file may hold other bytes than were appended
-        self._unsynced: list[Segment] = [
-            segment
-            for segment in loaded.segments[:-1]
-            if segment.next_offset > loaded.recovery_point
-        ]
-        self._directory_unsynced = True
+        closed = loaded.segments[:-1]
+        self._unsynced = Unsynced(
+            directory, [each for each in closed if each.next_offset > loaded.recovery_point]
+        )
         self._commit = GroupCommit(
-            host.disk, host.executor, loaded.recovery_point, self._sync_work, self._on_flushed
+            host.disk,
+            host.executor,
+            loaded.recovery_point,
+            lambda: self._unsynced.take(self._active, self.log_end_offset),
+            self._on_flushed,
         )
         self._background: set[asyncio.Task[int]] = set()
 
@@ -272,8 +274,7 @@ class DiskLog:
             segment = self._segments.pop(index)
             del self._bases[index]
             self.size_bytes -= segment.size_bytes
-            if segment in self._unsynced:
-                self._unsynced.remove(segment)
+            self._unsynced.drop([segment])
             self._host.discard(self._disk.set_aside(segment.files()), delay_ms)
         self._hints.clear()
 
@@ -411,7 +412,7 @@ class DiskLog:
         self._segments[index : index + len(old)] = [new]
         self._bases[index : index + len(old)] = [new.base_offset]
         # A segment that was flushed before it was rolled may wait here still; the new one does not.
-        self._unsynced = [segment for segment in self._unsynced if segment not in old]
+        self._unsynced.drop(old)
         self._hints.clear()
         self.size_bytes += new.size_bytes - sum(segment.size_bytes for segment in old)
         self._host.discard(gone, self._config.file_delete_delay_ms)
@@ -429,12 +430,10 @@ class DiskLog:
         self._producer_table()  # has to be loaded
         self._producers.write_snapshot(offset)
         self._active.deactivate()
-        if self._active not in self._unsynced:  # it may have been closed before, and cut since
-            self._unsynced.append(self._active)
+        self._unsynced.rolled(self._active)
         self._active = Segment.create(self._disk, self.directory, offset)
         self._segments.append(self._active)
         self._bases.append(offset)
-        self._directory_unsynced = True
         self._hints.clear()
         self._producers.keep_snapshots({*self._bases})
         self._flush_in_background()
@@ -457,19 +456,6 @@ class DiskLog:
         if self._failure is not None and not self.intact:
             self._check_usable()
         return await self._commit.flush_to(lambda: self.log_end_offset)
-
-    def _sync_work(self) -> SyncWork:
-        work = SyncWork(self.log_end_offset)
-        for segment in self._unsynced:
-            work.fds.append(segment.duplicate_fd())
-            work.paths += (segment.file(INDEX_SUFFIX), segment.file(TIME_INDEX_SUFFIX))
-        work.fds.append(self._active.duplicate_fd())
-        if self._directory_unsynced:
-            work.paths.append(self.directory / PARTITION_METADATA)
-            work.directory = self.directory
-        self._unsynced = []
-        self._directory_unsynced = False
-        return work
 
     def _on_flushed(self, error: OSError | None) -> None:
         if error is not None:

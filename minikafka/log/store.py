@@ -37,8 +37,9 @@ from minikafka.errors import KafkaStorageError
 from minikafka.log import checkpoints, meta
 from minikafka.log.cleaner import MAP_BYTES, Cleaner
 from minikafka.log.files import Disk
-from minikafka.log.partition_log import PARTITION_METADATA, DiskLog
+from minikafka.log.partition_log import DiskLog
 from minikafka.log.recovery import Checkpointed, load_segments
+from minikafka.log.unsynced import PARTITION_METADATA
 from minikafka.model import UNKNOWN_BROKER_EPOCH, TopicPartition
 
 _FOLDER = re.compile(r"(?P<topic>[a-zA-Z0-9._-]+)-(?P<partition>\d+)")

@@ -18,14 +18,14 @@ Start = Callable[..., subprocess.Popen[bytes]]
 PAUSING = "import signal; print(1, flush=True); signal.pause()"
 # The first thread ends, as in a process that is being killed; another one holds all that is open.
 HALF_ENDED = """
-import ctypes, threading, time
+import ctypes, threading
 EXIT = {"x86_64": 60, "aarch64": 93}["MACHINE"]
-first = threading.get_native_id()
+first, never = threading.get_native_id(), threading.Event()
 def hold():
     while open(f"/proc/self/task/{first}/stat").read().rpartition(")")[2].split()[0] != "Z":
-        time.sleep(0.01)
+        never.wait(0.01)
     print(1, flush=True)
-    time.sleep(600)
+    never.wait()
 threading.Thread(target=hold).start()
 ctypes.CDLL(None).syscall(EXIT, 0)
 """

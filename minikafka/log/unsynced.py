@@ -1,0 +1,48 @@
+"""What an fsync of one log has to take besides its active segment.
+
+State: the closed segments that were written to since they were last flushed; whether the folder has
+names that are not on the disk yet. For the log's thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from minikafka.log.group_commit import SyncWork
+from minikafka.log.segment import INDEX_SUFFIX, TIME_INDEX_SUFFIX, Segment
+
+PARTITION_METADATA = "partition.metadata"
+
+
+class Unsynced:
+    def __init__(self, directory: Path, segments: Iterable[Segment]) -> None:
+        """`segments`: closed ones, of a log that is opened."""
+        self._directory = directory
+        self._segments = list(segments)
+        self._names_are_new = True
+
+    def rolled(self, segment: Segment) -> None:
+        """It is closed, and another begun."""
+        if segment not in self._segments:  # it may have been closed before, and cut since
+            self._segments.append(segment)
+        self._names_are_new = True
+
+    def drop(self, gone: Collection[Segment]) -> None:
+        """These segments are no part of the log any more."""
+        self._segments = [segment for segment in self._segments if segment not in gone]
+
+    def take(self, active: Segment, log_end_offset: int) -> SyncWork:
+        """All of it, with the active segment, so as to make the log durable up to its end; nothing
+        is left then. OSError."""
+        work = SyncWork(log_end_offset)
+        for segment in self._segments:
+            work.fds.append(segment.duplicate_fd())
+            work.paths += (segment.file(INDEX_SUFFIX), segment.file(TIME_INDEX_SUFFIX))
+        work.fds.append(active.duplicate_fd())
+        if self._names_are_new:
+            work.paths.append(self._directory / PARTITION_METADATA)
+            work.directory = self._directory
+        self._segments = []
+        self._names_are_new = False
+        return work
