@@ -17,8 +17,10 @@ from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.options import Amount, cluster_options, format_option, read_topic_name
 from minikafka.cli.output import print_json
-from minikafka.cli.perfline import MEBIBYTE, Latencies, perf_document, perf_line
+from minikafka.cli.perf_together import Place, added_up, run_processes, together
+from minikafka.cli.perfline import MEBIBYTE, Latencies, perf_document, perf_line, rate_line
 from minikafka.cli.produce import CODECS
+from minikafka.cli.zk import find_zookeeper
 from minikafka.errors import RequestTimedOutError
 
 if TYPE_CHECKING:
@@ -71,6 +73,23 @@ class Load:
 @_compression_option
 @click.option("--batch-size", type=Amount(), default="256Ki", show_default=True, help="In bytes.")
 @click.option("--linger-ms", type=click.FloatRange(min=0), default=0.0, show_default=True)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="So many processes, each with all of this load, that begin together: by a barrier in "
+    "ZooKeeper.",
+)
+@click.option(
+    "--zookeeper",
+    "connect",
+    metavar="HOST:PORT,...[/CHROOT]",
+    envvar="MINIKAFKA_ZOOKEEPER",
+    show_envvar=True,
+    help="Of that barrier; without it, as the data directory's cluster.json says.",
+)
+@click.option("--barrier", hidden=True)
 @cluster_options
 @format_option
 def perf_produce(
@@ -82,36 +101,74 @@ def perf_produce(
     compression: str,
     batch_size: int,
     linger_ms: float,
+    processes: int,
+    connect: str | None,
+    barrier: str | None,
     bootstrap: str | None,
     data_dir: Path,
     output_format: str,
 ) -> None:
     """Write records of random letters to TOPIC, and measure until the last is acknowledged."""
     read_topic_name(topic)
+    place = None if barrier is None else Place.read(barrier)
     cluster = find_cluster(bootstrap, data_dir)
     load = Load(topic, num_records, record_size, max(throughput, 0.0))
     as_json = output_format == "json"
+    zookeeper = "" if processes == 1 and place is None else find_zookeeper(connect, data_dir)
+    if processes > 1:
+        options = {
+            "--num-records": num_records,
+            "--record-size": record_size,
+            "--throughput": throughput,
+            "--acks": acks,
+            "--compression": compression,
+            "--batch-size": batch_size,
+            "--linger-ms": linger_ms,
+            "--bootstrap": ",".join(cluster.addresses),
+            "--zookeeper": zookeeper,
+            "--format": "json",
+        }
+        words = [str(word) for pair in options.items() for word in pair]
+        _produce_together(processes, ["perf", "produce", topic, *words], as_json)
+        return
     from minikafka.cli.aio import run
 
     async def work() -> tuple[float, Latencies]:
         from minikafka.cli.connection import open_producer
 
-        async with open_producer(
-            cluster,
-            topic,
-            acks=acks,
-            compression=compression,
-            batch_size=batch_size,
-            linger_ms=linger_ms,
-        ) as producer:
+        async with (
+            open_producer(
+                cluster,
+                topic,
+                acks=acks,
+                compression=compression,
+                batch_size=batch_size,
+                linger_ms=linger_ms,
+            ) as producer,
+            together(place, zookeeper),
+        ):
             return await _produce(producer, load, _quiet if as_json else click.echo)
 
     elapsed_s, latencies = run(work())
     size_bytes = num_records * record_size
     if as_json:
-        print_json(perf_document(num_records, size_bytes, elapsed_s, latencies))
+        document = perf_document(num_records, size_bytes, elapsed_s, latencies)
+        samples = {} if place is None else {"latency_samples_ms": latencies.samples_ms}
+        print_json(document | samples)
     else:
         click.echo(perf_line(num_records, size_bytes, elapsed_s, latencies))
+
+
+def _produce_together(processes: int, arguments: list[str], as_json: bool) -> None:
+    measured = run_processes(processes, arguments)
+    total = added_up(measured)
+    if as_json:
+        documents = [{"process": each.who, **each.document} for each in measured]
+        print_json({"processes": documents, "total": perf_document(*total)})
+        return
+    for each in measured:
+        click.echo(f"process {each.who}: {rate_line(each.document)}")
+    click.echo(perf_line(*total))
 
 
 def _quiet(_: str) -> None:

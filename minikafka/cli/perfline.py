@@ -31,6 +31,10 @@ class Latencies:
         self._sum_ms += latency_ms * records
 
     @property
+    def samples_ms(self) -> list[float]:
+        return [latency_ms for latency_ms, _ in self._counts]
+
+    @property
     def average_ms(self) -> float:
         return self._sum_ms / self.records if self.records else 0.0
 
@@ -67,6 +71,16 @@ def perf_line(records: int, size_bytes: int, elapsed_s: float, latencies: Latenc
         f"{records} records sent, {per_second:.1f} records/sec ({mb_per_second:.2f} MB/sec), "
         f"{latencies.average_ms:.2f} ms avg latency, {latencies.max_ms:.2f} ms max latency, "
         f"{quantiles}."
+    )
+
+
+def rate_line(document: dict[str, Any]) -> str:
+    """The beginning of Kafka's line, of a document."""
+    return (
+        f"{document['records']} records sent, {document['records_per_second']:.1f} records/sec "
+        f"({document['mb_per_second']:.2f} MB/sec), "
+        f"{document['latency_avg_ms']:.2f} ms avg latency, "
+        f"{document['latency_max_ms']:.2f} ms max latency."
     )
 
 
