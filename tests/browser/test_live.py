@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 
@@ -168,3 +170,26 @@ def test_groups_show_their_lag_and_brokers_their_load(
     expect(page.locator("#groups")).to_contain_text("orders-0")
     expect(page.locator("#nodes tbody tr")).to_have_count(5)
     expect(page.locator("#nodes")).to_contain_text("MB")
+
+
+def test_a_page_that_loses_zookeeper_says_so_and_comes_back_by_itself(
+    new_page: NewPage, dashboard: NewDashboard, cluster: ProcessCluster
+) -> None:
+    page = new_page(dashboard().link)
+    expect_whole(page)
+    [pid] = json.loads((cluster.path / "cluster.json").read_text())["zookeeper"]["pids"]
+    notices = page.locator("#notices")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        expect(notices).to_contain_text("ZooKeeper does not answer")
+        expect(notices).not_to_contain_text("No broker answers")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    expect(notices).not_to_contain_text("ZooKeeper does not answer")
+    expect_whole(page)
+    leader, _ = leader_and_epoch(page)
+    victim = "B" if leader != "B" else "C"
+    cluster.kill(victim)
+    expect(page.locator(".state-line")).not_to_contain_text(victim)
+    cluster.restart(victim)
+    expect_whole(page)
