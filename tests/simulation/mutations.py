@@ -406,6 +406,14 @@ MUTATIONS = (
         "if broker_id not in state.isr and broker_id in self.followers:",
         "if False:",
     ),
+    Mutation(
+        "reassignment: the failed disk of a log that is gone",
+        "a replica that begins anew is kept out of the ISR for the log that failed before",
+        "core.controller_reassignment",
+        "ReassignmentController.forget_dropped",
+        "self.context.failed_replicas.get(tp, {}).pop(broker_id, None)",
+        "pass",
+    ),
 )
 
 

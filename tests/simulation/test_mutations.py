@@ -40,6 +40,7 @@ SCENARIOS = {
     "reassignment: drops while away": "a_broker_that_was_away",
     "reassignment: an assignment with a State that is known": "race_13_a_leader_takes",
     "reassignment: positions of replicas that are added": "race_13_what_a_replica_fetched",
+    "reassignment: the failed disk of a log that is gone": "a_replica_whose_log_failed",
 }
 MOST_LIVES = 40
 STEPS = {"epoch_start on join": 500}  # of each, where 250 are seldom enough
