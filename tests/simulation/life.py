@@ -181,7 +181,8 @@ class _Life:
         world.tell("everything is in sync")
 
     def last_word(self) -> None:
-        """Whoever leads takes records with acks=all, from everybody."""
+        """Whoever leads takes records with acks=all, from everybody; unless the topic goes now: it
+        was asked for before, and waited for a controller."""
         world = self.world
         partitions = [
             ledger
@@ -191,8 +192,13 @@ class _Life:
         before = {ledger.topic_partition: len(ledger.acknowledged) for ledger in partitions}
         waited_ms = 0
         while True:
+            live = {id(ledger) for ledger in world.ledger.live()}
             left = [
-                led for led in partitions if len(led.acknowledged) <= before[led.topic_partition]
+                led
+                for led in partitions
+                if len(led.acknowledged) <= before[led.topic_partition]
+                and id(led) in live
+                and not world.is_marked_deleted(led.topic_partition.topic)
             ]
             if not left:
                 break
