@@ -7,6 +7,7 @@ import difflib
 from minikafka.errors import UsageError
 from minikafka.lab.scenario import Scenario
 from minikafka.lab.scenarios import (
+    barrier,
     basics,
     cluster,
     configuration,
@@ -35,6 +36,7 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     cluster.Membership,
     work.Reassignment,
     work.RollingRestart,
+    barrier.Barrier,
     recipes.LostUpdate,
     recipes.Herd,
     cluster.Consensus,
