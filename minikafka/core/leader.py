@@ -270,7 +270,9 @@ class Leader:
         silent = [
             broker_name(member)
             for member in sorted(witnesses)
-            if now_ms - self.followers[member].last_fetch_ms > silence_ms
+            # One whose addition is on its way may have left the assignment: nobody knows of it.
+            if (progress := self.followers.get(member)) is None
+            or now_ms - progress.last_fetch_ms > silence_ms
         ]
         if silent:
             return f"{','.join(silent)} of the ISR have not fetched for more than {silence_ms} ms"

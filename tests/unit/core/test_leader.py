@@ -108,6 +108,17 @@ def test_a_replica_outside_the_isr_is_no_witness_and_a_proposed_member_is_asked_
     assert leader.doubt(5000, silence_ms=2000).startswith("C of the ISR")
 
 
+def test_a_proposed_member_that_is_no_replica_any_more_leaves_the_leader_in_doubt():
+    leader = leading(state(isr=(1, 2)))
+    fetch(leader, 2, 0, now_ms=5000)
+    fetch(leader, 3, 0, now_ms=5000)
+    assert leader.isr.maximal == {1, 2, 3}
+    leader.reassign(Assignment((1, 2)), 5000)
+    assert leader.doubt(5000, silence_ms=2000).startswith("C of the ISR")
+    adopt(leader, state(isr=(1, 2), version=1), now_ms=5000)
+    assert leader.doubt(5000, silence_ms=2000) is None
+
+
 def test_who_is_in_sync_alone_is_in_doubt_and_the_only_replica_is_not():
     alone = leading(state(isr=(1,)))
     append(alone, 2)
