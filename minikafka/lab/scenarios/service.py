@@ -7,13 +7,15 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from minikafka.errors import MinikafkaError
 from minikafka.lab.scenario import SESSION_TIMEOUT_MS, Proofs, Scenario, step
 
 if TYPE_CHECKING:
-    from minikafka.client import RecordMetadata
+    from minikafka.client import Producer, RecordMetadata
 
 WRITES = 1_000
 _TRIES = 5
+_HASTE_MS = 1_000
 
 
 class EnsembleMajority(Scenario):
@@ -28,9 +30,9 @@ class EnsembleMajority(Scenario):
     )
     notice = (
         "ZooKeeper without a majority is consistent, not available: it would rather say nothing "
-        "than something old. So no broker can be taken out of an ISR meanwhile. Nothing is lost by "
-        "that; it only waits. An even number of servers is no better: of four, one may die, as of "
-        "three."
+        "than something old. So no broker can be taken out of an ISR meanwhile, and records go on "
+        "only as long as none has to. Nothing is lost by that; it only waits. An even number of "
+        "servers is no better: of four, one may die, as of three."
     )
     commands = (
         "minikafka up --zookeeper local:3 --detach    # needs Java and Apache ZooKeeper",
@@ -76,14 +78,17 @@ class EnsembleMajority(Scenario):
         yield now == before, f"session {before[moving]:#x} is at server {place} now"
         found = self.stage.words(self.topic)
         yield found == words, found
-        offset = self.stage.write(self.topic, [b"one is dead %d" % each for each in range(10)])
+        self.producer = self.stage.producer(acks="all", delivery_timeout_ms=60_000)
+        offset = self._write_ten()
         yield offset == 9, f"the last is at offset {offset}"
 
     @step(
-        "Kill a second server: there is no majority. Then kill a broker that follows.",
+        "Kill a second server: there is no majority. Write on, for longer than a session lasts.",
         "The one server that is left serves nobody.",
-        "A record with acks=all waits: the dead broker is in the ISR, and nobody can write that it "
-        "is not.",
+        "Records with acks=1 are refused by then: another broker might lead, for all that this one "
+        "can tell.",
+        "Records with acks=all are acknowledged still: all in sync have them, and would not follow "
+        "this leader if another led.",
     )
     def two(self) -> Proofs:
         ensemble = self.stage.ensemble
@@ -93,11 +98,23 @@ class EnsembleMajority(Scenario):
         [left] = ensemble.living
         self.stage.until(lambda: ensemble.mode(left) is None, f"server {left} to stop serving")
         yield True, f"server {left} runs, and is neither leader nor follower"
+        # What is refused is tried again by the producer, for as long as it may.
+        hasty = self.stage.producer(acks=1, delivery_timeout_ms=_HASTE_MS, request_timeout_ms=500)
+        refused = self.stage.until(lambda: self._refusal(hasty), "a record to be refused", 20)
+        yield True, refused
+        offset = self._write_ten()
+        yield offset >= 19, f"the last is at offset {offset}"
+
+    @step(
+        "Kill a broker that follows.",
+        "Now a record with acks=all waits, too: the dead broker is in the ISR, and nobody can "
+        "write that it is not.",
+    )
+    def stop(self) -> Proofs:
         self.killed = self.stage.others(self._leader())[0]
         self.stage.kill(self.killed)
         self.say(f"{self.stage.name(self.killed)} is dead, and nobody can say so to ZooKeeper.")
-        self.producer = self.stage.producer(acks="all", delivery_timeout_ms=60_000)
-        self.waiting = self.producer.send(self.topic, b"two are dead")
+        self.waiting = self.producer.send(self.topic, b"a broker is dead, too")
         yield is_waiting(self.waiting)
 
     @step(
@@ -116,6 +133,19 @@ class EnsembleMajority(Scenario):
         yield self.stage.state(self.topic).leader_epoch >= 1, self.stage.words(self.topic)
         offset = self.waiting.result(40).offset
         yield True, f"it is at offset {offset}"
+
+    def _write_ten(self) -> int:
+        """The offset of the last one. By a producer that has its id: that is given by ZooKeeper."""
+        receipts = [self.producer.send(self.topic, b"record %d" % each) for each in range(10)]
+        return max(receipt.result(30).offset for receipt in receipts)
+
+    def _refusal(self, producer: Producer) -> str | None:
+        """Why a record is not taken; None if it is."""
+        try:
+            producer.send(self.topic, b"hasty").result(10)
+        except MinikafkaError as error:
+            return error.message
+        return None
 
     def _sessions(self) -> dict[int, int]:
         """The session of each broker."""
