@@ -129,7 +129,7 @@ def perf_produce(
             "--format": "json",
         }
         words = [str(word) for pair in options.items() for word in pair]
-        _produce_together(processes, ["perf", "produce", topic, *words], as_json)
+        _produce_together(processes, ["perf", "produce", topic, *words], zookeeper, as_json)
         return
     from minikafka.cli.aio import run
 
@@ -159,8 +159,8 @@ def perf_produce(
         click.echo(perf_line(num_records, size_bytes, elapsed_s, latencies))
 
 
-def _produce_together(processes: int, arguments: list[str], as_json: bool) -> None:
-    measured = run_processes(processes, arguments)
+def _produce_together(processes: int, arguments: list[str], connect: str, as_json: bool) -> None:
+    measured = run_processes(processes, arguments, connect)
     total = added_up(measured)
     if as_json:
         documents = [{"process": each.who, **each.document} for each in measured]

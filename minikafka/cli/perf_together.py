@@ -14,7 +14,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,10 +70,22 @@ class Measured:
     samples: list[float]
 
 
-def run_processes(count: int, arguments: Sequence[str]) -> list[Measured]:
+def run_processes(count: int, arguments: Sequence[str], connect: str) -> list[Measured]:
     """Run `minikafka` so many times at once; `arguments` are those of each. Returns what each said,
-    in order. As soon as one fails the others are ended: MinikafkaError, which says why."""
+    in order. As soon as one fails the others are ended: MinikafkaError, which says why. `connect`:
+    the ZooKeeper where their barrier is, of which nothing is left in any case."""
     name = secrets.token_hex(6)
+    try:
+        return _run(name, count, arguments)
+    except MinikafkaError:
+        from minikafka.zookeeper.barrier import remove_barrier
+
+        with suppress(MinikafkaError):  # what failed is to be told, not what comes of it
+            remove_barrier(connect, name)
+        raise
+
+
+def _run(name: str, count: int, arguments: Sequence[str]) -> list[Measured]:
     places = [Place(name, count, str(number)) for number in range(1, count + 1)]
     children = [
         subprocess.Popen(

@@ -83,12 +83,7 @@ class DoubleBarrier:
     def _wait_for_all(self, deadline: float, timeout_s: float) -> None:
         while True:
             self._changed.clear()
-            if (
-                self._client.retry(
-                    self._client.exists, f"{self._path}/{_READY}", watch=self._on_event
-                )
-                is not None
-            ):
+            if self._is_ready(watch=True):
                 return
             here = self._members()
             if len(here) >= self._count:
@@ -151,6 +146,19 @@ def _name(node: str) -> str:
 def open_barrier(connect: str, name: str, count: int, who: str) -> Iterator[DoubleBarrier]:
     """A session with `host:port,…[/chroot]` and the barrier of that name. UsageError if no server
     can be reached in time."""
+    with _session(connect) as (client, path):
+        yield DoubleBarrier(client, f"{path}/{name}", count, who)
+
+
+def remove_barrier(connect: str, name: str) -> None:
+    """Take away what processes that died or gave up have left of a barrier."""
+    with _session(connect) as (client, path), _translated():
+        client.delete(f"{path}/{name}", recursive=True)
+
+
+@contextmanager
+def _session(connect: str) -> Iterator[tuple[KazooClient, str]]:
+    """And the path under which the barriers are."""
     hosts, layout = split_connect(connect)
     client = KazooClient(hosts=hosts, timeout=SESSION_TIMEOUT_S)
     try:
@@ -158,7 +166,7 @@ def open_barrier(connect: str, name: str, count: int, who: str) -> Iterator[Doub
     except KazooTimeoutError:
         raise UsageError(f"ZooKeeper cannot be reached at {hosts}: does it run?") from None
     try:
-        yield DoubleBarrier(client, f"{layout.root}/perf/{name}", count, who)
+        yield client, f"{layout.root}/perf"
     finally:
         client.stop()
         client.close()

@@ -145,7 +145,9 @@ async def until_isr(admin: AsyncAdmin, topic: str, size: int) -> PartitionState:
 @dataclass
 class Load:
     """A producer that sends numbered records, one at a time per lane, and remembers what was
-    acknowledged; an idempotent one must leave each number in the log exactly once."""
+    acknowledged; an idempotent one must leave each number in the log exactly once. With
+    `partitions` they take turns; else the partitioner sticks to one for thousands of such small
+    records."""
 
     bootstrap: str
     topic: str
@@ -153,6 +155,7 @@ class Load:
     delivery_timeout_ms: int = 60_000
     acknowledged: list[int] = field(default_factory=list)
     failed: list[tuple[int, str]] = field(default_factory=list)
+    partitions: int = 0
     _next: int = 0
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -168,8 +171,9 @@ class Load:
     async def _run(self) -> None:
         while not self._stop.is_set():
             number, self._next = self._next, self._next + 1
+            partition = number % self.partitions if self.partitions else None
             try:
-                await (await self._producer.send(self.topic, b"%d" % number))
+                await (await self._producer.send(self.topic, b"%d" % number, partition=partition))
             except MinikafkaError as error:
                 self.failed.append((number, repr(error)))
             else:

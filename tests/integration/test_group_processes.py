@@ -71,9 +71,17 @@ async def test_a_group_reads_everything_while_its_coordinators_are_killed(
         await admin.create_topic("t", PARTITIONS, 3)
         workers = [Worker(cluster.bootstrap) for _ in range(MEMBERS)]
         running = [asyncio.create_task(worker.run()) for worker in workers]
-        async with Load(cluster.bootstrap, "t") as load:
+        async with Load(cluster.bootstrap, "t", partitions=PARTITIONS) as load:
             await load.more(100)
-            await until(lambda: all(worker.seen for worker in workers), 60)
+
+            def all_have_seen() -> bool:
+                """And none of them has ended, which nobody would notice."""
+                for task in running:
+                    if task.done():
+                        task.result()
+                return all(worker.seen for worker in workers)
+
+            await until(all_have_seen, 60)
             for _ in range(2):
                 victim = await coordinator(admin)
                 before = [worker.commits for worker in workers]

@@ -31,7 +31,7 @@ class Guarantees(Scenario):
     )
     commands = (
         "minikafka lab run stale-read",
-        "minikafka up --detach && minikafka zk tree /",
+        "minikafka up --detach && minikafka zk guarantees    # all of them, one by one",
         "minikafka down",
     )
 

@@ -74,6 +74,7 @@ def test_if_one_is_killed_the_others_end_and_it_is_named(cluster: ProcessCluster
         assert parent.returncode == 1
         assert "process 1 was ended by SIGKILL" in errors
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert cluster.minikafka("zk", "ls", "/perf").stdout.strip() == ""
     finally:
         parent.kill()
         parent.wait()
