@@ -18,21 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import (
-    CancelledError,
-    ConnectionLoss,
-    KazooException,
-    NodeExistsError,
-    NoNodeError,
-    NotEmptyError,
-    SessionExpiredError,
-)
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.exceptions import NodeExistsError, NoNodeError, NotEmptyError
 from kazoo.protocol.states import KazooState
 
-from minikafka.errors import MinikafkaError, NetworkError, UsageError
-from minikafka.zookeeper.errors import ZooKeeperError
-from minikafka.zookeeper.paths import split_connect
+from minikafka.errors import MinikafkaError, NetworkError
+from minikafka.zookeeper.commanding import open_client, translated
+from minikafka.zookeeper.paths import Layout
 
 SESSION_TIMEOUT_S = 6.0
 _MEMBER = "member-"
@@ -68,7 +59,7 @@ class DoubleBarrier:
     def enter(self, timeout_s: float) -> None:
         """Returns when `count` processes are here. BarrierBrokenError if not so many come in time,
         if one of them leaves or dies before that, or if they have begun already."""
-        with _translated():
+        with translated():
             self._client.ensure_path(self._path)
             if self._is_ready():
                 raise BarrierBrokenError(f"{self._path}: the others have begun already")
@@ -106,7 +97,7 @@ class DoubleBarrier:
 
     def leave(self) -> None:
         """Returns when all that have not died are here."""
-        with _translated():
+        with translated():
             self._go()
             while True:
                 self._changed.clear()
@@ -146,39 +137,15 @@ def _name(node: str) -> str:
 def open_barrier(connect: str, name: str, count: int, who: str) -> Iterator[DoubleBarrier]:
     """A session with `host:port,…[/chroot]` and the barrier of that name. UsageError if no server
     can be reached in time."""
-    with _session(connect) as (client, path):
-        yield DoubleBarrier(client, f"{path}/{name}", count, who)
+    with open_client(connect, SESSION_TIMEOUT_S) as (client, layout):
+        yield DoubleBarrier(client, _path(layout, name), count, who)
 
 
 def remove_barrier(connect: str, name: str) -> None:
     """Take away what processes that died or gave up have left of a barrier."""
-    with _session(connect) as (client, path), _translated():
-        client.delete(f"{path}/{name}", recursive=True)
+    with open_client(connect, SESSION_TIMEOUT_S) as (client, layout), translated():
+        client.delete(_path(layout, name), recursive=True)
 
 
-@contextmanager
-def _session(connect: str) -> Iterator[tuple[KazooClient, str]]:
-    """And the path under which the barriers are."""
-    hosts, layout = split_connect(connect)
-    client = KazooClient(hosts=hosts, timeout=SESSION_TIMEOUT_S)
-    try:
-        client.start(timeout=SESSION_TIMEOUT_S)
-    except KazooTimeoutError:
-        raise UsageError(f"ZooKeeper cannot be reached at {hosts}: does it run?") from None
-    try:
-        yield client, f"{layout.root}/perf"
-    finally:
-        client.stop()
-        client.close()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (ConnectionLoss, SessionExpiredError, KazooTimeoutError, CancelledError) as error:
-        raise NetworkError(f"the connection to ZooKeeper was lost ({type(error).__name__})") from (
-            None
-        )
-    except KazooException as error:
-        raise ZooKeeperError(f"ZooKeeper refused a request: {error!r}") from None
+def _path(layout: Layout, name: str) -> str:
+    return f"{layout.root}/perf/{name}"

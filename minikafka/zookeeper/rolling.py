@@ -16,22 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import (
-    CancelledError,
-    ConnectionLoss,
-    KazooException,
-    LockTimeout,
-    NoNodeError,
-    SessionExpiredError,
-)
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.exceptions import LockTimeout, NoNodeError
 from kazoo.protocol.states import KazooState
 
-from minikafka.errors import MinikafkaError, NetworkError, UsageError
+from minikafka.errors import MinikafkaError
 from minikafka.model import NO_LEADER, TopicPartition
 from minikafka.zookeeper import codec
-from minikafka.zookeeper.errors import ZooKeeperError
-from minikafka.zookeeper.paths import Layout, split_connect
+from minikafka.zookeeper.commanding import open_client, translated
+from minikafka.zookeeper.paths import Layout
 
 SESSION_TIMEOUT_S = 10.0
 _POLL_S = 0.1
@@ -79,7 +71,7 @@ class RollingZooKeeper:
     def partitions(self) -> list[PartitionHealth]:
         """Every partition of every topic that is not being deleted, after a sync."""
         layout = self._layout
-        with _translated():
+        with translated():
             self._client.sync("/")
             deleted = set(self._client.get_children(layout.delete_topics))
             topics = sorted(set(self._client.get_children(layout.topics)) - deleted)
@@ -109,7 +101,7 @@ class RollingZooKeeper:
 
     def controller(self) -> int | None:
         """The id of the controller; None if there is none at the moment."""
-        with _translated():
+        with translated():
             try:
                 data, _ = self._client.get(self._layout.controller)
             except NoNodeError:
@@ -118,7 +110,7 @@ class RollingZooKeeper:
 
     def registered(self) -> set[int]:
         """The ids of the live brokers."""
-        with _translated():
+        with translated():
             try:
                 names = self._client.get_children(self._layout.broker_ids)
             except NoNodeError:
@@ -135,7 +127,7 @@ class RollingZooKeeper:
         unless `wait`: then `on_wait` is told who it is, whenever that is another."""
         lock = self._client.Lock(f"{self._layout.root}/locks/rolling-restart", holder)
         told = None
-        with _translated():
+        with translated():
             while not self._acquire(lock, wait and told is not None):
                 others = [each for each in lock.contenders() if each and each != holder]
                 who = others[0] if others else "somebody else"
@@ -151,7 +143,7 @@ class RollingZooKeeper:
             yield HeldLock(self, lock)
         finally:
             if self._client.connected:
-                with _translated():
+                with translated():
                     lock.release()
 
     @staticmethod
@@ -170,7 +162,7 @@ class RollingZooKeeper:
                 "the session with ZooKeeper is lost, and with it the lock: stopping here; "
                 "start the rolling restart again"
             )
-        with _translated():
+        with translated():
             stat = self._client.exists(f"{lock.path}/{lock.node}")
         if stat is None or stat.ephemeralOwner != self._client.client_id[0]:
             raise LockLostError("the lock was taken away: stopping here")
@@ -190,26 +182,5 @@ class HeldLock:
 @contextmanager
 def open_rolling(connect: str) -> Iterator[RollingZooKeeper]:
     """A session with `host:port,…[/chroot]`. UsageError if no server can be reached in time."""
-    hosts, layout = split_connect(connect)
-    client = KazooClient(hosts=hosts, timeout=SESSION_TIMEOUT_S)
-    try:
-        client.start(timeout=SESSION_TIMEOUT_S)
-    except KazooTimeoutError:
-        raise UsageError(f"ZooKeeper cannot be reached at {hosts}: does it run?") from None
-    try:
+    with open_client(connect, SESSION_TIMEOUT_S) as (client, layout):
         yield RollingZooKeeper(client, layout)
-    finally:
-        client.stop()
-        client.close()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (ConnectionLoss, SessionExpiredError, KazooTimeoutError, CancelledError) as error:
-        raise NetworkError(f"the connection to ZooKeeper was lost ({type(error).__name__})") from (
-            None
-        )
-    except KazooException as error:
-        raise ZooKeeperError(f"ZooKeeper refused a request: {error!r}") from None
