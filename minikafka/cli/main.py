@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import click
 
 from minikafka import __version__
@@ -56,8 +59,22 @@ def cli() -> None:
     """See _HELP."""
 
 
+def write_whole() -> None:
+    """Python without a buffer on standard output (PYTHONUNBUFFERED, which containers like to set)
+    drops what one write(2) does not take, and a pipe may take a part. Put a buffer of lines before
+    it, which writes until all is written."""
+    if sys.stdout is not None and isinstance(sys.stdout.buffer, io.RawIOBase):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(sys.stdout.buffer),
+            encoding=sys.stdout.encoding,
+            errors=sys.stdout.errors,
+            line_buffering=True,
+        )
+
+
 def main() -> None:
     """The entry point. Does not return: it ends the process with the exit status."""
+    write_whole()
     cli(prog_name="minikafka")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from minikafka.cli.lazy import RootGroup
-from minikafka.cli.main import COMMANDS, cli
+from minikafka.cli.main import COMMANDS, cli, main
 from minikafka.errors import InvalidTopicError, UsageError
 
 HEAVY = ("grpc", "kazoo", "rich", "asyncio", "google.protobuf", "uvloop", "minikafka.client")
@@ -170,3 +171,40 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
         writer.kill()
         writer.wait()
         writer.stderr.close()
+
+
+class NarrowPipe(io.RawIOBase):
+    """Takes seven bytes of what it is given, as a pipe may that is nearly full."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        part = bytes(data[:7])
+        self.taken += part
+        return len(part)
+
+
+def test_nothing_is_lost_where_python_does_not_buffer_standard_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe = NarrowPipe()
+    unbuffered = io.TextIOWrapper(pipe, encoding="utf-8", write_through=True)
+    unbuffered.write("some seven letters")
+    assert pipe.taken == b"some se", "Python does it itself now"
+    pipe.taken = b""
+    monkeypatch.setattr(sys, "stdout", unbuffered)
+    monkeypatch.setattr(sys, "argv", ["minikafka", "--help"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert pipe.taken.decode().split() == run("--help").output.split()
+
+
+def test_a_command_without_standard_output_still_works() -> None:
+    command = f"exec {sys.executable} -m minikafka zk tree --help >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
