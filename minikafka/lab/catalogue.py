@@ -36,6 +36,7 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     configuration.BrokerConfig,
     cluster.Membership,
     jobs.Jobs,
+    jobs.Semaphore,
     work.Reassignment,
     work.RollingRestart,
     barrier.Barrier,
