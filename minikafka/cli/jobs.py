@@ -14,6 +14,7 @@ from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.options import cluster_options, format_option, read_topic_name
 from minikafka.cli.output import clock_time, print_json, print_json_line, print_table, tell
+from minikafka.cli.reassign_throttle import lift_throttle, read_rate, set_throttle
 from minikafka.errors import MinikafkaError, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def command() -> None:
     "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only these."
 )
 @click.option("--replicas", metavar="1,2,3", help="Of a reassign: the brokers, preferred first.")
+@click.option(
+    "--throttle",
+    metavar="BYTES",
+    help="Of a reassign: copy at most so many a second at each broker, as 5MB; with --wait until "
+    "the end.",
+)
 @click.option("--wait", is_flag=True, help="Show how it goes, and end when it ends.")
 @cluster_options
 @format_option
@@ -52,6 +59,7 @@ def submit(
     topic: str,
     partitions: tuple[int, ...],
     replicas: str | None,
+    throttle: str | None,
     wait: bool,
     bootstrap: str | None,
     data_dir: Path,
@@ -59,11 +67,14 @@ def submit(
 ) -> None:
     """Have a job of KIND done on TOPIC: scrub, compare, reassign or preferred-election."""
     spec = read_spec(kind, topic, partitions, replicas)
+    if throttle is not None and kind != "reassign":
+        raise UsageError(f"--throttle is for replicas that move: a {kind} job moves none")
+    rate = None if throttle is None else read_rate(throttle)
     cluster = find_cluster(bootstrap, data_dir)
     from minikafka.cli.aio import run
 
     as_json = output_format == "json"
-    job_id = run(_submit(cluster, spec))
+    job_id = run(_submit(cluster, spec, rate, wait))
     if not wait:
         if as_json:
             print_json({"job": job_id})
@@ -71,7 +82,10 @@ def submit(
             click.echo(f"job {job_id} submitted; `minikafka jobs watch {job_id}` shows how it goes")
         return
     tell(f"job {job_id} submitted")
-    _watch_until_ended(ctx, cluster, [job_id], as_json)
+    reports = run(_watch(cluster, [job_id], as_json))
+    if rate is not None:
+        run(_unthrottle(cluster, topic))
+    _end(ctx, reports)
 
 
 @command.command("list")
@@ -229,12 +243,31 @@ def went_well(report: JobReport) -> bool:
     return report.state == "done" and report.ok
 
 
-async def _submit(cluster: Bootstrap, spec: JobSpec) -> str:
-    from minikafka.cli.connection import open_admin, require_topics
+async def _submit(cluster: Bootstrap, spec: JobSpec, rate: int | None, wait: bool) -> str:
+    from minikafka.cli.connection import open_admin, require_topic
+    from minikafka.model import TopicPartition
 
     async with open_admin(cluster) as admin:
-        await require_topics(admin, [spec.topic])
-        return await admin.submit_job(spec)
+        known = await require_topic(admin, spec.topic)
+        if rate is not None:
+            numbers = spec.partitions or [
+                each.topic_partition.partition for each in known.partitions
+            ]
+            targets = {TopicPartition(spec.topic, number): spec.replicas for number in numbers}
+            await set_throttle(admin, targets, rate, wait)
+        try:
+            return await admin.submit_job(spec)
+        except MinikafkaError:
+            if rate is not None:
+                await lift_throttle(admin, [spec.topic])
+            raise
+
+
+async def _unthrottle(cluster: Bootstrap, topic: str) -> None:
+    from minikafka.cli.connection import open_admin
+
+    async with open_admin(cluster) as admin:
+        await lift_throttle(admin, [topic])
 
 
 async def _list(cluster: Bootstrap, job_ids: Sequence[str]) -> Sequence[JobReport]:
@@ -249,7 +282,10 @@ def _watch_until_ended(
 ) -> None:
     from minikafka.cli.aio import run
 
-    reports = run(_watch(cluster, job_ids, as_json))
+    _end(ctx, run(_watch(cluster, job_ids, as_json)))
+
+
+def _end(ctx: click.Context, reports: Sequence[JobReport]) -> None:
     ctx.exit(0 if all(map(went_well, reports)) else 1)
 
 

@@ -209,8 +209,7 @@ async def _alter(
     async with open_admin(cluster) as admin:
         targets = await _targets(admin, wanted, replicas, planned)
         if rate is not None:
-            await set_throttle(admin, targets, rate)
-            tell(f"throttled to {human_bytes(rate)} a second at each broker" + _until_when(wait))
+            await set_throttle(admin, targets, rate, wait)
         errors = await admin.alter_partition_reassignments(targets)
         refused = {key: error for key, error in errors.items() if error is not None}
         begun = sorted(key for key in errors if key not in refused)
@@ -230,10 +229,6 @@ async def _alter(
         click.echo(f"{key} {what}: {'under way' if key in under_way else 'complete'}")
     if refused:
         raise MinikafkaError(f"{len(refused)} of {len(errors)} partitions were refused")
-
-
-def _until_when(wait: bool) -> str:
-    return "" if wait else ", until `minikafka reassign --unthrottle`"
 
 
 async def _unthrottle(cluster: Bootstrap, topics: Sequence[str]) -> None:

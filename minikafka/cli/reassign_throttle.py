@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from minikafka.cli.output import human_bytes, tell
 from minikafka.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +36,13 @@ def read_rate(text: str) -> int:
 
 
 async def set_throttle(
-    admin: AsyncAdmin, targets: Mapping[TopicPartition, Sequence[int] | None], bytes_per_s: int
+    admin: AsyncAdmin,
+    targets: Mapping[TopicPartition, Sequence[int] | None],
+    bytes_per_s: int,
+    wait: bool,
 ) -> None:
-    """For these moves, and for those of the same topics that are under way."""
+    """For these moves, and for those of the same topics that are under way; told on standard
+    error. `wait`: the caller lifts it when they are over."""
     topics = sorted({each.topic for each in targets})
     for topic in (await admin.metadata(topics)).topics:
         followers, leaders = set[str](), set[str]()
@@ -51,6 +56,8 @@ async def set_throttle(
                 topic.name, {FOLLOWERS: _text(followers), LEADERS: _text(leaders)}
             )
     await admin.alter_broker_config(None, dict.fromkeys(RATES, str(bytes_per_s)))
+    until = "" if wait else ", until `minikafka reassign --unthrottle`"
+    tell(f"throttled to {human_bytes(bytes_per_s)} a second at each broker{until}")
 
 
 def _text(replicas: Iterable[str]) -> str:

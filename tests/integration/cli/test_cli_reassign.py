@@ -90,6 +90,31 @@ async def test_with_wait_the_throttle_ends_with_the_move(cluster: ProcessCluster
     assert "throttled" not in altered(cluster)
 
 
+async def test_a_job_that_moves_replicas_is_throttled_as_well(cluster: ProcessCluster) -> None:
+    job = ("jobs", "submit", "reassign", "t", "--replicas", "3,1")
+    refused = cluster.minikafka(*job, "--partition", "7", "--throttle", "5MB", check=False)
+    assert refused.returncode == 1
+    assert "throttled.rate" not in altered(cluster)
+    begun = cluster.minikafka(*job, "--throttle", "10kB")
+    assert "throttled to 10.0 kB a second at each broker, until" in begun.stderr
+
+    async def slowly() -> bool:
+        moves = await asyncio.to_thread(under_way, cluster)
+        return bool(moves) and moves[0]["progress"][0]["lag"] > 0
+
+    await until(slowly, PATIENCE_S)
+    assert "throttled.rate" in altered(cluster)
+    cluster.minikafka("reassign", "--unthrottle")
+    await until_complete(cluster)
+    back = ("jobs", "submit", "reassign", "t", "--replicas", "2,3")
+    done = cluster.minikafka(*back, "--throttle", "5MB", "--wait")
+    assert "1 partitions are on B (2), C (3)" in done.stdout
+    assert "throttled" not in altered(cluster)
+    wrong = cluster.minikafka("jobs", "submit", "scrub", "t", "--throttle", "5MB", check=False)
+    assert wrong.returncode == 2
+    assert "a scrub job moves none" in wrong.stderr
+
+
 async def test_what_is_under_way_can_be_cancelled(cluster: ProcessCluster) -> None:
     cluster.minikafka("reassign", "t", "--replicas", "3", "--throttle", "1kB")
     assert len(under_way(cluster)) == 1
