@@ -26,6 +26,7 @@ from struct import Struct
 OFFSET_ENTRY = Struct(">II")
 TIME_ENTRY = Struct(">qI")
 MAX_RELATIVE_OFFSET = 2**31 - 1
+_PAGE_BYTES = 4096
 
 
 class SegmentIndex:
@@ -112,19 +113,30 @@ class SegmentIndex:
 
 
 class IndexFile:
-    """A sorted index on disk, searched by reading single entries: for closed segments."""
+    """A sorted index on disk, for closed segments: searched by reading a page of it at a time, of
+    which the last one is kept. Entries are OFFSET_ENTRY's or TIME_ENTRY's."""
 
-    __slots__ = ("_pread", "_struct", "count")
+    __slots__ = ("_first", "_page", "_pread", "_struct", "count")
 
     def __init__(self, pread: Callable[[int, int], bytes], size_bytes: int, entry: Struct) -> None:
         self._pread = pread
         self._struct = entry
         self.count = size_bytes // entry.size
+        self._first = 0  # the entry that the page begins with
+        self._page = b""
 
     def entry(self, index: int) -> tuple[int, int]:
-        first, second = self._struct.unpack(
-            self._pread(self._struct.size, index * self._struct.size)
-        )
+        size = self._struct.size
+        at = (index - self._first) * size
+        if not 0 <= at < len(self._page):
+            entries = _PAGE_BYTES // size
+            self._first = index - index % entries
+            wanted = min(entries, self.count - self._first) * size
+            self._page = self._pread(wanted, self._first * size)
+            at = (index - self._first) * size
+            if len(self._page) < wanted:
+                raise OSError(f"the index ends before entry {self._first + wanted // size}")
+        first, second = self._struct.unpack_from(self._page, at)
         return first, second
 
     def floor(self, value: int, field: int) -> tuple[int, int] | None:

@@ -98,6 +98,10 @@ class Segment:
     def file(self, suffix: str) -> Path:
         return self._directory / offset_name(self.base_offset, suffix + self.suffix)
 
+    def _name(self, suffix: str) -> str:
+        """The same as text: every read of a closed segment opens by it."""
+        return f"{self._directory}/{offset_name(self.base_offset, suffix + self.suffix)}"
+
     def files(self) -> list[Path]:
         """Every file that belongs to it, the log first."""
         suffixes = (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX)
@@ -188,7 +192,7 @@ class Segment:
     def acquire(self) -> int:
         """An open file for reading; `release` it in a finally."""
         if self._fd == _CLOSED:
-            self._fd = self._disk.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = self._disk.open(self._name(LOG_SUFFIX), os.O_RDONLY | os.O_CLOEXEC)
         return self._fd
 
     def release(self) -> None:
@@ -242,13 +246,18 @@ class Segment:
             index = self._index
             return (index.floor_position(value) if field else index.floor_offset(value))[1]
         self._check_index()
-        with open(self.file(INDEX_SUFFIX), "rb", buffering=0) as file:
-            fd, size_bytes = file.fileno(), os.fstat(file.fileno()).st_size
-            index_file = IndexFile(
-                lambda size, at: self._disk.pread(fd, size, at), size_bytes, OFFSET_ENTRY
-            )
-            entry = index_file.floor(value, field)
+        entry = self._search(INDEX_SUFFIX, OFFSET_ENTRY, value, field)
         return entry[1] if entry else 0
+
+    def _search(self, suffix: str, entry: Struct, value: int, field: int) -> tuple[int, int] | None:
+        """`IndexFile.floor` in one of the index files of a closed segment."""
+        fd = self._disk.open(self._name(suffix), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size_bytes = os.fstat(fd).st_size
+            index = IndexFile(lambda size, at: self._disk.pread(fd, size, at), size_bytes, entry)
+            return index.floor(value, field)
+        finally:
+            self._disk.close(fd)
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes between two positions. Needs `acquire`."""
@@ -289,12 +298,7 @@ class Segment:
         if self.active:
             return self.base_offset + self._index.offset_before_timestamp(timestamp_ms)
         self._check_index()
-        with open(self.file(TIME_INDEX_SUFFIX), "rb", buffering=0) as file:
-            fd, size_bytes = file.fileno(), os.fstat(file.fileno()).st_size
-            index_file = IndexFile(
-                lambda size, at: self._disk.pread(fd, size, at), size_bytes, TIME_ENTRY
-            )
-            entry = index_file.floor(timestamp_ms - 1, 0)
+        entry = self._search(TIME_INDEX_SUFFIX, TIME_ENTRY, timestamp_ms - 1, 0)
         return self.base_offset + (entry[1] if entry else 0)
 
     # --- opening, truncating, rebuilding ---------------------------------------------------------
