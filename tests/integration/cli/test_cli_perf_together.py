@@ -48,7 +48,10 @@ def test_their_records_are_added_up_and_the_barrier_is_gone(cluster: ProcessClus
     assert len(told) == 3
 
 
-def test_if_one_is_killed_the_others_end_and_it_is_named(cluster: ProcessCluster) -> None:
+@pytest.mark.parametrize("when", ["before they begin", "while they load"])
+def test_if_one_is_killed_the_others_end_and_it_is_named(
+    cluster: ProcessCluster, when: str
+) -> None:
     slowly = ("--num-records", "100000", "--throughput", "100", "--processes", "3")
     command = module_command("minikafka", "perf", "produce", "t", *slowly)
     parent = subprocess.Popen(
@@ -61,20 +64,23 @@ def test_if_one_is_killed_the_others_end_and_it_is_named(cluster: ProcessCluster
     try:
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
 
+        def started() -> list[int]:
+            pids = [int(pid) for pid in children.read_text().split()]
+            return pids if len(pids) == 3 else []
+
         def begun() -> list[int]:
             listed = cluster.minikafka("zk", "ls", "/perf", check=False).stdout.split()
             inside = cluster.minikafka("zk", "ls", f"/perf/{listed[0]}") if listed else None
-            ready = inside is not None and "ready" in inside.stdout.split()
-            return [int(pid) for pid in children.read_text().split()] if ready else []
+            return started() if inside is not None and "ready" in inside.stdout.split() else []
 
-        pids = happens(begun, 60)
+        pids = happens(begun if when == "while they load" else started, 60)
         assert len(pids) == 3
         os.kill(pids[0], signal.SIGKILL)
         _, errors = parent.communicate(timeout=60)
         assert parent.returncode == 1
         assert "process 1 was ended by SIGKILL" in errors
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-        assert cluster.minikafka("zk", "ls", "/perf").stdout.strip() == ""
+        assert cluster.minikafka("zk", "ls", "/perf", check=False).stdout.strip() == ""
     finally:
         parent.kill()
         parent.wait()
