@@ -111,6 +111,8 @@ def unsettled(world: World) -> str | None:
     for host in world.hosts.values():
         if world.zookeeper.tree.node(f"/brokers/ids/{host.number}") is None:
             return f"{host.name} is not registered"
+        if host.process is not None and host.process.stopping:
+            return f"{host.name} is shutting down"  # it was asked to before all was healed
     for name, topic in world.topics.items():
         if world.ledger.topic_ids.get(name) != topic.topic_id:
             continue

@@ -57,6 +57,13 @@ def test_a_life_goes_well(seed):
     assert lived.violation is None, "\n".join(lived.lines[-50:])
 
 
+def test_who_was_shutting_down_when_all_was_healed_is_waited_for():
+    """Two brokers of three ended only after everything was in sync, and nobody could take records
+    with acks=all."""
+    lived = life.live(243364223564269, 500)
+    assert lived.violation is None, "\n".join(lived.lines[-50:])
+
+
 def test_a_failure_is_shrunk_to_a_short_story():
     mutation = next(m for m in MUTATIONS if m.name == "acknowledgement without waiting")
     with applied(mutation):
