@@ -175,14 +175,15 @@ class Doors:
             )
 
     async def open(self) -> None:
-        """Listen, and tell the broker what it is to tell others. UsageError."""
+        """Take the ports, and tell the broker what it is to tell others. UsageError. Brokers are
+        listened to, clients by Kafka's protocol not before `start_serving`."""
         listener = self._config.grpc_listener
         port = await self.grpc.start(listener.host, listener.port, serving=False)
         if self._config.grpc_advertised_listener is None:
             self._broker.announce(grpc_port=port)
         if self._kafka is not None:
             assert self._config.listeners is not None
-            port = await self._kafka.start(*self._config.listeners)
+            port = await self._kafka.start(*self._config.listeners, serving=False)
             if self._config.advertised_listeners is None:
                 self._broker.announce(kafka_port=port)
         if self._config.metrics_listener is not None:
@@ -193,6 +194,12 @@ class Doors:
             )
             host, port = self._config.metrics_listener
             self.metrics_address = Endpoint(host, await self._metrics.start(host, port))
+
+    async def start_serving(self) -> None:
+        """The broker knows the cluster: let clients in. PortTakenError (see KafkaListener)."""
+        if self._kafka is not None:
+            await self._kafka.start_serving()
+        await self.grpc.set_serving(True)
 
     def _kafka_connections(self) -> int:
         return 0 if self._kafka is None else self._kafka.connection_count
@@ -268,7 +275,7 @@ async def _announce_serving(broker: Broker, doors: Doors) -> None:
     except TimeoutError:
         logger.warning("no controller has spoken to this broker yet: waiting for one")
         await broker.wait_until_serving()
-    await doors.grpc.set_serving(True)
+    await doors.start_serving()
     info = broker.info
     kafka = f", Kafka at {info.kafka_address}" if info.kafka_address else ""
     metrics = f", http://{doors.metrics_address}/metrics" if doors.metrics_address else ""

@@ -70,7 +70,6 @@ from minikafka.errors import (
     NotCoordinatorError,
     RequestTimedOutError,
     UnknownMemberIdError,
-    UnknownTopicOrPartitionError,
 )
 from minikafka.model import OFFSETS_TOPIC, TopicPartition
 
@@ -336,7 +335,7 @@ class GroupCoordinator:
 
     def _unknown(self, topic_partition: TopicPartition) -> MinikafkaError | None:
         if self._metadata.partition(topic_partition) is None:
-            return UnknownTopicOrPartitionError(f"there is no partition {topic_partition}")
+            return self._metadata.missing(f"there is no partition {topic_partition}")
         return None
 
     async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchResult:

@@ -39,7 +39,7 @@ class JobDesk:
             raise InvalidRequestError("the token of a job is 8 to 64 letters and digits")
         partitions = self._metadata.topics.get(spec.topic)
         if partitions is None:
-            raise UnknownTopicOrPartitionError(f"there is no topic {spec.topic!r}")
+            raise self._metadata.missing(f"there is no topic {spec.topic!r}")
         for number in spec.partitions:
             if number not in partitions:
                 raise UnknownTopicOrPartitionError(

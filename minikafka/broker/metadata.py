@@ -12,6 +12,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from minikafka.broker.requests import ClusterUpdate, UpdateStateRequest
+from minikafka.errors import (
+    BrokerNotAvailableError,
+    MinikafkaError,
+    UnknownTopicOrPartitionError,
+)
 from minikafka.model import BrokerInfo, PartitionMetadata, TopicPartition
 
 WATCHER_QUEUE = 1000
@@ -39,6 +44,13 @@ class MetadataCache:
         """The id of a topic, or None if there is no such topic."""
         partitions = self.topics.get(topic)
         return next(iter(partitions.values())).topic_id if partitions else None
+
+    def missing(self, problem: str) -> MinikafkaError:
+        """What to answer about a topic or partition that is not here. Until a controller has told
+        of the cluster, nobody may conclude that there is none."""
+        if self.brokers:
+            return UnknownTopicOrPartitionError(problem)
+        return BrokerNotAvailableError("the broker has not heard of the cluster from a controller")
 
     def partition(self, topic_partition: TopicPartition) -> PartitionMetadata | None:
         return self.topics.get(topic_partition.topic, {}).get(topic_partition.partition)

@@ -103,13 +103,14 @@ class ReplicaManager(ReplicaOwner):
 
     def find(self, topic_partition: TopicPartition) -> Replica:
         """The replica of this partition here. Raises UnknownTopicOrPartitionError for one that no
-        broker has, NotLeaderOrFollowerError for one that others have."""
+        broker has, NotLeaderOrFollowerError for one that others have, BrokerNotAvailableError while
+        that is not known."""
         replica = self.replicas.get(topic_partition)
         if replica is not None:
             return replica
         known = self.metadata.topics.get(topic_partition.topic)
         if known is None:
-            raise UnknownTopicOrPartitionError(f"there is no topic {topic_partition.topic!r}")
+            raise self.metadata.missing(f"there is no topic {topic_partition.topic!r}")
         if topic_partition.partition not in known:
             raise UnknownTopicOrPartitionError(
                 f"topic {topic_partition.topic!r} has partitions 0 to {len(known) - 1}; "

@@ -66,7 +66,6 @@ from minikafka.errors import (
     InvalidRequestError,
     MinikafkaError,
     TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
 )
 from minikafka.model import INTERNAL_TOPICS, OFFSETS_TOPIC, TopicPartition
 from minikafka.overrides import (
@@ -272,7 +271,7 @@ class Service:
     def _topic_metadata(self, name: str, error: MinikafkaError | None) -> TopicMetadata:
         partitions = self._metadata.topics.get(name)
         if partitions is None:
-            missing = UnknownTopicOrPartitionError(f"there is no topic {name!r}")
+            missing = self._metadata.missing(f"there is no topic {name!r}")
             return TopicMetadata(name, error=error or missing)
         ordered = [partitions[number] for number in sorted(partitions)]
         return TopicMetadata(name, ordered[0].topic_id, None, ordered)
@@ -340,7 +339,7 @@ class Service:
 
     async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
         if topic not in self._metadata.topics:
-            raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
+            raise self._metadata.missing(f"there is no topic {topic!r}")
         return describe_topic(
             self._replicas.live.layers,
             self._replicas.overrides(topic),

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
@@ -62,23 +63,30 @@ class KafkaListener:
 
     # --- life ---
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which is a free one for port 0. PortTakenError, or
-        UsageError if the host is not this machine's."""
+    async def start(self, host: str, port: int, *, serving: bool = True) -> int:
+        """Take the port, and return it: a free one for port 0. Connections are refused until it
+        is `serving` (see start_serving). PortTakenError, or UsageError if the host is not this
+        machine's."""
         loop = asyncio.get_running_loop()
-        endpoint = Endpoint(host, port)
-        try:
-            self._server = await loop.create_server(self._connect, host or None, port, backlog=512)
-        except OSError as failure:
-            if failure.errno == errno.EADDRINUSE:
-                raise PortTakenError(
-                    f"port {port} on {host} is taken by another process (listeners): "
-                    "choose another one, or 0 for a free one"
-                ) from None
-            raise UsageError(f"cannot listen on {endpoint}: {failure.strerror}") from None
+        with _told_by_endpoint(host, port):
+            self._server = await loop.create_server(
+                self._connect, host or None, port, backlog=512, start_serving=False
+            )
         self._arm_reaper()
         bound: int = self._server.sockets[0].getsockname()[1]
+        if serving:
+            await self.start_serving()
         return bound
+
+    async def start_serving(self) -> None:
+        """Take connections from now on. PortTakenError if another process was quicker to listen.
+
+        To be called once the broker knows the cluster: before that it would deny topics that there
+        are, and a client that hears so may give them up; refused, it asks another broker."""
+        assert self._server is not None, "start comes first"
+        host, port = self._server.sockets[0].getsockname()[:2]
+        with _told_by_endpoint(host, port):
+            await self._server.start_serving()
 
     @property
     def connection_count(self) -> int:
@@ -217,6 +225,20 @@ class KafkaListener:
         connection = call.session
         assert isinstance(connection, Connection)
         return self._fetch(connection, call, fetch.read_request(reader, call.version))
+
+
+@contextmanager
+def _told_by_endpoint(host: str, port: int) -> Iterator[None]:
+    """What the system says about an address, in our words."""
+    try:
+        yield
+    except OSError as failure:
+        if failure.errno == errno.EADDRINUSE:
+            raise PortTakenError(
+                f"port {port} on {host} is taken by another process (listeners): "
+                "choose another one, or 0 for a free one"
+            ) from None
+        raise UsageError(f"cannot listen on {Endpoint(host, port)}: {failure.strerror}") from None
 
 
 def _api_versions(version: int, error_code: int) -> Body:

@@ -227,6 +227,34 @@ async def test_a_broker_to_which_no_controller_speaks_waits_and_says_so(
     assert await running == 0
 
 
+async def test_clients_of_kafka_are_let_in_when_the_broker_knows_the_cluster(
+    settings: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    brokers: list[Broker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before, it would say of each topic that there is none, and librdkafka gives such a one up."""
+    registered, told = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Broker) -> None:
+        registered.set()
+        await told.wait()
+
+    monkeypatch.setattr(Broker, "wait_until_serving", wait)
+    listening = parse_broker_config({**settings, "listeners": "PLAINTEXT://127.0.0.1:0"})
+    serving = asyncio.create_task(until_it_serves(listening, capsys))
+    await registered.wait()
+    port = brokers[0].info.kafka_port
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    told.set()
+    running = await serving
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+    interrupt()
+    assert await running == 0
+
+
 async def test_a_failure_to_say_that_it_serves_ends_a_broker(
     config: BrokerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,14 +155,16 @@ class KafkaProducer(_Threaded):
                 "error_cb": self._on_error,
             }
         )
-        while not self._stop.is_set():
-            for each in self._waiting:
-                self._send(producer, each)
-            producer.poll(_TICK_S)
-        producer.flush(_MESSAGE_TIMEOUT_MS / 1000)
-        for each, waiting in self._waiting.items():
-            for value in list(waiting):
-                self._record(each, value, UNKNOWN, -1, NEVER)
+        try:
+            while not self._stop.is_set():
+                for each in self._waiting:
+                    self._send(producer, each)
+                producer.poll(_TICK_S)
+        finally:
+            producer.flush(_MESSAGE_TIMEOUT_MS / 1000)
+            for each, waiting in self._waiting.items():
+                for value in list(waiting):
+                    self._record(each, value, UNKNOWN, -1, NEVER)
 
     def _send(self, producer: Producer, to: TopicPartition) -> None:
         waiting = self._waiting[to]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from minikafka.broker import metadata as metadata_module
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.requests import ClusterUpdate, UpdateStateRequest
+from minikafka.errors import BrokerNotAvailableError, UnknownTopicOrPartitionError
 from minikafka.model import PartitionMetadata, TopicPartition
 from tests.helpers.replicas import BROKERS, TP, partition
 
@@ -32,6 +33,15 @@ def test_brokers_that_leave_are_known_but_may_not_join_an_isr() -> None:
     assert eligible == {1: 100, 2: 200}
     cache.apply(message(brokers=BROKERS[:1], shutting_down=[]))
     assert eligible == {1: 100}
+
+
+def test_what_is_not_known_is_not_denied_before_a_controller_has_spoken() -> None:
+    cache = MetadataCache()
+    assert isinstance(cache.missing("there is no topic 't'"), BrokerNotAvailableError)
+    cache.apply(message())
+    missing = cache.missing("there is no topic 't'")
+    assert isinstance(missing, UnknownTopicOrPartitionError)
+    assert str(missing) == "there is no topic 't'"
 
 
 def test_a_state_only_gets_newer() -> None:

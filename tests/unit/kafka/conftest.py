@@ -109,7 +109,13 @@ class Ground:
         self.port = 0
         self._clients: list[Client] = []
 
-    async def start(self, *, max_idle_ms: int = 600_000, max_queued_bytes: int = 1_000_000) -> None:
+    async def start(
+        self,
+        *,
+        max_idle_ms: int = 600_000,
+        max_queued_bytes: int = 1_000_000,
+        serving: bool = True,
+    ) -> None:
         self.memory = RequestMemory(max_queued_bytes)
         self.listener = KafkaListener(
             self.broker,  # type: ignore[arg-type]
@@ -119,7 +125,7 @@ class Ground:
             max_fetch_sessions=10,
             counters=self.counters,
         )
-        self.port = await self.listener.start("127.0.0.1", 0)
+        self.port = await self.listener.start("127.0.0.1", 0, serving=serving)
 
     async def connect(self) -> Client:
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))

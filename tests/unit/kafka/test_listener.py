@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 from typing import Any
 
 import pytest
 
 from minikafka.broker.requests import FetchResult, ProduceResult
-from minikafka.errors import BrokerNotAvailableError, NotEnoughReplicasError, UsageError
+from minikafka.errors import (
+    BrokerNotAvailableError,
+    NotEnoughReplicasError,
+    PortTakenError,
+    UsageError,
+)
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.model import TopicPartition
 from tests.helpers.waiting import until
@@ -266,6 +272,28 @@ async def test_a_port_that_is_taken_is_named(ground: Ground) -> None:
         await ground.listener.start("127.0.0.1", ground.port)
     with pytest.raises(UsageError, match=r"cannot listen on 203\.0\.113\.1"):
         await ground.listener.start("203.0.113.1", 0)
+
+
+async def test_connections_are_refused_until_it_serves(ground: Ground) -> None:
+    await ground.start(serving=False)
+    with pytest.raises(ConnectionRefusedError):
+        await ground.connect()
+    assert ground.listener is not None
+    await ground.listener.start_serving()
+    await bystander_is_served(await ground.connect())
+
+
+async def test_a_port_that_another_process_was_quicker_to_listen_at_is_named(
+    ground: Ground,
+) -> None:
+    await ground.start(serving=False)
+    assert ground.listener is not None
+    with socket.socket() as quicker:
+        quicker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        quicker.bind(("127.0.0.1", ground.port))
+        quicker.listen()
+        with pytest.raises(PortTakenError, match=f"port {ground.port} on 127.0.0.1 is taken"):
+            await ground.listener.start_serving()
 
 
 # --- those who do not speak Kafka ----------------------------------------------------------------
