@@ -165,7 +165,7 @@ def inconsistent_offsets(facts: Facts) -> Iterator[Anomaly]:
     """What consumers were given, and what idempotent producers were told, must agree."""
     claims: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for send in facts.sends:
-        if send.once and send.outcome == OK:
+        if send.once and send.outcome == OK and send.offset >= 0:
             claims[send.partition, send.offset].setdefault(send.value, f"{send.by} (producer)")
     for poll in facts.polls():
         for offset, value in poll.records:
@@ -228,7 +228,7 @@ def polls_out_of_step(facts: Facts) -> Iterator[Anomaly]:
 def non_monotonic_sends(facts: Facts) -> Iterator[Anomaly]:
     by_lane: dict[tuple[str, str], list[Send]] = defaultdict(list)
     for send in facts.sends:
-        if send.once and send.outcome == OK:
+        if send.once and send.outcome == OK and send.offset >= 0:
             by_lane[send.by, send.partition].append(send)
     for (producer, partition), sends in by_lane.items():
         highest: Send | None = None

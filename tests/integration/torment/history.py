@@ -26,8 +26,8 @@ NEVER = "NEVER: the client never told"  # the error of a send without an outcome
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One record sent. `offset` is -1 unless the outcome is OK. `once`: by an idempotent producer
-    with acks=all; others may lose, repeat and reorder."""
+    """One record sent. `offset` is -1 unless the outcome is OK, and may be -1 even then: not told.
+    `once`: by an idempotent producer with acks=all; others may lose, repeat and reorder."""
 
     op: ClassVar[str] = "send"
     by: str

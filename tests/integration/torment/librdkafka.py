@@ -64,13 +64,10 @@ _CALL_S = 10.0
 _LIFE_S = (8.0, 20.0)  # of a member that comes and goes
 _MESSAGE_TIMEOUT_MS = 90_000
 _SESSION_TIMEOUT_MS = 6_000
-# A commit that was answered with one of these has changed nothing.
-_FENCED = (
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError._NO_OFFSET,
-)
+# A commit that failed like this was never sent. No other error is certain: clients repeat a commit
+# that was not answered, and the repetition may be fenced where the first had been written.
+_NOT_SENT = (KafkaError._NO_OFFSET,)
+_FENCED = (IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError)
 _COMMON: dict[str, Any] = {
     "log_level": 2,
     "enable.sparse.connections": False,
@@ -175,7 +172,9 @@ class KafkaProducer(_Threaded):
 
             def done(error: KafkaError | None, message: Message, value: str = value) -> None:
                 if error is None:
-                    self._record(to, value, OK, message.offset() or 0, "")
+                    # No offset: acknowledged along with a later batch, its own answer being lost.
+                    offset = message.offset()
+                    self._record(to, value, OK, -1 if offset is None else offset, "")
                 else:
                     self._record(to, value, UNKNOWN, -1, f"{error.name()}: {error.str()}")
 
@@ -336,7 +335,7 @@ class KafkaMember(_Reading):
             errors = {(each.topic, each.partition): problem.args[0] for each in wanted}
         for each, offset in offsets.items():
             error = errors.get((each.topic, each.partition))
-            outcome = OK if error is None else FAILED if error.code() in _FENCED else UNKNOWN
+            outcome = OK if error is None else FAILED if error.code() in _NOT_SENT else UNKNOWN
             said = "" if error is None else error.name()
             self._outlet.add(Commit(by, str(each), start, now(), offset, outcome, said))
 
@@ -394,10 +393,8 @@ class OwnMember:
         outcome, said = OK, ""
         try:
             await consumer.commit(offsets)
-        except (IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError) as error:
-            outcome, said = FAILED, error.name
         except MinikafkaError as error:
-            if not error.retriable:
+            if not (error.retriable or isinstance(error, _FENCED)):
                 raise
             outcome, said = UNKNOWN, error.name
         for each, offset in offsets.items():

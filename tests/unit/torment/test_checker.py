@@ -102,6 +102,11 @@ def test_what_has_an_unknown_outcome_may_be_there() -> None:
     assert verdict(history(sends_with(send(3, -1, outcome=UNKNOWN)))) == []
 
 
+def test_a_record_may_be_acknowledged_without_an_offset_but_not_be_lost() -> None:
+    assert verdict(history(sends_with(send(2, -1)))) == []
+    assert kinds(history(sends_with(send(4, -1)))) == {"lost"}
+
+
 def test_a_record_that_a_follower_was_never_given_is_unseen() -> None:
     assert kinds(history(reads=[seek(FOLLOWER), poll(FOLLOWER, 0, *LOG[:3])])) == {"unseen"}
     assert kinds(history(reads=[])) == {"unseen"}
