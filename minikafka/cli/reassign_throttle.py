@@ -56,8 +56,10 @@ async def set_throttle(
                 topic.name, {FOLLOWERS: _text(followers), LEADERS: _text(leaders)}
             )
     await admin.alter_broker_config(None, dict.fromkeys(RATES, str(bytes_per_s)))
-    until = "" if wait else ", until `minikafka reassign --unthrottle`"
-    tell(f"throttled to {human_bytes(bytes_per_s)} a second at each broker{until}")
+    until = "until `minikafka reassign --unthrottle`"
+    if wait:
+        until = f"until all is moved (or, if this command is broken off, {until})"
+    tell(f"throttled to {human_bytes(bytes_per_s)} a second at each broker, {until}")
 
 
 def _text(replicas: Iterable[str]) -> str:

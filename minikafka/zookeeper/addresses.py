@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -102,7 +102,17 @@ def listens(pid: int, port: int) -> bool:
                 sockets.add(f"socket:[{fields[9]}]")
     if not Path("/proc/net/tcp").exists():
         return True
+    return any(each in sockets for each in _open_files(pid))
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    """What a process has open, in the system's words; nothing of one that has ended."""
     try:
-        return any(os.readlink(each) in sockets for each in Path(f"/proc/{pid}/fd").iterdir())
+        found = list(Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
-        return False  # it ended meanwhile, or closed what we looked at: look again
+        return
+    for each in found:
+        try:
+            yield os.readlink(each)
+        except OSError:
+            continue  # closed meanwhile

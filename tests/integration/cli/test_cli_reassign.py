@@ -86,6 +86,7 @@ async def test_a_throttled_replica_waits_and_others_do_not_and_it_goes_on_when_i
 async def test_with_wait_the_throttle_ends_with_the_move(cluster: ProcessCluster) -> None:
     done = cluster.minikafka("reassign", "t", "--replicas", "3,1", "--throttle", "5MB", "--wait")
     assert "t-0 to C,A: complete" in done.stdout
+    assert "at each broker, until all is moved (or, if this command is broken off" in done.stderr
     assert replicas(cluster) == [3, 1]
     assert "throttled" not in altered(cluster)
 

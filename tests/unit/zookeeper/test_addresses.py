@@ -13,7 +13,9 @@ from minikafka.zookeeper.addresses import Ports, listens
 def test_it_is_told_which_process_listens_on_a_port() -> None:
     if not os.path.exists("/proc/net/tcp"):
         pytest.skip("this system has no /proc/net/tcp")
+    lower = os.dup(0)
     with socket.socket() as server:
+        os.close(lower)  # so that what is opened meanwhile, and closed again, comes before it
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
         assert not listens(os.getpid(), port)
