@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import select
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from minikafka import __version__
 from minikafka.cli.lazy import LazyCommand, RootGroup
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 _HELP = """A Kafka-style replicated log with ZooKeeper-managed in-sync replicas.
 
@@ -59,16 +64,50 @@ def cli() -> None:
     """See _HELP."""
 
 
+class _Patient(io.RawIOBase):
+    """Writes until all is taken. A pipe or a terminal may take a part; and one that does not block
+    may take nothing for now: somebody else has set it so, or we have, who share it with the
+    terminal's input, which `top` watches."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, data: Buffer) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            taken = self._raw.write(view[done:])
+            if taken is None:
+                select.select([], [self._raw], [])
+            else:
+                done += taken
+        return done
+
+
 def write_whole() -> None:
-    """Python without a buffer on standard output (PYTHONUNBUFFERED, which containers like to set)
-    drops what one write(2) does not take, and a pipe may take a part. Put a buffer of lines before
-    it, which writes until all is written."""
-    if sys.stdout is not None and isinstance(sys.stdout.buffer, io.RawIOBase):
+    """Let standard output take everything, or wait for it to. Python without a buffer there
+    (PYTHONUNBUFFERED, which containers like to set) drops what one write(2) does not take; with
+    one it gives up where the descriptor does not block. Text goes line by line if there was none.
+    """
+    if sys.stdout is None:
+        return
+    buffer = sys.stdout.buffer
+    raw = buffer.raw if isinstance(buffer, io.BufferedWriter) else buffer
+    if isinstance(raw, io.RawIOBase):
         sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(sys.stdout.buffer),
+            io.BufferedWriter(_Patient(raw)),
             encoding=sys.stdout.encoding,
             errors=sys.stdout.errors,
-            line_buffering=True,
+            line_buffering=buffer is raw or bool(sys.stdout.line_buffering),
         )
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import subprocess
 import sys
+import termios
+from concurrent.futures import ThreadPoolExecutor
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from minikafka.cli.lazy import RootGroup
-from minikafka.cli.main import COMMANDS, cli, main
+from minikafka.cli.main import COMMANDS, cli, main, write_whole
 from minikafka.errors import InvalidTopicError, UsageError
+from tests.helpers.waiting import happens
 
 HEAVY = ("grpc", "kazoo", "rich", "asyncio", "google.protobuf", "uvloop", "minikafka.client")
 
@@ -202,6 +207,37 @@ def test_nothing_is_lost_where_python_does_not_buffer_standard_output(
         main()
     assert end.value.code == 0
     assert pipe.taken.decode().split() == run("--help").output.split()
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_an_output_that_does_not_block_and_is_read_late_gets_all(
+    monkeypatch: pytest.MonkeyPatch, buffered: bool
+) -> None:
+    """As of `top`: its terminal's input and output are one, and watching the one unblocks both."""
+    reader, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    room = fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    text = "".join(f"line {number}\n" for number in range(room))
+    with open(reader, "rb") as file, open(theirs, "wb", buffering=-1 if buffered else 0) as pipe:
+        before = io.TextIOWrapper(pipe, write_through=not buffered)
+        monkeypatch.setattr(sys, "stdout", before)
+        write_whole()
+
+        def write() -> None:
+            print(text, end="", flush=True)
+            before.close()
+
+        with ThreadPoolExecutor(1) as thread:
+            writing = thread.submit(write)
+            assert happens(lambda: waiting_bytes(reader) == room or writing.done(), 20)
+            assert not writing.done(), writing.exception()
+            read = file.read()
+            writing.result(20)
+    assert read.decode() == text
+
+
+def waiting_bytes(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_a_command_without_standard_output_still_works() -> None:
