@@ -8,12 +8,13 @@ right. Pure, without state.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, field, fields
 from typing import Any, NamedTuple
 
-from minikafka.errors import UsageError
+from minikafka.errors import PortTakenError, UsageError
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
@@ -44,6 +45,17 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def cannot_listen(self, failure: OSError, property_name: str = "") -> UsageError:
+        """What to raise when the system refuses this address to a server; `property_name` is where
+        a person has configured it."""
+        if failure.errno != errno.EADDRINUSE:
+            return UsageError(f"cannot listen on {self}: {failure.strerror}")
+        configured = f" ({property_name})" if property_name else ""
+        return PortTakenError(
+            f"port {self.port} on {self.host} is taken by another process{configured}: "
+            "choose another one, or 0 for a free one"
+        )
 
 
 class Property(NamedTuple):

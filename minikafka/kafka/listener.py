@@ -8,16 +8,14 @@ for connections.max.idle.ms is closed.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Sequence
 
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
-from minikafka.errors import MinikafkaError, PortTakenError, UsageError
+from minikafka.errors import MinikafkaError
 from minikafka.kafka import fetch, messages, produce
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
@@ -68,10 +66,12 @@ class KafkaListener:
         is `serving` (see start_serving). PortTakenError, or UsageError if the host is not this
         machine's."""
         loop = asyncio.get_running_loop()
-        with _told_by_endpoint(host, port):
+        try:
             self._server = await loop.create_server(
                 self._connect, host or None, port, backlog=512, start_serving=False
             )
+        except OSError as failure:
+            raise Endpoint(host, port).cannot_listen(failure, "listeners") from None
         self._arm_reaper()
         bound: int = self._server.sockets[0].getsockname()[1]
         if serving:
@@ -84,9 +84,11 @@ class KafkaListener:
         To be called once the broker knows the cluster: before that it would deny topics that there
         are, and a client that hears so may give them up; refused, it asks another broker."""
         assert self._server is not None, "start comes first"
-        host, port = self._server.sockets[0].getsockname()[:2]
-        with _told_by_endpoint(host, port):
+        try:
             await self._server.start_serving()
+        except OSError as failure:
+            endpoint = Endpoint(*self._server.sockets[0].getsockname()[:2])
+            raise endpoint.cannot_listen(failure, "listeners") from None
 
     @property
     def connection_count(self) -> int:
@@ -225,20 +227,6 @@ class KafkaListener:
         connection = call.session
         assert isinstance(connection, Connection)
         return self._fetch(connection, call, fetch.read_request(reader, call.version))
-
-
-@contextmanager
-def _told_by_endpoint(host: str, port: int) -> Iterator[None]:
-    """What the system says about an address, in our words."""
-    try:
-        yield
-    except OSError as failure:
-        if failure.errno == errno.EADDRINUSE:
-            raise PortTakenError(
-                f"port {port} on {host} is taken by another process (listeners): "
-                "choose another one, or 0 for a free one"
-            ) from None
-        raise UsageError(f"cannot listen on {Endpoint(host, port)}: {failure.strerror}") from None
 
 
 def _api_versions(version: int, error_code: int) -> Body:

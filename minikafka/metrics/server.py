@@ -8,14 +8,12 @@ take turns, so that several Prometheus servers do not multiply the work of one m
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import h11
 
-from minikafka.errors import PortTakenError, UsageError
 from minikafka.properties import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -41,16 +39,10 @@ class MetricsServer:
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one for port 0. PortTakenError, or
         UsageError if the host is not this machine's."""
-        endpoint = Endpoint(host, port)
         try:
             self._server = await asyncio.start_server(self._accept, host, port)
         except OSError as failure:
-            if failure.errno == errno.EADDRINUSE:
-                raise PortTakenError(
-                    f"port {port} on {host} is taken by another process (metrics.listener): "
-                    "choose another one, or 0 for a free one"
-                ) from None
-            raise UsageError(f"cannot listen on {endpoint}: {failure.strerror}") from None
+            raise Endpoint(host, port).cannot_listen(failure, "metrics.listener") from None
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.errors import PortTakenError, UsageError
+from minikafka.errors import UsageError
 from minikafka.properties import Endpoint
 from minikafka.rpc import groups, unary
 from minikafka.rpc.generated import (
@@ -150,7 +150,7 @@ def _check_can_listen(host: str, port: int) -> None:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as failure:
-        raise UsageError(f"cannot listen on {endpoint}: {failure.strerror}") from None
+        raise endpoint.cannot_listen(failure) from None
     refused: OSError | None = None
     tried = 0
     for family, kind, protocol, _, address in found:
@@ -161,10 +161,7 @@ def _check_can_listen(host: str, port: int) -> None:
             tried += 1
         except OSError as failure:
             if failure.errno == errno.EADDRINUSE:
-                raise PortTakenError(
-                    f"port {port} on {host} is taken by another process: "
-                    "choose another one, or 0 for a free one"
-                ) from None
+                raise endpoint.cannot_listen(failure) from None
             refused = failure
     if not tried:
         reason = refused.strerror if refused is not None else "no such address"
