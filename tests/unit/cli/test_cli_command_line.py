@@ -224,8 +224,10 @@ def test_an_output_that_does_not_block_and_is_read_late_gets_all(
         write_whole()
 
         def write() -> None:
-            print(text, end="", flush=True)
-            before.close()
+            try:
+                print(text, end="", flush=True)
+            finally:
+                before.close()  # or whoever reads waits for ever
 
         with ThreadPoolExecutor(1) as thread:
             writing = thread.submit(write)
