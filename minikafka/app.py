@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import resource
 import signal
 import sys
 import time
@@ -25,13 +24,15 @@ from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.config import BrokerConfig
+from minikafka.descriptors import descriptor_budget, raise_descriptor_limit
 from minikafka.duties import Duties
 from minikafka.errors import KafkaStorageError
+from minikafka.kafka.admission import ConnectionLimits
 from minikafka.kafka.listener import KafkaListener
 from minikafka.log.store import DiskLogStore
 from minikafka.metrics.process import read_process
 from minikafka.model import BrokerInfo
-from minikafka.properties import Endpoint
+from minikafka.properties import Endpoint, connection_overrides
 from minikafka.rpc.malloc import GiveBack, tune_malloc
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer
@@ -52,7 +53,7 @@ def run_broker(config: BrokerConfig) -> int:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("kazoo").setLevel(logging.WARNING)
     tune_malloc()
-    _raise_file_limit()
+    raise_descriptor_limit()
     gc.freeze()  # what is imported stays: the collector need not walk it again and again
     return uvloop.run(_run(config))
 
@@ -172,6 +173,7 @@ class Doors:
                 max_idle_ms=config.connections_max_idle_ms,
                 max_fetch_sessions=config.max_incremental_fetch_session_cache_slots,
                 counters=counters,
+                limits=_connection_limits(config),
             )
 
     async def open(self) -> None:
@@ -211,6 +213,16 @@ class Doors:
         if self._kafka is not None:
             await self._kafka.stop()
         await self.grpc.stop()
+
+
+def _connection_limits(config: BrokerConfig) -> ConnectionLimits:
+    """What is left of the connections' share of descriptors when gRPC and metrics have theirs."""
+    share = descriptor_budget().connections
+    return ConnectionLimits(
+        min(config.max_connections, share - share // 4),
+        config.max_connections_per_ip,
+        connection_overrides(config.max_connections_per_ip_overrides or ""),
+    )
 
 
 def _broker_info(config: BrokerConfig, logs: DiskLogStore) -> BrokerInfo:
@@ -283,12 +295,6 @@ async def _announce_serving(broker: Broker, doors: Doors) -> None:
         f"broker {info.broker_id} ({info.name}) serves gRPC at {info.grpc_address}{kafka}{metrics}",
         flush=True,
     )
-
-
-def _raise_file_limit() -> None:
-    """Every log keeps a file open: take as many as the system allows this process."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _now_ms() -> int:

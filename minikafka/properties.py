@@ -289,6 +289,25 @@ def read_name(text: str) -> str:
     return text
 
 
+OVERRIDES_EXPECTED = "HOST:COUNT[,HOST:COUNT...], such as 127.0.0.1:200,10.0.0.7:50"
+
+
+def read_connection_overrides(text: str) -> str:
+    connection_overrides(text)
+    return text
+
+
+def connection_overrides(text: str) -> dict[str, int]:
+    """How many connections each host that is named may have. ValueError."""
+    limits: dict[str, int] = {}
+    for part in text.split(",") if text else ():
+        host, _, count = part.strip().rpartition(":")
+        if not host or not re.fullmatch(r"[0-9]{1,10}", count) or int(count) > INT32_MAX:
+            raise ValueError(f"expected {OVERRIDES_EXPECTED}")
+        limits[host.strip("[]")] = int(count)
+    return limits
+
+
 _LISTENER = re.compile(r"(?P<protocol>[A-Za-z0-9_]+)://(?P<address>.*)")
 
 
@@ -404,7 +423,6 @@ log.local.retention.bytes log.local.retention.ms log.message.downconversion.enab
 log.message.format.version log.message.timestamp.after.max.ms
 log.message.timestamp.before.max.ms log.message.timestamp.difference.max.ms log.preallocate
 log.roll.jitter.hours log.roll.jitter.ms connections.max.reauth.ms max.connection.creation.rate
-max.connections max.connections.per.ip max.connections.per.ip.overrides
 message.downconversion.enable message.format.version message.timestamp.after.max.ms
 message.timestamp.before.max.ms message.timestamp.difference.max.ms metrics.num.samples
 metrics.recording.level metrics.sample.window.ms node.id num.io.threads

@@ -18,6 +18,7 @@ from minikafka.properties import (
     INT32_MAX,
     INT64_MAX,
     NAME_EXPECTED,
+    OVERRIDES_EXPECTED,
     ConfigEntry,
     Endpoint,
     any_of,
@@ -30,6 +31,7 @@ from minikafka.properties import (
     long,
     only,
     ratio,
+    read_connection_overrides,
     read_directory,
     read_name,
     read_zookeeper_connect,
@@ -100,6 +102,20 @@ class BrokerConfig:
     )
     connections_max_idle_ms: int = long(
         600_000, "Silence after which a Kafka client's connection is closed.", 1
+    )
+    max_connections: int = whole(
+        INT32_MAX,
+        "How many connections of Kafka's clients there may be; never more than the file "
+        "descriptors that are left for them.",
+    )
+    max_connections_per_ip: int = whole(
+        INT32_MAX, "How many connections of Kafka's clients there may be from one address."
+    )
+    max_connections_per_ip_overrides: str | None = text_value(
+        None,
+        "Other limits than max.connections.per.ip, by address: HOST:COUNT,...",
+        OVERRIDES_EXPECTED,
+        read_connection_overrides,
     )
     max_incremental_fetch_session_cache_slots: int = whole(
         1_000, "How many incremental fetch sessions are kept."

@@ -64,6 +64,9 @@ class Door(Protocol):
     def unsupported_version(self, version: int) -> Body:
         """The answer to an ApiVersions request of a version that is not served."""
 
+    def admit(self, connection: Connection) -> bool:
+        """Whether a connection that was just made may stay."""
+
     def has_room(self) -> bool: ...
     def take(self, size_bytes: int) -> None: ...
     def give_back(self, size_bytes: int) -> None: ...
@@ -108,6 +111,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
         peer = transport.get_extra_info("peername")
         self._host = f"/{peer[0]}" if peer else "/unknown"
+        if not self._door.admit(self):
+            self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -134,6 +139,11 @@ class Connection(asyncio.Protocol):
             self.close(str(error))
             return
         self.advance()
+
+    @property
+    def host(self) -> str:
+        """The address of the client."""
+        return self._host[1:]
 
     @property
     def idle(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
+from time import monotonic
 
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
@@ -17,6 +18,7 @@ from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
 from minikafka.errors import MinikafkaError
 from minikafka.kafka import fetch, messages, produce
+from minikafka.kafka.admission import Admission, ConnectionLimits
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
 from minikafka.kafka.fetch import KafkaFetch
@@ -47,6 +49,7 @@ class KafkaListener:
         max_idle_ms: int,
         max_fetch_sessions: int,
         counters: RequestCounters | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self._service = service
         self._memory = memory
@@ -54,7 +57,7 @@ class KafkaListener:
         self._max_idle_s = max_idle_ms / 1000
         self._counters = counters or RequestCounters()
         self._sessions = FetchSessions(max_fetch_sessions)
-        self._connections: dict[Connection, None] = {}
+        self._admission = Admission(limits or ConnectionLimits(), monotonic)
         self._server: asyncio.Server | None = None
         self._reaper: asyncio.TimerHandle | None = None
         self._loading: asyncio.Future[None] | None = None
@@ -92,7 +95,7 @@ class KafkaListener:
 
     @property
     def connection_count(self) -> int:
-        return len(self._connections)
+        return len(self._admission)
 
     async def stop(self) -> None:
         """Take no more connections and close those that are there. Idempotent."""
@@ -102,7 +105,7 @@ class KafkaListener:
         server.close()
         if self._reaper is not None:
             self._reaper.cancel()
-        for connection in list(self._connections):
+        for connection in self._admission:
             connection.close()
         await server.wait_closed()
 
@@ -110,22 +113,23 @@ class KafkaListener:
         loop = asyncio.get_running_loop()
         if self._loading is None:
             self._loading = loop.run_in_executor(None, messages.load)
-        connection = Connection(self, self._max_request_bytes, loop.time)
-        self._connections[connection] = None
-        return connection
+        return Connection(self, self._max_request_bytes, monotonic)
 
     def _arm_reaper(self) -> None:
         loop = asyncio.get_running_loop()
         self._reaper = loop.call_later(max(self._max_idle_s / 4, 0.01), self._reap)
 
     def _reap(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        for connection in list(self._connections):
+        now_s = monotonic()
+        for connection in self._admission:
             if connection.idle and now_s - connection.last_active_s > self._max_idle_s:
                 connection.close()
         self._arm_reaper()
 
     # --- what connections call ---
+
+    def admit(self, connection: Connection) -> bool:
+        return self._admission.admit(connection)
 
     def has_room(self) -> bool:
         return self._memory.has_room
@@ -140,7 +144,7 @@ class KafkaListener:
         self._memory.call_when_room(connection.advance)
 
     def on_closed(self, connection: Connection) -> None:
-        self._connections.pop(connection, None)
+        self._admission.leave(connection)
         for session_id in connection.fetch_sessions:
             self._sessions.close(session_id)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -296,14 +295,3 @@ def test_what_cannot_work_as_it_is_configured_is_an_exit_status_without_a_traceb
     assert result.output.startswith("Error: "), result.output
     assert "Traceback" not in result.output
     asyncio.set_event_loop(None)
-
-
-def test_a_broker_may_open_as_many_files_as_the_system_allows() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowered = min(soft, 1000)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowered, hard))
-    try:
-        app._raise_file_limit()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -18,6 +18,7 @@ from minikafka.broker.requests import (
     ProduceRequest,
     ProduceResult,
 )
+from minikafka.kafka.admission import ConnectionLimits
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.listener import KafkaListener
 from minikafka.model import BrokerInfo
@@ -115,6 +116,7 @@ class Ground:
         max_idle_ms: int = 600_000,
         max_queued_bytes: int = 1_000_000,
         serving: bool = True,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self.memory = RequestMemory(max_queued_bytes)
         self.listener = KafkaListener(
@@ -124,6 +126,7 @@ class Ground:
             max_idle_ms=max_idle_ms,
             max_fetch_sessions=10,
             counters=self.counters,
+            limits=limits,
         )
         self.port = await self.listener.start("127.0.0.1", 0, serving=serving)
 
