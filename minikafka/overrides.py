@@ -136,6 +136,8 @@ def read_layers(
 _INSTEAD_OF = {
     "log.retention.ms": ("log.retention.ms", "log.retention.minutes", "log.retention.hours"),
     "log.roll.ms": ("log.roll.ms", "log.roll.hours"),
+    "log.roll.jitter.ms": ("log.roll.jitter.ms", "log.roll.jitter.hours"),
+    "log.flush.interval.ms": ("log.flush.interval.ms", "log.flush.scheduler.interval.ms"),
 }
 _BROKER_PROPERTIES = {declared.name: declared for declared in properties(BrokerConfig)}
 
@@ -184,7 +186,7 @@ def _description(
         declared.name,
         as_text(getattr(config, field_name(declared.name))),
         declared.kind,
-        declared.doc,
+        declared.explained,
         declared.dynamic,
         synonyms[0].source if synonyms else ConfigSource.DEFAULT,
         synonyms,

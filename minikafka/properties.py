@@ -2,7 +2,7 @@
 
 A property is a dataclass field made by one of the functions below (`whole`, `boolean`, `text`,
 ...); its metadata holds a `Property`'s parts. Reading turns stripped, non-blank text into a value
-(blank only where that is the default), or raises ValueError with a sentence that says what would be
+(blank only for a list), or raises ValueError with a sentence that says what would be
 right. Pure, without state.
 """
 
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from minikafka.errors import PortTakenError, UsageError
 
 INT32_MAX = 2**31 - 1
+INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
 
 _DURATION_UNITS_MS = {
@@ -63,7 +64,8 @@ class Property(NamedTuple):
 
     `read` turns stripped, non-blank text into the value or raises ValueError with a sentence that
     says what would be right. `broker_property` names, for a topic's property, the broker's one
-    that is its default. `dynamic`: may change without a restart.
+    that is its default. `dynamic`: may change without a restart. `no_effect` is empty, or says why
+    the value is taken and checked but changes nothing here (Kafka has a use for it).
     """
 
     name: str
@@ -75,6 +77,17 @@ class Property(NamedTuple):
     dynamic: bool
     read: Callable[[str], Any]
     broker_property: str | None = None
+    no_effect: str = ""
+
+    @property
+    def explained(self) -> str:
+        """`doc`, and that the value changes nothing where that is so."""
+        return f"{self.doc} Without effect: {self.no_effect}." if self.no_effect else self.doc
+
+    @property
+    def may_be_blank(self) -> bool:
+        """Whether nothing is a value: no members of a list."""
+        return self.kind == "list"
 
     @property
     def required(self) -> bool:
@@ -103,11 +116,12 @@ def declare(
     *,
     dynamic: bool = False,
     broker: str | None = None,
+    no_effect: str = "",
 ) -> Any:
     metadata = dict(
         zip(
             _PARTS,
-            (kind, default, expects, doc, dynamic or broker is not None, read, broker),
+            (kind, default, expects, doc, dynamic or broker is not None, read, broker, no_effect),
             strict=True,
         )
     )
@@ -116,7 +130,7 @@ def declare(
     return field(default=default, metadata=metadata)
 
 
-_PARTS = ("kind", "default", "expects", "doc", "dynamic", "read", "broker_property")
+_PARTS = ("kind", "default", "expects", "doc", "dynamic", "read", "broker_property", "no_effect")
 
 
 def declarations(config_class: type[Any], scope: str) -> tuple[Property, ...]:
@@ -133,19 +147,23 @@ def whole(
     low: int = 0,
     high: int = INT32_MAX,
     *,
-    dynamic: bool = False,
-    broker: str | None = None,
+    or_also: int | None = None,
+    kind: str = "integer",
+    **more: Any,
 ) -> Any:
+    """A number from `low` to `high`, or `or_also`; `more` as `declare` has it."""
     expects = f"a whole number from {low} to {high}"
+    if or_also is not None:
+        expects = f"{or_also}, or {expects}"
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,30}", text):
             raise ValueError(f"expected {expects}{_in_plain_units(text)}")
-        if not low <= int(text) <= high:
+        if not low <= int(text) <= high and int(text) != or_also:
             raise ValueError(f"expected {expects}")
         return int(text)
 
-    return declare("integer", default, doc, expects, read, dynamic=dynamic, broker=broker)
+    return declare(kind, default, doc, expects, read, **more)
 
 
 def _in_plain_units(text: str) -> str:
@@ -160,66 +178,72 @@ def _in_plain_units(text: str) -> str:
     return ", without a unit"
 
 
-def long(
-    default: Any, doc: str, low: int = 0, *, dynamic: bool = False, broker: str | None = None
-) -> Any:
-    return whole(default, doc, low, INT64_MAX, dynamic=dynamic, broker=broker)
+def long(default: Any, doc: str, low: int = 0, **more: Any) -> Any:
+    return whole(default, doc, low, INT64_MAX, kind="long", **more)
 
 
-def ratio(default: float, doc: str, *, dynamic: bool = False, broker: str | None = None) -> Any:
+_DECIMAL = re.compile(r"[+-]?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
+
+
+def ratio(default: float, doc: str, **more: Any) -> Any:
     """A share between 0 and 1."""
     expects = "a number from 0 to 1, such as 0.5"
 
     def read(text: str) -> float:
-        if not re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,30}", text) or float(text) > 1:
+        if not _DECIMAL.fullmatch(text) or not 0 <= float(text) <= 1:
             raise ValueError(f"expected {expects}")
         return float(text)
 
-    return declare("double", default, doc, expects, read, dynamic=dynamic, broker=broker)
+    return declare("double", default, doc, expects, read, **more)
 
 
-def any_of(
-    default: str,
-    choices: tuple[str, ...],
-    doc: str,
-    *,
-    dynamic: bool = False,
-    broker: str | None = None,
-) -> Any:
-    """One or several of `choices`; the value has them in this order, with commas between."""
+def any_of(default: str, choices: tuple[str, ...], doc: str, **more: Any) -> Any:
+    """Any of `choices` with commas between, in the order given; blank is none of them."""
     expects = f"{' or '.join(choices)}, or several with commas between"
 
     def read(text: str) -> str:
-        given = {part.strip() for part in text.split(",")}
-        if not given <= set(choices):
+        given = [part.strip() for part in text.split(",")] if text else []
+        if not set(given) <= set(choices):
             raise ValueError(f"expected {expects}")
-        return ",".join(choice for choice in choices if choice in given)
+        return ",".join(given)
 
-    return declare("list", default, doc, expects, read, dynamic=dynamic, broker=broker)
+    return declare("list", default, doc, expects, read, **more)
 
 
-def boolean(default: bool, doc: str, *, dynamic: bool = False, broker: str | None = None) -> Any:
+def one_of(default: str, choices: tuple[str, ...], doc: str, **more: Any) -> Any:
+    """Exactly one of `choices`, spelt as here."""
+    expects = f"one of {', '.join(choices)}"
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"expected {expects}")
+        return text
+
+    return declare("text", default, doc, expects, read, **more)
+
+
+def boolean(default: bool, doc: str, **more: Any) -> Any:
     def read(text: str) -> bool:
         if text.lower() not in ("true", "false"):
             raise ValueError("expected true or false")
         return text.lower() == "true"
 
-    return declare("boolean", default, doc, "true or false", read, dynamic=dynamic, broker=broker)
+    return declare("boolean", default, doc, "true or false", read, **more)
 
 
-def only(default: str, why: str, doc: str, *, broker: str | None = None) -> Any:
-    """A property of which minikafka supports one of Kafka's values; `why` says so to a person."""
-
-    def read(text: str) -> str:
-        if text != default:
-            raise ValueError(f"expected {default}: {why}")
-        return text
-
-    return declare("text", default, doc, default, read, dynamic=True, broker=broker)
+def text_value(
+    default: Any, doc: str, expects: str, read: Callable[[str], Any], **more: Any
+) -> Any:
+    return declare("text", default, doc, expects, read, **more)
 
 
-def text_value(default: Any, doc: str, expects: str, read: Callable[[str], Any]) -> Any:
-    return declare("text", default, doc, expects, read)
+VERSION_EXPECTED = "a version of Apache Kafka, such as 3.0 or 3.0-IV1"
+
+
+def read_kafka_version(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){1,3}(-IV[0-9]{1,3})?", text):
+        raise ValueError(f"expected {VERSION_EXPECTED}")
+    return text
 
 
 ALL_REPLICAS = "*"
@@ -399,7 +423,8 @@ def _unescape(text: str, line_number: int) -> str:
 _FOREIGN_FAMILIES = tuple(
     """
 sasl. ssl. security. quota. transaction. transactional. metric. kafka.
-delegation. remote. connection. listener. password. share. telemetry.
+delegation. remote.fetch. remote.log.index. remote.log.manager. remote.log.metadata.
+remote.log.reader. remote.log.storage. connection. listener. password. share. telemetry.
 controller.quorum. zookeeper.ssl. replication.quota. alter.log. authorizer.
 group.consumer. group.coordinator. group.share.
 """.split()  # noqa: SIM905
@@ -408,31 +433,21 @@ _FOREIGN = frozenset(
     """
 advertised.host.name advertised.port alter.config.policy.class.name auto.include.jmx.reporter
 broker.heartbeat.interval.ms broker.id.generation.enable broker.session.timeout.ms
-broker.session.uuid client.quota.callback.class compression.gzip.level compression.lz4.level
-compression.zstd.level control.plane.listener.name controller.listener.names
-controller.socket.timeout.ms create.topic.policy.class.name
+broker.session.uuid client.quota.callback.class control.plane.listener.name
+controller.listener.names controller.socket.timeout.ms create.topic.policy.class.name
 delete.records.purgatory.purge.interval.requests early.start.listeners fetch.max.bytes
-fetch.purgatory.purge.interval.requests flush.messages flush.ms
-host.name initial.broker.registration.timeout.ms
-inter.broker.listener.name inter.broker.protocol.version
-local.retention.bytes local.retention.ms log.cleaner.io.buffer.load.factor
+fetch.purgatory.purge.interval.requests host.name initial.broker.registration.timeout.ms
+inter.broker.listener.name inter.broker.protocol.version log.cleaner.io.buffer.load.factor
 log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.dir.failure.timeout.ms
-log.flush.interval.messages log.flush.interval.ms log.flush.scheduler.interval.ms
 log.flush.start.offset.checkpoint.interval.ms log.index.interval.messages
-log.local.retention.bytes log.local.retention.ms log.message.downconversion.enable
-log.message.format.version log.message.timestamp.after.max.ms
-log.message.timestamp.before.max.ms log.message.timestamp.difference.max.ms log.preallocate
-log.roll.jitter.hours log.roll.jitter.ms connections.max.reauth.ms max.connection.creation.rate
-message.downconversion.enable message.format.version message.timestamp.after.max.ms
-message.timestamp.before.max.ms message.timestamp.difference.max.ms metrics.num.samples
-metrics.recording.level metrics.sample.window.ms node.id num.io.threads
-num.network.threads num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
-num.replica.fetchers offsets.commit.required.acks offsets.commit.timeout.ms
-offsets.load.buffer.size offsets.topic.compression.codec port preallocate
-principal.builder.class process.roles producer.id.expiration.check.interval.ms
-producer.purgatory.purge.interval.requests queued.max.requests remote.storage.enable
-replica.selector.class replica.socket.receive.buffer.bytes replica.socket.timeout.ms
-request.timeout.ms reserved.broker.max.id segment.jitter.ms socket.listen.backlog.size
+connections.max.reauth.ms max.connection.creation.rate metrics.num.samples metrics.recording.level
+metrics.sample.window.ms node.id num.io.threads num.network.threads
+num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads num.replica.fetchers
+offsets.commit.required.acks offsets.commit.timeout.ms offsets.load.buffer.size
+offsets.topic.compression.codec port principal.builder.class process.roles
+producer.id.expiration.check.interval.ms producer.purgatory.purge.interval.requests
+queued.max.requests replica.selector.class replica.socket.receive.buffer.bytes
+replica.socket.timeout.ms request.timeout.ms reserved.broker.max.id socket.listen.backlog.size
 socket.receive.buffer.bytes socket.send.buffer.bytes unclean.leader.election.interval.ms
 zookeeper.clientCnxnSocket zookeeper.max.in.flight.requests zookeeper.set.acl
 zookeeper.sync.time.ms
@@ -467,6 +482,8 @@ def describe(config: object, declared_properties: Iterable[Property]) -> list[Co
         value = getattr(config, field_name(declared.name))
         is_default = value == declared.default
         entries.append(
-            ConfigEntry(declared.name, as_text(value), is_default, declared.dynamic, declared.doc)
+            ConfigEntry(
+                declared.name, as_text(value), is_default, declared.dynamic, declared.explained
+            )
         )
     return sorted(entries)

@@ -8,8 +8,12 @@ from typing import Any
 from minikafka import model
 from minikafka.config.topic import (
     CLEANUP_POLICIES,
-    NO_APPEND_TIME,
-    NO_RECOMPRESSION,
+    COMPRESSION_TYPES,
+    NO_DOWNCONVERSION,
+    NO_PREALLOCATION,
+    NO_TIERED_STORAGE,
+    ONE_FORMAT,
+    TIMESTAMP_TYPES,
     TOPIC_PROPERTIES,
     TopicConfig,
 )
@@ -17,8 +21,10 @@ from minikafka.properties import (
     CONNECT_EXPECTED,
     INT32_MAX,
     INT64_MAX,
+    INT64_MIN,
     NAME_EXPECTED,
     OVERRIDES_EXPECTED,
+    VERSION_EXPECTED,
     ConfigEntry,
     Endpoint,
     any_of,
@@ -29,10 +35,11 @@ from minikafka.properties import (
     field_name,
     kafka_listener,
     long,
-    only,
+    one_of,
     ratio,
     read_connection_overrides,
     read_directory,
+    read_kafka_version,
     read_name,
     read_zookeeper_connect,
     text_value,
@@ -49,7 +56,7 @@ class BrokerConfig:
     """The configuration of one broker. Required: broker.id, zookeeper.connect, log.dirs."""
 
     broker_id: int = whole(
-        MISSING, "The number of this broker, unique in the cluster and for ever.", 1
+        MISSING, "The number of this broker, unique in the cluster and for ever."
     )
     zookeeper_connect: str = text_value(
         MISSING,
@@ -246,14 +253,64 @@ class BrokerConfig:
     unclean_leader_election_enable: bool = boolean(
         False, "Default of the topic property of that name.", dynamic=True
     )
-    compression_type: str = only(
-        "producer", NO_RECOMPRESSION, "Default of the topic property of that name."
+    compression_gzip_level: int = whole(
+        -1, "Default of the topic property of that name.", 1, 9, or_also=-1, dynamic=True
+    )
+    compression_lz4_level: int = whole(
+        9, "Default of the topic property of that name.", 1, 17, dynamic=True
+    )
+    compression_type: str = one_of(
+        "producer", COMPRESSION_TYPES, "Default of the topic property of that name.", dynamic=True
+    )
+    compression_zstd_level: int = whole(
+        3, "Default of the topic property of that name.", -131_072, 22, dynamic=True
     )
     log_cleanup_policy: str = any_of(
         "delete", CLEANUP_POLICIES, "Default of cleanup.policy.", dynamic=True
     )
-    log_message_timestamp_type: str = only(
-        "CreateTime", NO_APPEND_TIME, "Default of message.timestamp.type."
+    log_flush_interval_messages: int = long(
+        INT64_MAX, "Default of flush.messages.", 1, dynamic=True
+    )
+    log_flush_interval_ms: int | None = long(
+        None, "Default of flush.ms; before log.flush.scheduler.interval.ms.", dynamic=True
+    )
+    log_flush_scheduler_interval_ms: int = long(
+        INT64_MAX, "Default of flush.ms where log.flush.interval.ms is not set."
+    )
+    log_local_retention_bytes: int = long(
+        -2, "Default of local.retention.bytes.", -2, dynamic=True, no_effect=NO_TIERED_STORAGE
+    )
+    log_local_retention_ms: int = long(
+        -2, "Default of local.retention.ms.", -2, dynamic=True, no_effect=NO_TIERED_STORAGE
+    )
+    log_message_downconversion_enable: bool = boolean(
+        True,
+        "Default of message.downconversion.enable.",
+        dynamic=True,
+        no_effect=NO_DOWNCONVERSION,
+    )
+    log_message_format_version: str = text_value(
+        "3.0-IV1",
+        "Default of message.format.version.",
+        VERSION_EXPECTED,
+        read_kafka_version,
+        dynamic=True,
+        no_effect=ONE_FORMAT,
+    )
+    log_message_timestamp_after_max_ms: int = long(
+        INT64_MAX, "Default of message.timestamp.after.max.ms.", dynamic=True
+    )
+    log_message_timestamp_before_max_ms: int = long(
+        INT64_MAX, "Default of message.timestamp.before.max.ms.", dynamic=True
+    )
+    log_message_timestamp_difference_max_ms: int = long(
+        INT64_MAX, "Default of message.timestamp.difference.max.ms.", dynamic=True
+    )
+    log_message_timestamp_type: str = one_of(
+        "CreateTime", TIMESTAMP_TYPES, "Default of message.timestamp.type.", dynamic=True
+    )
+    log_preallocate: bool = boolean(
+        False, "Default of preallocate.", dynamic=True, no_effect=NO_PREALLOCATION
     )
     log_cleaner_delete_retention_ms: int = long(
         86_400_000, "Default of delete.retention.ms.", dynamic=True
@@ -279,6 +336,10 @@ class BrokerConfig:
     log_segment_delete_delay_ms: int = long(
         60_000, "Default of file.delete.delay.ms.", dynamic=True
     )
+    log_roll_jitter_ms: int | None = long(
+        None, "Default of segment.jitter.ms; before log.roll.jitter.hours.", dynamic=True
+    )
+    log_roll_jitter_hours: int = whole(0, "Default of segment.jitter.ms, in hours.")
     log_roll_ms: int | None = long(
         None, "Default of segment.ms; before log.roll.hours.", 1, dynamic=True
     )
@@ -290,7 +351,7 @@ class BrokerConfig:
         None, "Default of retention.ms, in minutes; before log.retention.hours.", -1
     )
     log_retention_hours: int = whole(168, "Default of retention.ms, in hours.", -1)
-    log_retention_bytes: int = long(-1, "Default of retention.bytes.", -1, dynamic=True)
+    log_retention_bytes: int = long(-1, "Default of retention.bytes.", INT64_MIN, dynamic=True)
     log_retention_check_interval_ms: int = long(300_000, "Time between two rounds of deletion.", 1)
     log_index_interval_bytes: int = whole(4096, "Default of index.interval.bytes.", dynamic=True)
     log_index_size_max_bytes: int = whole(
@@ -327,6 +388,12 @@ class BrokerConfig:
                     self, field_name(declared.broker_property)
                 )
         values["segment_ms"] = _first(self.log_roll_ms, self.log_roll_hours * _MS_PER_HOUR)
+        values["segment_jitter_ms"] = _first(
+            self.log_roll_jitter_ms, self.log_roll_jitter_hours * _MS_PER_HOUR
+        )
+        values["flush_ms"] = _first(
+            self.log_flush_interval_ms, self.log_flush_scheduler_interval_ms
+        )
         values["retention_ms"] = _first(
             self.log_retention_ms,
             _or_unlimited(self.log_retention_minutes, _MS_PER_MINUTE),

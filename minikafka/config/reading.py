@@ -151,7 +151,7 @@ def _read_all(
         declared = by_name.get(name)
         if declared is None:
             raise error(_unknown(name, config_class))
-        if not text.strip() and declared.default != "":
+        if not text.strip() and not declared.may_be_blank:
             default = as_text(declared.default) or "none"
             instead = "" if declared.required else f", or leave it out for {default}"
             raise error(f"{name} is blank: expected {declared.expects}{instead}")

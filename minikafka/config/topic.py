@@ -7,21 +7,29 @@ from dataclasses import dataclass
 from minikafka.properties import (
     ALL_REPLICAS,
     INT64_MAX,
+    INT64_MIN,
+    VERSION_EXPECTED,
     ConfigEntry,
     any_of,
     boolean,
     declarations,
     describe,
     long,
-    only,
+    one_of,
     ratio,
+    read_kafka_version,
     replica_list,
+    text_value,
     whole,
 )
 
 CLEANUP_POLICIES = ("compact", "delete")
-NO_RECOMPRESSION = "the broker keeps batches as they came: compress at the producer"
-NO_APPEND_TIME = "LogAppendTime comes in a later version"
+COMPRESSION_TYPES = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
+TIMESTAMP_TYPES = ("CreateTime", "LogAppendTime")
+NO_TIERED_STORAGE = "there is no tiered storage, so all of a log is local"
+NO_DOWNCONVERSION = "no version of Fetch that is served needs older formats"
+ONE_FORMAT = "records are stored in format v2 alone, as in Kafka since 3.0"
+NO_PREALLOCATION = "the files of a log grow as they are written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +39,37 @@ class TopicConfig:
     cleanup_policy: str = any_of(
         "delete",
         CLEANUP_POLICIES,
-        "What happens to old records: deletion by age and size, all but the newest of a key, both.",
+        "What happens to old records: deletion by age and size, all but the newest of a key, both, "
+        "or (blank) nothing.",
         broker="log.cleanup.policy",
     )
-    compression_type: str = only(
+    compression_gzip_level: int = whole(
+        -1,
+        "The level at which a broker compresses to gzip; -1: that of zlib.",
+        1,
+        9,
+        or_also=-1,
+        broker="compression.gzip.level",
+    )
+    compression_lz4_level: int = whole(
+        9,
+        "The level at which a broker compresses to lz4.",
+        1,
+        17,
+        broker="compression.lz4.level",
+    )
+    compression_type: str = one_of(
         "producer",
-        NO_RECOMPRESSION,
-        "Compression of what is stored: as the producer sent it.",
+        COMPRESSION_TYPES,
+        "The codec of what is stored: as the producer sent it, or this one whatever was sent.",
         broker="compression.type",
+    )
+    compression_zstd_level: int = whole(
+        3,
+        "The level at which a broker compresses to zstd.",
+        -131_072,
+        22,
+        broker="compression.zstd.level",
     )
     delete_retention_ms: int = long(
         86_400_000,
@@ -53,6 +84,17 @@ class TopicConfig:
         "Minikafka's own: a record is replicated once it is fsynced.",
         broker="log.flush.before.ack",
     )
+    flush_messages: int = long(
+        INT64_MAX,
+        "Records after which a log is fsynced.",
+        1,
+        broker="log.flush.interval.messages",
+    )
+    flush_ms: int = long(
+        INT64_MAX,
+        "Time after which what was appended is fsynced.",
+        broker="log.flush.interval.ms",
+    )
     follower_replication_throttled_replicas: str = replica_list(
         "Replicas that are fetched under follower.replication.throttled.rate while out of sync."
     )
@@ -61,6 +103,20 @@ class TopicConfig:
     )
     leader_replication_throttled_replicas: str = replica_list(
         "Replicas that are read from under leader.replication.throttled.rate by those out of sync."
+    )
+    local_retention_bytes: int = long(
+        -2,
+        "Size above which segments that are also remote go from the local disk.",
+        -2,
+        broker="log.local.retention.bytes",
+        no_effect=NO_TIERED_STORAGE,
+    )
+    local_retention_ms: int = long(
+        -2,
+        "Age at which segments that are also remote go from the local disk.",
+        -2,
+        broker="log.local.retention.ms",
+        no_effect=NO_TIERED_STORAGE,
     )
     max_compaction_lag_ms: int = long(
         INT64_MAX,
@@ -71,10 +127,40 @@ class TopicConfig:
     max_message_bytes: int = whole(
         1_048_588, "The largest record batch that is accepted.", broker="message.max.bytes"
     )
-    message_timestamp_type: str = only(
+    message_downconversion_enable: bool = boolean(
+        True,
+        "Whether old consumers get records in older formats.",
+        broker="log.message.downconversion.enable",
+        no_effect=NO_DOWNCONVERSION,
+    )
+    message_format_version: str = text_value(
+        "3.0-IV1",
+        "The format in which records are stored.",
+        VERSION_EXPECTED,
+        read_kafka_version,
+        broker="log.message.format.version",
+        no_effect=ONE_FORMAT,
+    )
+    message_timestamp_after_max_ms: int = long(
+        INT64_MAX,
+        "How far ahead of the broker's clock a record's timestamp may be.",
+        broker="log.message.timestamp.after.max.ms",
+    )
+    message_timestamp_before_max_ms: int = long(
+        INT64_MAX,
+        "How far behind the broker's clock a record's timestamp may be.",
+        broker="log.message.timestamp.before.max.ms",
+    )
+    message_timestamp_difference_max_ms: int = long(
+        INT64_MAX,
+        "Deprecated: stands for message.timestamp.before.max.ms and message.timestamp.after.max.ms "
+        "where those have their default.",
+        broker="log.message.timestamp.difference.max.ms",
+    )
+    message_timestamp_type: str = one_of(
         "CreateTime",
-        NO_APPEND_TIME,
-        "Whose clock a record's timestamp is of: the producer's.",
+        TIMESTAMP_TYPES,
+        "Whose clock a record's timestamp is of: the producer's or the leader's.",
         broker="log.message.timestamp.type",
     )
     min_cleanable_dirty_ratio: float = ratio(
@@ -90,8 +176,35 @@ class TopicConfig:
     min_insync_replicas: int = whole(
         1, "In-sync replicas without which nothing is committed.", 1, broker="min.insync.replicas"
     )
+    preallocate: bool = boolean(
+        False,
+        "Whether a new segment's file has its full size at once.",
+        broker="log.preallocate",
+        no_effect=NO_PREALLOCATION,
+    )
+    remote_log_copy_disable: bool = boolean(
+        False,
+        "Whether no more segments go to tiered storage.",
+        dynamic=True,
+        no_effect=NO_TIERED_STORAGE,
+    )
+    remote_log_delete_on_disable: bool = boolean(
+        False,
+        "Whether remote segments are deleted once tiered storage is turned off.",
+        dynamic=True,
+        no_effect=NO_TIERED_STORAGE,
+    )
+    remote_storage_enable: bool = boolean(
+        False,
+        "Whether closed segments go to tiered storage.",
+        dynamic=True,
+        no_effect=NO_TIERED_STORAGE,
+    )
     retention_bytes: int = long(
-        -1, "Size above which old segments go; -1: never.", -1, broker="log.retention.bytes"
+        -1,
+        "Size above which old segments go; below 0: never.",
+        INT64_MIN,
+        broker="log.retention.bytes",
     )
     retention_ms: int = long(
         604_800_000, "Age at which a segment is deleted; -1: never.", -1, broker="log.retention.ms"
@@ -101,6 +214,12 @@ class TopicConfig:
     )
     segment_index_bytes: int = whole(
         10_485_760, "The largest size of a segment's index.", 4, broker="log.index.size.max.bytes"
+    )
+    segment_jitter_ms: int = long(
+        0,
+        "How much sooner than segment.ms a new segment may be begun, by chance: so that not all "
+        "logs do it at once.",
+        broker="log.roll.jitter.ms",
     )
     segment_ms: int = long(
         604_800_000, "Age at which a new segment is begun.", 1, broker="log.roll.ms"
@@ -118,6 +237,18 @@ class TopicConfig:
     @property
     def deletes(self) -> bool:
         return "delete" in self.cleanup_policy
+
+    @property
+    def timestamp_before_max_ms(self) -> int:
+        """How far behind the broker's clock a record's timestamp may be; INT64_MAX: any."""
+        own = self.message_timestamp_before_max_ms
+        return own if own != INT64_MAX else self.message_timestamp_difference_max_ms
+
+    @property
+    def timestamp_after_max_ms(self) -> int:
+        """How far ahead of the broker's clock a record's timestamp may be; INT64_MAX: any."""
+        own = self.message_timestamp_after_max_ms
+        return own if own != INT64_MAX else self.message_timestamp_difference_max_ms
 
     def throttles_follower(self, partition: int, broker_id: int) -> bool:
         """Whether this replica is one that is fetched under a throttle."""

@@ -59,7 +59,7 @@ def deletable(
     """How many segments, from the oldest on, are to be deleted: never the last, never one that ends
     above the high watermark (KAFKA-5634)."""
     excess_bytes = 0
-    if config.retention_bytes != NO_LIMIT:
+    if config.retention_bytes >= 0:
         excess_bytes = sum(segment.size_bytes for segment in segments) - config.retention_bytes
     count = 0
     for segment, following in pairwise(segments):
@@ -67,7 +67,7 @@ def deletable(
             break
         excess_bytes -= segment.size_bytes
         below_start = following.base_offset <= log_start_offset
-        too_large = config.retention_bytes != NO_LIMIT and excess_bytes >= 0
+        too_large = config.retention_bytes >= 0 and excess_bytes >= 0
         if not below_start and not (
             config.deletes and (too_large or _is_expired(segment, config, now_timestamp_ms))
         ):

@@ -65,23 +65,40 @@ def test_a_missing_required_property_is_named_with_what_is_expected(name: str) -
 def test_the_defaults_of_a_topic_are_those_of_kafka() -> None:
     assert {entry.name: entry.value for entry in TopicConfig().describe()} == {
         "cleanup.policy": "delete",
+        "compression.gzip.level": "-1",
+        "compression.lz4.level": "9",
         "compression.type": "producer",
+        "compression.zstd.level": "3",
         "delete.retention.ms": "86400000",
         "file.delete.delay.ms": "60000",
         "follower.replication.throttled.replicas": "",
         "leader.replication.throttled.replicas": "",
         "flush.before.ack": "false",
+        "flush.messages": "9223372036854775807",
+        "flush.ms": "9223372036854775807",
         "index.interval.bytes": "4096",
+        "local.retention.bytes": "-2",
+        "local.retention.ms": "-2",
         "max.compaction.lag.ms": "9223372036854775807",
         "max.message.bytes": "1048588",
+        "message.downconversion.enable": "true",
+        "message.format.version": "3.0-IV1",
+        "message.timestamp.after.max.ms": "9223372036854775807",
+        "message.timestamp.before.max.ms": "9223372036854775807",
+        "message.timestamp.difference.max.ms": "9223372036854775807",
         "message.timestamp.type": "CreateTime",
         "min.cleanable.dirty.ratio": "0.5",
         "min.compaction.lag.ms": "0",
         "min.insync.replicas": "1",
+        "preallocate": "false",
+        "remote.log.copy.disable": "false",
+        "remote.log.delete.on.disable": "false",
+        "remote.storage.enable": "false",
         "retention.bytes": "-1",
         "retention.ms": "604800000",
         "segment.bytes": "1073741824",
         "segment.index.bytes": "10485760",
+        "segment.jitter.ms": "0",
         "segment.ms": "604800000",
         "unclean.leader.election.enable": "false",
     }
@@ -91,13 +108,16 @@ def test_a_broker_without_log_properties_gives_topics_the_default_configuration(
     assert broker().topic_defaults() == TopicConfig()
 
 
-def test_every_topic_property_has_a_broker_property_for_its_default_but_lists_of_replicas() -> None:
+def test_every_topic_property_has_a_broker_property_for_its_default_where_kafka_has_one() -> None:
     of_broker = {declared.name for declared in properties(BrokerConfig)}
     of_topic = {declared.name: declared.broker_property for declared in properties(TopicConfig)}
     without = {name for name, of in of_topic.items() if of is None}
     assert without == {
         "follower.replication.throttled.replicas",
         "leader.replication.throttled.replicas",
+        "remote.log.copy.disable",
+        "remote.log.delete.on.disable",
+        "remote.storage.enable",
     }
     assert set(of_topic.values()) - {None} <= of_broker
 
@@ -162,6 +182,16 @@ def test_every_property_says_in_one_sentence_what_it_is_for() -> None:
         ({"log_roll_ms": "7", "log_roll_hours": "1"}, "segment_ms", 7),
         ({"log_roll_hours": "2"}, "segment_ms", 7_200_000),
         ({"log_segment_bytes": "1024"}, "segment_bytes", 1024),
+        ({"log_roll_jitter_ms": "7", "log_roll_jitter_hours": "1"}, "segment_jitter_ms", 7),
+        ({"log_roll_jitter_hours": "2"}, "segment_jitter_ms", 7_200_000),
+        ({"log_flush_interval_ms": "7", "log_flush_scheduler_interval_ms": "1"}, "flush_ms", 7),
+        ({"log_flush_scheduler_interval_ms": "2"}, "flush_ms", 2),
+        ({"compression_type": "zstd"}, "compression_type", "zstd"),
+        (
+            {"log_message_timestamp_type": "LogAppendTime"},
+            "message_timestamp_type",
+            "LogAppendTime",
+        ),
         ({"log_flush_before_ack": "true"}, "flush_before_ack", True),
         ({"message_max_bytes": "2048"}, "max_message_bytes", 2048),
         ({"log_index_size_max_bytes": "64"}, "segment_index_bytes", 64),
@@ -236,13 +266,14 @@ def test_a_blank_value_is_refused_and_the_default_named(text: str) -> None:
     assert refusal(num_partitions=text).endswith("or leave it out for 1")
     assert refusal(broker_rack=text).endswith("or leave it out for none")
     assert topic_refusal("retention.ms", text).endswith("or leave it out for 604800000")
-    assert refusal(broker_id=text).endswith("expected a whole number from 1 to 2147483647")
+    assert refusal(broker_id=text).endswith("expected a whole number from 0 to 2147483647")
 
 
-def test_a_broker_id_starts_at_one() -> None:
+def test_a_broker_id_starts_at_zero_as_in_kafka() -> None:
+    assert (broker(broker_id="0").broker_id, broker(broker_id="0").name) == (0, "0")
     assert (
-        refusal(broker_id="0")
-        == "broker.id=0 is not valid: expected a whole number from 1 to 2147483647"
+        refusal(broker_id="-1")
+        == "broker.id=-1 is not valid: expected a whole number from 0 to 2147483647"
     )
 
 
@@ -252,7 +283,9 @@ def test_a_broker_id_starts_at_one() -> None:
         ("delete", "delete", False),
         ("compact", "compact", True),
         ("compact,delete", "compact,delete", True),
-        ("delete , compact", "compact,delete", True),
+        ("delete , compact", "delete,compact", True),
+        ("compact,compact", "compact,compact", True),
+        ("", "", False),
     ],
 )
 def test_old_records_are_deleted_compacted_or_both(text: str, policy: str, compacted: bool) -> None:
@@ -267,14 +300,20 @@ def test_any_other_cleanup_policy_is_refused(text: str) -> None:
     assert message.endswith("expected compact or delete, or several with commas between")
 
 
-@pytest.mark.parametrize(("text", "ratio"), [("0", 0.0), ("1", 1.0), (".25", 0.25), ("0.01", 0.01)])
+@pytest.mark.parametrize(
+    ("text", "ratio"),
+    [
+        *(("0", 0.0), ("1", 1.0), (".25", 0.25), ("0.01", 0.01)),
+        *(("1e-3", 0.001), ("1.", 1.0), ("+5E-1", 0.5)),
+    ],
+)
 def test_the_dirty_ratio_is_a_number_from_0_to_1(text: str, ratio: float) -> None:
     config = topic_config({"min.cleanable.dirty.ratio": text}, TopicConfig())
     assert config.min_cleanable_dirty_ratio == ratio
     assert broker(log_cleaner_min_cleanable_ratio=text).topic_defaults() == config
 
 
-@pytest.mark.parametrize("text", ["1.1", "-0.1", "50%", "1e-3", "nan", "."])
+@pytest.mark.parametrize("text", ["1.1", "-0.1", "50%", "1e3", "nan", ".", "1e", "1e-9999"])
 def test_a_ratio_that_is_none_is_refused(text: str) -> None:
     message = topic_refusal("min.cleanable.dirty.ratio", text)
     assert message.endswith("expected a number from 0 to 1, such as 0.5")
@@ -296,15 +335,65 @@ def test_the_properties_of_compaction_are_kafkas() -> None:
     assert "expected a whole number from 1 to 1" in refusal(log_cleaner_threads="2")
 
 
-@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_the_broker_never_recompresses_and_says_where_compression_is_chosen(codec: str) -> None:
+@pytest.mark.parametrize("codec", ["uncompressed", "gzip", "snappy", "lz4", "zstd", "producer"])
+def test_the_codec_of_a_topic_is_the_producers_or_its_own(codec: str) -> None:
+    assert topic_config({"compression.type": codec}, TopicConfig()).compression_type == codec
+
+
+@pytest.mark.parametrize("codec", ["none", "GZIP", "brotli"])
+def test_another_codec_is_refused_with_those_that_there_are(codec: str) -> None:
     assert topic_refusal("compression.type", codec).endswith(
-        "expected producer: the broker keeps batches as they came: compress at the producer"
+        "expected one of producer, uncompressed, gzip, snappy, lz4, zstd"
     )
 
 
-def test_only_the_time_of_creation_is_kept_with_records() -> None:
-    assert "expected CreateTime" in topic_refusal("message.timestamp.type", "LogAppendTime")
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("compression.gzip.level", ("-1", "1", "9"), ("0", "10", "-2")),
+        ("compression.lz4.level", ("1", "17"), ("0", "18", "-1")),
+        ("compression.zstd.level", ("-131072", "0", "22"), ("-131073", "23")),
+        ("flush.messages", ("1", str(2**63 - 1)), ("0", "-1")),
+        ("flush.ms", ("0", str(2**63 - 1)), ("-1", str(2**63))),
+        ("local.retention.ms", ("-2", "-1", "0"), ("-3",)),
+        ("message.format.version", ("3.0", "3.0-IV1", "0.10.2", "2.8.1"), ("3", "new", "3.0-IV")),
+        ("message.timestamp.after.max.ms", ("0",), ("-1",)),
+        ("message.timestamp.type", ("CreateTime", "LogAppendTime"), ("createtime", "Now")),
+        ("retention.bytes", ("-1", "-5", str(-(2**63))), (str(-(2**63) - 1),)),
+        ("segment.jitter.ms", ("0", "1"), ("-1",)),
+    ],
+)
+def test_a_topics_property_has_the_range_that_it_has_in_kafka(
+    name: str, right: tuple[str, ...], wrong: tuple[str, ...]
+) -> None:
+    for text in right:
+        validate_topic_overrides({name: text})
+    for text in wrong:
+        assert f"{name}={text} is not valid: expected" in topic_refusal(name, text)
+
+
+def test_the_difference_of_timestamps_counts_where_before_and_after_have_their_default() -> None:
+    unlimited = TopicConfig()
+    assert unlimited.timestamp_before_max_ms == unlimited.timestamp_after_max_ms == 2**63 - 1
+    both = dataclasses.replace(unlimited, message_timestamp_difference_max_ms=5)
+    assert (both.timestamp_before_max_ms, both.timestamp_after_max_ms) == (5, 5)
+    before = dataclasses.replace(both, message_timestamp_before_max_ms=7)
+    assert (before.timestamp_before_max_ms, before.timestamp_after_max_ms) == (7, 5)
+    after = dataclasses.replace(both, message_timestamp_after_max_ms=9)
+    assert (after.timestamp_before_max_ms, after.timestamp_after_max_ms) == (5, 9)
+
+
+def test_a_property_without_effect_says_so_wherever_it_is_described() -> None:
+    entries = {entry.name: entry.doc for entry in TopicConfig().describe()}
+    assert entries["preallocate"] == (
+        "Whether a new segment's file has its full size at once. "
+        "Without effect: the files of a log grow as they are written."
+    )
+    assert "Without effect" not in entries["flush.ms"]
+    of_broker = {entry.name: entry.doc for entry in broker().describe()}
+    for declared in properties(TopicConfig):
+        if declared.no_effect and declared.broker_property is not None:
+            assert declared.no_effect in of_broker[declared.broker_property]
 
 
 # --- Addresses, directories, names --------------------------------------------------------------
@@ -504,10 +593,6 @@ def test_a_broker_property_at_a_topic_is_answered_with_the_topics_name_for_it() 
 def test_a_kafka_property_that_minikafka_lacks_is_called_that(name: str) -> None:
     expected = f"{name} is a Kafka property that minikafka does not have: leave it out"
     assert refusal(**{name: "1"}) == expected
-
-
-def test_a_kafka_topic_property_that_minikafka_lacks_is_called_that() -> None:
-    assert "is a Kafka property that minikafka does not have" in topic_refusal("flush.ms", "1")
 
 
 def test_no_property_of_minikafka_is_called_foreign() -> None:
