@@ -2,7 +2,8 @@
 
 State is in the data directory only (layout.py), so that each command is a process of its own. A
 broker runs in a session of its own (Ctrl-C at a terminal reaches `up`, which ends the brokers in
-order), and with a configuration file, by which its process is recognised.
+order). The command that started it knows it by its handle, every other one by its pid and by when
+it began (processes.py).
 
 Ports are chosen by looking which are free; whether one is ours is known when the broker listens
 there. One that finds somebody else (two `up` at the same moment, say) ends with a status of its own
@@ -21,25 +22,32 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from minikafka import processes
 from minikafka.children import module_command
-from minikafka.cli import clusterfile, processes
+from minikafka.cli import clusterfile
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
+from minikafka.cli.escaping import escaped, escaped_lines
 from minikafka.cli.freeports import GRPC_PORT, KAFKA_PORT, METRICS_PORT, free_ports, is_free
 from minikafka.cli.layout import Layout, format_properties, tail
 from minikafka.cli.lazy import PORT_TAKEN
+from minikafka.cli.progress import Progress
 from minikafka.config import parse_broker_config, parse_properties
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import broker_name
+from minikafka.processes import Process
 
 DEFAULT_BROKERS = 3
 DEFAULT_ZOOKEEPER = "embedded"
 BROKER_COMMAND = module_command("minikafka", "broker")
 
 _POLL_S = 0.02
+_KILL_WAIT_S = 10.0
+START_PATIENCE_S = 30.0
+_TELL_S = 10.0
 _LOG_TAIL_LINES = 15
 _PORT_ATTEMPTS = 5
 _OWN_PROPERTIES = (
@@ -156,6 +164,15 @@ def _listeners(broker: BrokerEntry) -> dict[str, str]:
     }
 
 
+@dataclass(slots=True)
+class _Start:
+    """One that is waited for until it serves."""
+
+    broker: BrokerEntry
+    progress: Progress
+    attempts: int = 1
+
+
 class LocalCluster:
     """The cluster of one data directory. `broker_command`, followed by `--config FILE`, starts a
     broker."""
@@ -187,17 +204,16 @@ class LocalCluster:
 
     def is_running(self, broker: BrokerEntry) -> bool:
         self._reap()
-        return processes.is_running(broker.pid, self._mark(broker.id))
+        # A child of ours is asked by its handle: it has not ended, or it would be reaped.
+        return broker.pid in self._children or processes.is_running(self.process(broker))
 
     def conditions(self, cluster: ClusterFile) -> dict[int, Literal["running", "paused", "ended"]]:
         """What the process of each broker does, by id."""
         self._reap()
-        return {
-            each.id: processes.condition(each.pid, self._mark(each.id)) for each in cluster.brokers
-        }
+        return {each.id: processes.condition(self.process(each)) for each in cluster.brokers}
 
     def zookeeper_is_running(self, zookeeper: ZooKeeperEntry) -> bool:
-        return any(processes.is_running(pid, self._zookeeper_mark) for pid in zookeeper.pids)
+        return any(map(processes.is_running, self.zookeeper_processes(zookeeper)))
 
     def running(self, cluster: ClusterFile) -> list[BrokerEntry]:
         return [broker for broker in cluster.brokers if self.is_running(broker)]
@@ -216,12 +232,14 @@ class LocalCluster:
                 "`minikafka down` ends it, `minikafka restart` starts a dead broker again"
             )
 
-    def _mark(self, broker_id: int) -> str:
-        return str(self.layout.properties(broker_id))
+    def process(self, broker: BrokerEntry) -> Process:
+        return Process(broker.pid, broker.started, str(self.layout.properties(broker.id)))
 
-    @property
-    def _zookeeper_mark(self) -> str:
-        return str(self.layout.zookeeper)
+    def zookeeper_processes(self, zookeeper: ZooKeeperEntry) -> list[Process]:
+        """In the order of the file."""
+        starts = zookeeper.started or (None,) * len(zookeeper.pids)
+        mark = str(self.layout.zookeeper)
+        return [Process(*each, mark) for each in zip(zookeeper.pids, starts, strict=False)]
 
     def _reap(self) -> None:
         """Take note of children that ended, so that they are no zombies."""
@@ -290,47 +308,65 @@ class LocalCluster:
             )
         self._children[child.pid] = child
         self._ended.pop(child.pid, None)
-        clusterfile.change_broker(self.layout.data_dir, broker.id, child.pid)
-        return replace(broker, pid=child.pid)
+        started = clusterfile.change_broker(self.layout.data_dir, broker.id, child.pid)
+        return replace(broker, pid=child.pid, started=started)
 
     def wait_serving(
-        self, brokers: Sequence[BrokerEntry], timeout_s: float = 30.0
+        self,
+        brokers: Sequence[BrokerEntry],
+        patience_s: float = START_PATIENCE_S,
+        tell: Callable[[str], object] = lambda _: None,
     ) -> list[BrokerEntry]:
-        """Wait until each has said that it serves. Returns them as they serve: with other ports and
-        pids where ports were taken. Raises ProcessTrouble with a broker's log's end."""
-        deadline = time.monotonic() + timeout_s
-        return [self._wait_serving(broker, deadline, timeout_s) for broker in brokers]
-
-    def _wait_serving(self, broker: BrokerEntry, deadline: float, timeout_s: float) -> BrokerEntry:
-        attempts = 1
-        while b"\n" not in self.layout.serving(broker.id).read_bytes():
-            if not self.is_running(broker):
-                if self._exit_status(broker) != PORT_TAKEN or attempts == _PORT_ATTEMPTS:
-                    raise ProcessTrouble(self._why(broker, "ended instead of serving"))
-                attempts += 1
-                broker = self.start_broker(self.with_free_ports(broker))
-            elif time.monotonic() > deadline:
-                raise ProcessTrouble(self._why(broker, f"does not serve after {timeout_s:g} s"))
+        """Wait until each has said that it serves. Returns them in that order: with other ports and
+        pids where ports were taken. One that recovers its logs is waited for as long as it gets on
+        with that (progress.py), which `tell` hears now and then. Raises ProcessTrouble, with the
+        end of its log, of one that ends, or in which nothing happens for `patience_s`."""
+        starts = [_Start(broker, self._progress(broker, patience_s)) for broker in brokers]
+        told_s = time.monotonic()
+        while waiting := [each for each in starts if not self._serves(each, patience_s)]:
+            if time.monotonic() - told_s > _TELL_S:
+                told_s = time.monotonic()
+                tell(self._waits_for(waiting[0]))
             time.sleep(_POLL_S)
-        return broker
+        return [each.broker for each in starts]
 
-    def _exit_status(self, broker: BrokerEntry) -> int | None:
-        """Of a broker that has ended; None if it was not started here."""
+    def _progress(self, broker: BrokerEntry, patience_s: float) -> Progress:
         assert broker.pid is not None
-        if broker.pid in self._children:
-            self._ended[broker.pid] = self._children.pop(broker.pid).wait()
-        return self._ended.get(broker.pid)
+        return Progress(broker.pid, self.layout.log(broker.id), patience_s)
+
+    def _serves(self, start: _Start, patience_s: float) -> bool:
+        """Look at one that starts. Starts it again at other ports, if its own were taken."""
+        broker = start.broker
+        if b"\n" in self.layout.serving(broker.id).read_bytes():
+            return True
+        if not self.is_running(broker):
+            if self._ended.get(broker.pid or 0) != PORT_TAKEN or start.attempts == _PORT_ATTEMPTS:
+                raise ProcessTrouble(self._why(broker, "ended instead of serving"))
+            start.attempts += 1
+            start.broker = self.start_broker(self.with_free_ports(broker))
+            start.progress = self._progress(start.broker, patience_s)
+        elif trouble := start.progress.trouble():
+            raise ProcessTrouble(self._why(broker, trouble))
+        return False
+
+    def _waits_for(self, start: _Start) -> str:
+        broker = start.broker
+        last = tail(self.layout.log(broker.id), 1)
+        return (
+            f"waiting for broker {broker.name} ({broker.id}) to serve: "
+            f"{start.progress.describe()}; the last line of its log: {escaped(last) or '(none)'}"
+        )
 
     def _why(self, broker: BrokerEntry, what: str) -> str:
         log = self.layout.log(broker.id)
-        last = tail(log, _LOG_TAIL_LINES)
+        last = escaped_lines(tail(log, _LOG_TAIL_LINES))
         return f"broker {broker.name} ({broker.id}) {what}; the end of {log}:\n{last or '(empty)'}"
 
     # --- signals and ends ---
 
     def send(self, broker: BrokerEntry, number: signal.Signals) -> bool:
         """Signal a broker. False: it does not run."""
-        return processes.send_signal(broker.pid, self._mark(broker.id), number)
+        return processes.send_signal(self.process(broker), number)
 
     def stop_broker(
         self, broker: BrokerEntry, timeout_s: float, hurry: Callable[[], bool] = lambda: False
@@ -338,6 +374,7 @@ class LocalCluster:
         """End a broker by SIGTERM, by SIGKILL after `timeout_s` or as soon as `hurry()` is true.
 
         Returns whether it ended of itself. A stopped process is continued, or it could not end.
+        Raises ProcessTrouble if it outlives even SIGKILL.
         """
         if not self.send(broker, signal.SIGTERM):
             return True
@@ -346,13 +383,24 @@ class LocalCluster:
         while not hurry() and time.monotonic() < deadline:
             if self.wait_ended(broker, 0.1):
                 return True
-        self.send(broker, signal.SIGKILL)
-        self.wait_ended(broker, timeout_s=10)
+        self.kill_broker(broker)
         return False
+
+    def kill_broker(self, broker: BrokerEntry) -> bool:
+        """SIGKILL; returns when the process is gone, False if it was not there. Raises
+        ProcessTrouble if it does not go."""
+        found = self.send(broker, signal.SIGKILL)
+        if found and not self.wait_ended(broker, _KILL_WAIT_S):
+            raise ProcessTrouble(
+                f"broker {broker.name} ({broker.id}), process {broker.pid}, has not ended "
+                f"{_KILL_WAIT_S:g} s after SIGKILL: the system still works on something for it, "
+                "most likely on a disk that does not answer"
+            )
+        return found
 
     def wait_ended(self, broker: BrokerEntry, timeout_s: float) -> bool:
         """Wait until its process is gone; False if it is still there."""
-        ended = processes.wait_ended(broker.pid, self._mark(broker.id), timeout_s)
+        ended = processes.wait_ended(self.process(broker), timeout_s)
         self._reap()
         return ended
 
@@ -362,26 +410,33 @@ class LocalCluster:
         timeout_s: float = 15.0,
         hurry: Callable[[], bool] = lambda: False,
     ) -> None:
-        """End all that run, the last first, each by a controlled shutdown."""
+        """End all that run, the last first, each by a controlled shutdown. Raises ProcessTrouble,
+        of the first, when all were tried, if some did not end."""
         cluster = self.require()
+        troubles: list[ProcessTrouble] = []
         for broker in reversed(self.running(cluster)):
-            if self.stop_broker(broker, timeout_s, hurry):
-                tell(f"broker {broker.name} ended")
-            else:
-                tell(f"broker {broker.name} was killed: it did not end within {timeout_s:g} s")
+            try:
+                if self.stop_broker(broker, timeout_s, hurry):
+                    tell(f"broker {broker.name} ended")
+                else:
+                    tell(f"broker {broker.name} was killed: it did not end within {timeout_s:g} s")
+            except ProcessTrouble as trouble:
+                troubles.append(trouble)
+        if troubles:
+            raise troubles[0]
 
     def stop_zookeeper(self) -> None:
         """End the ZooKeeper processes that cluster.json names, if they are there."""
-        from minikafka.zookeeper.launcher import stop_pids
+        from minikafka.zookeeper.launcher import stop_processes
 
-        stop_pids(self.require().zookeeper.pids, self.layout.zookeeper)
+        stop_processes(self.zookeeper_processes(self.require().zookeeper))
 
     def record_ended(self) -> None:
         """Take the processes out of cluster.json; ids and addresses stay for the next `up`."""
         with clusterfile.changing(self.layout.data_dir):
             cluster = self.require()
-            brokers = tuple(replace(broker, pid=None) for broker in cluster.brokers)
-            zookeeper = replace(cluster.zookeeper, pids=())
+            brokers = tuple(replace(each, pid=None, started=None) for each in cluster.brokers)
+            zookeeper = replace(cluster.zookeeper, pids=(), started=())
             clusterfile.save(self.layout.data_dir, ClusterFile(zookeeper, brokers))
 
     # --- the owner's lock ---

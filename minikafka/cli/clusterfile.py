@@ -1,13 +1,15 @@
 """cluster.json: what `minikafka up` started in a data directory, for every other command.
 
-    {"zookeeper": {"mode": "embedded", "hosts": "127.0.0.1:2181", "pids": [4241]},
+    {"zookeeper": {"mode": "embedded", "hosts": "127.0.0.1:2181", "pids": [4241],
+                   "started": ["80123@62b1…"]},
      "brokers": [{"id": 1, "name": "A", "pid": 4242, "grpc": "127.0.0.1:19092", "kafka": null,
-                  "metrics": "127.0.0.1:9404"}]}
+                  "metrics": "127.0.0.1:9404", "started": "80147@62b1…"}]}
 
 A pid is what was started last: it is null once `down` ended it, and names a process that is gone
-after a crash or a kill (commands verify it before they trust it: processes.py). ZooKeeper's pids
-are empty when somebody else runs it. Written by rename, so a reader sees a whole file; changed
-under `changing`, so that two commands at once lose nothing.
+after a crash or a kill. `started` says when that process began (processes.start_of), and so which
+one had the pid: commands compare it before they trust the pid. ZooKeeper's pids are empty when
+somebody else runs it. Written by rename, so a reader sees a whole file; changed under `changing`,
+so that two commands at once lose nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +18,19 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from minikafka.errors import UsageError
+from minikafka.processes import start_of
 
 FILE_NAME = "cluster.json"
 _LOCK_NAME = ".cluster.json.lock"
+_LOCK_WAIT_S = 30.0  # a change takes milliseconds
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +43,28 @@ class BrokerEntry:
     grpc: str
     kafka: str | None = None
     metrics: str | None = None
+    started: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ZooKeeperEntry:
-    """`mode` as given to `up --zookeeper`, `hosts` as in zookeeper.connect."""
+    """`mode` as given to `up --zookeeper`, `hosts` as in zookeeper.connect. `started` is of each
+    pid; empty in a file of an older version."""
 
     mode: str
     hosts: str
     pids: tuple[int, ...] = ()
+    started: tuple[str, ...] = ()
+
+    def with_processes(self, pids: Sequence[int]) -> ZooKeeperEntry:
+        """Of these, which have just been started."""
+        return replace(self, pids=tuple(pids), started=tuple(map(_started, pids)))
+
+    def with_process(self, index: int, pid: int) -> ZooKeeperEntry:
+        """That one has just been started again."""
+        pids, started = list(self.pids), list(self.started)
+        pids[index], started[index] = pid, _started(pid)
+        return replace(self, pids=tuple(pids), started=tuple(started))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +117,7 @@ def _decode(document: dict[str, Any]) -> ClusterFile:
             str(zookeeper["mode"]),
             str(zookeeper["hosts"]),
             tuple(int(pid) for pid in zookeeper.get("pids", ())),
+            tuple(str(each) for each in zookeeper.get("started", ())),
         ),
         brokers=tuple(
             BrokerEntry(
@@ -107,6 +127,7 @@ def _decode(document: dict[str, Any]) -> ClusterFile:
                 grpc=str(each["grpc"]),
                 kafka=None if each.get("kafka") is None else str(each["kafka"]),
                 metrics=None if each.get("metrics") is None else str(each["metrics"]),
+                started=None if each.get("started") is None else str(each["started"]),
             )
             for each in document["brokers"]
         ),
@@ -127,16 +148,35 @@ def save(data_dir: Path, cluster: ClusterFile) -> None:
 
 @contextlib.contextmanager
 def changing(data_dir: Path) -> Iterator[None]:
-    """Keeps other commands from changing the file between a load and a save."""
+    """Keeps other commands from changing the file between a load and a save. Raises UsageError if
+    another one is at it for far too long."""
+    deadline = time.monotonic() + _LOCK_WAIT_S
     with (data_dir / _LOCK_NAME).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UsageError(
+                        f"waited {_LOCK_WAIT_S:g} s for another minikafka command that is changing "
+                        f"{path_of(data_dir)}: is one paused?"
+                    ) from None
+                time.sleep(_POLL_S)
         yield
 
 
-def change_broker(data_dir: Path, broker_id: int, pid: int | None) -> None:
-    """Record the pid of one broker."""
+def change_broker(data_dir: Path, broker_id: int, pid: int) -> str:
+    """Record the pid of one broker, which has just been started. Returns when it began."""
     with changing(data_dir):
         cluster = load(data_dir)
         assert cluster is not None, "a broker is changed in a cluster that is there"
         entry = cluster.broker(str(broker_id))
-        save(data_dir, cluster.with_broker(replace(entry, pid=pid)))
+        started = _started(pid)
+        save(data_dir, cluster.with_broker(replace(entry, pid=pid, started=started)))
+        return started
+
+
+def _started(pid: int) -> str:
+    """When a process began that has just been started; if it is gone already, of nobody."""
+    return start_of(pid) or "ended"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from minikafka.cli import processes
+from minikafka import processes
 from minikafka.cli.cluster import LocalCluster, ProcessTrouble
 from minikafka.cli.options import data_dir_option
 from minikafka.cli.starting import stop_all
@@ -24,11 +24,15 @@ def command(data_dir: Path) -> None:
     """
     local = LocalCluster(data_dir)
     cluster = local.require()
-    owner = local.owner()  # who holds the lock, so it needs no other mark
+    owner = local.owner()  # who holds the lock now, so that the pid is its own
     if owner is not None:
-        processes.send_signal(owner, processes.ANY, signal.SIGTERM)
-        if not processes.wait_ended(owner, processes.ANY, _OWNER_WAIT_S):
-            raise ProcessTrouble(f"`minikafka up` (process {owner}) does not end")
+        process = processes.Process.of(owner)
+        processes.send_signal(process, signal.SIGTERM)
+        if not processes.wait_ended(process, _OWNER_WAIT_S):
+            raise ProcessTrouble(
+                f"waited {_OWNER_WAIT_S:g} s for `minikafka up` (process {owner}) to end its "
+                "cluster: it still does not end"
+            )
         click.echo(f"`minikafka up` (process {owner}) ended its cluster")
         return
     if not local.running(cluster) and not local.zookeeper_is_running(cluster.zookeeper):

@@ -7,8 +7,6 @@ import signal
 from minikafka.cli.cluster import LocalCluster
 from minikafka.cli.clusterfile import BrokerEntry
 
-_KILL_WAIT_S = 5.0
-
 
 class Faults:
     """Brokers by id. Blocking."""
@@ -20,10 +18,8 @@ class Faults:
         return self._local.require().broker(str(broker_id))
 
     def kill(self, broker_id: int) -> None:
-        """SIGKILL; returns when the process is gone."""
-        broker = self.broker(broker_id)
-        self._local.send(broker, signal.SIGKILL)
-        self._local.wait_ended(broker, _KILL_WAIT_S)
+        """SIGKILL; returns when the process is gone. Raises ProcessTrouble if it does not go."""
+        self._local.kill_broker(self.broker(broker_id))
 
     def pause(self, broker_id: int) -> None:
         self._local.send(self.broker(broker_id), signal.SIGSTOP)

@@ -17,6 +17,7 @@ from pathlib import Path
 from minikafka.children import module_command
 
 _DONE = b"done"
+_LEAVE_S = 10.0
 
 
 class Guardian:
@@ -37,7 +38,12 @@ class Guardian:
 
     def __exit__(self, *exc_info: object) -> None:
         assert self._process is not None
-        self._process.communicate(_DONE)
+        try:
+            self._process.communicate(_DONE, timeout=_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            # It has nothing left to do but to hear that; as it is paused, say, it cannot.
+            self._process.kill()
+            self._process.communicate()
 
 
 def watch(data_dir: Path, descriptor: int) -> None:

@@ -17,7 +17,6 @@ _WORDS = {
     "STOP": "paused",
     "CONT": "resumed",
 }
-_END_WAIT_S = 5.0
 
 
 @click.command("kill")
@@ -37,14 +36,14 @@ def command(broker_id: str, signal_name: str, data_dir: Path) -> None:
 
 
 def signal_broker(local: LocalCluster, broker_id: str, signal_name: str) -> str:
-    """Send KILL, TERM, STOP or CONT; returns what to tell. NoCluster if the broker does not run."""
+    """Send KILL, TERM, STOP or CONT; returns what to tell. NoCluster if the broker does not run,
+    ProcessTrouble if it outlives SIGKILL."""
     broker = local.require().broker(broker_id)
     number = signal.Signals[f"SIG{signal_name}"]
-    if not local.send(broker, number):
+    kill = number is signal.SIGKILL
+    if not (local.kill_broker(broker) if kill else local.send(broker, number)):
         raise NoCluster(
             f"broker {broker.name} ({broker.id}) does not run: "
             f"`minikafka restart {broker.name}` starts it"
         )
-    if number is signal.SIGKILL:
-        local.wait_ended(broker, _END_WAIT_S)
     return f"broker {broker.name} ({broker.id}): {_WORDS[signal_name]}"

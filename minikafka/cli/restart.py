@@ -21,7 +21,7 @@ from minikafka.cli.options import data_dir_option
     type=click.FloatRange(min=1),
     default=30.0,
     show_default=True,
-    help="Seconds for the shutdown, and again for the start.",
+    help="Seconds for the shutdown; and for the start, in which nothing is seen to happen.",
 )
 @data_dir_option
 def command(broker_id: str, timeout_s: float, data_dir: Path) -> None:
@@ -46,7 +46,7 @@ def restart_broker(
         tell(f"broker {broker.name} ({broker.id}): ended")
     broker = local.with_free_ports(broker)
     started = local.start_broker(broker)
-    [broker] = local.wait_serving([started], timeout_s)
+    [broker] = local.wait_serving([started], timeout_s, tell)
     took_s = time.monotonic() - begun
     tell(
         f"broker {broker.name} ({broker.id}): serves at {broker.grpc}, "

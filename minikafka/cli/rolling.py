@@ -44,7 +44,8 @@ class NotWhole(MinikafkaError):
     type=click.FloatRange(min=1),
     default=120.0,
     show_default=True,
-    help="Seconds for each broker to end, to serve again, and to be in sync again.",
+    help="Seconds for each broker to end, to serve again (in which nothing is seen to happen), and "
+    "to be in sync again.",
 )
 @data_dir_option
 def command(dry_run: bool, wait: bool, timeout_s: float, data_dir: Path) -> None:
@@ -159,7 +160,7 @@ def _restart(
         tell(f"broker {broker.name} did not end within {timeout_s:g} s and was killed")
     # Started also if the lock is lost by now: a broker that this command ended is its own to start.
     started = local.start_broker(local.with_free_ports(broker))
-    local.wait_serving([started], timeout_s)
+    local.wait_serving([started], timeout_s, tell)
     _wait_whole(lambda: _missing(zookeeper, broker), timeout_s, lock.check, f"broker {broker.name}")
     return time.monotonic() - begun
 

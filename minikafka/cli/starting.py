@@ -6,10 +6,10 @@ Used by `up` and `demo`. If anything does not start, everything that did is ende
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from minikafka.cli import clusterfile
+from minikafka.cli import clusterfile, output
 from minikafka.cli.cluster import LocalCluster
 from minikafka.cli.clusterfile import ClusterFile, ZooKeeperEntry
 from minikafka.cli.freeports import ZOOKEEPER_PORT
@@ -17,17 +17,33 @@ from minikafka.cli.freeports import ZOOKEEPER_PORT
 Tell = Callable[[str], None]
 
 
-def start_zookeeper(local: LocalCluster, wanted: ZooKeeperEntry, first_port: int) -> ZooKeeperEntry:
+def start_zookeeper(local: LocalCluster, plan: ClusterFile, first_port: int) -> ZooKeeperEntry:
     """Start, or with HOST:PORT,... just look for, the ZooKeeper of this cluster.
+
+    Its processes are in cluster.json before they are waited for, so that the guardian ends them if
+    this process is killed meanwhile; if they do not serve, cluster.json is as it was.
 
     Its processes are in a session of their own: Ctrl-C must not reach them before the brokers end.
     Raises what the launcher raises: UsageError.
     """
     from minikafka.zookeeper.launcher import launch, parse_mode
 
-    mode = parse_mode(wanted.mode)
-    running = launch(mode, local.layout.zookeeper, first_port, detached=True)
-    return ZooKeeperEntry(running.mode, running.hosts, tuple(running.pids))
+    def take_note(pids: Sequence[int]) -> None:
+        starting = plan.zookeeper.with_processes(pids)
+        clusterfile.save(data_dir, replace(plan, zookeeper=starting))
+
+    data_dir = local.layout.data_dir
+    mode = parse_mode(plan.zookeeper.mode)
+    before = local.load()
+    try:
+        running = launch(mode, local.layout.zookeeper, first_port, detached=True, started=take_note)
+    except BaseException:
+        if before is not None:
+            clusterfile.save(data_dir, before)
+        else:
+            clusterfile.path_of(data_dir).unlink(missing_ok=True)
+        raise
+    return ZooKeeperEntry(running.mode, running.hosts).with_processes(running.pids)
 
 
 def start_all(
@@ -58,13 +74,13 @@ def _start(
     zookeeper_port: int,
 ) -> ClusterFile:
     local.layout.data_dir.mkdir(parents=True, exist_ok=True)
-    zookeeper = start_zookeeper(local, plan.zookeeper, zookeeper_port)
+    zookeeper = start_zookeeper(local, plan, zookeeper_port)
     plan = replace(plan, zookeeper=zookeeper)
     clusterfile.save(local.layout.data_dir, plan)
     tell(f"ZooKeeper ({zookeeper.mode}) at {zookeeper.hosts}")
     local.configure(plan, settings)
     started = [local.start_broker(broker) for broker in plan.brokers]
-    started = local.wait_serving(started)
+    started = local.wait_serving(started, tell=output.tell)
     for broker in started:
         kafka = f", for Kafka's clients at {broker.kafka}" if broker.kafka else ""
         metrics = f", http://{broker.metrics}/metrics" if broker.metrics else ""

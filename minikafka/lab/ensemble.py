@@ -9,19 +9,23 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from minikafka.cli import clusterfile, processes
+from minikafka import processes
+from minikafka.cli import clusterfile
 from minikafka.cli.cluster import LocalCluster
 from minikafka.errors import MinikafkaError, NetworkError
+from minikafka.processes import Process
 
 T = TypeVar("T")
 
 DEADLINE_S = 20.0
 _POLL_S = 0.03
+_KILL_WAIT_S = 10.0
 _SESSION = re.compile(r"sid=0x([0-9a-f]+)")
 
 
@@ -44,6 +48,17 @@ def wait_until(probe: Callable[[], T | None], what: str, timeout_s: float = DEAD
         if time.monotonic() > deadline:
             raise NotSeen(f"{timeout_s:.0f} s were not enough for {what}{trouble}")
         time.sleep(_POLL_S)
+
+
+def wait_finished(process: subprocess.Popen[str], what: str, timeout_s: float) -> tuple[str, str]:
+    """What a command wrote to its two outputs until it ended. One that does not end in time is
+    killed: raises NotSeen."""
+    try:
+        output, errors = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise NotSeen(f"{timeout_s:g} s were not enough for {what} to end") from None
+    return output or "", errors or ""
 
 
 class Ensemble:
@@ -111,10 +126,10 @@ class Ensemble:
 
     def kill(self, number: int) -> None:
         """SIGKILL; returns when the process is gone."""
-        pid = self._pid(number)
         self._dead.add(number)
         self._send(number, signal.SIGKILL)
-        processes.wait_ended(pid, self._mark, 5.0)
+        if not processes.wait_ended(self._process(number), _KILL_WAIT_S):
+            raise NotSeen(f"{_KILL_WAIT_S:g} s were not enough for ZooKeeper's {number} to end")
 
     def start(self, number: int) -> None:
         """A dead one again. Returns when it serves, if there is a majority then."""
@@ -124,9 +139,7 @@ class Ensemble:
         server = start_server(layout.zookeeper, number, detached=True)
         with clusterfile.changing(layout.data_dir):
             cluster = self._local.require()
-            pids = list(cluster.zookeeper.pids)
-            pids[number - 1] = server.pid
-            zookeeper = replace(cluster.zookeeper, pids=tuple(pids))
+            zookeeper = cluster.zookeeper.with_process(number - 1, server.pid)
             clusterfile.save(layout.data_dir, replace(cluster, zookeeper=zookeeper))
         self._dead.discard(number)
         if self.serves:
@@ -152,12 +165,8 @@ class Ensemble:
                 self.start(number)
         wait_until(lambda: all(self.modes().values()), "all of ZooKeeper's servers to serve", 40)
 
-    def _pid(self, number: int) -> int:
-        return self._local.require().zookeeper.pids[number - 1]
-
-    @property
-    def _mark(self) -> str:
-        return str(self._local.layout.zookeeper)
+    def _process(self, number: int) -> Process:
+        return self._local.zookeeper_processes(self._local.require().zookeeper)[number - 1]
 
     def _send(self, number: int, what: signal.Signals) -> None:
-        processes.send_signal(self._pid(number), self._mark, what)
+        processes.send_signal(self._process(number), what)

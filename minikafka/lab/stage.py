@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Client = TypeVar("Client", bound=contextlib.AbstractContextManager[Any])
 
+_READ_S = 60.0
 _ROOT = "/lab"  # where scenarios make znodes of their own
 
 
@@ -226,7 +228,7 @@ class Stage:
             return max(receipt.result(25).offset for receipt in receipts)
 
     def read_all(self, topic: str) -> list[bytes]:
-        """The value of each record of partition 0 that is committed."""
+        """The value of each record of partition 0 that is committed. Raises NotSeen."""
         from minikafka.client import Consumer
 
         partition = TopicPartition(topic, 0)
@@ -235,7 +237,13 @@ class Stage:
             consumer.assign([partition])
             consumer.seek_to_beginning(partition)
             end = consumer.end_offsets([partition])[partition]
-            while consumer.position(partition) < end:
+            deadline = time.monotonic() + _READ_S
+            while (position := consumer.position(partition)) < end:
+                if time.monotonic() > deadline:
+                    raise NotSeen(
+                        f"{_READ_S:g} s were not enough to read {topic} to its end: "
+                        f"at {position} of {end}"
+                    )
                 found += [record.value or b"" for record in consumer.poll(2_000)]
         return found
 

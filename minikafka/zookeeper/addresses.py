@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-_PROBE_TIMEOUT_S = 1.0
+_PROBE_TIMEOUT_S = 1.0  # for a connection, and again for the whole answer
+_MOST_BYTES = 4 * 1024 * 1024  # of an answer
 _LISTEN = "0A"  # a socket state, as /proc/net/tcp writes it
 
 
@@ -61,16 +63,22 @@ def port_of(address: str) -> tuple[str, int]:
 
 
 def four_letter_word(host: str, port: int, word: str) -> str | None:
-    """The answer to one of ZooKeeper's administrative words; None if nobody answers in a second."""
+    """The answer to one of ZooKeeper's administrative words; None if nobody answers in a second, or
+    without end."""
     try:
         with socket.create_connection((host, port), _PROBE_TIMEOUT_S) as connection:
             connection.sendall(word.encode())
-            chunks = []
+            answer = bytearray()
+            deadline = time.monotonic() + _PROBE_TIMEOUT_S
             while chunk := connection.recv(65_536):
-                chunks.append(chunk)
+                answer += chunk
+                left_s = deadline - time.monotonic()
+                if left_s <= 0 or len(answer) > _MOST_BYTES:
+                    return None
+                connection.settimeout(left_s)
     except OSError:
         return None
-    return b"".join(chunks).decode(errors="replace")
+    return answer.decode(errors="replace")
 
 
 def serving_mode(host: str, port: int) -> str | None:

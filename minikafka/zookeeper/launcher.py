@@ -17,14 +17,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from minikafka import processes
 from minikafka.children import module_command
 from minikafka.errors import UsageError
+from minikafka.processes import Process
 from minikafka.properties import read_zookeeper_connect
 from minikafka.zookeeper import apache
 from minikafka.zookeeper.addresses import Ports, answers, listens, port_of, serving_mode
@@ -77,14 +79,14 @@ def parse_mode(text: str) -> ZooKeeperMode:
 
 @dataclass(slots=True)
 class ZooKeeperServer:
-    """A server process. `process` is None if this process did not start it."""
+    """A server process that was started here; `process` is its handle."""
 
     name: str
     pid: int
     port: int
     data_dir: Path
     log_path: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes]
 
     @property
     def address(self) -> str:
@@ -92,9 +94,7 @@ class ZooKeeperServer:
 
     @property
     def is_running(self) -> bool:
-        if self.process is not None:
-            return self.process.poll() is None
-        return _is_running(self.pid)
+        return self.process.poll() is None
 
 
 @dataclass(slots=True)
@@ -121,12 +121,14 @@ def launch(
     *,
     detached: bool = False,
     timeout_s: float = START_TIMEOUT_S,
+    started: Callable[[list[int]], None] = lambda _: None,
 ) -> RunningZooKeeper:
     """Start what `mode` asks for and wait until it serves; for running servers, only check that.
 
-    `detached` servers are not ended by signals to this process's terminal. UsageError, with the end
-    of the server's log where there is one, if they do not serve within `timeout_s`; nothing is left
-    running then.
+    `detached` servers are not ended by signals to this process's terminal. `started` hears their
+    pids before anything is waited for, so that somebody can end them if this process is killed.
+    UsageError, with the end of the server's log where there is one, if they do not serve within
+    `timeout_s`; nothing is left running then.
     """
     if mode.kind == "hosts":
         _check_hosts(mode.text, min(timeout_s, _CHECK_TIMEOUT_S))
@@ -140,6 +142,7 @@ def launch(
         servers: list[ZooKeeperServer] = []
         try:
             _start_all(mode, data_dir, ports, detached, servers)
+            started([one.pid for one in servers])
             _wait_until_serving(servers, timeout_s)
         except BaseException as error:
             _stop(servers, STOP_TIMEOUT_S)
@@ -159,14 +162,24 @@ def start_server(data_dir: Path, number: int, *, detached: bool = False) -> ZooK
     return _start_one(parse_mode(mode), data_dir, ports, number, detached)
 
 
-def stop_pids(pids: Sequence[int], data_dir: Path, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """Stop servers that another process started on `data_dir`. A pid that has passed on to some
-    other process is left alone (where /proc can tell)."""
-    data_dir = data_dir.absolute()
-    servers = [
-        ZooKeeperServer("", pid, 0, data_dir, data_dir) for pid in pids if _is_of(pid, data_dir)
+def stop_processes(servers: Sequence[Process], timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Stop servers that another process started: SIGTERM to each, SIGKILL to what is left after
+    `timeout_s`. A pid that has passed on to some other process is left alone. UsageError if one
+    outlives even that."""
+    running = [one for one in servers if processes.send_signal(one, signal.SIGTERM)]
+    for one in running:
+        processes.send_signal(one, signal.SIGCONT)  # one that is paused hears SIGTERM only then
+    deadline = time.monotonic() + timeout_s
+    running = [
+        one
+        for one in running
+        if not processes.wait_ended(one, max(0.0, deadline - time.monotonic()))
     ]
-    _stop(servers, timeout_s)
+    for one in running:
+        processes.send_signal(one, signal.SIGKILL)
+    left = [one.pid for one in running if not processes.wait_ended(one, timeout_s)]
+    if left:
+        raise UsageError(f"ZooKeeper servers cannot be ended: {left}")
 
 
 # --- ports ---------------------------------------------------------------------------------------
@@ -331,11 +344,11 @@ def _log_tail(server: ZooKeeperServer) -> str:
 def _stop(servers: Sequence[ZooKeeperServer], timeout_s: float) -> None:
     running = [server for server in servers if server.is_running]
     for server in running:
-        _signal(server.pid, signal.SIGTERM)
-        _signal(server.pid, signal.SIGCONT)  # one that is paused hears SIGTERM only then
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)  # one that is paused hears SIGTERM only then
     running = _wait_until_ended(running, timeout_s)
     for server in running:
-        _signal(server.pid, signal.SIGKILL)
+        server.process.send_signal(signal.SIGKILL)
     left = _wait_until_ended(running, timeout_s)
     if left:
         raise UsageError(f"ZooKeeper servers cannot be ended: {[server.pid for server in left]}")
@@ -351,39 +364,3 @@ def _wait_until_ended(
         time.sleep(0.02)
         running = [server for server in running if server.is_running]
     return running
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _is_running(pid: int) -> bool:
-    """Of a process that need not be a child of this one."""
-    try:
-        if os.waitpid(pid, os.WNOHANG)[0] == pid:
-            return False
-    except ChildProcessError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return True
-    return state != "Z"  # ended, and its parent has not asked yet
-
-
-def _is_of(pid: int, data_dir: Path) -> bool:
-    """Whether the command line of `pid` names `data_dir`."""
-    if not _is_running(pid):
-        return False
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return not Path("/proc/self").exists()
-    return os.fsencode(data_dir) in command

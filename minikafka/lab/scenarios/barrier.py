@@ -6,6 +6,7 @@ import subprocess
 from types import TracebackType
 
 from minikafka.children import module_command
+from minikafka.lab.ensemble import wait_finished
 from minikafka.lab.narrator import plural
 from minikafka.lab.scenario import Proofs, Scenario, step
 
@@ -13,6 +14,7 @@ _NAME = "lab"
 _ROOT = f"/perf/{_NAME}"
 _RECORDS, _PER_SECOND = 2_500, 500
 _TIMEOUT_S = 60
+_KILL_WAIT_S = 10
 
 
 class Barrier(Scenario):
@@ -131,9 +133,9 @@ class Load:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.wait(_KILL_WAIT_S)
 
     def end(self) -> tuple[int, list[str]]:
         """Its exit status, and the lines that it printed."""
-        output, _ = self._process.communicate(timeout=_TIMEOUT_S)
+        output, _ = wait_finished(self._process, "the load", _TIMEOUT_S)
         return self._process.returncode, output.splitlines()

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from minikafka.children import module_command
+from minikafka.lab.ensemble import wait_finished
 from minikafka.lab.narrator import plural
 from minikafka.lab.scenario import Proofs, Scenario, step
 from minikafka.model import TopicPartition, broker_name
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _COMMAND_TIMEOUT_S = 90
 _BETWEEN_RECORDS_S = 0.02
+_SEND_S = 65.0  # a producer blocks for no more than a minute
 
 
 class RollingRestart(Scenario):
@@ -70,13 +72,14 @@ class RollingRestart(Scenario):
                 lock = self.stage.until(self._lock, "the lock")
                 yield lock[1] != 0, f"{lock[0]}, session {lock[1]:#x}"
                 with self._command() as second:
-                    _, why = second.communicate(timeout=_COMMAND_TIMEOUT_S)
+                    _, why = wait_finished(second, "the second one", _COMMAND_TIMEOUT_S)
                 yield second.returncode == 1, why.strip()
                 fewest = 3
-                while first.poll() is None:
+                deadline = time.monotonic() + _COMMAND_TIMEOUT_S
+                while first.poll() is None and time.monotonic() < deadline:
                     fewest = min(fewest, len(self.stage.state(self.topic).isr))
                     time.sleep(_BETWEEN_RECORDS_S)
-                told, why = first.communicate(timeout=_COMMAND_TIMEOUT_S)
+                told, why = wait_finished(first, "the rolling restart", _COMMAND_TIMEOUT_S)
             finally:
                 first.terminate()
         lines = [line.split(" ", 1)[1] for line in told.splitlines() if line]
@@ -142,7 +145,7 @@ class Load:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(_SEND_S)
 
     @property
     def sent(self) -> int:

@@ -13,7 +13,7 @@ from typing import IO
 
 import pytest
 
-from minikafka.cli import processes
+from minikafka import processes
 from tests.helpers.processes import ProcessCluster
 
 pytestmark = pytest.mark.slow
@@ -432,7 +432,7 @@ def test_a_foreground_cluster_ends_with_its_command(tmp_path: Path, number: sign
             status, _, _ = up.end(number)
         assert status == (-9 if number == signal.SIGKILL else 0)
         for pid in pids:
-            assert processes.wait_ended(pid, str(tmp_path), DEADLINE_S)
+            assert processes.wait_ended(processes.Process(pid, None, str(tmp_path)), DEADLINE_S)
     finally:
         cluster.down()
 

@@ -12,9 +12,10 @@ import sys
 import pytest
 
 from minikafka.errors import UsageError
+from minikafka.processes import Process
 from minikafka.zookeeper.addresses import serving_mode
 from minikafka.zookeeper.inspect import open_inspector
-from minikafka.zookeeper.launcher import launch, parse_mode, stop_pids
+from minikafka.zookeeper.launcher import launch, parse_mode, stop_processes
 from minikafka.zookeeper.store import ZooKeeperStore
 from tests.helpers.waiting import until
 from tests.helpers.zookeeper import require
@@ -103,10 +104,10 @@ def test_a_detached_server_outlives_its_starter_and_is_stopped_by_pid(kind, tmp_
     pid, port = (int(text) for text in starter.stdout.split())
     try:
         assert serving_mode("127.0.0.1", port) == "standalone"
-        stop_pids([pid], tmp_path / "another directory")
-        assert serving_mode("127.0.0.1", port) == "standalone", "it is not of that directory"
+        stop_processes([Process(pid, "another time"), Process(pid, None, "/another directory")])
+        assert serving_mode("127.0.0.1", port) == "standalone", "it is another process"
     finally:
-        stop_pids([pid], tmp_path)
+        stop_processes([Process.of(pid)])
     assert serving_mode("127.0.0.1", port) is None
 
 

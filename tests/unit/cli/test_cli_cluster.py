@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.cli import clusterfile, processes
+from minikafka import processes
+from minikafka.cli import clusterfile
 from minikafka.cli.cluster import LocalCluster, ProcessTrouble, check_settings, plan_cluster
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
 from minikafka.cli.freeports import free_ports, is_free
@@ -58,6 +59,21 @@ LISTENING = """
         except OSError as error:
             sys.exit(3 if error.errno == errno.EADDRINUSE else 1)
         doors.append(door)
+    print("broker serves", flush=True)
+    while True:
+        signal.pause()
+"""
+# One writes its log, one reads its files; both for three times as long as nothing may happen.
+RECOVERING = """
+    import os, signal, sys, time
+    own = sys.argv[-1]
+    for _ in range(30):
+        if own.endswith("1.properties"):
+            print("another log is recovered", file=sys.stderr, flush=True)
+        else:
+            with open("/dev/zero", "rb") as file:
+                file.read(100_000)
+        signal.sigtimedwait([], 0.1)
     print("broker serves", flush=True)
     while True:
         signal.pause()
@@ -135,11 +151,14 @@ def test_a_killed_broker_is_not_running_and_can_be_started_again(ground: Ground)
 
 
 def test_a_recycled_pid_is_never_killed(ground: Ground) -> None:
-    clusterfile.change_broker(ground.local.layout.data_dir, 1, os.getpid())
-    broker = ground.local.require().broker("A")
-    assert not ground.local.is_running(broker)
-    assert not ground.local.send(broker, signal.SIGKILL)
-    assert ground.local.stop_broker(broker, timeout_s=1)
+    """It has our own pid, and began at another time; or is of an older file, without a time."""
+    for started in ("another time", None):
+        broker = replace(ground.cluster.broker("A"), pid=os.getpid(), started=started)
+        clusterfile.save(ground.local.layout.data_dir, ground.cluster.with_broker(broker))
+        assert not ground.local.is_running(broker)
+        assert not ground.local.send(broker, signal.SIGKILL)
+        assert ground.local.stop_broker(broker, timeout_s=1)
+        assert not ground.local.kill_broker(broker)
 
 
 def test_the_last_broker_is_ended_first(ground: Ground) -> None:
@@ -191,10 +210,54 @@ def test_a_broker_that_does_not_serve_in_time_is_told(tmp_path: Path) -> None:
     ground = Ground(tmp_path, SILENT, count=1)
     started = ground.local.start_broker(ground.cluster.brokers[0])
     try:
-        with pytest.raises(ProcessTrouble, match=r"broker A \(1\) does not serve after 0.05 s"):
-            ground.local.wait_serving([started], timeout_s=0.05)
+        with pytest.raises(
+            ProcessTrouble,
+            match=r"A \(1\) does not serve \d+ s after its start, and has done nothing for 0.2 s",
+        ):
+            ground.local.wait_serving([started], patience_s=0.2)
     finally:
         end(ground.local)
+
+
+def test_a_broker_that_recovers_for_long_is_waited_for_as_long_as_it_gets_on(
+    tmp_path: Path,
+) -> None:
+    """It takes several times as long as nothing may happen, and says so itself, or is seen."""
+    ground = Ground(tmp_path, RECOVERING, count=2)
+    started = [ground.local.start_broker(each) for each in ground.cluster.brokers]
+    try:
+        served = ground.local.wait_serving(started, patience_s=1.0)
+        assert [each.pid for each in served] == [each.pid for each in started]
+    finally:
+        end(ground.local)
+
+
+def test_a_live_child_is_never_taken_for_dead_while_its_command_line_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is there anything that waits for its end without a limit."""
+    monkeypatch.setattr(processes, "command_line", lambda pid: [""])
+    ground = Ground(tmp_path, STAND_IN)
+    try:
+        cluster = ground.start()
+        other = LocalCluster(tmp_path)
+        assert other.running(other.require()) == list(cluster.brokers)
+        assert other.stop_broker(cluster.brokers[0], 30)
+        assert other.running(other.require()) == list(cluster.brokers[1:])
+    finally:
+        end(ground.local)
+
+
+def test_a_change_of_the_file_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusterfile, "_LOCK_WAIT_S", 0.05)
+    with (
+        clusterfile.changing(tmp_path),
+        pytest.raises(UsageError, match=r"waited 0.05 s for another minikafka command"),
+        clusterfile.changing(tmp_path),
+    ):
+        pass
 
 
 def test_a_directory_in_use_is_refused_with_what_runs_there(ground: Ground) -> None:
@@ -392,7 +455,7 @@ def test_clusters_that_start_at_the_same_moment_end_up_at_ports_of_their_own(
         local.send(moved, signal.SIGKILL)
         assert local.wait_ended(moved, 30)
         [again] = local.wait_serving([local.start_broker(local.with_free_ports(moved))], 60)
-        assert again == replace(moved, pid=again.pid)
+        assert again == replace(moved, pid=again.pid, started=again.started)
     finally:
         for local in locals_:
             end(local)
@@ -429,4 +492,4 @@ def test_settings_that_no_broker_would_take_are_refused_before_anything_starts(
 
 
 def test_processes_of_the_tests_are_no_concern_of_a_cluster() -> None:
-    assert not processes.is_running(os.getpid(), "broker-1.properties")
+    assert not processes.is_running(processes.Process(os.getpid(), None, "broker-1.properties"))

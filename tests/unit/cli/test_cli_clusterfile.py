@@ -13,9 +13,9 @@ from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
 from minikafka.errors import UsageError
 
 CLUSTER = ClusterFile(
-    ZooKeeperEntry("embedded", "127.0.0.1:2181", (41,)),
+    ZooKeeperEntry("embedded", "127.0.0.1:2181", (41,), ("7@b",)),
     (
-        BrokerEntry(1, "A", 42, "127.0.0.1:19092"),
+        BrokerEntry(1, "A", 42, "127.0.0.1:19092", started="8@b"),
         BrokerEntry(2, "B", None, "127.0.0.1:19093", "127.0.0.1:9093", "127.0.0.1:9405"),
     ),
 )
@@ -29,7 +29,12 @@ def test_a_saved_cluster_is_loaded_as_it_was(tmp_path: Path) -> None:
 def test_the_file_has_the_documented_form(tmp_path: Path) -> None:
     clusterfile.save(tmp_path, CLUSTER)
     assert json.loads((tmp_path / "cluster.json").read_text()) == {
-        "zookeeper": {"mode": "embedded", "hosts": "127.0.0.1:2181", "pids": [41]},
+        "zookeeper": {
+            "mode": "embedded",
+            "hosts": "127.0.0.1:2181",
+            "pids": [41],
+            "started": ["7@b"],
+        },
         "brokers": [
             {
                 "id": 1,
@@ -38,6 +43,7 @@ def test_the_file_has_the_documented_form(tmp_path: Path) -> None:
                 "grpc": "127.0.0.1:19092",
                 "kafka": None,
                 "metrics": None,
+                "started": "8@b",
             },
             {
                 "id": 2,
@@ -46,6 +52,7 @@ def test_the_file_has_the_documented_form(tmp_path: Path) -> None:
                 "grpc": "127.0.0.1:19093",
                 "kafka": "127.0.0.1:9093",
                 "metrics": "127.0.0.1:9405",
+                "started": None,
             },
         ],
     }
