@@ -83,7 +83,7 @@ class GroupShard:
         self._settings = settings
         self._append = append
         self._now = now
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, tuple[float, asyncio.Handle]] = {}  # when (of the loop's time)
         self._loop = asyncio.get_running_loop()
 
     # --- loading ---------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class GroupShard:
         error = NotCoordinatorError(f"{self.topic_partition} is led by another broker now")
         groups = list(self.groups.values())
         self.groups.clear()
-        for timer in self._timers.values():
+        for _, timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         for group in groups:
@@ -262,27 +262,31 @@ class GroupShard:
 
     def _arm(self, group: Group) -> None:
         """A deadline that has moved on is noticed when the old one has come: a heartbeat costs no
-        timer."""
+        timer. When a timer is due is kept here: on uvloop one that is due at once is a plain handle
+        and cannot say."""
         deadline_ms = group.next_deadline_ms()
         if deadline_ms is None:
             self._cancel_timer(group)
             return
         when_s = self._loop.time() + max(deadline_ms - self._now().ms, 0) / 1000
-        timer = self._timers.get(group.group_id)
-        if timer is not None:
-            if timer.when() <= when_s:
+        if (armed := self._timers.get(group.group_id)) is not None:
+            armed_s, timer = armed
+            if armed_s <= when_s:
                 return
             timer.cancel()
-        self._timers[group.group_id] = self._loop.call_at(when_s, self._on_timer, group)
+        self._timers[group.group_id] = (
+            when_s,
+            self._loop.call_at(when_s, self._on_timer, group),
+        )
 
     def _on_timer(self, group: Group) -> None:
         self._timers.pop(group.group_id, None)
         self.apply(group, group.on_time(self._now()))
 
     def _cancel_timer(self, group: Group) -> None:
-        timer = self._timers.pop(group.group_id, None)
-        if timer is not None:
-            timer.cancel()
+        armed = self._timers.pop(group.group_id, None)
+        if armed is not None:
+            armed[1].cancel()
 
 
 _MEANS: Mapping[type[MinikafkaError], type[MinikafkaError]] = {

@@ -52,6 +52,7 @@ class GroupClient:
         self.cluster, self.group_id, self.instance_id = cluster, group_id, instance_id
         self.member_id = ""
         self.generation_id = -1
+        self.session_timeout_ms = 10_000
 
     async def groups(self) -> GroupService:
         return self.cluster.service(await coordinator_of(self.cluster, self.group_id)).groups
@@ -62,7 +63,7 @@ class GroupClient:
             self.member_id,
             "consumer",
             [GroupProtocol("range", subscription("t"))],
-            10_000,
+            self.session_timeout_ms,
             10_000,
             self.instance_id,
             "client",

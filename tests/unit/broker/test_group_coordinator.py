@@ -13,6 +13,7 @@ from minikafka.broker.group_requests import (
     DeleteGroupsRequest,
     DescribeGroupsRequest,
     FindCoordinatorRequest,
+    GroupProtocol,
     HeartbeatRequest,
     JoinGroupRequest,
     LeaveGroupRequest,
@@ -46,6 +47,7 @@ from minikafka.errors import (
 from minikafka.model import OFFSETS_TOPIC, TopicPartition
 from minikafka.records.build import BatchBuilder
 from tests.helpers.brokers import BrokerCluster
+from tests.helpers.group_bench import subscription
 from tests.helpers.group_client import TP, GroupClient, coordinator_of
 from tests.helpers.waiting import until
 
@@ -392,11 +394,40 @@ async def client_commits_alone(client: GroupClient) -> None:
 async def test_a_member_without_heartbeats_is_out(cluster: BrokerCluster) -> None:
     await cluster.start(1)
     await cluster.create_topic("t", [1])
-    client = await stable(cluster)
-    group = cluster.service(1).groups._shards[partition_for("g", 4)].groups["g"]
-    group.members[client.member_id].session_timeout_ms = 100
+    client = GroupClient(cluster, "g")
+    client.session_timeout_ms = 200
+    joined = await client.join()
+    assert (await client.sync((joined.member_id, b"all"))).error is None
     assert await client.heartbeat() is None
+    group = cluster.service(1).groups._shards[partition_for("g", 4)].groups["g"]
     await until(lambda: group.state.value == "Empty")
+
+
+async def test_all_who_join_a_new_group_in_one_turn_of_the_loop_are_answered(
+    tmp_path: Path,
+) -> None:
+    # The first makes the group due at once; the others come before its timer has run.
+    cluster = BrokerCluster(tmp_path, SETTINGS | {"group.initial.rebalance.delay.ms": "0"})
+    await cluster.start(1)
+    await coordinator_of(cluster, "g")
+    await until_loaded(cluster, 1)
+    groups = cluster.service(1).groups
+    request = JoinGroupRequest(
+        "g",
+        "",
+        "consumer",
+        [GroupProtocol("range", subscription("t"))],
+        10_000,
+        10_000,
+        requires_known_member_id=False,
+    )
+    joining = [asyncio.ensure_future(groups.join_group(request)) for _ in range(8)]
+    results = await asyncio.wait_for(asyncio.gather(*joining), 5)
+    assert [each.error for each in results] == [None] * 8
+    assert {each.generation_id for each in results} == {1}
+    [leader] = [each for each in results if each.members]
+    assert {each.member_id for each in leader.members} == {each.member_id for each in results}
+    await cluster.close()
 
 
 async def test_offsets_expire_and_those_of_deleted_topics_go(tmp_path: Path) -> None:
