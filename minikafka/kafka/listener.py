@@ -8,6 +8,7 @@ for connections.max.idle.ms is closed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Sequence
 from time import monotonic
@@ -87,10 +88,14 @@ class KafkaListener:
         To be called once the broker knows the cluster: before that it would deny topics that there
         are, and a client that hears so may give them up; refused, it asks another broker."""
         assert self._server is not None, "start comes first"
+        sockets = self._server.sockets
+        endpoint = Endpoint(*sockets[0].getsockname()[:2])
         try:
             await self._server.start_serving()
+            if any(each.fileno() < 0 for each in sockets):
+                # uvloop closes a socket that cannot listen, and says nothing.
+                raise OSError(errno.EADDRINUSE, "the address is in use")
         except OSError as failure:
-            endpoint = Endpoint(*self._server.sockets[0].getsockname()[:2])
             raise endpoint.cannot_listen(failure, "listeners") from None
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -23,8 +23,13 @@ from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.listener import KafkaListener
 from minikafka.model import BrokerInfo
 from tests.helpers.kio_messages import read_response, written_request
+from tests.helpers.loops import LOOPS
 
 MAX_REQUEST_BYTES = 10_000
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return LOOPS
 
 
 class ObedientBroker:
