@@ -8,20 +8,31 @@ in the middle of its work waits in one queue, of which one is let on in a turn o
 many work at the same time, everybody else waits for one slice of one of them.
 
 What a slice leaves must be whole: while this waits, others change whatever they change.
+
+    await aside(decode, frame)
+
+is for work that cannot be cut: it goes on in a thread, one at a time over all doors, which has to
+`give_way` to the loop often, since the two share one interpreter.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from time import perf_counter
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter, sleep
+from typing import ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 SLICE_S = 0.01
+_GIVE_WAY_S = 0.00005
+
+_aside = ThreadPoolExecutor(1, "aside")  # its thread comes with the first work
 
 
 class _Queue:
@@ -68,3 +79,16 @@ async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
             await next_turn()
             end_s = perf_counter() + SLICE_S
         yield item
+
+
+async def aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns or raises, done in the thread beside the loop."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_aside, partial(work, *args, **kwargs))
+
+
+def give_way() -> None:
+    """Let the loop have the interpreter, if it waits for it: for work that is done aside.
+
+    A sleep of nothing would have it back before the other has woken."""
+    sleep(_GIVE_WAY_S)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 from uuid import uuid4
@@ -72,6 +72,7 @@ from minikafka.errors import (
     UnknownMemberIdError,
 )
 from minikafka.model import OFFSETS_TOPIC, TopicPartition
+from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +215,8 @@ class GroupCoordinator:
         try:
             self._check_serving(None)  # or the client would be sent to who led before
         except MinikafkaError as error:
-            return FindCoordinatorResult([self._is_coordinator(k, error) for k in request.keys])
+            keys = in_slices(dict.fromkeys(request.keys))
+            return FindCoordinatorResult([self._is_coordinator(k, error) async for k in keys])
         return await self._topic.find_coordinators(request)
 
     def _is_coordinator(self, group_id: str, error: MinikafkaError) -> FoundCoordinator:
@@ -290,15 +292,13 @@ class GroupCoordinator:
     # --- offsets ---------------------------------------------------------------------------------
 
     async def commit_offsets(self, request: OffsetCommitRequest) -> OffsetCommitResult:
+        """A partition that is named more than once counts as it is named last."""
+        wanted = {each.topic_partition: each for each in request.partitions}
         results = [
-            OffsetCommitPartitionResult(each.topic_partition, self._unknown(each.topic_partition))
-            for each in request.partitions
+            OffsetCommitPartitionResult(each, self._unknown(each))
+            async for each in in_slices(wanted)
         ]
-        known = [
-            each
-            for each, result in zip(request.partitions, results, strict=True)
-            if result.error is None
-        ]
+        known = [wanted[each.topic_partition] for each in results if each.error is None]
         reduced = OffsetCommitRequest(
             request.group_id, known, request.generation_id, request.member_id, request.instance_id
         )
@@ -339,7 +339,9 @@ class GroupCoordinator:
         return None
 
     async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchResult:
-        return OffsetFetchResult([self._fetch_group(each) for each in request.groups])
+        return OffsetFetchResult(
+            [self._fetch_group(each) async for each in in_slices(request.groups)]
+        )
 
     def _fetch_group(self, wanted: OffsetFetchGroup) -> OffsetFetchGroupResult:
         try:
@@ -366,7 +368,8 @@ class GroupCoordinator:
     # --- administration --------------------------------------------------------------------------
 
     async def describe_groups(self, request: DescribeGroupsRequest) -> DescribeGroupsResult:
-        return DescribeGroupsResult([self._describe(each) for each in request.group_ids])
+        ids = in_slices(dict.fromkeys(request.group_ids))
+        return DescribeGroupsResult([self._describe(each) async for each in ids])
 
     def _describe(self, group_id: str) -> GroupDescription:
         try:
@@ -396,7 +399,11 @@ class GroupCoordinator:
         return ListGroupsResult(error, sorted(groups, key=lambda each: each.group_id))
 
     async def delete_groups(self, request: DeleteGroupsRequest) -> DeleteGroupsResult:
-        return DeleteGroupsResult(await _all(self._delete(each) for each in request.group_ids))
+        deleting = [
+            asyncio.ensure_future(self._delete(each))
+            async for each in in_slices(dict.fromkeys(request.group_ids))
+        ]
+        return DeleteGroupsResult([await each async for each in in_slices(deleting)])
 
     async def _delete(self, group_id: str) -> DeletedGroup:
         try:
@@ -433,7 +440,3 @@ async def _in_time(token: asyncio.Future[R]) -> R:
             f"not all in-sync replicas had the record within {COMMIT_TIMEOUT_S:.0f} s; "
             "it may yet be committed"
         ) from None
-
-
-async def _all(each: Iterable[Awaitable[R]]) -> list[R]:
-    return list(await asyncio.gather(*each))

@@ -34,6 +34,7 @@ from minikafka.errors import (
     TopicAlreadyExistsError,
 )
 from minikafka.model import OFFSETS_TOPIC, BrokerInfo, TopicPartition
+from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +76,15 @@ class OffsetsTopic:
         return partition_for(group_id, len(partitions)) if partitions else None
 
     async def find_coordinators(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
-        """One answer a key."""
+        """One answer a key, however often it is asked for."""
         if request.key_type != COORDINATES_GROUPS:
             error = InvalidRequestError(f"coordinators of kind {request.key_type} do not exist")
-            return FindCoordinatorResult([FoundCoordinator(key, error) for key in request.keys])
+            return FindCoordinatorResult(
+                [FoundCoordinator(key, error) for key in dict.fromkeys(request.keys)]
+            )
         problem = await self.ensure() if any(request.keys) else None
-        return FindCoordinatorResult([self._find(key, problem) for key in request.keys])
+        found = [self._find(key, problem) async for key in in_slices(dict.fromkeys(request.keys))]
+        return FindCoordinatorResult(found)
 
     def _find(self, group_id: str, problem: MinikafkaError | None) -> FoundCoordinator:
         if not group_id:

@@ -78,11 +78,13 @@ from minikafka.overrides import (
     describe_broker,
     describe_topic,
 )
+from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
 
 AUTO_CREATE_TIMEOUT_MS = 10_000
 METADATA_WAIT_MS = 5_000
+MAX_AUTO_CREATED = 100  # by one request for metadata: a client asks again for what is missing
 FETCH_MARGIN_MS = 1_000
 
 
@@ -184,7 +186,7 @@ class Service:
         self, partitions: Sequence[ListOffsetsPartition]
     ) -> Sequence[ListOffsetsResult]:
         results = []
-        for item in partitions:
+        async for item in in_slices(partitions):
             result = ListOffsetsResult(item.topic_partition)
             try:
                 self._list_offset(item, result)
@@ -223,7 +225,7 @@ class Service:
 
     async def epoch_ends(self, queries: Sequence[EpochEndQuery]) -> Sequence[EpochEnd]:
         results = []
-        for query in queries:
+        async for query in in_slices(queries):
             result = EpochEnd(query.topic_partition)
             try:
                 leader = self._replicas.find(query.topic_partition).core.leader()
@@ -265,7 +267,7 @@ class Service:
             self._metadata.controller_id,
             self._metadata.controller_epoch,
             list(self._metadata.brokers.values()),
-            [self._topic_metadata(name, errors.get(name)) for name in names],
+            [self._topic_metadata(name, errors.get(name)) async for name in in_slices(names)],
         )
 
     def _topic_metadata(self, name: str, error: MinikafkaError | None) -> TopicMetadata:
@@ -281,7 +283,7 @@ class Service:
         if OFFSETS_TOPIC in names:  # made as the coordinators need it, not by the defaults
             error = await self._offsets_topic.ensure()
             errors = {} if error is None else {OFFSETS_TOPIC: error}
-        names = [name for name in names if name not in INTERNAL_TOPICS]
+        names = [name for name in names if name not in INTERNAL_TOPICS][:MAX_AUTO_CREATED]
         if not names:
             return errors
         request = CreateTopicsRequest([CreateTopic(name) for name in names])
@@ -302,7 +304,7 @@ class Service:
         self, partitions: Sequence[TopicPartition]
     ) -> Sequence[PartitionStatus]:
         statuses = []
-        for topic_partition in partitions:
+        async for topic_partition in in_slices(dict.fromkeys(partitions)):
             try:
                 statuses.append(self._status(self._replicas.find(topic_partition)))
             except MinikafkaError as error:

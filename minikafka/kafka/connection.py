@@ -30,11 +30,12 @@ from typing import Protocol, cast
 
 from minikafka.kafka.apis import APIS, Api, ApiKey, find
 from minikafka.kafka.frames import FrameSplitter
-from minikafka.kafka.wire import INT32, MalformedRequestError, Reader
+from minikafka.kafka.wire import INT32, LongRequestError, MalformedRequestError, PacedReader, Reader
 
 log = logging.getLogger(__name__)
 
 MAX_OUTSTANDING = 256
+QUICK_ITEMS = 250  # so many partitions of a produce or a fetch are read at once on the loop
 _HEADER = Struct(">hhi")
 
 Body = Sequence[bytes]
@@ -57,7 +58,11 @@ class Door(Protocol):
     """What a connection calls (listener.py). Each answers with a body, or None for no answer."""
 
     def produce(self, call: Call, reader: Reader) -> Awaitable[Body | None]:
-        """The records are appended when this returns. MalformedRequestError."""
+        """The records are appended when this returns. MalformedRequestError, LongRequestError."""
+
+    def produce_long(self, call: Call, reader: PacedReader) -> Awaitable[Body | None]:
+        """One of so many partitions that `produce` raised LongRequestError: it is in the log when
+        it is answered."""
 
     def fetch(self, call: Call, reader: Reader) -> Awaitable[Body]: ...
     async def serve(self, call: Call, body: memoryview) -> Body: ...
@@ -198,21 +203,30 @@ class Connection(asyncio.Protocol):
         flexible = call.version >= served.first_flexible and call.api is not ApiKey.API_VERSIONS
         try:
             if call.api is ApiKey.PRODUCE:
-                work = self._door.produce(call, reader)
+                work, in_turn = self._produce(call, reader)
             elif call.api is ApiKey.FETCH:
-                work = self._door.fetch(call, reader)
+                work, in_turn = self._door.fetch(call, reader), True
             else:
-                work = self._door.serve(call, reader.data[reader.position :])
-            self._in_turn = call.api is not ApiKey.PRODUCE
+                work, in_turn = self._door.serve(call, reader.data[reader.position :]), True
         except MalformedRequestError as error:
             self.close(f"{call.api.name} version {call.version}: {error}")
             return
+        self._in_turn = in_turn
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._on_done(done, slot, call, flexible))
+        task.add_done_callback(lambda done: self._on_done(done, slot, call, in_turn, flexible))
+
+    def _produce(self, call: Call, reader: Reader) -> tuple[Awaitable[Body | None], bool]:
+        """(what gives the answer, whether nobody overtakes it)."""
+        start = reader.position
+        try:
+            return self._door.produce(call, reader), False
+        except LongRequestError:
+            paced = PacedReader(reader.data, start, flexible=reader.flexible)
+            return self._door.produce_long(call, paced), True
 
     def _read_header(self, frame: memoryview) -> tuple[Reader, tuple[Call, Api | None]]:
-        reader = Reader(frame)
+        reader = Reader(frame, quick_items=QUICK_ITEMS)
         key, version, correlation_id = reader.unpack(_HEADER)
         served = find(key)
         if served is None:
@@ -233,10 +247,15 @@ class Connection(asyncio.Protocol):
         return reader, (call, served if known else None)
 
     def _on_done(
-        self, task: asyncio.Future[Body | None], slot: _Slot, call: Call, flexible: bool
+        self,
+        task: asyncio.Future[Body | None],
+        slot: _Slot,
+        call: Call,
+        in_turn: bool,
+        flexible: bool,
     ) -> None:
         self._tasks.discard(task)
-        if call.api is not ApiKey.PRODUCE:
+        if in_turn:
             self._in_turn = False
         if self._transport is None:
             _ = task.cancelled() or task.exception()  # seen: nobody is left to tell

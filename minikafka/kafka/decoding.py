@@ -48,12 +48,14 @@ def reader_of(definition: Definition) -> Read:
 def _read_tags(
     reader: Reader, known: Mapping[int, tuple[str, Read]], values: dict[str, Any]
 ) -> None:
-    for _ in range(reader.varint()):
+    for _ in range(reader.tag_count()):
         tag = reader.varint()
         data = reader.take(reader.varint())
         if tag in known:
             name, read = known[tag]
-            values[name] = read(Reader(data, flexible=True))
+            part = reader.within(data)
+            values[name] = read(part)
+            reader.items_left, reader.tags_left = part.items_left, part.tags_left
 
 
 def _reader(field: Field) -> Read:

@@ -6,12 +6,15 @@ not given gets its default; KeyError if it has none. That a value fits its field
 see to: what does not raises whatever the conversion raises.
 
 A definition becomes a list of steps once, and fixed-size fields in a row are one step.
+
+Items of arrays are counted as they are written: more than are written on the loop are a
+LongAnswerError, and the same answer is then written beside it, into a PacedOutput.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING
 from itertools import groupby
 from operator import itemgetter
@@ -26,10 +29,41 @@ from minikafka.kafka.definitions import (
     fields_of,
     is_flexible,
 )
-from minikafka.kafka.wire import byte_string, count, string, varint
+from minikafka.kafka.wire import PACE_ITEMS, byte_string, count, string, varint
+from minikafka.turns import give_way
+
+QUICK_ITEMS = 4_000
+
+
+class LongAnswerError(Exception):
+    """The answer has more items than are written on the loop."""
+
+
+class Output(bytearray):
+    """What has been written."""
+
+    items_left = QUICK_ITEMS
+
+    def items(self, items: Sequence[Any]) -> Iterable[Any]:
+        """The items of an array, as they are to be written."""
+        self.items_left -= len(items)
+        if self.items_left < 0:
+            raise LongAnswerError
+        return items
+
+
+class PacedOutput(Output):
+    """For a thread beside the loop, which gives way to it again and again."""
+
+    def items(self, items: Sequence[Any]) -> Iterable[Any]:
+        for number, item in enumerate(items):
+            if number % PACE_ITEMS == PACE_ITEMS - 1:
+                give_way()
+            yield item
+
 
 Values = Mapping[str, Any]
-Write = Callable[[bytearray, Any], None]
+Write = Callable[[Output, Any], None]
 
 _NO_UUID = bytes(UUID_BYTES)
 
@@ -50,7 +84,7 @@ def writer_of(definition: Definition) -> Write:
     if flexible:
         steps.append(_tags([(each, _value(each, flexible=True)) for each in tagged]))
 
-    def write(out: bytearray, values: Values) -> None:
+    def write(out: Output, values: Values) -> None:
         whole = {**defaults, **values}
         for step in steps:
             step(out, whole)
@@ -85,7 +119,7 @@ def _of_field(field: Field, write_value: Write) -> Write:
 def _tags(fields: Sequence[tuple[Field, Write]]) -> Write:
     """Of the fields that are not as they are by default, in the order of their tags."""
 
-    def write(out: bytearray, values: Values) -> None:
+    def write(out: Output, values: Values) -> None:
         given = [
             (each, write_value)
             for each, write_value in fields
@@ -93,7 +127,7 @@ def _tags(fields: Sequence[tuple[Field, Write]]) -> Write:
         ]
         out += varint(len(given))
         for each, write_value in given:
-            data = bytearray()
+            data = Output()
             write_value(data, values[each.name])
             assert each.tag is not None
             out += varint(each.tag) + varint(len(data)) + data
@@ -117,7 +151,7 @@ def _array(field: Field, *, flexible: bool) -> Write:
     write_items = _items(field.type, flexible=flexible)
     null = count(-1, flexible=flexible)
 
-    def write(out: bytearray, items: Sequence[Any] | None) -> None:
+    def write(out: Output, items: Sequence[Any] | None) -> None:
         if items is None:
             assert field.nullable, f"{field.name} must not be null"
             out += null
@@ -137,8 +171,8 @@ def _items(item_type: str | Definition, *, flexible: bool) -> Write:
     else:
         write_item = writer_of(item_type)
 
-    def write(out: bytearray, items: Sequence[Any]) -> None:
-        for item in items:
+    def write(out: Output, items: Sequence[Any]) -> None:
+        for item in out.items(items):
             write_item(out, item)
 
     return write
@@ -153,12 +187,12 @@ def _primitive(kafka_type: str, *, nullable: bool, flexible: bool) -> Write:
     assert kafka_type in ("string", "bytes", "records"), kafka_type
     encoded = string if kafka_type == "string" else byte_string
 
-    def write(out: bytearray, value: Any) -> None:
+    def write(out: Output, value: Any) -> None:
         assert nullable or value is not None, f"a {kafka_type} must not be null"
         out += encoded(value, flexible=flexible)
 
     return write
 
 
-def _write_uuid(out: bytearray, value: uuid.UUID | None) -> None:
+def _write_uuid(out: Output, value: uuid.UUID | None) -> None:
     out += _NO_UUID if value is None else value.bytes

@@ -29,12 +29,14 @@ _SESSION = Struct(">ii")  # id, epoch
 _RESULT = Struct(">ihqq")  # index, error, high watermark, last stable offset
 _NO_REPLICA = INT32.pack(-1)
 CONSUMER = -1
+MAX_PARTITIONS = 10_000  # of a fetch and of a session: each is looked at whenever one has news
 NO_SESSION = 0
 
 
 @dataclass(slots=True)
 class KafkaFetch:
-    """A consumer's fetch as it was asked. Before version 7 it has no session: id 0, epoch -1."""
+    """A consumer's fetch as it was asked. Before version 7 it has no session: id 0, epoch -1.
+    A partition that is named more than once counts as it is named last, as in Kafka."""
 
     max_wait_ms: int
     min_bytes: int
@@ -50,12 +52,16 @@ def read_request(reader: Reader, version: int) -> KafkaFetch:
     replica_id, max_wait_ms, min_bytes, max_bytes = reader.unpack(_LIMITS)
     reader.unpack(INT8)  # the isolation level: without transactions all that is committed is stable
     session_id, session_epoch = reader.unpack(_SESSION) if version >= 7 else (NO_SESSION, -1)
-    partitions: list[FetchPartition] = []
+    partitions: dict[TopicPartition, FetchPartition] = {}
     forgotten: list[TopicPartition] = []
+
+    def read_partition(item: Reader, topic: str) -> None:
+        partition = _read_partition(item, topic, version)
+        partitions[partition.topic_partition] = partition
 
     def read_topic(reader: Reader) -> None:
         name = reader.string()
-        reader.array(lambda item: partitions.append(_read_partition(item, name, version)))
+        reader.array(lambda item: read_partition(item, name))
         reader.tags()
 
     def read_forgotten(reader: Reader) -> None:
@@ -69,6 +75,10 @@ def read_request(reader: Reader, version: int) -> KafkaFetch:
     if version >= 11:
         reader.nullable_string()  # the rack: consumers read from the leader
     reader.tags()
+    if len(partitions) > MAX_PARTITIONS:
+        raise MalformedRequestError(
+            f"a fetch of {len(partitions)} partitions: {MAX_PARTITIONS} may be in one"
+        )
     if replica_id != CONSUMER:
         raise MalformedRequestError(
             f"replica {replica_id} fetches over Kafka's protocol: brokers replicate over gRPC"
@@ -79,7 +89,7 @@ def read_request(reader: Reader, version: int) -> KafkaFetch:
         max_bytes,
         session_id,
         session_epoch,
-        partitions,
+        list(partitions.values()),
         forgotten,
     )
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from minikafka.broker.requests import FetchPartition, FetchResult
 from minikafka.errors import FetchSessionIdNotFoundError, InvalidFetchSessionEpochError
-from minikafka.kafka.fetch import NO_SESSION, KafkaFetch
+from minikafka.kafka.fetch import MAX_PARTITIONS, NO_SESSION, KafkaFetch
+from minikafka.kafka.wire import MalformedRequestError
 from minikafka.model import TopicPartition
 
 SLOTS = 1_000  # max.incremental.fetch.session.cache.slots
@@ -37,11 +38,17 @@ class FetchSession:
     told: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
 
     def update(self, fetch: KafkaFetch) -> None:
+        """MalformedRequestError for more partitions than a session may have."""
         for item in fetch.partitions:
             self.partitions[item.topic_partition] = item
         for forgotten in fetch.forgotten:
             self.partitions.pop(forgotten, None)
             self.told.pop(forgotten, None)
+        if len(self.partitions) > MAX_PARTITIONS:
+            raise MalformedRequestError(
+                f"a fetch session of {len(self.partitions)} partitions: {MAX_PARTITIONS} may be in "
+                "one"
+            )
         self.next_epoch = 1 if self.next_epoch == _MAX_INT32 else self.next_epoch + 1
 
     def select(self, results: Sequence[FetchResult], *, full: bool) -> list[FetchResult]:

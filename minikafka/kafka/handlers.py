@@ -31,6 +31,7 @@ from minikafka.model import (
     BrokerInfo,
     PartitionMetadata,
 )
+from minikafka.turns import in_slices
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 
@@ -44,14 +45,16 @@ NO_OPERATIONS = -(2**31)  # authorized operations were not asked for, or are not
 async def metadata(service: BrokerService, call: Call, request: Any) -> Values:
     topics = request.topics
     everything = topics is None or (call.version == 0 and not topics)
-    names = None if everything else [topic.name for topic in topics if topic.name is not None]
+    names = (
+        None if everything else list(dict.fromkeys(t.name for t in topics if t.name is not None))
+    )
     found = await service.metadata(names, get(request, "allow_auto_topic_creation", True))
     return {
         "throttle_time": 0,
         "brokers": brokers(found),
         "cluster_id": found.cluster_id,
         "controller_id": _visible(found, found.controller_id),
-        "topics": [_topic(found, topic) for topic in found.topics],
+        "topics": [_topic(found, topic) async for topic in in_slices(found.topics)],
         "cluster_authorized_operations": NO_OPERATIONS,
     }
 

@@ -33,6 +33,7 @@ from minikafka.kafka.messages import get
 from minikafka.kafka.partitions import ask_each
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.overrides import ConfigDescription, ConfigSource, broker_name
+from minikafka.turns import in_slices
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 Results = Mapping[str, MinikafkaError | None]
@@ -70,7 +71,7 @@ async def administer(
 
 
 async def create_topics(service: BrokerService, call: Call, request: Any) -> Values:
-    topics = {topic.name: _new_topic(topic) for topic in request.topics}
+    topics = {topic.name: _new_topic(topic) async for topic in in_slices(request.topics)}
     twice = _named_twice(topic.name for topic in request.topics)
     wanted = [topic for name, topic in topics.items() if name not in twice]
     results: dict[str, MinikafkaError | None] = dict(twice)
@@ -79,7 +80,7 @@ async def create_topics(service: BrokerService, call: Call, request: Any) -> Val
         names = [topic.name for topic in wanted]
         results |= await administer(service, creation, request.timeout, names)
     answers = []
-    for name, error in results.items():
+    async for name, error in in_slices(results.items()):
         answer: dict[str, Any] = {
             "name": name,
             **error_fields(error),
@@ -142,8 +143,8 @@ async def delete_topics(service: BrokerService, call: Call, request: Any) -> Val
     found = await service.metadata(None, False)
     names_by_id = {topic.topic_id: topic.name for topic in found.topics}
     answers: list[Values] = []
-    names: list[str] = list(get(request, "topic_names", ()) or ())
-    for topic in get(request, "topics", ()) or ():
+    names: list[str] = list(dict.fromkeys(get(request, "topic_names", ()) or ()))
+    async for topic in in_slices(get(request, "topics", ()) or ()):
         if topic.name is not None:
             names.append(topic.name)
             continue
@@ -159,7 +160,7 @@ async def delete_topics(service: BrokerService, call: Call, request: Any) -> Val
         results = await administer(service, DeleteTopicsRequest(names), request.timeout, names)
         answers += [
             {"name": name, "topic_id": ids.get(name), **error_fields(error)}
-            for name, error in results.items()
+            async for name, error in in_slices(results.items())
         ]
     return {"throttle_time": 0, "responses": answers}
 
@@ -192,18 +193,25 @@ async def delete_records(service: BrokerService, call: Call, request: Any) -> Va
 
 async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Values:
     unclean = get(request, "election_type", 0) == 1
-    named = [
-        topic_partition(topic.topic, index)
-        for topic in request.topic_partitions or ()
-        for index in topic.partitions
-    ]
+    named = list(
+        dict.fromkeys(
+            [
+                topic_partition(name, index)
+                async for name, index in in_slices(
+                    (topic.topic, index)
+                    for topic in request.topic_partitions or ()
+                    for index in topic.partitions
+                )
+            ]
+        )
+    )
     everything = request.topic_partitions is None
     if not everything and not named:
         return {"throttle_time": 0, "error_code": 0, "replica_election_results": []}
     election = ElectLeadersRequest(unclean, named)
     results = await administer(service, election, request.timeout, map(str, named))
     by_topic: dict[str, list[Values]] = {}
-    for name, error in results.items():
+    async for name, error in in_slices(results.items()):
         topic, _, index = name.rpartition("-")
         result = {"partition_id": int(index), **error_fields(error)}
         by_topic.setdefault(topic, []).append(result)
@@ -221,8 +229,10 @@ async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Val
 
 async def describe_configs(service: BrokerService, call: Call, request: Any) -> Values:
     results = []
-    for resource in request.resources:
+    resources = {(each.resource_type, each.resource_name): each for each in request.resources}
+    async for resource in in_slices(resources.values()):
         keys = resource.configuration_keys
+        wanted = None if keys is None else frozenset(keys)
         error: MinikafkaError | None = None
         entries: Sequence[ConfigDescription] = ()
         try:
@@ -237,7 +247,7 @@ async def describe_configs(service: BrokerService, call: Call, request: Any) -> 
                 "configs": [
                     _config(entry, request)
                     for entry in entries
-                    if keys is None or entry.name in keys
+                    if wanted is None or entry.name in wanted
                 ],
             }
         )

@@ -35,6 +35,7 @@ from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.messages import get
 from minikafka.model import TopicPartition, topic_partition
+from minikafka.turns import in_slices
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 
@@ -60,7 +61,7 @@ async def find_coordinator(service: BrokerService, call: Call, request: Any) -> 
     keys = request.coordinator_keys if call.version >= _SEVERAL_KEYS else [request.key]
     wanted = FindCoordinatorRequest(keys, get(request, "key_type", COORDINATES_GROUPS))
     found = (await service.groups.find_coordinator(wanted)).coordinators
-    answers = [_coordinator(each) for each in found]
+    answers = [_coordinator(each) async for each in in_slices(found)]
     if call.version >= _SEVERAL_KEYS:
         return {"throttle_time": 0, "coordinators": answers}
     return {"throttle_time": 0, **answers[0]}
@@ -199,25 +200,26 @@ async def offset_commit(service: BrokerService, call: Call, request: Any) -> Val
         request.group_id,
         [
             OffsetCommitPartition(
-                topic_partition(topic.name, each.partition_index),
+                topic_partition(name, each.partition_index),
                 each.committed_offset,
                 get(each, "committed_leader_epoch", -1),
                 each.committed_metadata or "",
             )
-            for topic in request.topics
-            for each in topic.partitions
+            async for name, each in in_slices(
+                (topic.name, each) for topic in request.topics for each in topic.partitions
+            )
         ],
         request.generation_id_or_member_epoch,
         request.member_id,
         get(request, "group_instance_id"),
     )
     result = await service.groups.commit_offsets(commit)
-    return {"throttle_time": 0, "topics": _partition_errors(result.partitions)}
+    return {"throttle_time": 0, "topics": await _partition_errors(result.partitions)}
 
 
-def _partition_errors(results: Iterable[OffsetCommitPartitionResult]) -> list[Values]:
+async def _partition_errors(results: Iterable[OffsetCommitPartitionResult]) -> list[Values]:
     topics: dict[str, list[Values]] = {}
-    for each in results:
+    async for each in in_slices(results):
         partition = {
             "partition_index": each.topic_partition.partition,
             "error_code": code(each.error),
@@ -228,43 +230,47 @@ def _partition_errors(results: Iterable[OffsetCommitPartitionResult]) -> list[Va
 
 async def offset_fetch(service: BrokerService, call: Call, request: Any) -> Values:
     if call.version >= _SEVERAL_GROUPS:
-        groups = [OffsetFetchGroup(each.group_id, _named(each.topics)) for each in request.groups]
+        groups = [
+            OffsetFetchGroup(each.group_id, await _named(each.topics))
+            async for each in in_slices(request.groups)
+        ]
     else:
-        groups = [OffsetFetchGroup(request.group_id, _named(request.topics))]
+        groups = [OffsetFetchGroup(request.group_id, await _named(request.topics))]
     fetch = OffsetFetchRequest(groups, get(request, "require_stable", False))
     results = (await service.groups.fetch_offsets(fetch)).groups
     if call.version >= _SEVERAL_GROUPS:
         answers = [
             {
                 "group_id": each.group_id,
-                "topics": _committed(each.partitions),
+                "topics": await _committed(each.partitions),
                 "error_code": code(each.error),
             }
-            for each in results
+            async for each in in_slices(results)
         ]
         return {"throttle_time": 0, "groups": answers}
-    return {"throttle_time": 0, **_only_group(call.version, groups[0], results[0])}
+    return {"throttle_time": 0, **await _only_group(call.version, groups[0], results[0])}
 
 
-def _named(topics: Sequence[Any] | None) -> list[TopicPartition] | None:
+async def _named(topics: Sequence[Any] | None) -> list[TopicPartition] | None:
     if topics is None:
         return None
-    return [
-        topic_partition(topic.name, index) for topic in topics for index in topic.partition_indexes
-    ]
+    named = ((topic.name, index) for topic in topics for index in topic.partition_indexes)
+    return [topic_partition(name, index) async for name, index in in_slices(named)]
 
 
-def _only_group(version: int, asked: OffsetFetchGroup, result: OffsetFetchGroupResult) -> Values:
+async def _only_group(
+    version: int, asked: OffsetFetchGroup, result: OffsetFetchGroupResult
+) -> Values:
     """At first there was no error of a group, so each partition says it."""
     partitions = result.partitions
     if result.error is not None and version < _GROUP_ERRORS:
         partitions = [CommittedOffset(each, error=result.error) for each in asked.partitions or ()]
-    return {"topics": _committed(partitions), "error_code": code(result.error)}
+    return {"topics": await _committed(partitions), "error_code": code(result.error)}
 
 
-def _committed(partitions: Iterable[CommittedOffset]) -> list[Values]:
+async def _committed(partitions: Iterable[CommittedOffset]) -> list[Values]:
     topics: dict[str, list[Values]] = {}
-    for each in partitions:
+    async for each in in_slices(partitions):
         partition = {
             "partition_index": each.topic_partition.partition,
             "committed_offset": each.offset,
@@ -278,15 +284,16 @@ def _committed(partitions: Iterable[CommittedOffset]) -> list[Values]:
 
 async def offset_delete(service: BrokerService, call: Call, request: Any) -> Values:
     wanted = [
-        topic_partition(topic.name, each.partition_index)
-        for topic in request.topics
-        for each in topic.partitions
+        topic_partition(name, each.partition_index)
+        async for name, each in in_slices(
+            (topic.name, each) for topic in request.topics for each in topic.partitions
+        )
     ]
     result = await service.groups.delete_offsets(OffsetDeleteRequest(request.group_id, wanted))
     return {
         "throttle_time": 0,
         "error_code": code(result.error),
-        "topics": _partition_errors(result.partitions),
+        "topics": await _partition_errors(result.partitions),
     }
 
 
@@ -295,7 +302,10 @@ async def offset_delete(service: BrokerService, call: Call, request: Any) -> Val
 
 async def describe_groups(service: BrokerService, call: Call, request: Any) -> Values:
     result = await service.groups.describe_groups(DescribeGroupsRequest(request.groups))
-    return {"throttle_time": 0, "groups": [_described(each) for each in result.groups]}
+    return {
+        "throttle_time": 0,
+        "groups": [_described(each) async for each in in_slices(result.groups)],
+    }
 
 
 def _described(group: GroupDescription) -> Values:
@@ -345,7 +355,8 @@ async def delete_groups(service: BrokerService, call: Call, request: Any) -> Val
     return {
         "throttle_time": 0,
         "results": [
-            {"group_id": each.group_id, "error_code": code(each.error)} for each in result.groups
+            {"group_id": each.group_id, "error_code": code(each.error)}
+            async for each in in_slices(result.groups)
         ],
     }
 

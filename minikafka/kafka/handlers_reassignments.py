@@ -19,23 +19,25 @@ from minikafka.kafka.handlers_admin import (
     limited_timeout_ms,
 )
 from minikafka.model import TopicPartition, topic_partition
+from minikafka.turns import in_slices
 
 
 async def alter_partition_reassignments(service: BrokerService, call: Call, request: Any) -> Values:
     """Partitions without replicas have their reassignment cancelled."""
     targets: dict[TopicPartition, Sequence[int] | None] = {
-        topic_partition(topic.name, item.partition_index): (
+        topic_partition(name, item.partition_index): (
             None if item.replicas is None else list(item.replicas)
         )
-        for topic in request.topics
-        for item in topic.partitions
+        async for name, item in in_slices(
+            (topic.name, item) for topic in request.topics for item in topic.partitions
+        )
     }
     results: Results = {}
     if targets:
         alteration = AlterReassignmentsRequest(targets)
         results = await administer(service, alteration, request.timeout, map(str, targets))
     by_topic: dict[str, list[Values]] = {}
-    for each in targets:
+    async for each in in_slices(targets):
         result = {"partition_index": each.partition, **error_fields(results[str(each)])}
         by_topic.setdefault(each.topic, []).append(result)
     return {
@@ -48,9 +50,12 @@ async def alter_partition_reassignments(service: BrokerService, call: Call, requ
 async def list_partition_reassignments(service: BrokerService, call: Call, request: Any) -> Values:
     """Those that are under way: of the partitions that are named, or of all (null)."""
     named = [
-        topic_partition(topic.name, index)
-        for topic in request.topics or ()
-        for index in topic.partition_indexes
+        topic_partition(name, index)
+        async for name, index in in_slices(
+            (topic.name, index)
+            for topic in request.topics or ()
+            for index in topic.partition_indexes
+        )
     ]
     by_topic: dict[str, list[Values]] = {}
     error: MinikafkaError | None = None

@@ -12,6 +12,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Sequence
 from time import monotonic
+from typing import Any
 
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
@@ -22,16 +23,24 @@ from minikafka.kafka import fetch, messages, produce
 from minikafka.kafka.admission import Admission, ConnectionLimits
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
+from minikafka.kafka.encoding import LongAnswerError
 from minikafka.kafka.fetch import KafkaFetch
 from minikafka.kafka.fetch_sessions import FetchSessions
 from minikafka.kafka.handlers import HANDLERS
-from minikafka.kafka.wire import INT16, INT32, Reader, count
+from minikafka.kafka.wire import INT16, INT32, LongRequestError, PacedReader, Reader, count
 from minikafka.model import TopicPartition
 from minikafka.properties import Endpoint
+from minikafka.turns import aside, next_turn
 
 log = logging.getLogger(__name__)
 
 _UNSUPPORTED_VERSION = 35
+QUICK_ITEMS = 2_000  # so many items of a request are read at once on the loop
+_LONG_AT_ONCE = 4  # what is read of a long request takes some hundred times its bytes
+_PARTITIONS_IN_A_TURN = 100
+
+# What becomes of some partitions of a produce request, and those that are refused already.
+_Started = tuple[Awaitable[Sequence[ProduceResult]] | None, dict[TopicPartition, MinikafkaError]]
 
 # As Kafka names requests in its metrics: ListOffsets, ApiVersions; followers fetch over gRPC.
 _KINDS = {api: "".join(part.capitalize() for part in api.name.split("_")) for api in ApiKey}
@@ -62,6 +71,7 @@ class KafkaListener:
         self._server: asyncio.Server | None = None
         self._reaper: asyncio.TimerHandle | None = None
         self._loading: asyncio.Future[None] | None = None
+        self._long = asyncio.Semaphore(_LONG_AT_ONCE)
 
     # --- life ---
 
@@ -167,14 +177,41 @@ class KafkaListener:
             return _api_versions(call.version, 0)
         if self._loading is not None and not self._loading.done():
             await asyncio.shield(self._loading)
-        request = messages.read(call.api, call.version, body)
+        try:
+            request = messages.read(call.api, call.version, body, QUICK_ITEMS)
+        except LongRequestError:
+            async with self._long:
+                request = await aside(messages.read_paced, call.api, call.version, body)
+                return await self._handle(call, request)
+        return await self._handle(call, request)
+
+    async def _handle(self, call: Call, request: Any) -> Body:
         values = await HANDLERS[call.api](self._service, call, request)
-        return [messages.write(call.api, call.version, values)]
+        try:
+            return [messages.write(call.api, call.version, values)]
+        except LongAnswerError:
+            return [await aside(messages.write_paced, call.api, call.version, values)]
 
     # --- produce ---
 
     def produce(self, call: Call, reader: Reader) -> Awaitable[Body | None]:
         request = produce.read_request(reader, call.version)
+        started = [self._start_produce(call, request)]
+        return self._answer_produce(call, request.acks, started)
+
+    async def produce_long(self, call: Call, reader: PacedReader) -> Body | None:
+        """A few partitions in a turn of the loop: each is an append."""
+        async with self._long:
+            request = await aside(produce.read_request, reader, call.version)
+            started = []
+            for start in range(0, len(request.partitions), _PARTITIONS_IN_A_TURN):
+                some = request.partitions[start : start + _PARTITIONS_IN_A_TURN]
+                part = ProduceRequest(request.acks, request.timeout_ms, some)
+                started.append(self._start_produce(call, part))
+                await next_turn()
+            return await self._answer_produce(call, request.acks, started)
+
+    def _start_produce(self, call: Call, request: ProduceRequest) -> _Started:
         refused = {
             item.topic_partition: error
             for item in request.partitions
@@ -184,21 +221,20 @@ class KafkaListener:
             kept = [item for item in request.partitions if item.topic_partition not in refused]
             request = ProduceRequest(request.acks, request.timeout_ms, kept)
         try:
-            appended = self._service.produce(request)
+            return self._service.produce(request), refused
         except MinikafkaError as error:
-            refused |= {item.topic_partition: error for item in request.partitions}
-            return self._answer_produce(call, request.acks, None, refused)
-        return self._answer_produce(call, request.acks, appended, refused)
+            return None, refused | {item.topic_partition: error for item in request.partitions}
 
     async def _answer_produce(
         self,
         call: Call,
         acks: int,
-        appended: Awaitable[Sequence[ProduceResult]] | None,
-        refused: dict[TopicPartition, MinikafkaError],
+        started: Sequence[_Started],
     ) -> Body | None:
-        results = [] if appended is None else list(await appended)
-        results += [ProduceResult(tp, error) for tp, error in refused.items()]
+        results: list[ProduceResult] = []
+        for appended, refused in started:
+            results += [] if appended is None else await appended
+            results += [ProduceResult(tp, error) for tp, error in refused.items()]
         if acks != 0:
             return produce.write_response(results, call.version)
         failed = next((result for result in results if result.error is not None), None)
@@ -235,7 +271,18 @@ class KafkaListener:
     def fetch(self, call: Call, reader: Reader) -> Awaitable[Body]:
         connection = call.session
         assert isinstance(connection, Connection)
-        return self._fetch(connection, call, fetch.read_request(reader, call.version))
+        start = reader.position
+        try:
+            asked = fetch.read_request(reader, call.version)
+        except LongRequestError:
+            paced = PacedReader(reader.data, start, flexible=reader.flexible)
+            return self._fetch_long(connection, call, paced)
+        return self._fetch(connection, call, asked)
+
+    async def _fetch_long(self, connection: Connection, call: Call, reader: PacedReader) -> Body:
+        async with self._long:
+            asked = await aside(fetch.read_request, reader, call.version)
+        return await self._fetch(connection, call, asked)
 
 
 def _api_versions(version: int, error_code: int) -> Body:

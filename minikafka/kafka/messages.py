@@ -19,16 +19,23 @@ from typing import Any
 from minikafka.kafka import definitions
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.decoding import Read, reader_of
-from minikafka.kafka.encoding import Values, Write, writer_of
-from minikafka.kafka.wire import Reader
+from minikafka.kafka.encoding import Output, PacedOutput, Values, Write, writer_of
+from minikafka.kafka.wire import MAX_ITEMS, PacedReader, Reader
 
 load = definitions.load
 
 
-def read(api: ApiKey, version: int, body: memoryview) -> Any:
-    """The request. MalformedRequestError if the bytes are none. Bytes after its end are ignored, as
-    Kafka does: librdkafka sends some."""
-    return _reader(api, version)(Reader(body, flexible=version >= APIS[api].first_flexible))
+def read(api: ApiKey, version: int, body: memoryview, quick_items: int = MAX_ITEMS) -> Any:
+    """The request. MalformedRequestError if the bytes are none, LongRequestError if it has more
+    than `quick_items`. Bytes after its end are ignored, as Kafka does: librdkafka sends some."""
+    flexible = version >= APIS[api].first_flexible
+    return _reader(api, version)(Reader(body, flexible=flexible, quick_items=quick_items))
+
+
+def read_paced(api: ApiKey, version: int, body: memoryview) -> Any:
+    """The same of a request of any length, for a thread beside the loop."""
+    flexible = version >= APIS[api].first_flexible
+    return _reader(api, version)(PacedReader(body, flexible=flexible))
 
 
 def get(request: Any, name: str, default: Any = None) -> Any:
@@ -37,8 +44,15 @@ def get(request: Any, name: str, default: Any = None) -> Any:
 
 
 def write(api: ApiKey, version: int, values: Values) -> bytes:
-    """The body of a response, after its header."""
-    out = bytearray()
+    """The body of a response, after its header. LongAnswerError."""
+    out = Output()
+    _writer(api, version)(out, values)
+    return bytes(out)
+
+
+def write_paced(api: ApiKey, version: int, values: Values) -> bytes:
+    """The same of an answer of any length, for a thread beside the loop."""
+    out = PacedOutput()
     _writer(api, version)(out, values)
     return bytes(out)
 

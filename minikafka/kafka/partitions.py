@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from minikafka.errors import MinikafkaError
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.errors import partition_code
 from minikafka.model import TopicPartition, topic_partition
+from minikafka.turns import in_slices
 
 
 class Result(Protocol):
@@ -32,21 +33,23 @@ async def ask_each(
     """The topics of an answer, in the order of the request's.
 
     `question(partition, item)` is what an item of the request asks of its partition, `ask` asks
-    all of them at once, `answer` gives the fields of a result besides the partition and the error.
+    all of them at once, each once (a partition that is named again counts as it is named last),
+    `answer` gives the fields of a result besides the partition and the error.
     The fields' names are the same in request and answer.
     """
-    named = [
-        (
-            name := getattr(topic, topic_field),
-            [
-                (topic_partition(name, getattr(item, partition_field)), item)
-                for item in topic.partitions
-            ],
-        )
-        for topic in topics
-    ]
-    found = await ask([question(each, item) for _, items in named for each, item in items])
-    results = {result.topic_partition: result for result in found}
+    named: list[tuple[str, list[TopicPartition]]] = []
+    questions: dict[TopicPartition, Question] = {}
+    async for topic, item in in_slices(_flat(topics)):
+        if item is None:
+            name = getattr(topic, topic_field)
+            items: list[TopicPartition] = []
+            named.append((name, items))
+            continue
+        each = topic_partition(name, getattr(item, partition_field))
+        items.append(each)
+        questions[each] = question(each, item)
+    found = await ask(list(questions.values()))
+    results = {result.topic_partition: result async for result in in_slices(found)}
 
     def partition(each: TopicPartition) -> Values:
         error = results[each].error
@@ -57,6 +60,14 @@ async def ask_each(
         }
 
     return [
-        {topic_field: name, "partitions": [partition(each) for each, _ in items]}
-        for name, items in named
+        {topic_field: name, "partitions": [partition(each) async for each in in_slices(items)]}
+        async for name, items in in_slices(named)
     ]
+
+
+def _flat(topics: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each topic with None, and then with each of its items."""
+    for topic in topics:
+        yield topic, None
+        for item in topic.partitions:
+            yield topic, item

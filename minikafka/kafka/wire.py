@@ -4,6 +4,10 @@ A `Reader` walks through one frame. It never reads beyond the end, and never all
 that it read: whoever sends a wrong one gets a MalformedRequestError, upon which the connection is
 closed. Byte strings come as memoryviews of the frame.
 
+Items of arrays are counted over a whole request, nested ones too: MAX_ITEMS and MAX_TAGS are what
+one may have (Kafka lets each array have a million). More than a reader was given to read quickly
+is a LongRequestError: the same bytes are then read beside the loop, by a PacedReader.
+
 Types are those of Kafka's protocol guide; `compact` ones have a length plus one as unsigned varint,
 0 for null (KIP-482).
 """
@@ -15,6 +19,8 @@ from struct import Struct
 from struct import error as StructError
 from typing import TypeVar
 
+from minikafka.turns import give_way
+
 T = TypeVar("T")
 
 INT8 = Struct(">b")
@@ -23,21 +29,47 @@ INT32 = Struct(">i")
 INT64 = Struct(">q")
 _MAX_VARINT_BYTES = 5
 _MAX_LENGTH = 2**31 - 1
+_MAX_STRING_BYTES = 2**15 - 1  # of compact ones too, as in Kafka
+
+MAX_ITEMS = 100_000  # no request of a cluster that this can be needs more
+MAX_TAGS = 10_000
+PACE_ITEMS = 100  # a fraction of a millisecond's work
 
 
 class MalformedRequestError(Exception):
     """The bytes are not a request that this broker can read."""
 
 
+class LongRequestError(Exception):
+    """The request has more items than are read on the loop."""
+
+
 class Reader:
-    """A cursor in a frame. `flexible`: strings, arrays and bytes are compact, and tags follow."""
+    """A cursor in a frame. `flexible`: strings, arrays and bytes are compact, and tags follow.
+    `quick_items`: how many items of arrays may be read before it is a LongRequestError."""
 
-    __slots__ = ("data", "flexible", "position")
+    __slots__ = ("data", "flexible", "items_left", "position", "quick", "tags_left")
 
-    def __init__(self, data: memoryview, position: int = 0, *, flexible: bool = False) -> None:
+    def __init__(
+        self,
+        data: memoryview,
+        position: int = 0,
+        *,
+        flexible: bool = False,
+        quick_items: int = MAX_ITEMS,
+    ) -> None:
         self.data = data
         self.position = position
         self.flexible = flexible
+        self.quick = quick_items < MAX_ITEMS
+        self.items_left = quick_items
+        self.tags_left = MAX_TAGS
+
+    def within(self, data: memoryview) -> Reader:
+        """One for a part of the message, which has what is left of items and tags."""
+        part = type(self)(data, flexible=self.flexible)
+        part.quick, part.items_left, part.tags_left = self.quick, self.items_left, self.tags_left
+        return part
 
     def unpack(self, layout: Struct) -> tuple[int, ...]:
         """Fixed-size fields in a row."""
@@ -84,6 +116,8 @@ class Reader:
         size = self.varint() - 1 if self.flexible else self.int16()
         if size == -1:
             return None
+        if size > _MAX_STRING_BYTES:
+            raise MalformedRequestError(f"a string has {size} bytes: {_MAX_STRING_BYTES} are read")
         try:
             return str(self.take(size), "utf-8")
         except UnicodeDecodeError:
@@ -100,23 +134,59 @@ class Reader:
         return None if size == -1 else self.take(size)
 
     def nullable_array(self, read_item: Callable[[Reader], T]) -> list[T] | None:
-        """The items are read one by one, so that a count that is too large costs nothing."""
+        """An item has at least one byte: a count that claims more than there are is refused."""
         count = self.varint() - 1 if self.flexible else self.int32()
-        if count < -1:
-            raise MalformedRequestError(f"an array has {count} items")
-        return None if count == -1 else [read_item(self) for _ in range(count)]
+        if count < 0:
+            if count < -1:
+                raise MalformedRequestError(f"an array has {count} items")
+            return None
+        left = len(self.data) - self.position
+        if count > left:
+            raise MalformedRequestError(f"an array claims {count} items, and {left} bytes are left")
+        self.items_left -= count
+        if self.items_left < 0:
+            if self.quick:
+                raise LongRequestError
+            raise MalformedRequestError(f"a request has more than {MAX_ITEMS} items")
+        return self._items(read_item, count)
+
+    def _items(self, read_item: Callable[[Reader], T], count: int) -> list[T]:
+        return [read_item(self) for _ in range(count)]
 
     def array(self, read_item: Callable[[Reader], T]) -> list[T]:
         """A null array reads as an empty one."""
         return self.nullable_array(read_item) or []
 
+    def tag_count(self) -> int:
+        """How many tagged fields follow."""
+        count = self.varint()
+        self.tags_left -= count
+        if self.tags_left < 0:
+            raise MalformedRequestError(f"a request has more than {MAX_TAGS} tagged fields")
+        return count
+
     def tags(self) -> None:
         """Skip tagged fields; nothing in a message that is not flexible."""
         if not self.flexible:
             return
-        for _ in range(self.varint()):
+        for _ in range(self.tag_count()):
             self.varint()
             self.take(self.varint())
+
+
+class PacedReader(Reader):
+    """For a thread beside the loop: it gives the interpreter away again and again, so that the loop
+    does not wait for it."""
+
+    __slots__ = ()
+
+    def _items(self, read_item: Callable[[Reader], T], count: int) -> list[T]:
+        items = []
+        for number in range(count):
+            if number % PACE_ITEMS == PACE_ITEMS - 1:
+                give_way()
+            items.append(read_item(self))
+        return items
 
 
 def varint(value: int) -> bytes:

@@ -19,7 +19,10 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from enum import Enum
 from heapq import heappop, heappush
+from math import inf
 from typing import Any
+
+from minikafka import turns
 
 START_S = 1_000.0
 # So many callbacks without any time passing: something runs in circles.
@@ -129,8 +132,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def run_until(self, end_s: float) -> None:
         timers = self._timers
-        before = events._get_running_loop()
+        before = events._get_running_loop(), turns.SLICE_S
         events._set_running_loop(self)
+        turns.SLICE_S = inf  # where work is cut would depend on the real clock
         try:
             self._run_ready()
             while timers and timers[0][0] <= end_s:
@@ -143,7 +147,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 self._run_ready()
             self._now = end_s
         finally:
-            events._set_running_loop(before)
+            events._set_running_loop(before[0])
+            turns.SLICE_S = before[1]
 
     def _run_ready(self) -> None:
         ready, current = self._ready, CURRENT

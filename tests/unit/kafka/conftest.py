@@ -122,12 +122,13 @@ class Ground:
         max_queued_bytes: int = 1_000_000,
         serving: bool = True,
         limits: ConnectionLimits | None = None,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
     ) -> None:
         self.memory = RequestMemory(max_queued_bytes)
         self.listener = KafkaListener(
             self.broker,  # type: ignore[arg-type]
             self.memory,
-            max_request_bytes=MAX_REQUEST_BYTES,
+            max_request_bytes=max_request_bytes,
             max_idle_ms=max_idle_ms,
             max_fetch_sessions=10,
             counters=self.counters,
