@@ -1,8 +1,10 @@
 """Fetch requests of consumers and of followers: read what may be read, or wait for it.
 
-A fetch that finds nothing parks with a waiter at each of its replicas, is woken by an append, by
-the high watermark, or by a change of role or epoch, and looks again from the start: what held when
-it was parked need not hold now. A follower's position counts once, when its fetch arrives.
+What there is for a fetch is counted, not read, until it is enough: bytes are read once, for the
+answer. A fetch that does not find enough parks with a waiter at each of its replicas, and is woken
+by an append, by the high watermark, or by a change of role or epoch. Then it looks at those that
+changed, and only at them, from the start: what held when it was parked need not hold now. The
+answer looks at all of them once more. A follower's position counts once, when its fetch arrives.
 
 State: which high watermark and log start each follower was told last, so that an answer with one
 partition's records also carries what is new of the others: otherwise a busy partition would keep
@@ -12,9 +14,11 @@ wait, which tells all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.produce import ALL_ACKS, Serving
@@ -37,11 +41,14 @@ from minikafka.errors import (
     OffsetOutOfRangeError,
 )
 from minikafka.model import FollowerPosition, TopicPartition
+from minikafka.turns import next_turn
 
+T = TypeVar("T")
 FindReplica = Callable[..., Replica]
 
 # What a consumer can make this broker read at once, whatever it asks for (Kafka's fetch.max.bytes).
 MAX_FETCH_BYTES = 55 * 1024 * 1024
+_SLICE = 256  # partitions of a consumer's fetch that are looked at in one go
 
 
 class FetchHandler:
@@ -72,18 +79,49 @@ class FetchHandler:
         What is here may be read also while another may lead: it is committed. But who has waited
         for nothing is told, or would wait here for ever while records arrive elsewhere.
         """
+        await self._wait_for_consumer(request)
+        results, size_bytes, failed = await self._read_all(request)
+        if not size_bytes and not failed:
+            self._tell_if_another_may_lead(results)
+        self._count(results)
+        return results
+
+    async def _wait_for_consumer(self, request: FetchRequest) -> None:
+        """Until there is as much as is wanted (more than an answer may hold is not waited for), an
+        error to tell, or no time left."""
         deadline_ms = self._now_ms() + request.max_wait_ms
-        while True:
-            results, size_bytes, failed = self._read_all(request)
-            remaining_ms = deadline_ms - self._now_ms()
-            if failed or size_bytes >= request.min_bytes or remaining_ms <= 0:
-                if not size_bytes and not failed:
-                    self._tell_if_another_may_lead(results)
-                self._count(results)
-                return results
-            waiter = FetchWaiter()
-            replicas = [self._find_replica(item.topic_partition) for item in request.partitions]
-            await _park(waiter, replicas, Replica.add_consumer_waiter, remaining_ms)
+        wanted_bytes = min(request.min_bytes, request.max_bytes, MAX_FETCH_BYTES)
+        if not request.partitions or wanted_bytes <= 0 or request.max_wait_ms <= 0:
+            return
+        counted = _Counted(wanted_bytes)
+        with _Watch(self._find_replica, Replica.add_consumer_waiter) as watch:
+            due: Iterable[int] = range(len(request.partitions))
+            by_partition: dict[TopicPartition, list[int]] | None = None
+            while True:
+                async for index in _in_slices(due):
+                    try:
+                        size_bytes = self._consumable_bytes(watch, request.partitions[index])
+                        counted.put(index, size_bytes)
+                    except MinikafkaError:
+                        return  # the answer says which
+                    if counted.enough:
+                        return
+                changed = await watch.changed(deadline_ms - self._now_ms())
+                if not changed:
+                    return
+                if by_partition is None:
+                    by_partition = defaultdict(list)
+                    for index, item in enumerate(request.partitions):
+                        by_partition[item.topic_partition].append(index)
+                due = [index for each in changed for index in by_partition[each]]
+
+    def _consumable_bytes(self, watch: _Watch, item: FetchPartition) -> int:
+        replica = watch.at(item.topic_partition)
+        replica.core.leader().check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
+        high_watermark = replica.core.log.high_watermark
+        if item.fetch_offset >= high_watermark:
+            return 0
+        return replica.size_of(item.fetch_offset, max(item.max_bytes, 1), high_watermark)
 
     def _count(self, results: Sequence[FetchResult]) -> None:
         for result in results:
@@ -99,11 +137,11 @@ class FetchHandler:
             except MinikafkaError as error:
                 result.error = error
 
-    def _read_all(self, request: FetchRequest) -> tuple[list[FetchResult], int, bool]:
+    async def _read_all(self, request: FetchRequest) -> tuple[list[FetchResult], int, bool]:
         results = []
         size_bytes, failed = 0, False
         max_bytes = min(request.max_bytes, MAX_FETCH_BYTES)
-        for item in request.partitions:
+        async for item in _in_slices(request.partitions):
             result = FetchResult(item.topic_partition)
             limit = min(item.max_bytes, max_bytes - size_bytes)
             try:
@@ -135,46 +173,73 @@ class FetchHandler:
     async def replica_fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
         """See BrokerService.replica_fetch."""
         deadline_ms = self._now_ms() + request.max_wait_ms
-        first = True
-        while True:
-            results, urgent = self._answer_all(request, first)
-            first = False
-            remaining_ms = deadline_ms - self._now_ms()
-            if urgent or remaining_ms <= 0:
-                return self._select(request, results, urgent)
-            if throttled_ms := self._throttle.wait_ms(self._now_ms()):
-                remaining_ms = min(remaining_ms, throttled_ms)
-            waiter = FetchWaiter()
-            replicas = [self._find_replica(item.topic_partition) for item in request.positions]
-            await _park(waiter, replicas, Replica.add_follower_waiter, remaining_ms)
+        counted = _Counted(min(request.min_bytes, request.max_bytes))
+        results = self._look_at_all(request, counted, first=True)
+        if request.max_wait_ms > 0 and not counted.enough and not _any_is_urgent(results):
+            await self._wait_for_follower(request, counted, deadline_ms)
+            results = self._look_at_all(request, counted, first=False)
+        # Nothing has come between the look and this: what was counted is what is read.
+        for position, result in zip(request.positions, results, strict=True):
+            if limit_bytes := counted.limits.get(position.topic_partition, 0):
+                self._read_follower(request, position, result, limit_bytes)
+        return self._select(request, results, _any_is_urgent(results))
 
-    def _answer_all(
-        self, request: ReplicaFetchRequest, first: bool
-    ) -> tuple[list[ReplicaFetchResult], bool]:
-        """An answer for each position; whether any cannot wait."""
+    async def _wait_for_follower(
+        self, request: ReplicaFetchRequest, counted: _Counted, deadline_ms: int
+    ) -> None:
+        """Until there is as much as is wanted, something that cannot wait, or no time left."""
+        positions = {position.topic_partition: position for position in request.positions}
+        due: Iterable[TopicPartition] = positions
+        with _Watch(self._find_replica, Replica.add_follower_waiter) as watch:
+            while True:
+                for topic_partition in due:
+                    position = positions[topic_partition]
+                    result = ReplicaFetchResult(topic_partition)
+                    try:
+                        watch.at(topic_partition)
+                        limit = request.partition_max_bytes
+                        size_bytes = self._look(request, position, result, limit, first=False)
+                        counted.put(topic_partition, size_bytes)
+                    except MinikafkaError:
+                        return  # the answer says which
+                    if result.diverging is not None or counted.enough:
+                        return
+                remaining_ms = deadline_ms - self._now_ms()
+                throttled_ms = self._throttle.wait_ms(self._now_ms())
+                if throttled_ms:
+                    remaining_ms = min(remaining_ms, throttled_ms)
+                changed = await watch.changed(remaining_ms)
+                if not changed and not throttled_ms:
+                    return
+                due = changed or positions  # none: the throttle may let them go on
+
+    def _look_at_all(
+        self, request: ReplicaFetchRequest, counted: _Counted, *, first: bool
+    ) -> list[ReplicaFetchResult]:
+        """An answer for each position, but for the records, which are counted."""
         results = []
-        budget = request.max_bytes
-        urgent = False
+        counted.clear()
         for position in request.positions:
             result = ReplicaFetchResult(position.topic_partition)
-            limit = min(request.partition_max_bytes, budget)
+            limit = min(request.partition_max_bytes, request.max_bytes - counted.size_bytes)
             try:
-                self._answer_follower(request, position, result, limit, first)
+                size_bytes = self._look(request, position, result, limit, first=first)
+                counted.put(position.topic_partition, size_bytes, limit)
             except MinikafkaError as error:
                 result.error = error
-            budget -= len(result.records)
-            urgent = urgent or _is_urgent(result)
             results.append(result)
-        return results, urgent
+        return results
 
-    def _answer_follower(
+    def _look(
         self,
         request: ReplicaFetchRequest,
         position: FollowerPosition,
         result: ReplicaFetchResult,
         max_bytes: int,
+        *,
         first: bool,
-    ) -> None:
+    ) -> int:
+        """Fill in all but the records; returns how many bytes of them there are."""
         replica = self._find_replica(position.topic_partition)
         if replica.topic_id != position.topic_id:
             raise InconsistentTopicIdError(
@@ -193,7 +258,7 @@ class FetchHandler:
             result.log_end_offset = log.log_end_offset
             raise
         if result.diverging is not None:
-            return
+            return 0
         if first:
             replica.apply(
                 leader.record_replica_fetch(
@@ -205,20 +270,36 @@ class FetchHandler:
         result.log_start_offset = log.log_start_offset
         result.log_end_offset = log.log_end_offset
         if max_bytes <= 0 or position.fetch_offset >= log.log_end_offset:
-            return
-        throttled = self._is_throttled(replica, request.replica_id)
+            return 0
+        if self._throttle.wait_ms(self._now_ms()) and self._is_throttled(replica, request):
+            return 0
+        return replica.size_of(position.fetch_offset, max_bytes, log.log_end_offset)
+
+    def _read_follower(
+        self,
+        request: ReplicaFetchRequest,
+        position: FollowerPosition,
+        result: ReplicaFetchResult,
+        max_bytes: int,
+    ) -> None:
+        replica = self._find_replica(position.topic_partition)
+        throttled = self._is_throttled(replica, request)
         if throttled and self._throttle.wait_ms(self._now_ms()):
             return
-        result.records = replica.read(position.fetch_offset, max_bytes, log.log_end_offset)
+        try:
+            result.records = replica.read(position.fetch_offset, max_bytes, result.log_end_offset)
+        except MinikafkaError as error:
+            result.error = error
         if throttled:
             self._throttle.on_bytes(len(result.records), self._now_ms())
 
-    def _is_throttled(self, replica: Replica, follower: int) -> bool:
+    @staticmethod
+    def _is_throttled(replica: Replica, request: ReplicaFetchRequest) -> bool:
         """Whether what this follower reads here counts: never that of one that is in sync."""
         leader, partition = replica.core.leader(), replica.topic_partition.partition
         return (
             replica.config.throttles_leader(partition, leader.state.leader)
-            and follower not in leader.isr.maximal
+            and request.replica_id not in leader.isr.maximal
         )
 
     def _select(
@@ -264,16 +345,79 @@ def _is_urgent(result: ReplicaFetchResult) -> bool:
     return result.error is not None or result.diverging is not None or bool(result.records)
 
 
-async def _park(
-    waiter: FetchWaiter,
-    replicas: Sequence[Replica],
-    add: Callable[[Replica, FetchWaiter], Any],
-    timeout_ms: int,
-) -> None:
-    for replica in replicas:
-        add(replica, waiter)
-    try:
-        await waiter.wait(timeout_ms / 1000)
-    finally:
-        for replica in replicas:
-            replica.discard_waiter(waiter)
+def _any_is_urgent(results: Iterable[ReplicaFetchResult]) -> bool:
+    return any(_is_urgent(result) for result in results)
+
+
+class _Counted:
+    """How many bytes there are for a fetch, by what it asks for, and whether that is enough."""
+
+    def __init__(self, wanted_bytes: int) -> None:
+        """`wanted_bytes` below 1: one is enough."""
+        self._wanted_bytes = max(wanted_bytes, 1)
+        self._sizes: dict[object, int] = {}
+        self.limits: dict[object, int] = {}  # of what there is something of, the most to read
+        self.size_bytes = 0
+
+    @property
+    def enough(self) -> bool:
+        return self.size_bytes >= self._wanted_bytes
+
+    def clear(self) -> None:
+        self._sizes.clear()
+        self.limits.clear()
+        self.size_bytes = 0
+
+    def put(self, asked: object, size_bytes: int, limit_bytes: int = 0) -> None:
+        """In place of what was counted for it before."""
+        self.size_bytes += size_bytes - self._sizes.pop(asked, 0)
+        if size_bytes:
+            self._sizes[asked] = size_bytes
+            self.limits[asked] = limit_bytes
+
+
+class _Watch:
+    """A waiter at each of the replicas that a fetch waits for."""
+
+    def __init__(
+        self, find_replica: FindReplica, add: Callable[[Replica, FetchWaiter], Any]
+    ) -> None:
+        self._find_replica = find_replica
+        self._add = add
+        self._waiter = FetchWaiter()
+        self._replicas: dict[TopicPartition, Replica] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def at(self, topic_partition: TopicPartition) -> Replica:
+        """The replica, from now on watched. Raises what `find_replica` raises."""
+        replica = self._find_replica(topic_partition)
+        self._add(replica, self._waiter)
+        self._replicas[topic_partition] = replica
+        return replica
+
+    async def changed(self, timeout_ms: int) -> list[TopicPartition]:
+        """Wait for a change; of which partitions there is one, none when the time is over. They
+        are watched again when they are looked at again."""
+        if timeout_ms > 0:
+            await self._waiter.wait(timeout_ms / 1000)
+        return self._waiter.take_changed()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for replica in self._replicas.values():
+            replica.discard_waiter(self._waiter)
+
+
+async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items, with a break after every _SLICE of them: by number, not by time, so that the same
+    events have the same course in every run."""
+    for count, item in enumerate(items, start=1):
+        yield item
+        if count % _SLICE == 0:
+            await next_turn()

@@ -119,6 +119,9 @@ class PartitionLog(Protocol):
         """Whole batches from the one that contains `offset` on, ending at or below `end_offset`
         (exclusive), as far as `max_bytes` goes but at least one if there is one; b"" if not."""
 
+    def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
+        """How many bytes `read` would give, without reading them."""
+
     def truncate_to(self, offset: int) -> None:
         """Cut everything at or above `offset`; a batch that straddles it goes whole."""
 

@@ -51,24 +51,40 @@ logger = logging.getLogger(__name__)
 
 
 class FetchWaiter:
-    """A parked fetch: woken once, by the first of the replicas that it waits for or by time."""
+    """A parked fetch: woken by any of the replicas that it waits for, or by time. Whoever wakes it
+    has let go of it; `take_changed` says who did."""
 
-    __slots__ = ("_future",)
+    __slots__ = ("_changed", "_future")
 
     def __init__(self) -> None:
-        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._future: asyncio.Future[None] | None = None
+        self._changed: dict[TopicPartition, None] = {}  # a set, in the order of the events
 
-    def wake(self) -> None:
-        if not self._future.done():
+    def wake(self, topic_partition: TopicPartition) -> None:
+        self._changed[topic_partition] = None
+        self._end_wait()
+
+    def _end_wait(self) -> None:
+        if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     async def wait(self, timeout_s: float) -> None:
-        """Until it is woken, or `timeout_s` is over."""
-        timer = asyncio.get_running_loop().call_later(timeout_s, self.wake)
+        """Until it is woken, or has been since `take_changed`, or `timeout_s` is over."""
+        if self._changed:
+            return
+        loop = asyncio.get_running_loop()
+        self._future = loop.create_future()
+        timer = loop.call_later(timeout_s, self._end_wait)
         try:
             await self._future
         finally:
             timer.cancel()
+            self._future = None
+
+    def take_changed(self) -> list[TopicPartition]:
+        """Which replicas have woken it since this was asked last."""
+        changed, self._changed = self._changed, {}
+        return list(changed)
 
 
 class ReplicaOwner(Protocol):
@@ -235,6 +251,11 @@ class Replica:
         with self.fenced_by_its_disk():
             return self.log.read(offset, max_bytes, end_offset)
 
+    def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
+        """As `PartitionLog.size_of`, with what a disk that fails does to `read`."""
+        with self.fenced_by_its_disk():
+            return self.log.size_of(offset, max_bytes, end_offset)
+
     @contextmanager
     def fenced_by_its_disk(self) -> Iterator[None]:
         """A KafkaStorageError in here fences the replica, and is raised on."""
@@ -341,10 +362,9 @@ class Replica:
         self._follower_waiters.pop(waiter, None)
         self._deletion_waiters.pop(waiter, None)
 
-    @staticmethod
-    def _wake(waiters: dict[FetchWaiter, None]) -> None:
+    def _wake(self, waiters: dict[FetchWaiter, None]) -> None:
         for waiter in waiters:
-            waiter.wake()
+            waiter.wake(self.topic_partition)
         waiters.clear()
 
     def wake_all(self) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -79,7 +79,7 @@ class DiskLog:
         self.clean_offset = loaded.clean_offset  # all below it has been compacted
         self._epochs = StoredEpochs(host.disk, directory, loaded.epochs, loaded.epochs_are_stored)
         self._producers = StoredProducers(host.disk, directory)
-        self._hints: dict[int, int] = {}  # offset -> position in its segment, of recent reads
+        self._hints: dict[int, int] = {}  # offset -> position in its segment, asked for recently
         self._failure: str | None = None
         self.compaction: Ending | None = None  # under way
         self.configured = False  # only the store's defaults are known so far
@@ -148,68 +148,94 @@ class DiskLog:
         for header in headers:
             if header.producer_id >= 0:
                 producer_table.update(header)
-        if len(self._hints) >= _HINTS_MAX:
-            self._hints.clear()
-        self._hints[self.log_end_offset] = self._active.size_bytes - size_bytes
+        self._remember(self.log_end_offset, self._active.size_bytes - size_bytes)
         self.log_end_offset = headers[-1].next_offset
         self.size_bytes += size_bytes
 
     def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
         """See the port. OffsetOutOfRangeError outside of log start .. log end."""
+        self._check_readable(offset)
+        parts: list[bytes] = []
+        try:
+            for segment, start, end in self._ranges(offset, max_bytes, end_offset):
+                parts.append(segment.read(start, end))
+        except OSError as error:
+            self._fence("read", error)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
+        """See the port. Of the disk it needs a few index lookups, and those seldom."""
+        self._check_readable(offset)
+        try:
+            return sum(end - start for _, start, end in self._ranges(offset, max_bytes, end_offset))
+        except OSError as error:
+            self._fence("read", error)
+
+    def _check_readable(self, offset: int) -> None:
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise OffsetOutOfRangeError(
                 f"offset {offset} of {self.topic_partition} is not there; the log holds "
                 f"{self.log_start_offset} up to {self.log_end_offset} (exclusive)"
             )
+
+    def _ranges(
+        self, offset: int, max_bytes: int, end_offset: int
+    ) -> Iterator[tuple[Segment, int, int]]:
+        """(segment, first position, end position) of what `read` gives, in order. A segment is open
+        while its range is looked at."""
         end_offset = min(end_offset, self.log_end_offset)
-        parts: list[bytes] = []
         index = bisect_right(self._bases, offset) - 1
-        try:
-            while offset < end_offset and index < len(self._segments):
-                data, offset = self._read_segment(index, offset, max_bytes, end_offset, bool(parts))
-                if data:
-                    parts.append(data)
-                    max_bytes -= len(data)
-                if offset < self._end_of(index):
-                    break
-                index += 1
-        except OSError as error:
-            self._fence("read", error)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        first = True
+        while offset < end_offset and index < len(self._segments):
+            segment = self._segments[index]
+            segment.acquire()
+            try:
+                start, end, offset = self._locate(index, offset, max_bytes, end_offset)
+                size_bytes = end - start
+                if size_bytes > 0:
+                    if size_bytes > max_bytes and not first:
+                        return
+                    yield segment, start, end
+                    max_bytes -= size_bytes
+                    first = False
+            finally:
+                segment.release()
+            if offset < self._end_of(index):
+                return
+            index += 1
 
     def _end_of(self, index: int) -> int:
         """Where segment `index` ends for readers: where the next begins, if there is one."""
         return self._bases[index + 1] if index + 1 < len(self._bases) else self.log_end_offset
 
-    def _read_segment(
-        self, index: int, offset: int, max_bytes: int, end_offset: int, optional: bool
-    ) -> tuple[bytes, int]:
-        """(bytes, next offset to read) from one segment; at least one batch unless `optional`."""
+    def _locate(
+        self, index: int, offset: int, max_bytes: int, end_offset: int
+    ) -> tuple[int, int, int]:
+        """(first position, end position, next offset to read) of whole batches in one segment, from
+        the one that holds `offset` on; at least one, also if it is larger than `max_bytes`."""
         segment, hints = self._segments[index], self._hints
-        segment.acquire()
-        try:
-            start = hints.get(offset, -1)
-            if start < 0:
-                start = 0 if offset == segment.base_offset else segment.position_of(offset)
-            end, next_offset = segment.size_bytes, self._end_of(index)
-            if end_offset < segment.next_offset:
-                known = hints.get(end_offset, -1)
-                end = known if known >= 0 else segment.position_of(end_offset)
-                next_offset = end_offset
-            if end - start > max_bytes:
-                end, next_offset = segment.last_boundary(start, start + max_bytes)
-                if optional and end - start > max_bytes:
-                    return b"", offset
-            if start >= end:
-                return b"", max(offset, next_offset)
-            data = segment.read(start, end)
-        finally:
-            segment.release()
+        start = hints.get(offset, -1)
+        if start < 0:
+            start = 0 if offset == segment.base_offset else segment.position_of(offset)
+            self._remember(offset, start)
+        end, next_offset = segment.size_bytes, self._end_of(index)
+        if end_offset < segment.next_offset:
+            end, next_offset = hints.get(end_offset, -1), end_offset
+            if end < 0:
+                end = segment.position_of(end_offset)
+        if end - start > max_bytes:
+            end, next_offset = segment.last_boundary(start, start + max_bytes)
+        if end <= start:
+            return start, start, max(offset, next_offset)
         if end < segment.size_bytes or segment is self._active:
-            if len(hints) >= _HINTS_MAX:
-                hints.clear()
-            hints[next_offset] = end
-        return data, next_offset
+            self._remember(next_offset, end)
+        return start, end, next_offset
+
+    def _remember(self, offset: int, position: int) -> None:
+        """Where an offset lies in its segment: it is likely to be asked for again soon."""
+        if len(self._hints) >= _HINTS_MAX:
+            del self._hints[next(iter(self._hints))]  # the oldest
+        self._hints[offset] = position
 
     # --- truncation ------------------------------------------------------------------------------
 

@@ -207,6 +207,9 @@ class SimulatedLog:
             max_bytes -= len(batch.data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
+        return len(self.read(offset, max_bytes, end_offset))
+
     # --- truncation ------------------------------------------------------------------------------
 
     def truncate_to(self, offset: int) -> None:

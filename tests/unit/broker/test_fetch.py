@@ -391,3 +391,198 @@ async def test_a_fetch_that_is_given_up_leaves_nothing_behind(
     fetching.cancel()
     await asyncio.gather(fetching, return_exceptions=True)
     assert not replica._consumer_waiters
+
+
+# --- what waiting costs --------------------------------------------------------------------------
+
+
+class Reads:
+    """Counts the bytes that are read from the disk of a bench."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        pread = bench.logs.disk.pread
+
+        def counting(fd: int, size_bytes: int, position: int) -> bytes:
+            data = pread(fd, size_bytes, position)
+            self.sizes.append(len(data))
+            return data
+
+        monkeypatch.setattr(bench.logs.disk, "pread", counting)
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.sizes)
+
+
+async def test_a_consumer_that_waits_for_many_bytes_has_them_read_once(
+    bench: Bench, handler: FetchHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.lead(1)
+    reads = Reads(bench, monkeypatch)
+    wanted = FetchRequest(60_000, 1 << 20, 1 << 21, [FetchPartition(TP, 0, 1 << 21)])
+    fetching = await consume_later(handler, wanted)
+    while not fetching.done():
+        append(bench, b"x" * 1024)
+        await settle(4)
+    (result,) = await fetching
+    assert 1 << 20 <= len(result.records) < (1 << 20) + 1200
+    of_lookups = reads.total_bytes - len(result.records)
+    assert 0 <= of_lookups <= 50 * 4096, reads.sizes
+
+
+async def test_a_follower_waits_for_as_many_bytes_as_it_wants_and_has_them_read_once(
+    bench: Bench, handler: FetchHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.lead(1, 2)
+    reads = Reads(bench, monkeypatch)
+    patient = replace(request(position()), min_bytes=2_000)
+    fetching = await start(handler, patient)
+    for _ in range(10):
+        append(bench, b"x" * 100)
+        await settle()
+        assert (fetching.done(), reads.sizes) == (False, [])
+    append(bench, b"x" * 1_000)
+    (result,) = (await fetching).results
+    assert len(split(result.records)) == 11
+    assert reads.total_bytes == len(result.records)
+
+
+async def test_a_follower_that_waits_for_bytes_is_answered_when_it_is_to_hear_something(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2, 3)
+    patient = replace(request(position()), min_bytes=2**31 - 1, max_bytes=2**31 - 1)
+    fetching = await start(handler, patient)
+    append(bench, b"a")
+    await settle()
+    assert not fetching.done()
+    await bench.update(partition(1, 1, isr=(1, 2), version=1))
+    (result,) = (await fetching).results
+    assert isinstance(result.error, FencedLeaderEpochError)
+    short = replace(patient, max_wait_ms=20, positions=[position(leader_epoch=1)])
+    (result,) = (await handler.replica_fetch(short)).results
+    assert b"a" in result.records
+
+
+async def test_a_fetch_of_many_partitions_looks_only_at_those_that_changed(
+    bench: Bench,
+) -> None:
+    await bench.lead(1)
+    others = [TopicPartition("many", index) for index in range(600)]
+    await bench.update(*(partition(tp=tp, isr=(1,)) for tp in others))
+    looked_at: list[TopicPartition] = []
+
+    def find(topic_partition: TopicPartition) -> object:
+        looked_at.append(topic_partition)
+        return bench.manager.find(topic_partition)
+
+    handler = FetchHandler(find, bench.clock)  # type: ignore[arg-type]
+    wanted = FetchRequest(60_000, 400, 10_000, [FetchPartition(tp, 0, 10_000) for tp in others])
+    fetching = await consume_later(handler, wanted)
+    assert looked_at == others
+    looked_at.clear()
+    for index in (3, 500, 3):
+        append(bench, b"x" * 50, tp=others[index])
+        append(bench, b"nobody waits for this")
+        await settle()
+        assert not fetching.done()
+    assert looked_at == [others[index] for index in (3, 500, 3)]
+    append(bench, b"x" * 200, tp=others[0])
+    results = await fetching
+    found = {r.topic_partition.partition: len(split(r.records)) for r in results if r.records}
+    assert found == {0: 1, 3: 2, 500: 1}
+    assert not any(bench.manager.find(tp)._consumer_waiters for tp in others)
+
+
+async def test_what_is_appended_while_a_large_fetch_is_looked_at_in_slices_is_not_missed(
+    bench: Bench, handler: FetchHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.lead(1)
+    await bench.update(partition(tp=OTHER, isr=(1,)))
+    monkeypatch.setattr(fetch_module, "_SLICE", 1)
+    both = FetchRequest(60_000, 1, 10_000, [FetchPartition(tp, 0, 10_000) for tp in (TP, OTHER)])
+    fetching = asyncio.ensure_future(handler.fetch(both))
+    await asyncio.sleep(0)  # it has looked at the first, and lets others run
+    append(bench, b"in between")
+    results = await fetching
+    assert [bool(result.records) for result in results] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"min_bytes": 0},
+        {"min_bytes": -1},
+        {"min_bytes": -(2**31)},
+        {"max_wait_ms": 0},
+        {"max_wait_ms": -1},
+        {"max_wait_ms": -(2**31)},
+        {"max_bytes": 0},
+        {"max_bytes": -1},
+        {"partitions": []},
+    ],
+)
+async def test_a_fetch_that_wants_nothing_or_has_no_time_is_answered_at_once(
+    bench: Bench, handler: FetchHandler, limits: dict[str, object]
+) -> None:
+    await bench.lead(1)
+    results = await handler.fetch(replace(consume(0), **limits))  # type: ignore[arg-type]
+    assert [(result.error, result.records) for result in results] == (
+        [] if "partitions" in limits else [(None, b"")]
+    )
+
+
+async def test_more_bytes_than_an_answer_may_hold_are_not_waited_for(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1)
+    most = 2**31 - 1
+    greedy = FetchRequest(most, most, 1_000, [FetchPartition(TP, 0, most)])
+    fetching = await consume_later(handler, greedy)
+    append(bench, b"x" * 500)
+    await settle()
+    assert not fetching.done()
+    append(bench, b"x" * 500)
+    (result,) = await fetching
+    assert len(split(result.records)) == 1  # the second would not fit
+
+
+async def test_a_partition_that_is_named_twice_is_counted_and_answered_twice(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1)
+    twice = FetchRequest(60_000, 150, 10_000, [FetchPartition(TP, 0, 10_000)] * 2)
+    fetching = await consume_later(handler, twice)
+    append(bench, b"x" * 20)
+    assert [len(split(result.records)) for result in await fetching] == [1, 1]
+
+
+async def test_only_what_is_committed_counts_for_a_consumer(
+    bench: Bench, handler: FetchHandler
+) -> None:
+    await bench.lead(1, 2)
+    fetching = await consume_later(handler, consume(0, min_bytes=100))
+    append(bench, b"x" * 500)
+    await settle()
+    assert not fetching.done()
+    await handler.replica_fetch(request(position(), max_wait_ms=0))
+    await handler.replica_fetch(request(position(1, last_fetched_epoch=0), max_wait_ms=0))
+    (result,) = await fetching
+    assert len(split(result.records)) == 1
+
+
+async def test_a_count_that_fails_fences_the_replica_and_ends_the_wait(
+    bench: Bench, handler: FetchHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = await bench.lead(1)
+    fetching = await consume_later(handler, consume(0, min_bytes=1_000))
+
+    def fail(*_: object) -> int:
+        raise KafkaStorageError("Input/output error")
+
+    monkeypatch.setattr(replica.log, "size_of", fail)
+    append(bench, b"a")
+    (result,) = await fetching
+    assert isinstance(result.error, KafkaStorageError)
+    assert replica.core.role is Role.FAILED

@@ -272,5 +272,6 @@ async def test_a_waiter_that_is_cancelled_can_still_be_woken() -> None:
     await settle()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    waiter.wake()
+    waiter.wake(TP)
     assert waiting.cancelled()
+    assert waiter.take_changed() == [TP]

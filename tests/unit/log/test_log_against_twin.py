@@ -284,7 +284,9 @@ class LogMachine(RuleBasedStateMachine):
         for offset in range(start, end, 7):
             for max_bytes in (0, 400):
                 for end_offset in (end, (offset + end) // 2 + 1):
+                    size_bytes = log.size_of(offset, max_bytes, end_offset)
                     found = log.read(offset, max_bytes, end_offset)
+                    assert len(found) == size_bytes, (offset, max_bytes, end_offset)
                     assert found == twin.read(offset, max_bytes, end_offset), (offset, end_offset)
 
     @invariant()
