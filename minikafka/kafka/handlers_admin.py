@@ -211,10 +211,12 @@ async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Val
     election = ElectLeadersRequest(unclean, named)
     results = await administer(service, election, request.timeout, map(str, named))
     by_topic: dict[str, list[Values]] = {}
+    # What a client names can be any number: `t--1` is of -1, not of the topic `t-`.
+    asked = {str(each): each async for each in in_slices(named)}
     async for name, error in in_slices(results.items()):
-        topic, _, index = name.rpartition("-")
-        result = {"partition_id": int(index), **error_fields(error)}
-        by_topic.setdefault(topic, []).append(result)
+        place = asked.get(name) or _parsed(name)
+        result = {"partition_id": place.partition, **error_fields(error)}
+        by_topic.setdefault(place.topic, []).append(result)
     return {
         "throttle_time": 0,
         "error_code": 0,
@@ -222,6 +224,11 @@ async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Val
             {"topic": topic, "partition_result": items} for topic, items in by_topic.items()
         ],
     }
+
+
+def _parsed(name: str) -> TopicPartition:
+    topic, _, index = name.rpartition("-")
+    return topic_partition(topic, int(index))
 
 
 # --- configurations ------------------------------------------------------------------------------

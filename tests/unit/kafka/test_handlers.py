@@ -365,12 +365,13 @@ async def test_leaders_are_elected(ground: Ground) -> None:
             ApiKey.ELECT_LEADERS,
             version,
             election_type=0,
-            topic_partitions=[{"topic": "words", "partitions": [0, 9]}],
+            topic_partitions=[{"topic": "words", "partitions": [0, 9, -1, -(2**31)]}],
             timeout=5000,
         )
         (topic,) = response.replica_election_results
         found = {p.partition_id: int(p.error_code) for p in topic.partition_result}
-        assert found == {0: 84, 9: 3}
+        assert topic.topic == "words"
+        assert found == {0: 84, 9: 3, -1: 3, -(2**31): 3}
     response = await ground.ask(
         ApiKey.ELECT_LEADERS, 2, election_type=0, topic_partitions=None, timeout=5000
     )
