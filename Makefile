@@ -12,7 +12,7 @@ STEPS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kazoo-suite torment simulate exhaustive lab-docs proto bench bench-kafka clean
+.PHONY: help demo test check kazoo-suite torment fuzz simulate exhaustive lab-docs proto bench bench-kafka clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ kazoo-suite: $(READY) ## The test suite of kazoo against the embedded ZooKeeper.
 MINUTES ?= 2
 torment: $(READY) ## Faults on real processes, and every record judged (MINUTES=10 ARGS="--zookeeper local:3").
 	$(BIN)/python -m tests.integration.torment.run --minutes $(MINUTES) $(ARGS)
+
+SECONDS ?= 60
+fuzz: $(READY) ## Lies to real brokers, and sees what becomes of them (SECONDS=600 ARGS="--seed 7").
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
 simulate: $(READY) ## Lives of simulated clusters (SEEDS=0-1999 STEPS=500 JOBS=2 ARGS="--fresh 100").
 	$(BIN)/python -m tests.simulation.run --seeds "$(SEEDS)" --steps $(STEPS) --jobs $(JOBS) $(ARGS)
