@@ -129,7 +129,9 @@ class BrokerConfig:
     )
     socket_request_max_bytes: int = whole(104_857_600, "The largest request that is read.", 1)
     queued_max_request_bytes: int = long(
-        268_435_456, "Memory for produce requests that are not answered yet; more are held back.", 1
+        268_435_456,
+        "Memory for what clients send and for what they have not read of the answers.",
+        1,
     )
 
     controlled_shutdown_enable: bool = boolean(

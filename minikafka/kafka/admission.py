@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,16 @@ class Admitted(Protocol):
     def close(self, reason: str = "") -> None: ...
 
 
-class Admission:
+A = TypeVar("A", bound=Admitted)
+
+
+class Admission(Generic[A]):
     """The open connections in the order in which they came. `now` in seconds."""
 
     def __init__(self, limits: ConnectionLimits, now: Callable[[], float]) -> None:
         self._limits = limits
         self._now = now
-        self._open: dict[Admitted, None] = {}
+        self._open: dict[A, None] = {}
         self._per_host: Counter[str] = Counter()
         self._refused = 0
         self._told_s = -_QUIET_S
@@ -63,10 +66,10 @@ class Admission:
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator[Admitted]:
+    def __iter__(self) -> Iterator[A]:
         return iter(list(self._open))
 
-    def admit(self, connection: Admitted) -> bool:
+    def admit(self, connection: A) -> bool:
         """Whether a connection that has just been made may stay."""
         host = connection.host
         if self._per_host[host] >= self._limits.of_host(host):
@@ -79,7 +82,7 @@ class Admission:
         self._per_host[host] += 1
         return True
 
-    def leave(self, connection: Admitted) -> None:
+    def leave(self, connection: A) -> None:
         """It was closed. Nothing for one that was not admitted."""
         if connection not in self._open:
             return

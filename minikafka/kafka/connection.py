@@ -11,7 +11,12 @@ each. It is in the log before the next frame is looked at; every other request i
 State: `_waiting`, frames not started yet; `_slots`, what is started and not written yet, in order;
 `_in_turn`, the request that nobody overtakes. Reading pauses while there are frames waiting, that
 is, while anything is in the way of starting them: a full broker (RequestMemory), MAX_OUTSTANDING, a
-client that does not read its answers. Invariant: answers leave in the order of the requests.
+client that does not read its answers; and while others need the memory that the rest of a half-sent
+frame would take (`_stopped`). Invariant: answers leave in the order of the requests.
+
+All that is held here is in the broker's account: `_waiting_bytes` and what the splitter holds as
+arriving, each slot from its start to its answer, `_unread_bytes` of answers until they are read.
+`_unread_mark` is how much of them there was, and when, the last time that the client had read.
 
 What cannot be read closes the connection, with one line in the log: the rest of the stream could
 mean anything.
@@ -35,6 +40,7 @@ from minikafka.kafka.wire import INT32, LongRequestError, MalformedRequestError,
 log = logging.getLogger(__name__)
 
 MAX_OUTSTANDING = 256
+READ_AT_LEAST_BYTES = 64 * 1024  # or it does not count as reading
 QUICK_ITEMS = 250  # so many partitions of a produce or a fetch are read at once on the loop
 _HEADER = Struct(">hhi")
 
@@ -76,6 +82,13 @@ class Door(Protocol):
     def take(self, size_bytes: int) -> None: ...
     def give_back(self, size_bytes: int) -> None: ...
     def wait_for_room(self, connection: Connection) -> None: ...
+    def on_arrived(self, connection: Connection, waiting_bytes: int) -> bool:
+        """A part of a request has arrived, or one that was waiting was started: `waiting_bytes` are
+        what still waits. Whether to read on; if not, `read_on` is called later."""
+
+    def on_unread(self, connection: Connection) -> None:
+        """The client does not read its answers as fast as they come."""
+
     def on_closed(self, connection: Connection) -> None: ...
     def count(self, api: ApiKey, duration_s: float) -> None:
         """A request was answered."""
@@ -98,10 +111,15 @@ class Connection(asyncio.Protocol):
     def __init__(self, door: Door, max_request_bytes: int, now: Callable[[], float]) -> None:
         self._door = door
         self._now = now
-        self._splitter = FrameSplitter(max_request_bytes)
+        self.splitter = FrameSplitter(max_request_bytes)
         self._transport: asyncio.Transport | None = None
         self._host = ""
         self._waiting: deque[memoryview] = deque()
+        self._waiting_bytes = 0
+        self._counted = False
+        self._stopped = False
+        self._unread_bytes = 0
+        self._unread_mark = (0, 0.0)
         self._slots: deque[_Slot] = deque()
         self._tasks: set[asyncio.Future[Body | None]] = set()
         self._in_turn = False
@@ -122,24 +140,55 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._waiting.clear()
+        self._waiting_bytes = 0
         for task in list(self._tasks):
             task.cancel()
         for slot in self._slots:
             self._door.give_back(slot.size_bytes)
         self._slots.clear()
+        self._door.give_back(self._unread_bytes)
+        self._unread_bytes = 0
         self._door.on_closed(self)
 
     def pause_writing(self) -> None:
         self._writable = False
+        self._unread_mark = (self._count_unread(), self._now())
+        self._door.on_unread(self)
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._count_unread()
         self.advance()
+
+    def _count_unread(self) -> int:
+        """What the client has not read of its answers counts as under way."""
+        transport = self._transport
+        waits = not self._writable and transport is not None
+        before = self._unread_bytes
+        self._unread_bytes = transport.get_write_buffer_size() if waits and transport else 0
+        if self._unread_bytes > before:
+            self._door.take(self._unread_bytes - before)
+        else:
+            self._door.give_back(before - self._unread_bytes)
+        return self._unread_bytes
+
+    def check_unread(self, patience_s: float) -> bool:
+        """Whether answers are unread still. The connection is closed if almost nothing of them was
+        read for `patience_s`."""
+        left, now_s = self._count_unread(), self._now()
+        marked, since_s = self._unread_mark
+        if left <= marked - READ_AT_LEAST_BYTES or left > marked:
+            self._unread_mark = (left, now_s)
+        elif left and now_s - since_s > patience_s:
+            self.close(f"{left} bytes of answers are unread for {now_s - since_s:.0f} s")
+        return left > 0
 
     def data_received(self, data: bytes) -> None:
         self.last_active_s = self._now()
         try:
-            self._waiting.extend(self._splitter.feed(data))
+            for frame in self.splitter.feed(data):
+                self._waiting.append(frame)
+                self._waiting_bytes += len(frame)
         except MalformedRequestError as error:
             self.close(str(error))
             return
@@ -161,6 +210,7 @@ class Connection(asyncio.Protocol):
         if reason:
             log.warning("closing the connection of %s: %s", self._host, reason)
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._transport.abort()
 
     # --- requests ---
@@ -168,16 +218,33 @@ class Connection(asyncio.Protocol):
     def advance(self) -> None:
         """Start what can be started, and read on if nothing is left waiting."""
         while self._waiting and self._can_start():
-            self._start(self._waiting.popleft())
+            frame = self._waiting.popleft()
+            self._waiting_bytes -= len(frame)
+            self._start(frame)
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._waiting and self._reading:
-            transport.pause_reading()
-            self._reading = False
-        elif not self._waiting and not self._reading:
+        if self._waiting_bytes or self._counted or self.splitter.size_bytes:
+            self._counted = True
+            self._stopped = not self._door.on_arrived(self, self._waiting_bytes)
+            self._counted = bool(self._waiting_bytes or self.splitter.size_bytes)
+        self._read_or_not(transport)
+
+    def read_on(self) -> None:
+        """There is room again for what arrives here."""
+        self._stopped = False
+        if self._transport is not None:
+            self._read_or_not(self._transport)
+
+    def _read_or_not(self, transport: asyncio.Transport) -> None:
+        read = not self._waiting and not self._stopped
+        if read == self._reading or transport.is_closing():
+            return
+        self._reading = read
+        if read:
             transport.resume_reading()
-            self._reading = True
+        else:
+            transport.pause_reading()
 
     def _can_start(self) -> bool:
         if self._in_turn or not self._writable or len(self._slots) >= MAX_OUTSTANDING:

@@ -3,8 +3,9 @@
     frame   length (int32, of what follows), then so many bytes
 
 A frame that lies in one piece of the stream comes as a memoryview of that piece; one that does not
-is put together in a buffer of its own size, each byte copied once. A length that is negative or
-larger than the limit raises MalformedRequestError: there is no way to go on after that.
+is put together in a buffer, which is never larger than twice what has arrived of it: a length is
+only a claim. A length that is negative or larger than the limit raises MalformedRequestError: there
+is no way to go on after that.
 """
 
 from __future__ import annotations
@@ -14,17 +15,35 @@ from collections.abc import Iterator
 from minikafka.kafka.wire import INT32, MalformedRequestError
 
 _MIN_BYTES = 8  # API key, version, correlation id
+_SPARE_BYTES = 256 * 1024
 
 
 class FrameSplitter:
     """`_head`: the first bytes of a length; `_frame`: an unfinished frame, of which `_filled` bytes
-    are there. At most one of the two is in use."""
+    are there of `_size`. At most one of the two is in use. `unfinished_count`: how many frames
+    began without ending in the same piece; so one is told from the next."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._head = b""
         self._frame: bytearray | None = None
         self._filled = 0
+        self._size = 0
+        self.unfinished_count = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What the buffer of an unfinished frame takes."""
+        return 0 if self._frame is None else len(self._frame)
+
+    @property
+    def size_bytes(self) -> int:
+        """How large the unfinished frame claims to be; 0 if there is none."""
+        return 0 if self._frame is None else self._size
+
+    @property
+    def missing_bytes(self) -> int:
+        return 0 if self._frame is None else self._size - self._filled
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """The frames that are complete with this piece of the stream."""
@@ -32,32 +51,36 @@ class FrameSplitter:
         position, end = 0, len(view)
         while position < end:
             if self._frame is not None:
-                position = self._fill(view, position)
-                if self._filled == len(self._frame):
-                    yield memoryview(self._frame)
-                    self._frame = None
+                position = self._fill(self._frame, view, position)
+                if self._filled == self._size:
+                    frame, self._frame = self._frame, None
+                    yield memoryview(frame)
                 continue
             missing = INT32.size - len(self._head)
             self._head += bytes(view[position : position + missing])
             position = min(end, position + missing)
             if len(self._head) < INT32.size:
                 return
-            size = self._size(self._head)
+            size = self._checked_size(self._head)
             self._head = b""
             if end - position >= size:
                 yield view[position : position + size]
                 position += size
             else:
-                self._frame, self._filled = bytearray(size), 0
+                self._frame, self._filled, self._size = bytearray(), 0, size
+                self.unfinished_count += 1
 
-    def _fill(self, view: memoryview, position: int) -> int:
-        assert self._frame is not None
-        taken = min(len(view) - position, len(self._frame) - self._filled)
-        self._frame[self._filled : self._filled + taken] = view[position : position + taken]
-        self._filled += taken
+    def _fill(self, frame: bytearray, view: memoryview, position: int) -> int:
+        taken = min(len(view) - position, self._size - self._filled)
+        filled = self._filled + taken
+        if filled > len(frame):
+            spare = min(filled, max(filled // 4, _SPARE_BYTES))
+            frame += bytes(min(self._size, filled + spare) - len(frame))
+        frame[self._filled : filled] = view[position : position + taken]
+        self._filled = filled
         return position + taken
 
-    def _size(self, head: bytes) -> int:
+    def _checked_size(self, head: bytes) -> int:
         size: int = INT32.unpack(head)[0]
         if not _MIN_BYTES <= size <= self._max_bytes:
             raise MalformedRequestError(

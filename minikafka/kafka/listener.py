@@ -22,6 +22,7 @@ from minikafka.errors import MinikafkaError
 from minikafka.kafka import fetch, messages, produce
 from minikafka.kafka.admission import Admission, ConnectionLimits
 from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.arriving import Arriving
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
 from minikafka.kafka.encoding import LongAnswerError
 from minikafka.kafka.fetch import KafkaFetch
@@ -35,6 +36,7 @@ from minikafka.turns import aside, next_turn
 log = logging.getLogger(__name__)
 
 _UNSUPPORTED_VERSION = 35
+READING_PATIENCE_S = 10.0  # with a client that reads nothing, when memory is scarce
 QUICK_ITEMS = 2_000  # so many items of a request are read at once on the loop
 _LONG_AT_ONCE = 4  # what is read of a long request takes some hundred times its bytes
 _PARTITIONS_IN_A_TURN = 100
@@ -67,9 +69,12 @@ class KafkaListener:
         self._max_idle_s = max_idle_ms / 1000
         self._counters = counters or RequestCounters()
         self._sessions = FetchSessions(max_fetch_sessions)
-        self._admission = Admission(limits or ConnectionLimits(), monotonic)
+        self._arriving = Arriving(memory, monotonic)
+        self._unread: dict[Connection, None] = {}
+        self._admission: Admission[Connection] = Admission(limits or ConnectionLimits(), monotonic)
         self._server: asyncio.Server | None = None
         self._reaper: asyncio.TimerHandle | None = None
+        self._reaped_s = 0.0
         self._loading: asyncio.Future[None] | None = None
         self._long = asyncio.Semaphore(_LONG_AT_ONCE)
 
@@ -132,10 +137,20 @@ class KafkaListener:
 
     def _arm_reaper(self) -> None:
         loop = asyncio.get_running_loop()
-        self._reaper = loop.call_later(max(self._max_idle_s / 4, 0.01), self._reap)
+        self._reaper = loop.call_later(min(max(self._max_idle_s / 4, 0.01), 1.0), self._reap)
 
     def _reap(self) -> None:
+        """About every second: those that others wait for. The idle ones less often."""
+        self._arriving.check()
+        patience_s = READING_PATIENCE_S if self._memory.scarce else self._max_idle_s
+        for connection in list(self._unread):
+            if not connection.check_unread(patience_s):
+                self._unread.pop(connection, None)
         now_s = monotonic()
+        if now_s - self._reaped_s < self._max_idle_s / 4:
+            self._arm_reaper()
+            return
+        self._reaped_s = now_s
         for connection in self._admission:
             if connection.idle and now_s - connection.last_active_s > self._max_idle_s:
                 connection.close()
@@ -158,7 +173,15 @@ class KafkaListener:
     def wait_for_room(self, connection: Connection) -> None:
         self._memory.call_when_room(connection.advance)
 
+    def on_arrived(self, connection: Connection, waiting_bytes: int) -> bool:
+        return self._arriving.on_part(connection, waiting_bytes)
+
+    def on_unread(self, connection: Connection) -> None:
+        self._unread[connection] = None
+
     def on_closed(self, connection: Connection) -> None:
+        self._arriving.forget(connection)
+        self._unread.pop(connection, None)
         self._admission.leave(connection)
         for session_id in connection.fetch_sessions:
             self._sessions.close(session_id)

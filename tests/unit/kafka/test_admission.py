@@ -31,9 +31,8 @@ class Clock:
         return self.now_s
 
 
-def admission(clock: Clock, total: int = 3, per_host: int = 100, **overrides: int) -> Admission:
-    named = {name.replace("_", "."): count for name, count in overrides.items()}
-    return Admission(ConnectionLimits(total, per_host, named), clock)
+def admission(clock: Clock, total: int = 3, per_host: int = 100) -> Admission[Caller]:
+    return Admission(ConnectionLimits(total, per_host), clock)
 
 
 def test_one_address_may_have_so_many_and_another_may_still_come() -> None:
@@ -50,7 +49,7 @@ def test_one_address_may_have_so_many_and_another_may_still_come() -> None:
 
 def test_an_address_may_have_a_limit_of_its_own() -> None:
     limits = ConnectionLimits(100, 1, {"10.0.0.9": 2, "10.0.0.8": 0})
-    door = Admission(limits, Clock())
+    door: Admission[Caller] = Admission(limits, Clock())
     assert [door.admit(Caller("10.0.0.9")) for _ in range(3)] == [True, True, False]
     assert not door.admit(Caller("10.0.0.8"))
     assert [door.admit(Caller("10.0.0.7")) for _ in range(2)] == [True, False]
