@@ -6,6 +6,10 @@ import signal
 
 import pytest
 
+from tests.helpers import leash
+
+leash.hold_children()
+
 # A shell that starts us in the background has SIGINT ignored, and whoever we start inherits that:
 # then nobody could be ended by Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

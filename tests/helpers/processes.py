@@ -1,7 +1,8 @@
 """A cluster of real processes, as `minikafka up` makes it, and a producer that keeps count.
 
 Everything lies under one directory and is ended with the fixture: `minikafka down` ends each
-process by its own pid, and whoever survives that is killed.
+process by its own pid, and whoever survives that is killed. If the tests themselves are killed, a
+guardian ends it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kazoo.client import KazooClient
 
+from minikafka import processes
+from minikafka.cli.guardian import Guardian
 from minikafka.client import AsyncAdmin, AsyncConsumer, AsyncProducer
 from minikafka.errors import MinikafkaError
 from minikafka.model import PartitionState, TopicPartition, describe_state
+from minikafka.processes import Process
 from tests.helpers.waiting import until
 
 FAST = ("zookeeper.session.timeout.ms=1500", "replica.lag.time.max.ms=1500")
@@ -33,6 +36,7 @@ class ProcessCluster:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._guardian: Guardian | None = None
 
     def minikafka(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of the CLI on this cluster."""
@@ -49,29 +53,27 @@ class ProcessCluster:
         return done
 
     def up(self, brokers: int, zookeeper: str, *settings: str) -> None:
+        if self._guardian is None:
+            self._guardian = Guardian(self.path).__enter__()
         options = [option for setting in (*FAST, *settings) for option in ("--set", setting)]
         self.minikafka(
             "up", "--detach", "--brokers", str(brokers), "--zookeeper", zookeeper, *options
         )
 
     def down(self) -> None:
+        if self._guardian is not None:
+            guardian, self._guardian = self._guardian, None
+            guardian.__exit__()
         file = self.path / "cluster.json"
         if not file.exists():
             return
         document = json.loads(file.read_text())
-        for broker in document["brokers"]:
-            self.signal_pid(broker["pid"], signal.SIGCONT)
+        brokers = [Process(each["pid"], each["started"]) for each in document["brokers"]]
+        for broker in brokers:
+            processes.send_signal(broker, signal.SIGCONT)
         self.minikafka("down", check=False)
-        for broker in document["brokers"]:
-            self.signal_pid(broker["pid"], signal.SIGKILL)
-
-    def signal_pid(self, pid: int | None, number: signal.Signals) -> None:
-        """Only if that pid is still a process of this cluster."""
-        if pid is None:
-            return
-        with suppress(OSError):
-            if str(self.path) in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(pid, number)
+        for broker in brokers:
+            processes.send_signal(broker, signal.SIGKILL)
 
     def document(self) -> dict[str, object]:
         return json.loads((self.path / "cluster.json").read_text())  # type: ignore[no-any-return]

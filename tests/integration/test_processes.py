@@ -189,7 +189,7 @@ async def test_without_a_majority_of_zookeeper_records_go_on_and_the_isr_stands(
             async with load:
                 await load.more(50)
                 for pid in pids[:2]:
-                    cluster.signal_pid(pid, signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
                 # Once acks=1 is refused, every broker is at its session's end, or past it.
                 await until_refused(cluster.bootstrap, "t")
                 await load.more(100)
