@@ -109,6 +109,11 @@ class TopicDescription:
     assignments: Mapping[int, Assignment]
 
 
+def join_address(host: str, port: int) -> str:
+    """HOST:PORT as people and clients write it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerInfo:
     """A registered broker. `broker_epoch` is -1 before it is registered.
@@ -130,12 +135,13 @@ class BrokerInfo:
 
     @property
     def grpc_address(self) -> str:
-        host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
-        return f"{host}:{self.grpc_port}"
+        return join_address(self.grpc_host, self.grpc_port)
 
     @property
     def kafka_address(self) -> str | None:
-        return None if self.kafka_host is None else f"{self.kafka_host}:{self.kafka_port}"
+        if self.kafka_host is None or self.kafka_port is None:
+            return None
+        return join_address(self.kafka_host, self.kafka_port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ right. Pure, without state.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, field, fields
@@ -270,14 +271,37 @@ ADDRESS = re.compile(
 )
 
 
+BRACKETS = "an IPv6 address stands in brackets, as in [::1]:9092"
+
+
+def read_address(text: str, lowest_port: int = 1) -> Endpoint | None:
+    """HOST:PORT, an IPv6 address in brackets; None if it is none."""
+    parts = ADDRESS.fullmatch(text)
+    if parts is None or not lowest_port <= int(parts["port"]) <= 65535:
+        return None
+    if parts["bracketed"] is not None:
+        try:
+            ipaddress.IPv6Address(parts["bracketed"])
+        except ValueError:
+            return None
+    return Endpoint(parts["bracketed"] or parts["plain"], int(parts["port"]))
+
+
+def address_hint(text: str) -> str:
+    """What to add to a refusal of `text`: that brackets are missing, where that is what is wrong.
+    Empty, or begins with a semicolon."""
+    looks_bare = re.fullmatch(r"[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9]+", text)
+    return f"; {BRACKETS}" if looks_bare else ""
+
+
 def endpoint(default: Any, doc: str, lowest_port: int) -> Any:
     expects = f"HOST:PORT with a port from {lowest_port} to 65535, such as 127.0.0.1:19092"
 
     def read(text: str) -> Endpoint:
-        parts = ADDRESS.fullmatch(text)
-        if parts is None or not lowest_port <= int(parts["port"]) <= 65535:
-            raise ValueError(f"expected {expects}")
-        return Endpoint(parts["bracketed"] or parts["plain"], int(parts["port"]))
+        found = read_address(text, lowest_port)
+        if found is None:
+            raise ValueError(f"expected {expects}{address_hint(text)}")
+        return found
 
     return declare("text", default, doc, expects, read)
 
@@ -288,9 +312,9 @@ CONNECT_EXPECTED = "HOST:PORT[,HOST:PORT...][/chroot], such as 127.0.0.1:2181"
 def read_zookeeper_connect(text: str) -> str:
     hosts, slash, chroot = text.partition("/")
     servers = [server.strip() for server in hosts.split(",")]
-    parsed = [ADDRESS.fullmatch(server) for server in servers]
-    if not all(parts and 1 <= int(parts["port"]) <= 65535 for parts in parsed):
-        raise ValueError(f"expected {CONNECT_EXPECTED}")
+    for server in servers:
+        if read_address(server) is None:
+            raise ValueError(f"expected {CONNECT_EXPECTED}{address_hint(server)}")
     if slash and not re.fullmatch(r"[^\s/,]+(/[^\s/,]+)*", chroot):
         raise ValueError(f"expected {CONNECT_EXPECTED}")
     return ",".join(servers) + slash + chroot
@@ -351,10 +375,11 @@ def kafka_listener(default: Any, doc: str, lowest_port: int) -> Any:
         if listener["protocol"].upper() != "PLAINTEXT":
             raise ValueError(f"expected {expects}: {listener['protocol']} is not supported")
         address = listener["address"]
-        parts = ADDRESS.fullmatch(f"0.0.0.0{address}" if address.startswith(":") else address)
-        if parts is None or not lowest_port <= int(parts["port"]) <= 65535:
-            raise ValueError(f"expected {expects}")
-        return Endpoint(parts["bracketed"] or parts["plain"], int(parts["port"]))
+        everywhere = re.fullmatch(r":[0-9]*", address)
+        found = read_address(f"0.0.0.0{address}" if everywhere else address, lowest_port)
+        if found is None:
+            raise ValueError(f"expected {expects}{address_hint(address)}")
+        return found
 
     return declare("text", default, doc, expects, read)
 

@@ -17,7 +17,11 @@ from minikafka.cli.options import (
     read_settings,
     read_topic_name,
 )
-from minikafka.cli.output import print_json, tell
+from minikafka.cli.output import (
+    print_json,
+    say,
+    tell,
+)
 from minikafka.config import (
     BrokerConfig,
     TopicConfig,
@@ -144,7 +148,7 @@ def alter(
     if output_format == "json":
         run(_describe(cluster, resource, False, True))
     else:
-        click.echo(f"{resource} altered")
+        say(f"{resource} altered")
 
 
 def _read_changes(

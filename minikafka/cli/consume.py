@@ -6,7 +6,6 @@ comes. Where it begins: as told, else at the beginning, or with --follow at the 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +16,16 @@ from typing import TYPE_CHECKING
 import click
 
 from minikafka.cli.discovery import Bootstrap, find_cluster
-from minikafka.cli.lines import VALUES, OutputFormat, read_since, record_document
+from minikafka.cli.lines import (
+    VALUES,
+    OutputFormat,
+    as_they_are,
+    for_a_terminal,
+    read_since,
+    record_document,
+)
 from minikafka.cli.options import cluster_options, format_option, read_topic_name
+from minikafka.cli.output import json_line, on_terminal
 from minikafka.errors import (
     OffsetOutOfRangeError,
     RequestTimedOutError,
@@ -151,21 +158,19 @@ def command(
 
 
 def writer(output: OutputFormat, as_json: bool) -> Write:
-    """What prints records; each call flushes."""
+    """What prints records; each call flushes. Into a pipe or a file their bytes go as they are; a
+    terminal would obey what is in them, so that one gets it escaped."""
     stream = sys.stdout.buffer
+    clean = for_a_terminal if on_terminal() else as_they_are
 
     def write(records: list[ConsumerRecord]) -> None:
         if as_json:
-            text = "".join(
-                json.dumps(record_document(record), ensure_ascii=False, separators=(",", ":"))
-                + "\n"
-                for record in records
-            )
+            text = "".join(json_line(record_document(record)) + "\n" for record in records)
             stream.write(text.encode())
         elif output.values_only:
-            stream.write(b"\n".join([record.value or b"" for record in records]) + b"\n")
+            stream.write(b"\n".join([clean(record.value or b"") for record in records]) + b"\n")
         else:
-            stream.write(b"".join(map(output.render, records)))
+            stream.write(b"".join([output.render(record, clean) for record in records]))
         stream.flush()
 
     return write

@@ -10,7 +10,7 @@ from minikafka.cli import clusterfile
 from minikafka.cli.cluster import LocalCluster
 from minikafka.cli.options import data_dir_hint
 from minikafka.errors import MinikafkaError, UsageError
-from minikafka.properties import ADDRESS
+from minikafka.properties import address_hint, read_address
 
 
 class NoCluster(MinikafkaError):
@@ -60,11 +60,10 @@ def read_addresses(text: str) -> tuple[str, ...]:
     """`HOST:PORT,…`. Raises UsageError."""
     addresses = tuple(part.strip() for part in text.split(","))
     for address in addresses:
-        parts = ADDRESS.fullmatch(address)
-        if parts is None or not 1 <= int(parts["port"]) <= 65535:
+        if read_address(address) is None:
             raise UsageError(
                 f"--bootstrap: {address!r} is no address: expected HOST:PORT[,HOST:PORT...], "
-                "such as 127.0.0.1:19092"
+                f"such as 127.0.0.1:19092{address_hint(address)}"
             )
     return addresses
 

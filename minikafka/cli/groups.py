@@ -13,7 +13,12 @@ from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.lines import read_since
 from minikafka.cli.options import cluster_options, format_option, read_topic_name
-from minikafka.cli.output import print_json, print_table, tell
+from minikafka.cli.output import (
+    print_json,
+    print_table,
+    say,
+    tell,
+)
 from minikafka.errors import UsageError
 
 STATES = ("Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead")
@@ -144,7 +149,7 @@ def delete(
         print_json({"deleted": deleted})
     else:
         for name in deleted:
-            click.echo(f"group {name} deleted")
+            say(f"group {name} deleted")
 
 
 @command.command("delete-offsets")
@@ -177,7 +182,7 @@ def delete_offsets(
         print_json({"group": name, "deleted": deleted})
     else:
         for each in deleted:
-            click.echo(f"offset of {name} in {each['topic']}-{each['partition']} deleted")
+            say(f"offset of {name} in {each['topic']}-{each['partition']} deleted")
 
 
 @command.command("reset-offsets")

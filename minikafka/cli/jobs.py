@@ -13,7 +13,14 @@ import click
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.options import cluster_options, format_option, read_topic_name
-from minikafka.cli.output import clock_time, print_json, print_json_line, print_table, tell
+from minikafka.cli.output import (
+    clock_time,
+    print_json,
+    print_json_line,
+    print_table,
+    say,
+    tell,
+)
 from minikafka.cli.reassign_throttle import lift_throttle, read_rate, set_throttle
 from minikafka.errors import MinikafkaError, UsageError
 
@@ -79,7 +86,7 @@ def submit(
         if as_json:
             print_json({"job": job_id})
         else:
-            click.echo(f"job {job_id} submitted; `minikafka jobs watch {job_id}` shows how it goes")
+            say(f"job {job_id} submitted; `minikafka jobs watch {job_id}` shows how it goes")
         return
     tell(f"job {job_id} submitted")
     reports = run(_watch(cluster, [job_id], as_json))
@@ -119,9 +126,9 @@ def describe(
         print_json([document(report) for report in reports])
         return
     for report in reports:
-        click.echo(describe_state(report))
+        say(describe_state(report))
         for line in report.details:
-            click.echo(f"  {line}")
+            say(f"  {line}")
 
 
 @command.command("watch")
@@ -163,7 +170,7 @@ def cancel(job_id: str, bootstrap: str | None, data_dir: Path, output_format: st
     if output_format == "json":
         print_json({"job": report.job_id, "was": report.state})
     else:
-        click.echo(f"job {report.job_id} is being cancelled; it was {report.state}")
+        say(f"job {report.job_id} is being cancelled; it was {report.state}")
 
 
 def read_spec(kind: str, topic: str, partitions: Sequence[int], replicas: str | None) -> JobSpec:
@@ -309,6 +316,6 @@ def _tell(report: JobReport, as_json: bool) -> None:
     if as_json:
         print_json_line(document(report))
         return
-    click.echo(f"{clock_time(report.updated_at_ms / 1000)} {describe_state(report)}")
+    say(f"{clock_time(report.updated_at_ms / 1000)} {describe_state(report)}")
     for line in report.details:
-        click.echo(f"  {line}")
+        say(f"  {line}")

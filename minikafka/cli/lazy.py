@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from minikafka.cli.escaping import escaped_lines
 from minikafka.errors import MinikafkaError, PortTakenError, UsageError
 
 PORT_TAKEN = 3
@@ -105,15 +106,15 @@ class RootGroup(LazyGroup):
             drop_standard_output()
             ctx.exit(0)
         except PortTakenError as error:
-            raise PortIsTaken(error.message) from error
+            raise PortIsTaken(escaped_lines(error.message)) from error
         except UsageError as error:
-            raise WrongUsage(error.message) from error
+            raise WrongUsage(escaped_lines(error.message)) from error
         except MinikafkaError as error:
-            raise Failed(error.message) from error
+            raise Failed(escaped_lines(error.message)) from error
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except OSError as error:
             if error.filename is None:
                 raise
-            raise Failed(f"{error.filename}: {error.strerror}") from error
+            raise Failed(escaped_lines(f"{error.filename}: {error.strerror}")) from error
         return value

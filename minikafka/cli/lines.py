@@ -9,15 +9,31 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from minikafka.cli.escaping import escaped_lines
 from minikafka.errors import UsageError
 
 if TYPE_CHECKING:
     from minikafka.client.values import ConsumerRecord
 
 VALUES = "%v"
+
+# What is done with bytes of a record before they are printed.
+Clean = Callable[[bytes], bytes]
+
+
+def as_they_are(data: bytes) -> bytes:
+    return data
+
+
+def for_a_terminal(data: bytes) -> bytes:
+    """Text with its newlines and tabs, but nothing else that a terminal would obey; bytes that are
+    no UTF-8 as \\x9b."""
+    text = data.decode(errors="backslashreplace")
+    return b"\t".join(escaped_lines(part).encode() for part in text.split("\t"))
 
 
 class LineSplitter:
@@ -80,8 +96,11 @@ class OutputFormat:
         if literal:
             self._parts.append(literal)
 
-    def render(self, record: ConsumerRecord) -> bytes:
-        pieces = [part if isinstance(part, bytes) else _field(part, record) for part in self._parts]
+    def render(self, record: ConsumerRecord, clean: Clean = as_they_are) -> bytes:
+        """`clean` is for what others wrote, not for the text of the template."""
+        pieces = [
+            part if isinstance(part, bytes) else clean(_field(part, record)) for part in self._parts
+        ]
         return b"".join(pieces) + b"\n"
 
 

@@ -10,7 +10,10 @@ import click
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.lines import text_or_base64
 from minikafka.cli.options import format_option
-from minikafka.cli.output import print_json_line
+from minikafka.cli.output import (
+    print_json_line,
+    say,
+)
 
 if TYPE_CHECKING:
     from minikafka.log.dump import DumpedBatch, DumpedGarbage
@@ -43,7 +46,7 @@ def dump(ctx: click.Context, path: Path, records: bool, output_format: str) -> N
     damaged = False
     for segment in segment_files(path):
         if output_format == "table":
-            click.echo(f"segment {segment}")
+            say(f"segment {segment}")
         for item in dump_segment(segment, records):
             damaged |= not isinstance(item, DumpedBatch) or not item.crc_is_valid
             damaged |= isinstance(item, DumpedBatch) and item.problem is not None
@@ -51,7 +54,7 @@ def dump(ctx: click.Context, path: Path, records: bool, output_format: str) -> N
                 print_json_line(item_document(segment, item, records))
             else:
                 for line in item_lines(item):
-                    click.echo(line)
+                    say(line)
     ctx.exit(1 if damaged else 0)
 
 

@@ -12,7 +12,14 @@ import click
 
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.options import cluster_options, format_option
-from minikafka.cli.output import clock_time, human_bytes, print_json, print_json_line, print_table
+from minikafka.cli.output import (
+    clock_time,
+    human_bytes,
+    print_json,
+    print_json_line,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from minikafka.broker.node_ports import NodeReport
@@ -174,7 +181,7 @@ async def _follow(admin: AsyncAdmin, known: dict[int, NodeReport], as_json: bool
             else:
                 at_s = time.time() if report.live else report.gone_at_ms / 1000
                 was_known = report.status.broker_id in known
-                click.echo(f"{clock_time(at_s)} {describe_change(report, was_known)}")
+                say(f"{clock_time(at_s)} {describe_change(report, was_known)}")
         known = {each.status.broker_id: each for each in reports}
 
 

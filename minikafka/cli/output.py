@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minikafka.cli.escaping import escaped, escaped_json, escaped_lines
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -24,18 +26,29 @@ def on_terminal() -> bool:
 
 def print_json(document: object) -> None:
     """One document, indented."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(escaped_json(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def print_json_line(document: Mapping[str, Any]) -> None:
     """One of a stream of documents: a line each, flushed."""
-    click.echo(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    click.echo(json_line(document))
     sys.stdout.flush()
 
 
+def json_line(document: Mapping[str, Any]) -> str:
+    return escaped_json(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+
+
+def say(text: str) -> None:
+    """Lines of an answer, on standard output. What was quoted in them from elsewhere moves no
+    cursor; whoever quotes a name that may hold a newline escapes that himself."""
+    click.echo(escaped_lines(text))
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """A table with right-aligned numbers. `rows` hold one value a column."""
-    cells = [[str(value) for value in row] for row in rows]
+    """A table with right-aligned numbers. `rows` hold one value a column, from wherever."""
+    cells = [[escaped(str(value)) for value in row] for row in rows]
+    title = escaped(title)
     if on_terminal():
         from rich.console import Console
         from rich.measure import Measurement
@@ -71,6 +84,7 @@ def rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]], title: st
     from rich.markup import escape
     from rich.table import Table
 
+    cells = [[escaped(cell) for cell in row] for row in cells]
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     numeric = _numeric_columns(len(columns), cells)
     for heading, right in zip(columns, numeric, strict=True):
@@ -90,7 +104,7 @@ def _numeric_columns(count: int, cells: Sequence[Sequence[str]]) -> list[bool]:
 
 def tell(message: str) -> None:
     """A remark for the person, on standard error, so that it never mixes with data."""
-    click.echo(message, err=True)
+    click.echo(escaped_lines(message), err=True)
 
 
 def clock_time(timestamp_s: float | None = None) -> str:

@@ -17,7 +17,13 @@ import click
 
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.options import cluster_options, format_option, read_topic_name
-from minikafka.cli.output import human_bytes, print_json, print_table, tell
+from minikafka.cli.output import (
+    human_bytes,
+    print_json,
+    print_table,
+    say,
+    tell,
+)
 from minikafka.cli.reassign_throttle import lift_throttle, read_rate, set_throttle
 from minikafka.errors import MinikafkaError, UsageError
 
@@ -226,7 +232,7 @@ async def _alter(
     for key in begun if not as_json else ():
         target = targets[key]
         what = "cancelled" if target is None else f"to {_names(target, cluster.names)}"
-        click.echo(f"{key} {what}: {'under way' if key in under_way else 'complete'}")
+        say(f"{key} {what}: {'under way' if key in under_way else 'complete'}")
     if refused:
         raise MinikafkaError(f"{len(refused)} of {len(errors)} partitions were refused")
 
@@ -238,7 +244,7 @@ async def _unthrottle(cluster: Bootstrap, topics: Sequence[str]) -> None:
         if topics:
             await require_topics(admin, topics)
         lifted = await lift_throttle(admin, topics)
-    click.echo(f"no throttle any more: {', '.join(lifted)}" if lifted else "nothing was throttled")
+    say(f"no throttle any more: {', '.join(lifted)}" if lifted else "nothing was throttled")
 
 
 async def _targets(
@@ -343,7 +349,7 @@ async def _list(
     if as_json:
         print_json([move_document(move) for move in moves])
     elif not moves:
-        click.echo("no partition is being reassigned")
+        say("no partition is being reassigned")
     else:
         columns = ("topic", "partition", "from", "to", "adding", "removing", "progress")
         print_table(columns, [_row(move, cluster.names) for move in moves])

@@ -21,7 +21,11 @@ from minikafka.cli.cluster import LocalCluster
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile
 from minikafka.cli.discovery import NoCluster
 from minikafka.cli.options import data_dir_option
-from minikafka.cli.output import clock_time, tell
+from minikafka.cli.output import (
+    clock_time,
+    say,
+    tell,
+)
 from minikafka.errors import MinikafkaError
 
 if TYPE_CHECKING:
@@ -68,7 +72,7 @@ def command(dry_run: bool, wait: bool, timeout_s: float, data_dir: Path) -> None
             order = _order(cluster, zookeeper)
             _require_whole(zookeeper, order)
             words = ", ".join(f"{each.name} ({each.id})" for each in order)
-            click.echo(f"would restart {words}, in this order; every partition is whole")
+            say(f"would restart {words}, in this order; every partition is whole")
             return
         holder = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
         with zookeeper.lock(
@@ -141,11 +145,11 @@ def _roll(
         took_s = _restart(local, broker, zookeeper, lock, timeout_s)
         number = total - len(waiting)
         what = ", the controller" if broker.id == controller else ""
-        click.echo(
+        say(
             f"{clock_time()} broker {broker.name} ({broker.id}{what}) restarted and in sync, "
             f"{number} of {total}, after {took_s:.1f} s"
         )
-    click.echo(f"{clock_time()} all {total} brokers restarted in {time.monotonic() - begun:.1f} s")
+    say(f"{clock_time()} all {total} brokers restarted in {time.monotonic() - begun:.1f} s")
 
 
 def _restart(

@@ -10,10 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import click
-
 from minikafka.cli.board import Board, is_leaderless, is_under_replicated
-from minikafka.cli.output import clock_time, on_terminal, rich_table
+from minikafka.cli.escaping import escaped
+from minikafka.cli.output import clock_time, on_terminal, rich_table, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,7 +33,7 @@ class PlainScreen:
     """One line an event, flushed."""
 
     def event(self, text: str) -> None:
-        click.echo(f"{clock_time()} {text}")
+        say(f"{clock_time()} {escaped(text)}")
 
     def refresh(self) -> None:
         """Nothing stands still in a pipe."""
@@ -59,7 +58,7 @@ class LiveScreen:
         self._live.stop()
 
     def event(self, text: str) -> None:
-        self._events.append(f"{clock_time()} {text}")
+        self._events.append(f"{clock_time()} {escaped(text)}")
         self._live.refresh()
 
     def refresh(self) -> None:
@@ -70,7 +69,7 @@ class LiveScreen:
         from rich.text import Text
 
         rows = partition_rows(self._board)
-        parts: list[RenderableType] = [Text(self._headline(), style="bold")]
+        parts: list[RenderableType] = [Text(escaped(self._headline()), style="bold")]
         if rows:
             parts.append(rich_table(COLUMNS, rows[:_PARTITIONS_SHOWN]))
         if len(rows) > _PARTITIONS_SHOWN:

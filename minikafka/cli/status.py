@@ -12,7 +12,13 @@ import click
 
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.options import cluster_options, format_option
-from minikafka.cli.output import print_json, print_json_line, print_table, tell
+from minikafka.cli.output import (
+    print_json,
+    print_json_line,
+    print_table,
+    say,
+    tell,
+)
 from minikafka.errors import MinikafkaError
 
 if TYPE_CHECKING:
@@ -149,7 +155,7 @@ async def _show(cluster: Bootstrap, as_json: bool) -> bool:
         }
         print_json(document | {"partitions": partitions.documents(board, offsets)})
         return health.healthy
-    click.echo(health.line)
+    say(health.line)
     click.echo()
     print_table(("broker", "id", "grpc", "rack", "controller"), _broker_rows(board, health))
     if board.partitions:
@@ -211,7 +217,7 @@ async def _watch(cluster: Bootstrap, as_json: bool) -> None:
                 if as_json:
                     print_json_line(health_document(board, health))
                 elif health.line != last:
-                    click.echo(health.line)
+                    say(health.line)
                     last = health.line
             return
         with open_screen(board, lambda: assess(board, cluster.names).line) as screen:

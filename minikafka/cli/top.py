@@ -16,7 +16,10 @@ import click
 
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.options import cluster_options
-from minikafka.cli.output import on_terminal
+from minikafka.cli.output import (
+    on_terminal,
+    say,
+)
 
 if TYPE_CHECKING:
     from minikafka.cli.top_frame import Line
@@ -68,7 +71,7 @@ async def _top(cluster: Bootstrap, interval_s: float, once: bool) -> None:
 
 
 def _print(lines: Iterable[Line], after: str = "") -> None:
-    click.echo("\n".join(line.text for line in lines) + after)
+    say("\n".join(line.text for line in lines) + after)
 
 
 async def _on_screen(gatherer: Gatherer, interval_s: float) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minikafka.cli.board import Board, is_leaderless, is_under_replicated
+from minikafka.cli.escaping import escaped
 from minikafka.cli.output import human_bytes
 from minikafka.cli.status import assess
 from minikafka.cli.top_load import BrokerLoad, Loads, Traffic, p99_ms
@@ -76,7 +77,8 @@ def frame(known: Known, now_s: float, clock: str) -> tuple[list[Line], list[Sect
         f"{_count(total.records_in)} records/s, {_bytes(total.bytes_in)}/s in, "
         f"{_bytes(total.bytes_out)}/s out"
     )
-    head = [Line(f"{clock}  {known.remark or health.line}", style), Line(f"{'':8}  {load}")]
+    said = escaped(known.remark or health.line)
+    head = [Line(f"{clock}  {said}", style), Line(f"{'':8}  {load}")]
     sections = [
         Section("", _BROKERS, _broker_rows(known, now_s)),
         _unwell(known.board),
@@ -250,16 +252,16 @@ def _section_lines(section: Section, limit: int) -> list[Line]:
     found = [Line(section.title, "bold")] if section.title else []
     rows = list(section.rows)
     if not rows:
-        return [*found, Line(f"  {section.note}", DIM)]
+        return [*found, Line(f"  {escaped(section.note)}", DIM)]
     if not section.columns:
-        return found + [Line(row.cells[0], row.style) for row in rows[-limit:]]
+        return found + [Line(escaped(row.cells[0]), row.style) for row in rows[-limit:]]
     left_out = ""
     if limit < len(rows):
         rows, left_out = rows[: limit - 1], f"  ... and {len(rows) - limit + 1} more"
     headings = section.columns.split("|")
     right = [heading.startswith(">") for heading in headings]
     words = Row(tuple(heading.lstrip(">").upper() for heading in headings), DIM)
-    table = [words, *rows]
+    table = [words, *(Row(tuple(map(escaped, row.cells)), row.style) for row in rows)]
     widths = [max(len(row.cells[index]) for row in table) for index in range(len(headings))]
     for row in table:
         cells = [

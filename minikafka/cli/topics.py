@@ -12,7 +12,13 @@ from minikafka.cli.config_table import print_configs
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.options import cluster_options, format_option, read_settings, read_topic_name
-from minikafka.cli.output import print_json, print_json_line, print_table, tell
+from minikafka.cli.output import (
+    print_json,
+    print_json_line,
+    print_table,
+    say,
+    tell,
+)
 from minikafka.config import validate_topic_overrides
 from minikafka.errors import InvalidConfigError, UsageError
 
@@ -73,7 +79,7 @@ def create(
     if output_format == "json":
         run(_describe(cluster, [name], True, False))
     else:
-        click.echo(f"topic {name} created")
+        say(f"topic {name} created")
 
 
 @command.command("list")
@@ -192,7 +198,7 @@ async def _watch(cluster: Bootstrap, names: Sequence[str], as_json: bool) -> Non
                 if as_json and isinstance(change, PartitionChanged):
                     print_json_line(state_document(change.partition))
                 elif isinstance(change, PartitionChanged | TopicDeleted) and not as_json:
-                    click.echo(f"{clock_time()} {feed.board.describe_change(change)}")
+                    say(f"{clock_time()} {feed.board.describe_change(change)}")
 
 
 @command.command("alter")
@@ -236,7 +242,7 @@ def alter(
     if output_format == "json":
         run(_describe(cluster, [name], True, True))
     else:
-        click.echo(f"topic {name} altered")
+        say(f"topic {name} altered")
 
 
 @command.command("delete")
@@ -265,7 +271,7 @@ def delete(
         print_json({"deleted": list(names)})
     else:
         for name in names:
-            click.echo(f"topic {name} deleted")
+            say(f"topic {name} deleted")
 
 
 @command.command("delete-records")
@@ -312,7 +318,7 @@ def delete_records(
         document = {"topic": name, "partition": partition, "log_start_offset": low_watermark}
         print_json(document)
     else:
-        click.echo(f"{name}-{partition} begins at offset {low_watermark} now")
+        say(f"{name}-{partition} begins at offset {low_watermark} now")
 
 
 def _read_overrides(configs: Sequence[str]) -> dict[str, str]:

@@ -13,10 +13,17 @@ import click
 
 from minikafka.cli import clusterfile
 from minikafka.cli.discovery import NoCluster
+from minikafka.cli.escaping import escaped, escaped_lines
 from minikafka.cli.lazy import SuggestingGroup
 from minikafka.cli.lines import text_or_base64
 from minikafka.cli.options import data_dir_option, format_option
-from minikafka.cli.output import clock_time, print_json, print_json_line, print_table
+from minikafka.cli.output import (
+    clock_time,
+    print_json,
+    print_json_line,
+    print_table,
+    say,
+)
 from minikafka.errors import UsageError
 from minikafka.properties import read_zookeeper_connect
 
@@ -104,7 +111,7 @@ def tree(
         print_json(node_document(root, with_children=True))
     else:
         for line in tree_lines(root):
-            click.echo(line)
+            say(line)
 
 
 @command.command("get")
@@ -124,10 +131,10 @@ def get(
         print_json(document)
         return
     if node.data:
-        click.echo(printable(node.data))
+        say(printable(node.data, escaped_lines))
     for name, value in document.items():
         if name not in ("path", "data", "json"):
-            click.echo(f"{name} = {value}")
+            say(f"{name} = {value}")
 
 
 @command.command("ls")
@@ -146,7 +153,7 @@ def ls(
         print_json(names)
     else:
         for name in names:
-            click.echo(name)
+            say(escaped(name))
 
 
 @command.command("watch")
@@ -168,7 +175,7 @@ def watch(
                 if output_format == "json":
                     print_json_line(change_document(change))
                 else:
-                    click.echo(change_line(change))
+                    say(change_line(change))
                     sys.stdout.flush()
         except KeyboardInterrupt:
             return
@@ -217,7 +224,7 @@ def controller(connect: str | None, data_dir: Path, output_format: str) -> None:
         print_json(controller_document(view))
     else:
         for line in controller_lines(view):
-            click.echo(line)
+            say(line)
 
 
 def controller_document(view: ControllerView) -> dict[str, Any]:
@@ -292,10 +299,11 @@ def controller_lines(view: ControllerView) -> list[str]:
     return [*lines, f"waiting: {', '.join(waiting) or 'nobody'}"]
 
 
-def printable(data: bytes) -> str:
-    """Text as it is, anything else in Python's notation."""
+def printable(data: bytes, escape: Callable[[str], str] = escaped) -> str:
+    """Text, of which `escape` leaves what a terminal may show; anything else in Python's
+    notation."""
     try:
-        return data.decode()
+        return escape(data.decode())
     except UnicodeDecodeError:
         return repr(data)
 
@@ -319,7 +327,7 @@ def _node_line(name: str, node: Node) -> str:
 def _node_parts(node: Node) -> list[str]:
     parts = []
     if node.data:
-        data = printable(node.data).replace("\n", "\\n")
+        data = printable(node.data)
         parts.append(data if len(data) <= _DATA_SHOWN else f"{data[:_DATA_SHOWN]}...")
     parts.append(f"(version {node.stat.version})")
     if node.stat.ephemeral_owner:

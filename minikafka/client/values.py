@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from minikafka.errors import RetriableError, UsageError
+from minikafka.properties import address_hint, read_address
 
 Headers = Sequence[tuple[str, bytes | None]]
 UNKNOWN_RECORD_OFFSET = -1  # acks=0: nobody tells
@@ -49,10 +50,10 @@ def parse_bootstrap(bootstrap: str | Iterable[str]) -> tuple[str, ...]:
     if not addresses:
         raise UsageError("no bootstrap address is given; at least one HOST:PORT is needed")
     for address in addresses:
-        host, colon, port = address.rpartition(":")
-        if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        if read_address(address) is None:
             raise UsageError(
                 f"bootstrap address {address!r} is not HOST:PORT, such as 127.0.0.1:19092"
+                f"{address_hint(address)}"
             )
     return addresses
 

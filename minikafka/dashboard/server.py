@@ -21,6 +21,7 @@ from minikafka.dashboard.sources import LookAtProcesses, Sources, wall_ms
 from minikafka.dashboard.station import Station
 from minikafka.dashboard.web import Web
 from minikafka.errors import UsageError
+from minikafka.model import join_address
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -69,7 +70,8 @@ def bind(host: str, port: int | None) -> socket.socket:
             with contextlib.suppress(OSError):
                 return _bind(host, 0)
         why = (error.strerror or str(error)).lower()
-        raise UsageError(f"the dashboard cannot listen at {host}:{port}: {why}") from None
+        at = host if port is None else join_address(host, port)
+        raise UsageError(f"the dashboard cannot listen at {at}: {why}") from None
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -134,8 +136,7 @@ async def run(
     host, port = listening.getsockname()[:2]
     web = Web(station, hub, act, token)
     async with serving(web.app(own_hosts(host, port)), listening, hub):
-        shown = f"[{host}]" if ":" in host else host
-        on_ready(f"http://{shown}:{port}/" + (f"#token={token}" if token else ""))
+        on_ready(f"http://{join_address(host, port)}/" + (f"#token={token}" if token else ""))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(sources.run())
             tasks.create_task(web.beat())

@@ -18,7 +18,7 @@ class Cable:
 
     def __init__(self, server: str) -> None:
         host, _, port = server.rpartition(":")
-        self._server = (host, int(port))
+        self._server = (host.strip("[]"), int(port))
         self._lock = threading.Lock()
         self._cut = False
         self._open: set[socket.socket] = set()

@@ -405,6 +405,7 @@ def test_a_property_without_effect_says_so_wherever_it_is_described() -> None:
         ("localhost:1", Endpoint("localhost", 1)),
         ("127.0.0.1:0", Endpoint("127.0.0.1", 0)),
         ("[::1]:65535", Endpoint("::1", 65535)),
+        ("[2001:db8::7]:1", Endpoint("2001:db8::7", 1)),
     ],
 )
 def test_a_listener_is_a_host_and_a_port(text: str, endpoint: Endpoint) -> None:
@@ -414,12 +415,27 @@ def test_a_listener_is_a_host_and_a_port(text: str, endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["localhost", ":9092", "a:65536", "::1:9092", "a b:1", "http://a:1", "a:-1"]
+    "text",
+    [
+        "localhost",
+        ":9092",
+        "a:65536",
+        "::1:9092",
+        "a b:1",
+        "[:]:9092",
+        "[1.2]:9092",
+        "[::1]",
+        "[::g]:1",
+        "[::1]9092",
+        "http://a:1",
+        "a:-1",
+    ],
 )
 def test_a_listener_of_another_form_is_refused_with_an_example(text: str) -> None:
     assert refusal(grpc_listener=text) == (
         f"grpc.listener={text} is not valid: "
         "expected HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:19092"
+        + ("; an IPv6 address stands in brackets, as in [::1]:9092" if text[0] == text[1] else "")
     )
 
 

@@ -10,6 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
+from minikafka.model import join_address
 from minikafka.zookeeper.embedded.journal import JournalError
 from minikafka.zookeeper.embedded.server import Settings, serve
 
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(str(error))
     except OSError as error:
         reason = error.strerror or str(error)
-        return _refuse(f"cannot listen on {settings.host}:{settings.port}: {reason}")
+        return _refuse(f"cannot listen on {join_address(settings.host, settings.port)}: {reason}")
 
 
 def _refuse(why: str) -> int:

@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from minikafka.model import join_address
 from minikafka.zookeeper.embedded import wire, words
 from minikafka.zookeeper.embedded.connection import Connection
 from minikafka.zookeeper.embedded.journal import DEFAULT_LOG_FILE_BYTES, Journal
@@ -115,7 +116,8 @@ class Server:
         self.tree.sessions.restart_clocks(self.now_ms())
         self._schedule_heartbeat()
         print(
-            f"minikafka embedded zookeeper: serving on {self.settings.host}:{self.port}, "
+            f"minikafka embedded zookeeper: serving on "
+            f"{join_address(self.settings.host, self.port)}, "
             f"data in {self.settings.data_dir}",
             flush=True,
         )

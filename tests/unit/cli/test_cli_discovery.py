@@ -14,7 +14,9 @@ from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
 from minikafka.cli.connection import require_reachable, unknown_topic
 from minikafka.cli.discovery import Bootstrap, NoCluster, find_cluster, read_addresses
 from minikafka.cli.main import cli
+from minikafka.client.values import parse_bootstrap
 from minikafka.errors import UsageError
+from minikafka.model import BrokerInfo
 
 
 @pytest.fixture
@@ -22,6 +24,17 @@ def data_dir(tmp_path: Path) -> Path:
     brokers = (BrokerEntry(1, "A", 1, "127.0.0.1:1"), BrokerEntry(2, "B", 2, "127.0.0.1:2"))
     clusterfile.save(tmp_path, ClusterFile(ZooKeeperEntry("embedded", "h:1"), brokers))
     return tmp_path
+
+
+def test_an_ipv6_address_without_brackets_is_refused_with_what_is_missing() -> None:
+    for refusal in (read_addresses, parse_bootstrap):
+        with pytest.raises(UsageError, match=r"an IPv6 address stands in brackets, as in \[::1\]"):
+            refusal("::1:19092")
+        assert refusal("[::1]:19092") == ("[::1]:19092",)
+    info = BrokerInfo(1, "A", "::1", 19092, "fe80::1", 9092)
+    assert (info.grpc_address, info.kafka_address) == ("[::1]:19092", "[fe80::1]:9092")
+    assert BrokerInfo(1, "A", "h", 19092, "k", 9092).kafka_address == "k:9092"
+    assert BrokerInfo(1, "A", "h", 19092).kafka_address is None
 
 
 def test_the_addresses_that_are_given_come_first(data_dir: Path) -> None:
