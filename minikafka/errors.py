@@ -232,6 +232,11 @@ class KafkaStorageError(_Stale):
     code, name = 56, "KAFKA_STORAGE_ERROR"
 
 
+class ResourceShortageError(KafkaStorageError):
+    """This broker lacks file descriptors or memory for it at this moment. Nothing was changed, and
+    the replica is not fenced: the same request may succeed soon. (Clients hear its parent.)"""
+
+
 class UnknownProducerIdError(FatalError):
     code, name = 59, "UNKNOWN_PRODUCER_ID"
 

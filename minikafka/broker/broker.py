@@ -41,6 +41,9 @@ REPORT_RETRY_S = 0.5
 SHUTDOWN_CALL_TIMEOUT_MS = 5_000
 HANDED_OVER_WAIT_S = 1.0
 SESSION_RETRY_S = 0.1
+DUTY_RETRY_S = 1.0
+DUTY_RETRY_MAX_S = 60.0
+BUGS_KEPT = 100
 
 
 class Broker:
@@ -72,7 +75,7 @@ class Broker:
             lambda broker_id: self.metadata.brokers.get(broker_id),
             self.incarnation,
             now_ms,
-            self._on_task_done,
+            self.on_bug,
         )
         self.proposals = IsrProposals(
             lambda request: self.controller_client.alter_partition(request),
@@ -102,6 +105,7 @@ class Broker:
             now_timestamp_ms,
             read_process,
         )
+        self.bugs: list[Exception] = []  # that this broker has outlived
         self.fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
         # Hear of each event when the broker has done its own part about it.
@@ -119,7 +123,7 @@ class Broker:
             self._read_configs,
             self._now_ms,
             now_timestamp_ms,
-            self._on_task_done,
+            self.on_bug,
         )
 
     def _make_service(self, cluster_id: str, now_timestamp_ms: Callable[[], int]) -> Service:
@@ -169,7 +173,7 @@ class Broker:
         except BrokerNotAvailableError as error:
             raise SessionLostError(f"{error}: {error.__cause__}") from error
         await self._register()
-        for run in (
+        runs = [
             self._run_store_events,
             self._run_failure_reports,
             self.proposals.run,
@@ -179,10 +183,11 @@ class Broker:
             self.service.groups.run_expiry,
             self.service.groups.run_topic_deletions,
             *self.duties,
-        ):
-            self._spawn(run())
+        ]
         if self.config.log_cleaner_enable:
-            self._spawn(self.replicas.run_compaction())
+            runs.append(self.replicas.run_compaction)
+        for run in runs:
+            self._spawn(run)
         await self.controller.start(self._on_task_done)
 
     async def _register(self) -> None:
@@ -199,14 +204,42 @@ class Broker:
                 if self.config.broker_id in self.metadata.brokers:
                     return
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._keep_running(run))
         task.add_done_callback(self._on_task_done)
         self._tasks.append(task)
 
+    async def _keep_running(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A duty that fails by a bug, or ends, begins anew after a while: what else this broker
+        does is worth more. UsageError (the broker's id is taken) ends it."""
+        name = getattr(run, "__qualname__", repr(run))
+        delay_s = DUTY_RETRY_S
+        while True:
+            began_ms = self._now_ms()
+            try:
+                await run()
+                raise RuntimeError(f"{name} has just ended")
+            except UsageError:
+                raise
+            except Exception as error:
+                if self._now_ms() - began_ms > DUTY_RETRY_MAX_S * 1000:
+                    delay_s = DUTY_RETRY_S
+                logger.critical(
+                    "%s failed, and begins anew in %.0f s", name, delay_s, exc_info=error
+                )
+                self.on_bug(error)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, DUTY_RETRY_MAX_S)
+
+    def on_bug(self, error: Exception) -> None:
+        """A failure that nothing here foresaw; it is logged, and what it hit is put right or taken
+        offline. Kept for whoever looks for bugs."""
+        if len(self.bugs) < BUGS_KEPT:
+            self.bugs.append(error)
+
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        """A task that fails takes the broker down (crash-only): most never end, and none of them
-        is to fail."""
+        """Of the controller and the groups, a task that fails takes the broker down (crash-only):
+        another broker takes over from a state that was written. No duty ends."""
         if task.cancelled():
             return
         error = task.exception()
@@ -229,18 +262,31 @@ class Broker:
             refresh_first = event is StoreEvent.CONFIG_CHANGED
             if not refresh_first:
                 self.controller.on_store_event(event)
+            await self._take_store_event(event)
+            if refresh_first:
+                self.controller.on_store_event(event)
+            for listener in self.store_listeners:
+                listener(event)
+
+    async def _take_store_event(self, event: StoreEvent) -> None:
+        """Raises UsageError only."""
+        while True:
             try:
                 await self._on_store_event(event)
+                return
             except UsageError:
                 raise
             except (SessionLostError, MinikafkaError) as error:
                 # Out of touch: RECONNECTED or LOST will come, and all is read anew. Or a node that
                 # cannot be read: what is known stays.
                 logger.warning("ZooKeeper: %s: %s", event.value, error)
-            if refresh_first:
-                self.controller.on_store_event(event)
-            for listener in self.store_listeners:
-                listener(event)
+                return
+            except Exception as error:
+                logger.critical("ZooKeeper: %s", event.value, exc_info=error)
+                self.on_bug(error)
+                if event is not StoreEvent.LOST:
+                    return
+            await asyncio.sleep(DUTY_RETRY_S)  # who is not registered serves nobody
 
     async def _on_store_event(self, event: StoreEvent) -> None:
         match event:

@@ -95,7 +95,8 @@ class RecoveredLog:
 class PartitionLog(Protocol):
     """The log of one partition on this broker's disk. Synchronous calls are short file work on the
     page cache; all of them raise KafkaStorageError when the disk fails or is full, after which the
-    log refuses further appends (the partition is fenced)."""
+    log refuses further appends (the partition is fenced); ResourceShortageError, when the process
+    has too few file descriptors or too little memory just now and nothing was changed."""
 
     topic_partition: TopicPartition
     topic_id: str
@@ -108,12 +109,18 @@ class PartitionLog(Protocol):
     def size_bytes(self) -> int: ...
     @property
     def segment_count(self) -> int: ...
+    @property
+    def failure(self) -> str | None:
+        """Why the log is fenced; None while it is not. Work in the background may have done it."""
+
     def recovered(self) -> RecoveredLog: ...
 
     def append(self, buffers: Sequence[Buffer], headers: Sequence[BatchHeader]) -> None:
         """Append whole batches in one writev. `buffers` concatenated are the batches exactly as
         they go to disk; `headers` describe them in order, final; the first begins at
-        log_end_offset (above it after a leader's compaction). Rolls the segment first if due."""
+        log_end_offset (above it after a leader's compaction). Rolls the segment first if due.
+        InvalidRecordError, before a byte is written, if they do not follow on the log's end or fit
+        no segment."""
 
     def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
         """Whole batches from the one that contains `offset` on, ending at or below `end_offset`

@@ -38,7 +38,7 @@ from minikafka.core.leader import PartitionSettings
 from minikafka.core.parked import ParkedProduce
 from minikafka.core.partition import Partition
 from minikafka.core.replica_log import ReplicaLog
-from minikafka.errors import KafkaStorageError, MinikafkaError
+from minikafka.errors import KafkaStorageError, MinikafkaError, ResourceShortageError
 from minikafka.model import (
     Assignment,
     BatchHeader,
@@ -48,6 +48,8 @@ from minikafka.model import (
 )
 
 logger = logging.getLogger(__name__)
+
+SHORTAGE_WAIT_S = 0.1  # before what lacked a file descriptor is tried again
 
 
 class FetchWaiter:
@@ -93,8 +95,8 @@ class ReplicaOwner(Protocol):
     def on_role_changed(self, replica: Replica) -> None: ...
     def on_isr_proposal(self, replica: Replica, proposal: IsrProposal) -> None: ...
     def on_storage_failed(self, replica: Replica) -> None: ...
-    def on_task_done(self, task: asyncio.Task[None]) -> None:
-        """A task of the replica has ended; one that failed, failed by a bug."""
+    def on_bug(self, error: Exception) -> None:
+        """Something failed by a bug; it has been logged, and the replica is fenced."""
 
 
 class Replica:
@@ -198,16 +200,25 @@ class Replica:
     # --- appending -------------------------------------------------------------------------------
 
     def append_as_leader(self, buffers: list[Buffer], headers: Sequence[BatchHeader]) -> None:
-        """Append planned batches (`Leader.plan_append`). Raises KafkaStorageError."""
+        """Append planned batches (`Leader.plan_append`). Raises KafkaStorageError, or what the log
+        refuses them with (then nothing was changed)."""
         leader = self.core.leader()
+        self._append(buffers, headers)
         try:
-            self.log.append(buffers, headers)
-        except KafkaStorageError as error:
-            self.fail_storage(error)
+            self._wake(self._follower_waiters)
+            self.apply(leader.on_appended(headers, self._now_ms()))
+            self._maybe_flush_soon()
+        except Exception as error:
+            raise self.fail(error, "what was appended could not be counted") from error
+
+    def _append(self, buffers: list[Buffer], headers: Sequence[BatchHeader]) -> None:
+        try:
+            with self.fenced_by_its_disk():
+                self.log.append(buffers, headers)
+        except MinikafkaError:
             raise
-        self._wake(self._follower_waiters)
-        self.apply(leader.on_appended(headers, self._now_ms()))
-        self._maybe_flush_soon()
+        except Exception as error:
+            raise self.fail(error, "its log failed") from error
 
     def park(self, required_offset: int) -> tuple[ParkedProduce, asyncio.Future[object]]:
         """Wait until everything below `required_offset` is committed; the future yields None or the
@@ -225,15 +236,22 @@ class Replica:
         leader_log_start: int,
     ) -> None:
         """Append the leader's batches, exactly as they came, and take over its offsets. A disk that
-        fails fences the replica; nothing is counted then."""
-        if headers:
-            try:
-                self.log.append([records], headers)
-            except KafkaStorageError as error:
-                self.fail_storage(error)
-                return
-            self.traffic.replication_bytes_in += len(records)
-        self.apply(self.core.on_follower_appended(headers, leader_high_watermark, leader_log_start))
+        fails fences the replica; nothing is counted then. Raises what the log refuses them with."""
+        try:
+            if headers:
+                self._append([records], headers)
+                self.traffic.replication_bytes_in += len(records)
+            effects = self.core.on_follower_appended(
+                headers, leader_high_watermark, leader_log_start
+            )
+        except MinikafkaError:
+            if self.core.failed is None:
+                raise
+            return
+        except Exception as error:
+            self.fail(error, "what was appended could not be counted")
+            return
+        self.apply(effects)
 
     def note_leader_end(self, offset: int) -> None:
         """Where the leader's log ended when it answered last."""
@@ -258,9 +276,11 @@ class Replica:
 
     @contextmanager
     def fenced_by_its_disk(self) -> Iterator[None]:
-        """A KafkaStorageError in here fences the replica, and is raised on."""
+        """A KafkaStorageError in here fences the replica, and is raised on. Not a shortage."""
         try:
             yield
+        except ResourceShortageError:
+            raise
         except KafkaStorageError as error:
             self.fail_storage(error)
             raise
@@ -275,9 +295,11 @@ class Replica:
 
     async def flush(self) -> None:
         """Bring what is in the log now to the disk. A disk that fails fences the replica; no error
-        is raised then."""
+        is raised then. ResourceShortageError: not now."""
         try:
             offset = await self.log.flush()
+        except ResourceShortageError:
+            raise
         except KafkaStorageError as error:
             self.fail_storage(error)
             return
@@ -303,14 +325,19 @@ class Replica:
         """The leader's log is flushed in the background, one fsync for many appends."""
         if self._flush is None and self.must_flush and self.core.is_leader:
             self._flush = asyncio.get_running_loop().create_task(self._flush_as_leader())
-            self._flush.add_done_callback(self._owner.on_task_done)
 
     async def _flush_as_leader(self) -> None:
         """Until all is on the disk, what is appended meanwhile included. That there is nothing left
         and that the task is over is one step: nobody can append in between."""
         try:
             while self.must_flush and self.core.is_leader:
-                await self.flush()
+                try:
+                    await self.flush()
+                except ResourceShortageError as error:
+                    logger.warning("%s", error)
+                    await asyncio.sleep(SHORTAGE_WAIT_S)
+        except Exception as error:
+            self.fail(error, "the flush of its log failed")
         finally:
             self._flush = None
 
@@ -375,13 +402,14 @@ class Replica:
     # --- carrying out effects --------------------------------------------------------------------
 
     def apply(self, effects: Sequence[Effect]) -> None:
-        """Carry out effects in order. If a file cannot be changed, the rest is void: the replica is
-        fenced instead. Whoever waits for an answer gets it all the same."""
+        """Carry out effects in order. If one cannot be carried out, whatever the reason, the rest
+        is void: the replica is fenced instead, since the core believes what its log is not. Whoever
+        waits for an answer gets it all the same."""
         for effect in effects:
             try:
                 self._apply_one(effect)
-            except KafkaStorageError as error:
-                self.fail_storage(error)
+            except Exception as error:
+                self.fail(error, f"{type(effect).__name__} could not be carried out")
                 for late in effects:
                     if isinstance(late, CompleteProduce):
                         self._complete(late)
@@ -436,6 +464,19 @@ class Replica:
         assert isinstance(token, asyncio.Future)
         if not token.done():
             token.set_result(effect.error)
+
+    def fail(self, error: Exception, what: str) -> KafkaStorageError:
+        """Fence this replica, and no other, for a failure of any kind in what it did; returns what
+        callers are to be told. A bug is logged with where it happened."""
+        if not isinstance(error, KafkaStorageError):
+            logger.critical("%s: %s", self.topic_partition, what, exc_info=error)
+            self._owner.on_bug(error)
+            error = KafkaStorageError(
+                f"{self.topic_partition}: {what}: {error!r}; this replica is offline until the "
+                "broker is restarted, and its log has the details"
+            )
+        self.fail_storage(error)
+        return error
 
     def fail_storage(self, error: KafkaStorageError) -> None:
         """Fence this replica: its disk failed. Once; later failures say nothing new."""

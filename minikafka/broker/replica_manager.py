@@ -71,7 +71,7 @@ class ReplicaManager(ReplicaOwner):
         read_configs: Callable[[], Awaitable[StoredConfigs]],
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
-        on_task_done: Callable[[asyncio.Task[None]], None],
+        on_bug: Callable[[Exception], None],
         counters: BrokerCounters | None = None,
     ) -> None:
         self.config = config
@@ -81,6 +81,7 @@ class ReplicaManager(ReplicaOwner):
         self.broker_epoch = -1
         self.replicas: dict[TopicPartition, Replica] = {}
         self.failed: dict[TopicPartition, str] = {}  # topic ids of replicas with a failed disk
+        self.failure_reasons: dict[TopicPartition, str] = {}  # of the same
         self.something_failed = asyncio.Event()
         self._replicator = replicator
         self._proposals = proposals
@@ -90,7 +91,7 @@ class ReplicaManager(ReplicaOwner):
         self.leader_throttle = ReplicationThrottle()  # of what followers out of sync read here
         self._now_ms = now_ms
         self._now_timestamp_ms = now_timestamp_ms
-        self._on_task_done = on_task_done
+        self._on_bug = on_bug
         # Called for every change of a replica's role, leader or epoch, and when it is stopped.
         self.role_listeners: list[Callable[[Replica], None]] = []
         self._one_at_a_time = asyncio.Lock()
@@ -170,6 +171,9 @@ class ReplicaManager(ReplicaOwner):
                     self._adopt(metadata)
                 except KafkaStorageError as error:
                     errors.append((metadata.topic_partition, error))
+                except Exception as error:
+                    failed = self._on_adopting_failed(metadata, error)
+                    errors.append((metadata.topic_partition, failed))
             deleted = []
             for topic_partition, topic_id in self._to_delete(request):
                 try:
@@ -177,6 +181,11 @@ class ReplicaManager(ReplicaOwner):
                 except KafkaStorageError as error:
                     logger.error("%s: cannot be deleted: %s", topic_partition, error)
                     errors.append((topic_partition, error))
+                    continue
+                except Exception as error:
+                    logger.critical("%s: cannot be deleted", topic_partition, exc_info=error)
+                    self._on_bug(error)
+                    errors.append((topic_partition, KafkaStorageError(repr(error))))
                     continue
                 deleted.append((topic_partition, topic_id))
             self._replicator.on_brokers_changed()
@@ -223,6 +232,20 @@ class ReplicaManager(ReplicaOwner):
         if replica.core.failed is not None:
             raise KafkaStorageError(f"{topic_partition}: {replica.core.failed}")
 
+    def _on_adopting_failed(
+        self, metadata: PartitionMetadata, error: Exception
+    ) -> KafkaStorageError:
+        """By a bug. That replica is offline, no other is."""
+        topic_partition = metadata.topic_partition
+        replica = self.replicas.get(topic_partition)
+        if replica is not None:
+            return replica.fail(error, "its State could not be taken over")
+        logger.critical("%s: cannot be opened", topic_partition, exc_info=error)
+        self._on_bug(error)
+        failed = KafkaStorageError(f"{topic_partition}: cannot be opened: {error!r}")
+        self._note_failed(topic_partition, metadata.topic_id, str(failed))
+        return failed
+
     def _describe(self, replica: Replica) -> str:
         state = replica.core.state
         assert state is not None
@@ -233,7 +256,7 @@ class ReplicaManager(ReplicaOwner):
         topic_partition, topic_id = metadata.topic_partition, metadata.topic_id
         if self.failed.get(topic_partition) == topic_id:
             # The controller counts on it that it stays away until the next incarnation.
-            raise KafkaStorageError(f"{topic_partition}: its log could not be opened")
+            raise KafkaStorageError(self.failure_reasons[topic_partition])
         config = self.topic_config(topic_partition.topic)
         try:
             log = self.logs.open(topic_partition, topic_id, config)
@@ -252,7 +275,7 @@ class ReplicaManager(ReplicaOwner):
             )
         except KafkaStorageError as error:
             logger.error("%s: cannot open its log: %s", topic_partition, error)
-            self._note_failed(topic_partition, topic_id)
+            self._note_failed(topic_partition, topic_id, str(error))
             raise
         self.replicas[metadata.topic_partition] = replica
         return replica
@@ -274,7 +297,7 @@ class ReplicaManager(ReplicaOwner):
         if replica is not None and replica.topic_id == topic_id:
             self._drop(replica)
         if self.failed.get(topic_partition) == topic_id:
-            del self.failed[topic_partition]
+            del self.failed[topic_partition], self.failure_reasons[topic_partition]
         self.logs.delete(topic_partition, topic_id)
 
     def _drop(self, replica: Replica) -> None:
@@ -298,6 +321,7 @@ class ReplicaManager(ReplicaOwner):
                 for topic_partition, topic_id in self.failed.items()
                 if topic_partition in self.replicas
             }
+            self.failure_reasons = {tp: self.failure_reasons[tp] for tp in self.failed}
         self.broker_epoch = broker_epoch
         self._session_lost = False
         self.logs.record_broker_epoch(broker_epoch)
@@ -336,13 +360,14 @@ class ReplicaManager(ReplicaOwner):
         self._proposals.submit(replica, proposal)
 
     def on_storage_failed(self, replica: Replica) -> None:
-        self._note_failed(replica.topic_partition, replica.topic_id)
+        self._note_failed(replica.topic_partition, replica.topic_id, replica.core.failed or "")
 
-    def on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._on_task_done(task)
+    def on_bug(self, error: Exception) -> None:
+        self._on_bug(error)
 
-    def _note_failed(self, topic_partition: TopicPartition, topic_id: str) -> None:
+    def _note_failed(self, topic_partition: TopicPartition, topic_id: str, reason: str) -> None:
         self.failed[topic_partition] = topic_id
+        self.failure_reasons[topic_partition] = reason
         self.something_failed.set()
 
     # --- upkeep ----------------------------------------------------------------------------------
@@ -354,7 +379,14 @@ class ReplicaManager(ReplicaOwner):
             await asyncio.sleep(max(1, schedule.next_ms - self._now_ms()) / 1000)
             if schedule.due(self._now_ms()):
                 for replica in list(self.replicas.values()):
-                    replica.check_lag()
+                    self._check_lag(replica)
+
+    @staticmethod
+    def _check_lag(replica: Replica) -> None:
+        try:
+            replica.check_lag()
+        except Exception as error:
+            replica.fail(error, "the lag of its followers could not be judged")
 
     async def run_checkpoints(self) -> None:
         """Write offset checkpoints every now and then, off the loop."""
@@ -365,6 +397,14 @@ class ReplicaManager(ReplicaOwner):
                 await self.logs.checkpoint()
             except KafkaStorageError as error:
                 logger.error("checkpoints could not be written: %s", error)
+            self.find_failed_logs()
+
+    def find_failed_logs(self) -> None:
+        """Work in the background may have failed under a replica that nobody writes to."""
+        for replica in list(self.replicas.values()):
+            failure = replica.log.failure
+            if failure is not None and replica.core.failed is None:
+                replica.fail_storage(KafkaStorageError(failure))
 
     async def run_retention(self) -> None:
         """Delete old segments and forget idle producers every now and then."""
@@ -391,14 +431,16 @@ class ReplicaManager(ReplicaOwner):
             if replica.core.failed is not None:
                 continue
             try:
-                log_start_offset = replica.log.retain(now_timestamp_ms)
-            except KafkaStorageError as error:
-                replica.fail_storage(error)
-                continue
-            replica.core.on_log_start_raised(log_start_offset)
-            replica.core.log.producers.expire(
-                now_timestamp_ms - self.live.current.producer_id_expiration_ms
-            )
+                with replica.fenced_by_its_disk():
+                    log_start_offset = replica.log.retain(now_timestamp_ms)
+                replica.core.on_log_start_raised(log_start_offset)
+                replica.core.log.producers.expire(
+                    now_timestamp_ms - self.live.current.producer_id_expiration_ms
+                )
+            except MinikafkaError as error:
+                logger.warning("%s: retention: %s", replica.topic_partition, error)
+            except Exception as error:
+                replica.fail(error, "retention failed")
 
     def close(self, error: MinikafkaError) -> None:
         """The broker ends: whoever waits is told so."""

@@ -55,7 +55,7 @@ class _Backoff:
 
 class Replicator:
     """`find_broker(id)` gives a live broker or None; `incarnation()` this broker's (id, epoch);
-    `on_task_done` hears of a loop that ended, which none does unless it is cancelled."""
+    `on_bug` hears of failures that were not foreseen. They are logged, and end no loop."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class Replicator:
         find_broker: Callable[[int], BrokerInfo | None],
         incarnation: Callable[[], tuple[int, int]],
         now_ms: Callable[[], int],
-        on_task_done: Callable[[asyncio.Task[None]], None],
+        on_bug: Callable[[Exception], None],
     ) -> None:
         self.config = config
         self.peers = peers
         self.find_broker = find_broker
         self.incarnation = incarnation
         self.now_ms = now_ms
-        self.on_task_done = on_task_done
+        self.on_bug = on_bug
         self.throttle = ReplicationThrottle()
         self._closed = False
         self._followed: dict[TopicPartition, int] = {}  # the leader that a replica is fetched from
@@ -82,7 +82,7 @@ class Replicator:
         if self._closed:
             return
         topic_partition = replica.topic_partition
-        position = replica.core.fetch_position()
+        position = None if replica.core.failed is not None else replica.core.fetch_position()
         state = replica.core.state
         leader = state.leader if position is not None and state is not None else -1
         before = self._followed.pop(topic_partition, -1)
@@ -148,7 +148,6 @@ class LeaderLoop:
         self._outstanding: asyncio.Future[ReplicaFetchResponse] | None = None
         self._interrupted = False
         self.task = asyncio.get_running_loop().create_task(self._run())
-        self.task.add_done_callback(owner.on_task_done)
 
     def put(self, replica: Replica) -> None:
         """Fetch this replica too, from where it stands now, at once."""
@@ -187,6 +186,11 @@ class LeaderLoop:
                 self._close_stream()
                 logger.warning("fetching from broker %d: %s", self._leader_id, error)
                 await self._pause(self._max_backoff_ms)
+            except Exception as error:
+                self._close_stream()
+                logger.critical("fetching from broker %d failed", self._leader_id, exc_info=error)
+                self._owner.on_bug(error)
+                await self._pause(self._max_backoff_ms)
 
     @property
     def _max_backoff_ms(self) -> int:
@@ -215,14 +219,18 @@ class LeaderLoop:
         throttled_ms = self._owner.throttle.wait_ms(now_ms)
         self._throttled_until_ms = 0
         positions = []
-        for topic_partition, replica in self._replicas.items():
+        for topic_partition, replica in list(self._replicas.items()):
             backoff = self._backoffs.get(topic_partition)
             if backoff is not None and backoff.until_ms > now_ms:
                 continue
             if throttled_ms and self._owner.is_throttled(replica):
                 self._throttled_until_ms = now_ms + throttled_ms
                 continue
-            position = replica.core.fetch_position()
+            try:
+                position = replica.core.fetch_position()
+            except Exception as error:
+                replica.fail(error, "it is not known what to fetch")
+                continue
             if position is not None:
                 positions.append(position)
         return positions
@@ -315,6 +323,9 @@ class LeaderLoop:
                 self._take(replica, position, result)
             except MinikafkaError as error:
                 self._back_off(topic_partition, error)
+                continue
+            except Exception as error:
+                replica.fail(error, "the leader's answer could not be taken")
                 continue
             self._backoffs.pop(topic_partition, None)
             if result.records and topic_partition in self._replicas:

@@ -19,6 +19,7 @@ new file. No state.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -41,15 +42,21 @@ def write_offsets(disk: Disk, path: Path, offsets: Mapping[TopicPartition, int])
     disk.write_file(path, _encode(lines), durable=True)
 
 
-def read_offsets(path: Path) -> dict[TopicPartition, int]:
-    """The offsets of a checkpoint; of a missing or damaged one, none: each caller's default
-    (nothing committed, nothing flushed, nothing deleted) is safe then."""
+def read_offsets(disk: Disk, path: Path) -> dict[TopicPartition, int]:
+    """The offsets of a checkpoint; of a missing, damaged or unreadable one, none: each caller's
+    default (nothing committed, nothing flushed, nothing deleted) is safe then. A folder in its
+    place is set aside, so that there can be a checkpoint again. OSError if it cannot be."""
     offsets: dict[TopicPartition, int] = {}
     try:
-        for line in _decode(path) or ():
+        for line in _decode(disk, path) or ():
             topic, partition, offset = line.split(" ")
-            offsets[TopicPartition(topic, int(partition))] = int(offset)
-    except ValueError as error:
+            offsets[TopicPartition(topic, int(partition))] = _offset(offset)
+    except IsADirectoryError:
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.folder")
+        _logger.warning("checkpoint %s is a folder: it is renamed to %s", path, aside.name)
+        disk.rename(path, aside)
+        return {}
+    except (ValueError, OSError) as error:
         _logger.warning("checkpoint %s is damaged and not used: %s", path, error)
         return {}
     return offsets
@@ -61,30 +68,36 @@ def write_epochs(disk: Disk, directory: Path, entries: Iterable[EpochEntry]) -> 
     disk.write_file(directory / LEADER_EPOCHS, _encode(lines), durable=True)
 
 
-def read_epochs(directory: Path) -> list[EpochEntry] | None:
+def read_epochs(disk: Disk, directory: Path) -> list[EpochEntry] | None:
     """None if there is no usable checkpoint: the epochs are then to be found in the batches."""
     path = directory / LEADER_EPOCHS
     try:
-        lines = _decode(path)
+        lines = _decode(disk, path)
         if lines is None:
             return None
-        entries = [EpochEntry(*map(int, line.split(" "))) for line in lines]
-        if any(entry.leader_epoch < 0 or entry.start_offset < 0 for entry in entries):
-            raise ValueError("an entry is negative")
+        entries = [EpochEntry(*map(_offset, line.split(" "))) for line in lines]
     except (ValueError, TypeError) as error:
         _logger.warning("checkpoint %s is damaged and not used: %s", path, error)
         return None
     return entries
 
 
+def _offset(text: str) -> int:
+    """ValueError unless it is one that there can be."""
+    offset = int(text)
+    if not 0 <= offset < 2**63:
+        raise ValueError(f"an entry says {offset}")
+    return offset
+
+
 def _encode(lines: list[str]) -> bytes:
     return "\n".join([_VERSION, str(len(lines)), *lines, ""]).encode()
 
 
-def _decode(path: Path) -> list[str] | None:
+def _decode(disk: Disk, path: Path) -> list[str] | None:
     """The entries; None if there is no file. ValueError if it is damaged."""
     try:
-        version, count, *lines = path.read_text().splitlines()
+        version, count, *lines = disk.read_file(path).decode().splitlines()
     except FileNotFoundError:
         return None
     if version != _VERSION:

@@ -21,6 +21,7 @@ from pathlib import Path
 from minikafka.errors import CorruptMessageError, MinikafkaError
 from minikafka.log import swap
 from minikafka.log.compaction import Round, Source, StoppedError, discard
+from minikafka.log.failures import describe, is_shortage
 from minikafka.log.files import Disk
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.segment import Segment
@@ -128,7 +129,7 @@ class Cleaner:
                     return True
             except StoppedError:
                 _logger.info("%s: compaction was given up", choice.log.topic_partition)
-            except (OSError, MinikafkaError) as error:
+            except Exception as error:
                 self._give_up(choice.log, error)
         return False
 
@@ -138,19 +139,23 @@ class Cleaner:
             return None
         try:
             found = cleanable(log, now_ms)
-        except OSError as error:
+        except Exception as error:
             self._give_up(log, error)
             return None
         return found if found.due else None
 
     def _give_up(self, log: DiskLog, error: Exception) -> None:
-        self.uncleanable[log] = str(error)
+        if is_shortage(error):
+            _logger.warning("%s cannot be compacted now: %s", log.topic_partition, error)
+            return
+        self.uncleanable[log] = describe(error)
         hint = " (a batch is damaged)" if isinstance(error, CorruptMessageError) else ""
         _logger.error(
             "%s cannot be compacted%s and is left as it is until the broker is restarted: %s",
             log.topic_partition,
             hint,
-            error,
+            describe(error),
+            exc_info=None if isinstance(error, OSError | MinikafkaError) else error,
         )
 
     async def _clean(self, choice: Cleanable, now_ms: int) -> bool:

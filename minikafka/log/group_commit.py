@@ -8,6 +8,7 @@ log end offset, and every byte below it was fsynced after it was last written.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -18,28 +19,30 @@ from minikafka.log.files import Disk
 
 @dataclass
 class SyncWork:
-    """What makes a log durable up to `target`: open files (closed when done), paths, the folder."""
+    """What makes a log durable up to `target`: files by their paths, and the folder."""
 
     target: int
-    fds: list[int] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
     directory: Path | None = None
 
     def run(self, disk: Disk) -> None:
-        """In a thread. OSError. A path that has gone meanwhile was deleted with segment or log."""
-        try:
-            for path in self.paths:
-                try:
-                    self.fds.append(disk.open(path, 0))
-                except FileNotFoundError:
-                    continue
-            for fd in self.fds:
+        """In a thread; holds one file open at a time, however many logs wait. Any error. A path
+        that has gone meanwhile was deleted with segment or log. (To open a file anew hides no
+        failed write from its fsync: the system keeps that for the next one who asks.)"""
+        for path in self.paths:
+            try:
+                fd = disk.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
                 disk.fsync(fd)
-            if self.directory is not None and self.directory.exists():
-                disk.sync_directory(self.directory)
-        finally:
-            for fd in self.fds:
+            finally:
                 disk.close(fd)
+        if self.directory is not None:
+            try:
+                disk.sync_directory(self.directory)
+            except FileNotFoundError:
+                return
 
 
 class GroupCommit:
@@ -53,7 +56,7 @@ class GroupCommit:
         executor: Executor,
         durable_offset: int,
         collect: Callable[[], SyncWork],
-        done: Callable[[OSError | None], None],
+        done: Callable[[Exception | None], None],
     ) -> None:
         """`collect` says what there is to sync now; `done` hears how each fsync ended: it may raise
         what the callers are to get."""
@@ -89,7 +92,7 @@ class GroupCommit:
             work = self._collect()
             self._bound = work.target
             await asyncio.get_running_loop().run_in_executor(self._executor, work.run, self._disk)
-        except OSError as error:
+        except Exception as error:
             self._done(error)
         else:
             self.durable_offset = max(self.durable_offset, min(work.target, self._bound))

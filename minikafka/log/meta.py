@@ -2,7 +2,8 @@
 
     .lock              held by flock while a process uses the directory; says that process's id
     meta.properties    version, cluster.id, broker.id, storage.id, boot.id
-    .clean-shutdown    broker epoch and boot id of the incarnation that shut down cleanly
+    .clean-shutdown    broker epoch and boot id of the incarnation that shut down cleanly, and which
+                       logs had failed by then: those are looked through as after a crash
 
 Kafka's format for meta.properties (key=value lines). The storage id names this disk's content, the
 boot id the boot of the host under which the directory was last used.
@@ -19,28 +20,32 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from minikafka.errors import UsageError
-from minikafka.log.files import Disk
+from minikafka.log.files import DIRECTORY_MODE, FILE_MODE, Disk
+from minikafka.model import TopicPartition
 
 META = "meta.properties"
 CLEAN_SHUTDOWN = ".clean-shutdown"
 LOCK = ".lock"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _VERSION = "1"
+_FAILED = "failed"
 _logger = logging.getLogger("minikafka.log")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What opening found: `clean` and `dirty` are of the stop before this start."""
+    """What opening found: `clean` and `dirty` are of the stop before this start; `failed` are the
+    logs that had failed when it was clean."""
 
     storage_id: str
     clean: bool
     dirty: bool
+    failed: frozenset[TopicPartition] = frozenset()
 
 
 def host_boot_id() -> str:
@@ -58,8 +63,8 @@ def lock(directory: Path) -> int:
     UsageError if another process has it, or if it cannot be used as a directory.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     except OSError as error:
         raise UsageError(
             f"data directory {directory} cannot be used: {error}; it must be a folder that this "
@@ -90,7 +95,7 @@ def identify(
 ) -> Identity:
     """Check that the directory is this broker's (UsageError if not), make it so if it is empty, and
     judge how it was left. OSError if it cannot be written."""
-    found = _read_properties(directory / META)
+    found = _read_properties(disk, directory / META)
     if found is None:
         if has_partitions:
             raise UsageError(
@@ -115,12 +120,30 @@ def identify(
         storage_id = new_storage_id()
     if rebooted:
         _write_meta(disk, directory, cluster_id, broker_id, storage_id, boot_id)
-    return Identity(storage_id, clean, dirty)
+    failed = _read_failed(disk, directory) if clean else frozenset()
+    return Identity(storage_id, clean, dirty, failed)
 
 
-def write_clean_marker(disk: Disk, directory: Path, broker_epoch: int, boot_id: str) -> None:
-    """Raises OSError."""
+def _read_failed(disk: Disk, directory: Path) -> frozenset[TopicPartition]:
+    found = set()
+    for line in disk.read_file(directory / CLEAN_SHUTDOWN).decode(errors="replace").splitlines():
+        key, _, value = line.partition("=")
+        topic, _, partition = value.rpartition("-")
+        if key == _FAILED and partition.isdecimal():
+            found.add(TopicPartition(topic, int(partition)))
+    return frozenset(found)
+
+
+def write_clean_marker(
+    disk: Disk,
+    directory: Path,
+    broker_epoch: int,
+    boot_id: str,
+    failed: Iterable[TopicPartition] = (),
+) -> None:
+    """`failed`: logs whose files may be other than the log says. Raises OSError."""
     content = f"broker.epoch={broker_epoch}\nboot.id={boot_id}\n"
+    content += "".join(f"{_FAILED}={topic_partition}\n" for topic_partition in failed)
     disk.write_file(directory / CLEAN_SHUTDOWN, content.encode(), durable=True)
 
 
@@ -148,9 +171,9 @@ def _check_owner(directory: Path, found: dict[str, str], cluster_id: str, broker
         )
 
 
-def _read_properties(path: Path) -> dict[str, str] | None:
+def _read_properties(disk: Disk, path: Path) -> dict[str, str] | None:
     try:
-        lines = path.read_text().splitlines()
+        lines = disk.read_file(path).decode().splitlines()
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -8,8 +8,9 @@ Invariants:
 - log_start_offset <= high_watermark <= log_end_offset; durable offset <= log_end_offset;
 - segment i+1 begins at or above the end of segment i; every byte below a segment's size is a
   whole batch;
-- after a failed write nothing is appended any more until the log is opened anew (KAFKA-10778);
-  what was there before can still be read;
+- after a failed write, whatever failed, nothing is appended any more until the log is opened anew
+  (failures.py); what was there before can still be read;
+- a call that raises anything else than KafkaStorageError has changed nothing;
 - no snapshot and no stored epoch speaks of an offset above the log's end.
 
 All methods are for the broker's loop (or, before that runs, for one thread); only fsyncs and the
@@ -23,13 +24,13 @@ import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from minikafka.broker.ports import RecoveredLog
 from minikafka.config import TopicConfig
 from minikafka.core.producer_state import ProducerStateTable
-from minikafka.errors import CorruptMessageError, KafkaStorageError, OffsetOutOfRangeError
-from minikafka.log import producers, retention, swap, timestamps
+from minikafka.errors import OffsetOutOfRangeError
+from minikafka.log import fitting, producers, retention, swap, timestamps
+from minikafka.log.failures import Fence, HalfDoneError, is_shortage
 from minikafka.log.files import Buffer
 from minikafka.log.group_commit import GroupCommit
 from minikafka.log.host import Ending, LogHost
@@ -80,11 +81,10 @@ class DiskLog:
         self._epochs = StoredEpochs(host.disk, directory, loaded.epochs, loaded.epochs_are_stored)
         self._producers = StoredProducers(host.disk, directory)
         self._hints: dict[int, int] = {}  # offset -> position in its segment, asked for recently
-        self._failure: str | None = None
+        self._fence = Fence(topic_partition, directory)
         self.compaction: Ending | None = None  # under way
         self.configured = False  # only the store's defaults are known so far
         self.closed = False
-        self.intact = True  # False: the file may hold other bytes than were appended
         closed = loaded.segments[:-1]
         self._unsynced = Unsynced(
             directory, [each for each in closed if each.next_offset > loaded.recovery_point]
@@ -108,7 +108,17 @@ class DiskLog:
 
     @property
     def failed(self) -> bool:
-        return self._failure is not None
+        return self._fence.reason is not None
+
+    @property
+    def failure(self) -> str | None:
+        """See the port."""
+        return self._fence.reason
+
+    @property
+    def intact(self) -> bool:
+        """False: the file may hold other bytes than were appended."""
+        return self._fence.intact
 
     def recovered(self) -> RecoveredLog:
         """See the port. The producers are a copy, the caller's own."""
@@ -131,26 +141,54 @@ class DiskLog:
     # --- append and read -------------------------------------------------------------------------
 
     def append(self, buffers: Sequence[Buffer], headers: Sequence[BatchHeader]) -> None:
-        """See the port. KafkaStorageError: nothing of it counts, and nothing else will."""
-        self._check_usable()
-        assert headers[0].base_offset >= self.log_end_offset, (headers[0], self)
-        size_bytes = 0
-        for header in headers:
-            size_bytes += header.size_bytes
+        """See the port. KafkaStorageError: nothing of it counts, and nothing else will.
+        InvalidRecordError, ResourceShortageError: nothing was changed."""
+        self._fence.check()
+        end = self.log_end_offset
+        size_bytes, next_offset = fitting.measure(end, headers)
+        if fitting.fits_one_segment(end, size_bytes, next_offset):
+            self._append(buffers, headers, size_bytes, next_offset)
+            return
+        for buffer, (header,) in fitting.one_by_one(end, buffers, headers):
+            self._append(buffer, (header,), header.size_bytes, header.next_offset)
+
+    def _append(
+        self,
+        buffers: Sequence[Buffer],
+        headers: Sequence[BatchHeader],
+        size_bytes: int,
+        next_offset: int,
+    ) -> None:
         try:
             producer_table = self._producer_table()
             if retention.roll_is_due(self._active, self._config, size_bytes, headers):
                 self._roll()
+        except Exception as error:
+            self._fence.on_untouched("append", error)
+        try:
             interval_bytes = self._config.index_interval_bytes
             self._active.append(buffers, headers, size_bytes, interval_bytes)
-        except OSError as error:
-            self._on_append_failed(error)
-        for header in headers:
-            if header.producer_id >= 0:
-                producer_table.update(header)
+            for header in headers:
+                if header.producer_id >= 0:
+                    producer_table.update(header)
+        except Exception as error:
+            self._cut_back(size_bytes)
+            self._fence.close("append", error)
         self._remember(self.log_end_offset, self._active.size_bytes - size_bytes)
-        self.log_end_offset = headers[-1].next_offset
+        self.log_end_offset = next_offset
         self.size_bytes += size_bytes
+
+    def _cut_back(self, size_bytes: int) -> None:
+        """Take off the file what an append of so many bytes has left there."""
+        active = self._active
+        try:
+            if active.next_offset > self.log_end_offset:  # it was counted, and then it failed
+                active.size_bytes -= size_bytes
+                active.next_offset = self.log_end_offset
+            active.cut_back()
+        except Exception as second:
+            self._fence.intact = False
+            _logger.error("%s: cannot be cut back either: %r", self.topic_partition, second)
 
     def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
         """See the port. OffsetOutOfRangeError outside of log start .. log end."""
@@ -159,8 +197,8 @@ class DiskLog:
         try:
             for segment, start, end in self._ranges(offset, max_bytes, end_offset):
                 parts.append(segment.read(start, end))
-        except OSError as error:
-            self._fence("read", error)
+        except Exception as error:
+            self._fence.on_read_failed("read", error)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
@@ -168,8 +206,8 @@ class DiskLog:
         self._check_readable(offset)
         try:
             return sum(end - start for _, start, end in self._ranges(offset, max_bytes, end_offset))
-        except OSError as error:
-            self._fence("read", error)
+        except Exception as error:
+            self._fence.on_read_failed("read", error)
 
     def _check_readable(self, offset: int) -> None:
         if not self.log_start_offset <= offset <= self.log_end_offset:
@@ -241,7 +279,7 @@ class DiskLog:
 
     def truncate_to(self, offset: int) -> None:
         """See the port. Also drops stored epochs that begin at or above `offset`."""
-        self._check_usable()
+        self._fence.check()
         if offset < self._segments[0].base_offset:
             self.restart_at(offset)
             return
@@ -250,8 +288,9 @@ class DiskLog:
                 self._truncate_segments(offset)
                 self._forget_above(min(offset, self.log_end_offset))
             self._epochs.cut(min(offset, self.log_end_offset))
-        except (OSError, CorruptMessageError) as error:
-            self._fence("truncation", error)
+        except Exception as error:
+            self._settle()
+            self._fence.close("truncation", error)
 
     def _truncate_segments(self, offset: int) -> None:
         keep = bisect_right(self._bases, offset)
@@ -275,7 +314,7 @@ class DiskLog:
 
     def restart_at(self, offset: int) -> None:
         """See the port."""
-        self._check_usable()
+        self._fence.check()
         try:
             self._active.deactivate(write_indexes=False)
             self._set_aside(range(len(self._segments) - 1, -1, -1), delay_ms=0)
@@ -290,8 +329,18 @@ class DiskLog:
             self._forget_above(offset)
             self._epochs.replace(())
             self._epochs.write()
-        except OSError as error:
-            self._fence("restart", error)
+        except Exception as error:
+            self._settle()
+            self._fence.close("restart", error)
+
+    def _settle(self) -> None:
+        """A cut failed half-way. The log is fenced; until it is opened anew it ends where its
+        segments do, so that reads stay within them."""
+        end = self._segments[-1].next_offset if self._segments else self.log_start_offset
+        self.log_end_offset = min(self.log_end_offset, end)
+        self.high_watermark = min(self.high_watermark, self.log_end_offset)
+        self.log_start_offset = min(self.log_start_offset, self.log_end_offset)
+        self._hints.clear()
 
     def _set_aside(self, indexes: Iterable[int], delay_ms: int) -> None:
         """Let segments go, in the order given: renamed now, unlinked later."""
@@ -319,23 +368,23 @@ class DiskLog:
 
     def store_epochs(self, entries: Sequence[EpochEntry]) -> None:
         """See the port: two fsyncs, so about a millisecond."""
-        self._check_usable()
+        self._fence.check()
         self._epochs.replace(tuple(entries))
         try:
             self._epochs.write()
-        except OSError as error:
-            self._fence("leader-epoch checkpoint", error)
+        except Exception as error:
+            self._fence.close("leader-epoch checkpoint", error)
 
     def write_epochs(self) -> None:
-        """Write the epoch checkpoint if it is out of date. From any thread; OSError."""
+        """Write the epoch checkpoint if it is out of date. From any thread; any error."""
         self._epochs.write()
 
     def load_producers(self) -> ProducerStateTable:
         """See the port. A copy, the caller's own."""
         try:
             return producers.copy_producers(self._producer_table())
-        except OSError as error:
-            self._fence("replay of producers", error)
+        except Exception as error:
+            self._fence.on_read_failed("replay of producers", error)
 
     def _producer_table(self) -> ProducerStateTable:
         return self._producers.table(self._segments, self.log_end_offset)
@@ -354,34 +403,38 @@ class DiskLog:
         self.log_start_offset = offset
         self.high_watermark = max(self.high_watermark, offset)
         try:
-            self._delete_segments(now_timestamp_ms=None)
-        except OSError as error:
-            self._fence("deletion of segments", error)
+            # What lies wholly below the log's start.
+            self._delete_segments(bisect_right(self._bases, self.log_start_offset) - 1)
+        except Exception as error:
+            self._fence.close("deletion of segments", error)
 
     def retain(self, now_timestamp_ms: int) -> int:
         """See the port."""
-        self._check_usable()
+        self._fence.check()
         try:
             if retention.roll_by_age_is_due(self._active, self._config, now_timestamp_ms):
                 self._roll()
-            self._delete_segments(now_timestamp_ms)
+            count = self._count_deletable(now_timestamp_ms)
+        except Exception as error:
+            self._fence.on_untouched("retention", error)
+        try:
+            self._delete_segments(count)
             self._producers.expire(now_timestamp_ms - PRODUCER_EXPIRATION_MS)
-        except OSError as error:
-            self._fence("retention", error)
+        except Exception as error:
+            self._fence.close("retention", error)
         return self.log_start_offset
 
-    def _delete_segments(self, now_timestamp_ms: int | None) -> None:
-        """Delete what retention allows; without a time, only what lies below the log's start."""
-        if now_timestamp_ms is None:
-            count = bisect_right(self._bases, self.log_start_offset) - 1
-        else:
-            count = retention.deletable(
-                self._segments,
-                self._config,
-                now_timestamp_ms,
-                self.high_watermark,
-                self.log_start_offset,
-            )
+    def _count_deletable(self, now_timestamp_ms: int) -> int:
+        return retention.deletable(
+            self._segments,
+            self._config,
+            now_timestamp_ms,
+            self.high_watermark,
+            self.log_start_offset,
+        )
+
+    def _delete_segments(self, count: int) -> None:
+        """The oldest ones."""
         if count == 0:
             return
         self._set_aside([0] * count, self._config.file_delete_delay_ms)
@@ -400,15 +453,15 @@ class DiskLog:
             return timestamps.offset_for_timestamp(
                 self._segments, self.log_start_offset, timestamp_ms
             )
-        except OSError as error:
-            self._fence("search by timestamp", error)
+        except Exception as error:
+            self._fence.on_read_failed("search by timestamp", error)
 
     def max_timestamp(self) -> tuple[int, int] | None:
         """See the port."""
         try:
             return timestamps.max_timestamp(self._segments, self.log_start_offset)
-        except OSError as error:
-            self._fence("search by timestamp", error)
+        except Exception as error:
+            self._fence.on_read_failed("search by timestamp", error)
 
     # --- compaction ------------------------------------------------------------------------------
 
@@ -433,8 +486,8 @@ class DiskLog:
         assert self._segments[index : index + len(old)] == list(old), (old, self)
         try:
             gone = swap.complete(self._disk, staged, new, old)
-        except OSError as error:
-            self._fence("compaction", error)
+        except Exception as error:
+            self._fence.close("compaction", error)
         self._segments[index : index + len(old)] = [new]
         self._bases[index : index + len(old)] = [new.base_offset]
         # A segment that was flushed before it was rolled may wait here still; the new one does not.
@@ -451,18 +504,39 @@ class DiskLog:
     # --- rolling, flushing, closing --------------------------------------------------------------
 
     def _roll(self) -> None:
-        """Close the active segment and begin another at the log's end."""
+        """Close the active segment and begin another at the log's end. Whatever it raises: nothing
+        has been changed, unless that is HalfDoneError."""
         offset = self.log_end_offset
         self._producer_table()  # has to be loaded
         self._producers.write_snapshot(offset)
-        self._active.deactivate()
-        self._unsynced.rolled(self._active)
-        self._active = Segment.create(self._disk, self.directory, offset)
-        self._segments.append(self._active)
+        old, new = self._active, Segment.create(self._disk, self.directory, offset)
+        try:
+            old.write_indexes()
+        except Exception:
+            self._undo_roll(new)
+            raise
+        self._unsynced.rolled(old)
+        self._segments.append(new)
         self._bases.append(offset)
+        self._active = new
         self._hints.clear()
-        self._producers.keep_snapshots({*self._bases})
+        try:
+            old.deactivate(write_indexes=False)
+        except Exception as error:
+            raise HalfDoneError(f"closing {old.path} failed: {error!r}") from error
+        try:
+            self._producers.keep_snapshots({*self._bases})
+        except Exception as error:  # they say what is true, and go at the next roll
+            _logger.warning("%s: old snapshots stay: %r", self.topic_partition, error)
         self._flush_in_background()
+
+    def _undo_roll(self, new: Segment) -> None:
+        """An empty file must not stay in the way of what comes to the old one."""
+        try:
+            new.deactivate(write_indexes=False)
+            self._disk.remove(new.path)
+        except Exception as error:
+            raise HalfDoneError(f"{new.path} cannot be removed: {error!r}") from error
 
     def _flush_in_background(self) -> None:
         """A rolled segment is flushed, so that a recovery need not look at it."""
@@ -479,18 +553,22 @@ class DiskLog:
     async def flush(self) -> int:
         """See the port. KafkaStorageError also if an fsync has ever failed: what the system then
         did with the pages is unknown."""
-        if self._failure is not None and not self.intact:
-            self._check_usable()
+        if not self._fence.intact:
+            self._fence.check()
         return await self._commit.flush_to(lambda: self.log_end_offset)
 
-    def _on_flushed(self, error: OSError | None) -> None:
-        if error is not None:
-            self.intact = False
-            self._fence("fsync", error)
+    def _on_flushed(self, error: Exception | None) -> None:
+        if error is None:
+            return
+        if is_shortage(error):
+            self._unsynced.put_back()
+        else:
+            self._fence.intact = False
+        self._fence.on_untouched("fsync", error)
 
     def close(self, durable: bool) -> None:
         """Write what a clean start relies on, and let go of all files. In any thread, once, when
-        nobody else uses the log. OSError, but the files are closed."""
+        nobody else uses the log. Whatever it raises, the files are closed."""
         try:
             self._end_compaction()
             if durable and not self.failed:
@@ -499,8 +577,7 @@ class DiskLog:
                 self._epochs.write()
         finally:
             self.closed = True
-            for segment in self._segments:
-                segment.deactivate(write_indexes=False)
+            let_go(self._segments)
 
     def _write_closing_files(self) -> None:
         self._active.write_indexes()
@@ -508,28 +585,14 @@ class DiskLog:
             self._producers.write_snapshot(self.log_end_offset)
             self._producers.keep_snapshots({self.log_end_offset, *self._bases})
 
-    # --- failure ---------------------------------------------------------------------------------
 
-    def _on_append_failed(self, error: OSError) -> NoReturn:
+def let_go(segments: Sequence[Segment]) -> None:
+    """Close the files of all of them; then the first error that there was."""
+    problems: list[Exception] = []
+    for segment in segments:
         try:
-            if self._active.active:
-                self._active.cut_back()
-        except OSError as second:
-            self.intact = False
-            _logger.error("%s: cannot be cut back either: %s", self.topic_partition, second)
-        self._fence("append", error)
-
-    def _fence(self, action: str, error: Exception) -> NoReturn:
-        """Refuse everything that writes from now on, and say why."""
-        message = (
-            f"{action} of {self.topic_partition} in {self.directory} failed: {error}; "
-            "this replica takes no more records until the broker is restarted with a working disk"
-        )
-        if self._failure is None:
-            self._failure = message
-            _logger.error("%s", message)
-        raise KafkaStorageError(message) from error
-
-    def _check_usable(self) -> None:
-        if self._failure is not None:
-            raise KafkaStorageError(self._failure)
+            segment.deactivate(write_indexes=False)
+        except Exception as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]

@@ -67,9 +67,9 @@ def write_snapshot(
     disk.write_file(path, _CRC.pack(crc32c(content)) + content, durable)
 
 
-def read_snapshot(path: Path) -> ProducerStateTable | None:
+def read_snapshot(disk: Disk, path: Path) -> ProducerStateTable | None:
     """None if the file is damaged."""
-    content = path.read_bytes()
+    content = disk.read_file(path)
     try:
         if _CRC.unpack_from(content)[0] != crc32c(content[_CRC.size :]):
             raise ValueError("its CRC is wrong")
@@ -92,9 +92,10 @@ def read_snapshot(path: Path) -> ProducerStateTable | None:
     return table
 
 
-def snapshot_offsets(directory: Path) -> list[int]:
+def snapshot_offsets(disk: Disk, directory: Path) -> list[int]:
     """The offsets of all snapshots of a log, ascending."""
-    names = (path.stem for path in directory.glob(f"*{SNAPSHOT_SUFFIX}"))
+    found = disk.names(directory, SNAPSHOT_SUFFIX)
+    names = (name.removesuffix(SNAPSHOT_SUFFIX) for name in found)
     return sorted(int(name) for name in names if name.isdecimal())
 
 
@@ -104,13 +105,13 @@ def remove_snapshots(disk: Disk, directory: Path, offsets: Iterable[int]) -> Non
 
 
 def load_producers(
-    directory: Path, segments: Iterable[Segment], log_end_offset: int
+    disk: Disk, directory: Path, segments: Iterable[Segment], log_end_offset: int
 ) -> ProducerStateTable:
     """The state at `log_end_offset`. Raises OSError."""
     table, start = ProducerStateTable(), 0
-    for offset in reversed(snapshot_offsets(directory)):
+    for offset in reversed(snapshot_offsets(disk, directory)):
         if offset <= log_end_offset:
-            snapshot = read_snapshot(directory / offset_name(offset, SNAPSHOT_SUFFIX))
+            snapshot = read_snapshot(disk, directory / offset_name(offset, SNAPSHOT_SUFFIX))
             if snapshot is not None:
                 table, start = snapshot, offset
                 break

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,16 +53,35 @@ class LoadedSegments:
 def load_segments(
     disk: Disk, directory: Path, config: TopicConfig, said: Checkpointed, clean: bool
 ) -> LoadedSegments:
-    """The segments of a folder, usable; makes the first one in an empty folder. Raises OSError."""
+    """The segments of a folder, usable; makes the first one in an empty folder. Whatever it raises:
+    no file is left open."""
     remove_leftovers(disk, directory)
     swap.finish_interrupted(disk, directory)
     segments = _find_segments(disk, directory)
-    stored_epochs = checkpoints.read_epochs(directory)
+    found = list(segments)
+    try:
+        return _load(disk, directory, config, said, clean, segments)
+    except BaseException:
+        for segment in found:
+            with suppress(OSError):
+                segment.deactivate(write_indexes=False)
+        raise
+
+
+def _load(
+    disk: Disk,
+    directory: Path,
+    config: TopicConfig,
+    said: Checkpointed,
+    clean: bool,
+    segments: list[Segment],
+) -> LoadedSegments:
+    stored_epochs = checkpoints.read_epochs(disk, directory)
     epochs = EpochCache(stored_epochs or ())
     complete = _completer(epochs)
     if not segments:
         segments = [Segment.create(disk, directory, said.log_start_offset)]
-    elif not (clean and _activate_last(segments[-1], config)):
+    elif not (clean and _activate_last(disk, segments[-1], config)):
         segments = _recover(disk, segments, config, said.recovery_point, complete)
     if segments[-1].next_offset < said.log_start_offset:
         segments = _restart(disk, directory, segments, said.log_start_offset)
@@ -72,7 +92,7 @@ def load_segments(
             for _, header in segment.headers(segment.base_offset):
                 complete(header)
     epochs.truncate_from_end(log_end_offset)
-    above = [at for at in producers.snapshot_offsets(directory) if at > log_end_offset]
+    above = [at for at in producers.snapshot_offsets(disk, directory) if at > log_end_offset]
     producers.remove_snapshots(disk, directory, above)
     entries = tuple(epochs.entries())
     return LoadedSegments(
@@ -97,30 +117,37 @@ def _begin_late(epochs: EpochCache, log_start_offset: int, log_end_offset: int) 
 
 def remove_leftovers(disk: Disk, directory: Path) -> None:
     """Files that were given up before the last stop."""
-    for path in directory.iterdir():
-        if path.name.endswith((DELETED_SUFFIX, TEMPORARY_SUFFIX, swap.CLEANED_SUFFIX)):
-            disk.remove(path)
+    for name in disk.listdir(directory):
+        if name.endswith((DELETED_SUFFIX, TEMPORARY_SUFFIX, swap.CLEANED_SUFFIX)):
+            disk.remove(directory / name)
 
 
 def _find_segments(disk: Disk, directory: Path) -> list[Segment]:
-    paths = [path for path in directory.glob(f"*{LOG_SUFFIX}") if path.stem.isdecimal()]
-    bases = sorted(int(path.stem) for path in paths)
+    names = [name.removesuffix(LOG_SUFFIX) for name in disk.names(directory, LOG_SUFFIX)]
+    found = [Segment(disk, directory, int(name), 0, 0) for name in names if name.isdecimal()]
+    found.sort(key=lambda segment: segment.base_offset)
     segments = []
-    for base, following in zip(bases, [*bases[1:], *bases[-1:]], strict=True):
-        segment = Segment(disk, directory, base, 0, following)
-        segment.size_bytes = segment.path.stat().st_size
-        segments.append(segment)
+    for segment in found:
+        segment.size_bytes = disk.size_of(segment.path)
+        if segment.size_bytes or segment is found[-1]:
+            segments.append(segment)
+        else:
+            # A roll that was undone, and a host that failed before that was durable. It says
+            # nothing, and might lie within the segment before it.
+            disk.remove(segment.path)
+    for segment, following in zip(segments, [*segments[1:], *segments[-1:]], strict=True):
+        segment.next_offset = following.base_offset
     return segments
 
 
-def _activate_last(segment: Segment, config: TopicConfig) -> bool:
+def _activate_last(disk: Disk, segment: Segment, config: TopicConfig) -> bool:
     """After a clean shutdown. False if that is not what it looks like."""
     try:
         segment.activate(config.index_interval_bytes)
     except CorruptMessageError as error:
         _logger.error("%s is damaged in spite of a clean shutdown: %s", segment.path, error)
         segment.deactivate(write_indexes=False)
-        segment.size_bytes = segment.path.stat().st_size
+        segment.size_bytes = disk.size_of(segment.path)
         return False
     return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -43,7 +42,7 @@ def roll_by_age_is_due(segment: Segment, config: TopicConfig, now_timestamp_ms: 
         return False
     first_ms = segment.first_timestamp_ms
     if first_ms < 0:
-        first_ms = _modified_ms(segment)
+        first_ms = segment.modified_ms()
     if now_timestamp_ms - first_ms > _age_limit_ms(config):
         return True
     return _is_expired(segment, config, now_timestamp_ms)
@@ -81,10 +80,5 @@ def _is_expired(segment: Segment, config: TopicConfig, now_timestamp_ms: int) ->
         return False
     newest_ms = segment.max_timestamp()[0]
     if newest_ms < 0:
-        newest_ms = _modified_ms(segment)
+        newest_ms = segment.modified_ms()
     return now_timestamp_ms - newest_ms > config.retention_ms
-
-
-def _modified_ms(segment: Segment) -> int:
-    """For batches without timestamps: when the file was last written, by the wall clock."""
-    return os.stat(segment.path).st_mtime_ns // 1_000_000

@@ -18,7 +18,7 @@ from pathlib import Path
 from struct import Struct
 
 from minikafka.errors import CorruptMessageError
-from minikafka.log.files import Buffer, Disk
+from minikafka.log.files import FILE_MODE, Buffer, Disk
 from minikafka.log.index import OFFSET_ENTRY, TIME_ENTRY, IndexFile, SegmentIndex
 from minikafka.log.scan import scan
 from minikafka.model import BatchHeader
@@ -83,7 +83,7 @@ class Segment:
         """A new, empty, active segment."""
         segment = cls(disk, directory, base_offset, 0, base_offset)
         segment.suffix = suffix
-        segment._fd = disk.open(segment.path, _OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o644)
+        segment._fd = disk.open(segment.path, _OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, FILE_MODE)
         segment.active = True
         segment._max_timestamp = (NO_TIMESTAMP, base_offset)
         return segment
@@ -101,6 +101,10 @@ class Segment:
     def _name(self, suffix: str) -> str:
         """The same as text: every read of a closed segment opens by it."""
         return f"{self._directory}/{offset_name(self.base_offset, suffix + self.suffix)}"
+
+    def modified_ms(self) -> int:
+        """When the file was last written, by the wall clock."""
+        return self._disk.stat(self.path).st_mtime_ns // 1_000_000
 
     def files(self) -> list[Path]:
         """Every file that belongs to it, the log first."""
@@ -155,12 +159,6 @@ class Segment:
             or len(self._index.timestamps) >= segment_index_bytes // TIME_ENTRY.size - 1
         )
 
-    def duplicate_fd(self) -> int:
-        """A file descriptor for an fsync in another thread, whatever becomes of the segment."""
-        if self._fd != _CLOSED:
-            return self._disk.dup(self._fd)
-        return self._disk.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-
     def write_indexes(self, durable: bool = False) -> None:
         """Write the indexes of an active segment, ending with its largest timestamp."""
         assert self.active
@@ -174,11 +172,11 @@ class Segment:
         if write_indexes and self.active:
             self.write_indexes()
             self._index_checked = True
-        if self._fd != _CLOSED:
-            self._disk.close(self._fd)
-            self._fd = _CLOSED
+        fd, self._fd = self._fd, _CLOSED  # closed, whatever the system says to it
         self._index = SegmentIndex()
         self.active = False
+        if fd != _CLOSED:
+            self._disk.close(fd)
 
     def seal(self) -> None:
         """Make an active segment a closed one that is wholly on the disk, indexes and all."""
@@ -197,8 +195,8 @@ class Segment:
 
     def release(self) -> None:
         if not self.active and self._fd != _CLOSED:
-            self._disk.close(self._fd)
-            self._fd = _CLOSED
+            fd, self._fd = self._fd, _CLOSED
+            self._disk.close(fd)
 
     def position_of(self, offset: int) -> int:
         """Where the first batch begins that ends above `offset` (so: that holds it, if any does);
@@ -253,7 +251,7 @@ class Segment:
         """`IndexFile.floor` in one of the index files of a closed segment."""
         fd = self._disk.open(self._name(suffix), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            size_bytes = os.fstat(fd).st_size
+            size_bytes = self._disk.size_of(self._name(suffix))
             index = IndexFile(lambda size, at: self._disk.pread(fd, size, at), size_bytes, entry)
             return index.floor(value, field)
         finally:
@@ -288,7 +286,7 @@ class Segment:
         if self._max_timestamp is None:
             self._check_index()
         if self._max_timestamp is None:
-            content = self.file(TIME_INDEX_SUFFIX).read_bytes()[-TIME_ENTRY.size :]
+            content = self._disk.read_file(self.file(TIME_INDEX_SUFFIX))[-TIME_ENTRY.size :]
             timestamp_ms, offset = TIME_ENTRY.unpack(content)
             self._max_timestamp = (timestamp_ms, self.base_offset + offset)
         return self._max_timestamp
@@ -426,8 +424,8 @@ class Segment:
     def _load_index(self) -> SegmentIndex | None:
         """The indexes from their files, None unless they are there and fit the segment."""
         try:
-            offsets = self.file(INDEX_SUFFIX).read_bytes()
-            times = self.file(TIME_INDEX_SUFFIX).read_bytes()
+            offsets = self._disk.read_file(self.file(INDEX_SUFFIX))
+            times = self._disk.read_file(self.file(TIME_INDEX_SUFFIX))
         except FileNotFoundError:
             return None
         index = SegmentIndex.decode(offsets, times)

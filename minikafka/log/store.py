@@ -9,8 +9,9 @@ Layout (Kafka's names):
                                     <base offset>.log, .index, .timeindex, .snapshot
     <directory>/<topic>-<partition>.<random>-delete                     on its way out
 
-State: the logs by partition, the files and folders that wait for their removal, the numbers of the
-last checkpoint. Invariants: one process at a time (the lock); the clean-shutdown marker is on disk
+State: the logs by partition, the folders that could not be opened (each offline by itself; all
+others are served), the files and folders that wait for their removal, the numbers of the last
+checkpoint. Invariants: one process at a time (the lock); the clean-shutdown marker is on disk
 only while nobody serves from the directory and everything in it has been flushed; checkpoint files
 never say more than a log holds (`on_lowered`).
 
@@ -22,9 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import secrets
-import shutil
 import threading
 import time
 from collections import deque
@@ -33,18 +32,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from minikafka.config import TopicConfig
-from minikafka.errors import KafkaStorageError
+from minikafka.errors import KafkaStorageError, MinikafkaError, ResourceShortageError
 from minikafka.log import checkpoints, meta
 from minikafka.log.cleaner import MAP_BYTES, Cleaner
-from minikafka.log.files import Disk
+from minikafka.log.failures import describe, is_shortage
+from minikafka.log.files import DIRECTORY_MODE, Disk
+from minikafka.log.folders import (
+    DELETE_SUFFIX,
+    UnusableLog,
+    deleted_name,
+    parse_folder,
+    read_topic_id,
+    reason_for,
+    remove_quietly,
+    write_topic_id,
+)
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.recovery import Checkpointed, load_segments
-from minikafka.log.unsynced import PARTITION_METADATA
 from minikafka.model import UNKNOWN_BROKER_EPOCH, TopicPartition
 
-_FOLDER = re.compile(r"(?P<topic>[a-zA-Z0-9._-]+)-(?P<partition>\d+)")
-_DELETE_SUFFIX = "-delete"
-_NAME_MAX = 255
 _THREADS = 2
 _logger = logging.getLogger("minikafka.log")
 
@@ -68,7 +74,7 @@ class DiskLogStore:
         """Open the directory and every log in it (with `default_config` until `open` says better).
 
         UsageError if it is in use, or of another cluster or broker; KafkaStorageError if the disk
-        fails.
+        fails under the directory itself. A single log that fails is offline, and no more.
         """
         self.disk = disk or Disk()
         self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="minikafka-log")
@@ -77,6 +83,7 @@ class DiskLogStore:
         self._monotonic = monotonic
         self._broker_epoch = UNKNOWN_BROKER_EPOCH
         self._logs: dict[TopicPartition, DiskLog] = {}
+        self._unusable: dict[TopicPartition, UnusableLog] = {}
         self._trash: deque[tuple[float, Path]] = deque()
         self._checkpoint_lock = threading.Lock()
         self._checkpoint_number = 0
@@ -122,9 +129,10 @@ class DiskLogStore:
         default_config: TopicConfig,
         new_storage_id: Callable[[], str],
     ) -> None:
-        for path in self._directory.glob(f"*{_DELETE_SUFFIX}"):
-            shutil.rmtree(path, ignore_errors=True)
-        found = {path: _parse_folder(path) for path in sorted(self._directory.iterdir())}
+        for name in self.disk.names(self._directory, DELETE_SUFFIX):
+            remove_quietly(self.disk, self._directory / name)
+        paths = [self._directory / name for name in sorted(self.disk.listdir(self._directory))]
+        found = {path: parse_folder(path) for path in paths}
         folders = {path: tp for path, tp in found.items() if tp is not None}
         self._identity = meta.identify(
             self.disk,
@@ -140,21 +148,44 @@ class DiskLogStore:
             tp: each.clean_offset for tp, each in said.items() if each.clean_offset
         }
         for folder, topic_partition in folders.items():
-            self._logs[topic_partition] = self._load(
-                folder,
-                topic_partition,
-                _read_topic_id(folder),
-                default_config,
-                said.get(topic_partition, Checkpointed()),
-            )
+            each = said.get(topic_partition, Checkpointed())
+            self._try_to_load(folder, topic_partition, default_config, each)
         self._checkpointed = set(said)
         if not self._identity.clean:
-            self.on_lowered()  # recovery may have cut
+            self._checkpoint_after_recovery()
         meta.remove_clean_marker(self.disk, self._directory)
+
+    def _try_to_load(
+        self,
+        folder: Path,
+        topic_partition: TopicPartition,
+        config: TopicConfig,
+        said: Checkpointed,
+    ) -> None:
+        """One log that cannot be opened keeps no other from it, whatever is wrong with it."""
+        topic_id = ""
+        try:
+            topic_id = read_topic_id(self.disk, folder)
+            log = self._load(folder, topic_partition, topic_id, config, said)
+        except Exception as error:
+            reason = reason_for(topic_partition, folder, error)
+            _logger.error("%s", reason, exc_info=None if isinstance(error, OSError) else error)
+            self._unusable[topic_partition] = UnusableLog(folder, topic_id, said, reason)
+        else:
+            self._logs[topic_partition] = log
+
+    def _checkpoint_after_recovery(self) -> None:
+        """Recovery may have cut: no checkpoint may say more. On a disk that is full it is enough
+        that there is none of the recovery points. OSError."""
+        try:
+            self.on_lowered()
+        except OSError as error:
+            _logger.error("the checkpoints cannot be written: %s", error)
+            self.disk.remove(self._directory / checkpoints.RECOVERY_POINTS)
 
     def _read_checkpoints(self) -> dict[TopicPartition, Checkpointed]:
         tables = [
-            checkpoints.read_offsets(self._directory / name)
+            checkpoints.read_offsets(self.disk, self._directory / name)
             for name in (
                 checkpoints.RECOVERY_POINTS,
                 checkpoints.LOG_STARTS,
@@ -174,13 +205,20 @@ class DiskLogStore:
         config: TopicConfig,
         said: Checkpointed,
     ) -> DiskLog:
-        loaded = load_segments(self.disk, folder, config, said, self._identity.clean)
+        clean = self._identity.clean and topic_partition not in self._identity.failed
+        loaded = load_segments(self.disk, folder, config, said, clean)
         return DiskLog(self, topic_partition, topic_id, folder, config, loaded)
 
     def open(self, topic_partition: TopicPartition, topic_id: str, config: TopicConfig) -> DiskLog:
-        """See the port. KafkaStorageError if the disk does not allow it."""
-        log = self._logs.get(topic_partition)
+        """See the port. KafkaStorageError if the disk does not allow it, ResourceShortageError if
+        it may be tried again soon."""
         try:
+            unusable = self._unusable.get(topic_partition)
+            if unusable is not None:
+                if unusable.topic_id in (topic_id, ""):
+                    raise KafkaStorageError(unusable.reason)
+                self.delete(topic_partition, unusable.topic_id)
+            log = self._logs.get(topic_partition)
             if log is not None and log.topic_id not in (topic_id, ""):
                 _logger.warning(
                     "%s: the log is of topic id %s, the topic is %s now: the log is deleted",
@@ -193,11 +231,14 @@ class DiskLogStore:
             if log is None:
                 return self._create(topic_partition, topic_id, config)
             if log.topic_id == "":
-                _write_topic_id(self.disk, log.directory, topic_id)
+                write_topic_id(self.disk, log.directory, topic_id)
                 log.topic_id = topic_id
-        except OSError as error:
-            raise KafkaStorageError(
-                f"log of {topic_partition} in {self._directory} cannot be opened: {error}"
+        except MinikafkaError:
+            raise
+        except Exception as error:
+            kind = ResourceShortageError if is_shortage(error) else KafkaStorageError
+            raise kind(
+                f"log of {topic_partition} in {self._directory} cannot be opened: {describe(error)}"
             ) from error
         log.configure(config)
         return log
@@ -208,9 +249,13 @@ class DiskLogStore:
         if topic_partition in self._checkpointed:
             self.on_lowered()  # what was checkpointed of a deleted log must not count for this one
         folder = self._directory / str(topic_partition)
-        folder.mkdir()
-        _write_topic_id(self.disk, folder, topic_id)
-        log = self._load(folder, topic_partition, topic_id, config, Checkpointed())
+        self.disk.mkdir(folder, DIRECTORY_MODE)
+        try:
+            write_topic_id(self.disk, folder, topic_id)
+            log = self._load(folder, topic_partition, topic_id, config, Checkpointed())
+        except BaseException:
+            remove_quietly(self.disk, folder)
+            raise
         log.configure(config)
         self._logs[topic_partition] = log
         return log
@@ -219,21 +264,22 @@ class DiskLogStore:
 
     def delete(self, topic_partition: TopicPartition, topic_id: str) -> None:
         """See the port. Does nothing if there is no such log."""
-        log = self._logs.get(topic_partition)
+        log: DiskLog | UnusableLog | None
+        log = self._logs.get(topic_partition) or self._unusable.get(topic_partition)
         if log is None or log.topic_id not in (topic_id, ""):
             return
-        suffix = f".{secrets.token_hex(16)}{_DELETE_SUFFIX}"
-        name = str(topic_partition)[: _NAME_MAX - len(suffix)] + suffix
-        target = self._directory / name
+        target = self._directory / deleted_name(topic_partition)
         try:
-            log.close(durable=False)
+            if isinstance(log, DiskLog):
+                log.close(durable=False)
             self.disk.rename(log.directory, target)
         except OSError as error:
             raise KafkaStorageError(
                 f"log of {topic_partition} in {self._directory} cannot be deleted: {error}"
             ) from error
-        del self._logs[topic_partition]
-        self.executor.submit(shutil.rmtree, target, ignore_errors=True)
+        self._logs.pop(topic_partition, None)
+        self._unusable.pop(topic_partition, None)
+        self.executor.submit(remove_quietly, self.disk, target)
 
     def discard(self, paths: Iterable[Path], delay_ms: int) -> None:
         """See LogHost: unlinked by the first checkpoint after the delay, or at the next start."""
@@ -263,20 +309,30 @@ class DiskLogStore:
         tables, number = self._gather(), self._checkpoint_number
         logs, trash = list(self._logs.values()), self._due_trash()
 
-        def work() -> None:
+        def work() -> list[Exception]:
             problems = [problem for log in logs if (problem := _write_epochs(log)) is not None]
-            self._write_tables(tables, number)
-            for path in trash:
-                self.disk.remove(path)
-            if problems:
-                raise problems[0]
+            try:
+                self._write_tables(tables, number)
+            except Exception as error:
+                problems.append(error)
+            return problems + self._empty_trash(trash)
 
-        try:
-            await asyncio.get_running_loop().run_in_executor(self.executor, work)
-        except OSError as error:
+        problems = await asyncio.get_running_loop().run_in_executor(self.executor, work)
+        if problems:
             raise KafkaStorageError(
-                f"checkpoint of data directory {self._directory} failed: {error}"
-            ) from error
+                f"checkpoint of data directory {self._directory} failed: {describe(problems[0])}"
+            ) from problems[0]
+
+    def _empty_trash(self, paths: Iterable[Path]) -> list[Exception]:
+        """In a thread. What cannot be unlinked now is tried again with the next checkpoint."""
+        problems: list[Exception] = []
+        for path in paths:
+            try:
+                self.disk.remove(path)
+            except Exception as error:
+                problems.append(error)
+                self._trash.append((self._monotonic(), path))
+        return problems
 
     def on_lowered(self) -> None:
         """See LogHost."""
@@ -288,15 +344,19 @@ class DiskLogStore:
         self._checkpointed = set(self._logs)
         for log in self._logs.values():
             log.checkpointed_end = max(log.recovery_point, log.high_watermark, log.clean_offset)
-        logs = self._logs.items()
+        said = {tp: each.said for tp, each in self._unusable.items()}
+        for tp, log in self._logs.items():
+            said[tp] = Checkpointed(
+                log.recovery_point, log.log_start_offset, log.high_watermark, log.clean_offset
+            )
         return {
-            checkpoints.HIGH_WATERMARKS: {tp: log.high_watermark for tp, log in logs},
-            checkpoints.RECOVERY_POINTS: {tp: log.recovery_point for tp, log in logs},
+            checkpoints.HIGH_WATERMARKS: {tp: each.high_watermark for tp, each in said.items()},
+            checkpoints.RECOVERY_POINTS: {tp: each.recovery_point for tp, each in said.items()},
             checkpoints.LOG_STARTS: {
-                tp: log.log_start_offset for tp, log in logs if log.log_start_offset
+                tp: each.log_start_offset for tp, each in said.items() if each.log_start_offset
             },
             checkpoints.CLEAN_OFFSETS: {
-                tp: log.clean_offset for tp, log in logs if log.clean_offset
+                tp: each.clean_offset for tp, each in said.items() if each.clean_offset
             },
         }
 
@@ -328,18 +388,18 @@ class DiskLogStore:
             for log in logs:
                 try:
                     log.close(durable=True)
-                except OSError as error:
+                except Exception as error:
                     problems.append(error)
             self._write_tables(tables, number)
-            for _, path in self._trash:
-                self.disk.remove(path)
+            problems.extend(self._empty_trash([path for _, path in self._trash]))
             if clean and not problems and all(log.intact for log in logs):
+                failed = [log.topic_partition for log in logs if log.failed]
                 epoch = self._broker_epoch
-                meta.write_clean_marker(self.disk, self._directory, epoch, self._boot_id)
+                meta.write_clean_marker(self.disk, self._directory, epoch, self._boot_id, failed)
 
         try:
             await asyncio.get_running_loop().run_in_executor(self.executor, work)
-        except OSError as error:
+        except Exception as error:
             problems.append(error)
         finally:
             self._let_go()
@@ -353,41 +413,18 @@ class DiskLogStore:
         self._cleaner.close()
         self.executor.shutdown(wait=True)
         for log in self._logs.values():
-            log.close(durable=False)
+            try:
+                log.close(durable=False)
+            except Exception as error:
+                _logger.error("%s: was not closed well: %r", log.topic_partition, error)
         os.close(self._lock_fd)
 
 
-def _write_epochs(log: DiskLog) -> OSError | None:
+def _write_epochs(log: DiskLog) -> Exception | None:
     """In a thread. A log that failed or was deleted meanwhile is passed over."""
     try:
         if not log.failed and not log.closed:
             log.write_epochs()
-    except OSError as error:
+    except Exception as error:
         return None if log.closed else error
     return None
-
-
-def _parse_folder(path: Path) -> TopicPartition | None:
-    match = _FOLDER.fullmatch(path.name)
-    if match is None or not path.is_dir():
-        return None
-    return TopicPartition(match["topic"], int(match["partition"]))
-
-
-def _read_topic_id(folder: Path) -> str:
-    """ "" if it is not known: the next `open` gives the log its id then, as Kafka does."""
-    try:
-        text = (folder / PARTITION_METADATA).read_text()
-    except (FileNotFoundError, UnicodeDecodeError):
-        text = ""
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key == "topic_id":
-            return value.strip()
-    _logger.warning("%s has no readable %s: its topic id is unknown", folder, PARTITION_METADATA)
-    return ""
-
-
-def _write_topic_id(disk: Disk, folder: Path, topic_id: str) -> None:
-    content = f"version: 0\ntopic_id: {topic_id}\n"
-    disk.write_file(folder / PARTITION_METADATA, content.encode(), durable=False)

@@ -25,7 +25,9 @@ class StoredProducers:
     def table(self, segments: Iterable[Segment], log_end_offset: int) -> ProducerStateTable:
         """That of the log itself, which it keeps up to date as it appends."""
         if self._table is None:
-            self._table = producers.load_producers(self._directory, segments, log_end_offset)
+            self._table = producers.load_producers(
+                self._disk, self._directory, segments, log_end_offset
+            )
         return self._table
 
     @property
@@ -54,7 +56,7 @@ class StoredProducers:
         self._remove(at for at in self._offsets() if at > offset)
 
     def _offsets(self) -> list[int]:
-        return producers.snapshot_offsets(self._directory)
+        return producers.snapshot_offsets(self._disk, self._directory)
 
     def _remove(self, offsets: Iterable[int]) -> None:
         producers.remove_snapshots(self._disk, self._directory, offsets)

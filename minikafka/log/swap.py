@@ -58,17 +58,17 @@ def complete(disk: Disk, staged: Path, segment: Segment, old: Sequence[Segment])
 
 def finish_interrupted(disk: Disk, directory: Path) -> None:
     """At the start, before segments are looked for: finish what was staged. Raises OSError."""
-    for staged in sorted(directory.glob("*.swap")):
-        match = _SWAP.fullmatch(staged.name)
+    for staged in disk.names(directory, ".swap"):
+        match = _SWAP.fullmatch(staged)
         if match is None:
             continue
         base, end = int(match[1]), int(match[2])
-        for name in sorted(path.name for path in directory.glob(f"*{LOG_SUFFIX}")):
+        for name in disk.names(directory, LOG_SUFFIX):
             stem = name.removesuffix(LOG_SUFFIX)
             if stem.isdecimal() and base < int(stem) < end:
                 for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX, LOG_SUFFIX):
                     disk.remove(directory / offset_name(int(stem), suffix))
         for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX):
             disk.remove(directory / offset_name(base, suffix))
-        disk.rename(staged, directory / offset_name(base, LOG_SUFFIX))
+        disk.rename(directory / staged, directory / offset_name(base, LOG_SUFFIX))
         disk.sync_directory(directory)

@@ -1,7 +1,8 @@
 """What an fsync of one log has to take besides its active segment.
 
 State: the closed segments that were written to since they were last flushed; whether the folder has
-names that are not on the disk yet. For the log's thread only.
+names that are not on the disk yet; and what of both the flush under way has taken. For the log's
+thread only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Unsynced:
         self._directory = directory
         self._segments = list(segments)
         self._names_are_new = True
+        self._taken: tuple[list[Segment], bool] = ([], False)
 
     def rolled(self, segment: Segment) -> None:
         """It is closed, and another begun."""
@@ -31,18 +33,30 @@ class Unsynced:
     def drop(self, gone: Collection[Segment]) -> None:
         """These segments are no part of the log any more."""
         self._segments = [segment for segment in self._segments if segment not in gone]
+        taken, names = self._taken
+        self._taken = ([segment for segment in taken if segment not in gone], names)
 
     def take(self, active: Segment, log_end_offset: int) -> SyncWork:
         """All of it, with the active segment, so as to make the log durable up to its end; nothing
-        is left then. OSError."""
+        is left then."""
         work = SyncWork(log_end_offset)
         for segment in self._segments:
-            work.fds.append(segment.duplicate_fd())
-            work.paths += (segment.file(INDEX_SUFFIX), segment.file(TIME_INDEX_SUFFIX))
-        work.fds.append(active.duplicate_fd())
+            work.paths += (
+                segment.path,
+                segment.file(INDEX_SUFFIX),
+                segment.file(TIME_INDEX_SUFFIX),
+            )
+        work.paths.append(active.path)
         if self._names_are_new:
             work.paths.append(self._directory / PARTITION_METADATA)
             work.directory = self._directory
+        self._taken = (self._segments, self._names_are_new)
         self._segments = []
         self._names_are_new = False
         return work
+
+    def put_back(self) -> None:
+        """The flush that has taken it could not be made."""
+        taken, names = self._taken
+        self._segments += [segment for segment in taken if segment not in self._segments]
+        self._names_are_new = self._names_are_new or names

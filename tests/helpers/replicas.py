@@ -125,7 +125,7 @@ class Bench:
             lambda broker_id: self.metadata.brokers.get(broker_id),
             lambda: (1, self.manager.broker_epoch),
             self.clock,
-            self._on_task_done,
+            self.ended.append,
         )
         self.asked: list[AlterPartitionRequest] = []
         self.proposals = IsrProposals(self._alter_partition, lambda: (1, 100), lambda: True)
@@ -138,12 +138,8 @@ class Bench:
             self._read_configs,
             self.clock,
             lambda: 1_700_000_000_000,
-            self._on_task_done,
+            self.ended.append,
         )
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self.ended.append(task.exception())
 
     async def _read_configs(self) -> StoredConfigs:
         self.reads += 1

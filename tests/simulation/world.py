@@ -95,6 +95,17 @@ class Host:
         return process.broker.replicas.replicas.get(topic_partition)
 
 
+class WatchedBroker(Broker):
+    """Outlives its bugs as any broker does, but here they are told."""
+
+    def __init__(self, process: BrokerProcess, *arguments: Any) -> None:
+        self._process = process
+        super().__init__(*arguments)
+
+    def on_bug(self, error: Exception) -> None:
+        self._process.world.on_bug(f"something in {self._process.name}", error)
+
+
 class BrokerProcess(Process):
     """From start to end, however it comes. `listens`: its server takes requests."""
 
@@ -139,7 +150,8 @@ class BrokerProcess(Process):
         info = BrokerInfo(
             host.number, config.name, host.name, 9092, storage_id=logs.storage_id, dirty=logs.dirty
         )
-        self.broker = broker = Broker(
+        self.broker = broker = WatchedBroker(
+            self,
             config,
             info,
             cluster_id,

@@ -395,9 +395,10 @@ class FlipFlop(Scenario):
     )
     def high_watermark(self) -> Proofs:
         from minikafka.log.checkpoints import HIGH_WATERMARKS, read_offsets
+        from minikafka.log.files import Disk
 
         path = self.stage.local.layout.data(self.one) / HIGH_WATERMARKS
-        mark = read_offsets(path).get(TopicPartition(self.topic, 0), 0)
+        mark = read_offsets(Disk(), path).get(TopicPartition(self.topic, 0), 0)
         theirs = self.stage.logs(self.topic)[self.two]
         would = self.before[:mark] + theirs[mark:]
         yield (

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minikafka.broker import broker as broker_module
+from minikafka.broker import replicator
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.broker.requests import (
@@ -242,32 +243,70 @@ async def test_a_search_by_time_on_a_failed_disk_fences_the_replica(
 # --- bugs ----------------------------------------------------------------------------------------
 
 
-async def test_a_task_that_dies_takes_the_broker_down(
+async def test_a_bug_in_one_partition_takes_that_one_offline_and_the_others_go_on(
     cluster: BrokerCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cluster.start(1, 2)
     tp = await cluster.create_topic("t", [1, 2])
+    other = await cluster.create_topic("u", [1, 2])
     broker = cluster.running[2].broker
+    replica = broker.replicas.replicas[tp]
 
     def fail() -> None:
         raise AssertionError("a bug")
 
-    monkeypatch.setattr(broker.replicas.replicas[tp].core, "fetch_position", fail)
-    await until(broker.fatal.done)
-    assert isinstance(broker.fatal.exception(), AssertionError)
+    monkeypatch.setattr(replica.core, "fetch_position", fail)
+    await until(lambda: replica.core.role is Role.FAILED)
+    assert (await cluster.produce(other, b"x")).error is None  # acks=all: this follower has it
+    await until(lambda: cluster.state(tp).isr == (1,))
+    assert "AssertionError('a bug')" in broker.replicas.failure_reasons[tp]
+    assert [str(bug) for bug in broker.bugs][:1] == ["a bug"]
+    assert not broker.fatal.done()
 
 
-async def test_a_task_that_just_ends_takes_the_broker_down_too(cluster: BrokerCluster) -> None:
+@pytest.mark.parametrize("step", ["split", "verify_crc"])
+async def test_an_answer_of_the_leader_that_nobody_foresaw_ends_no_replication(
+    cluster: BrokerCluster, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await cluster.start(1, 2)
+    tp = await cluster.create_topic("t", [1, 2])
+    other = await cluster.create_topic("u", [1, 2])
+    broker = cluster.running[2].broker
+
+    def fail(*_: object) -> None:
+        raise OverflowError("too large")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replicator, step, fail)
+        waiting = asyncio.ensure_future(cluster.produce(tp, b"x"))
+        await until(lambda: broker.replicas.replicas[tp].core.role is Role.FAILED)
+    assert (await cluster.produce(other, b"x")).error is None
+    await until(lambda: cluster.state(tp).isr == (1,))
+    assert cluster.state(other).isr == (1, 2)
+    waiting.cancel()
+    assert not broker.fatal.done()
+
+
+async def test_a_duty_that_fails_or_ends_begins_anew_and_the_broker_lives(
+    cluster: BrokerCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "DUTY_RETRY_S", 0.01)
     await cluster.start(1)
     broker = cluster.running[1].broker
+    runs = 0
 
-    async def end() -> None:
-        return None
+    async def duty() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise MemoryError("a bug")
+        if runs > 2:
+            await asyncio.Event().wait()
 
-    broker._spawn(end())
-    broker._spawn(end())
-    await until(broker.fatal.done)
-    assert isinstance(broker.fatal.exception(), RuntimeError)
+    broker._spawn(duty)
+    await until(lambda: runs == 3)
+    assert [type(bug) for bug in broker.bugs] == [MemoryError, RuntimeError]
+    assert not broker.fatal.done()
 
 
 # --- shutdown ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from minikafka.config import TopicConfig
 from minikafka.log import checkpoints
 from minikafka.log.cleaner import cleanable
+from minikafka.log.files import Disk
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.store import DiskLogStore
 from minikafka.model import EpochEntry
@@ -487,7 +488,9 @@ def test_how_far_a_log_is_clean_is_remembered(tmp_path: Path) -> None:
     log = store.open(TP, TOPIC_ID, COMPACTED)
     fill(log)
     compact(store)
-    assert checkpoints.read_offsets(tmp_path / "data" / checkpoints.CLEAN_OFFSETS) == {TP: 20}
+    assert checkpoints.read_offsets(Disk(), tmp_path / "data" / checkpoints.CLEAN_OFFSETS) == {
+        TP: 20
+    }
     copy = crashed_copy(tmp_path / "data", tmp_path / "copy")
     close(store)
     store = open_store(copy)

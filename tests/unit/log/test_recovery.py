@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from minikafka.log import checkpoints
+from minikafka.log.files import Disk
 from minikafka.log.store import DiskLogStore
 from minikafka.model import EpochEntry
 from minikafka.records.header import split
@@ -197,7 +198,7 @@ def test_a_stale_high_watermark_is_kept_and_one_ahead_of_the_log_is_lowered(
     store = open_store(copy)
     log = store.logs()[TP]
     assert log.high_watermark == log.log_end_offset < 10
-    written_back = checkpoints.read_offsets(copy / checkpoints.HIGH_WATERMARKS)
+    written_back = checkpoints.read_offsets(Disk(), copy / checkpoints.HIGH_WATERMARKS)
     assert written_back[TP] == log.log_end_offset, "or it would count once the log has grown"
     close(store)
 
@@ -275,7 +276,7 @@ def test_epochs_that_were_not_stored_in_time_are_found_in_the_batches(tmp_path: 
     store = open_store(copy)
     assert store.logs()[TP].recovered().epochs == EPOCHS
     asyncio.run(store.checkpoint())
-    assert tuple(checkpoints.read_epochs(copy / "orders-0") or ()) == EPOCHS
+    assert tuple(checkpoints.read_epochs(Disk(), copy / "orders-0") or ()) == EPOCHS
     close(store)
 
 
@@ -311,9 +312,12 @@ def test_a_stale_epoch_checkpoint_yields_to_what_the_batches_say(tmp_path: Path)
     log.truncate_to(3)
     append_values(log, b"e", b"f", leader_epoch=4)
     copy = crashed_copy(tmp_path / "data", tmp_path / "copy")
-    assert checkpoints.read_epochs(copy / "orders-0") == [EpochEntry(4, 0), EpochEntry(5, 3)]
+    assert checkpoints.read_epochs(Disk(), copy / "orders-0") == [
+        EpochEntry(4, 0),
+        EpochEntry(5, 3),
+    ]
     close(store)
-    assert checkpoints.read_epochs(tmp_path / "data/orders-0") == [EpochEntry(4, 0)]
+    assert checkpoints.read_epochs(Disk(), tmp_path / "data/orders-0") == [EpochEntry(4, 0)]
     store = open_store(copy)
     assert store.logs()[TP].recovered().epochs == (EpochEntry(4, 0),)
     close(store)
