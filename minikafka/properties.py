@@ -442,49 +442,6 @@ def _unescape(text: str, line_number: int) -> str:
     return _ESCAPE.sub(plain, text)
 
 
-# --- Kafka's properties that minikafka does not have --------------------------------------------
-
-# Families of which minikafka has no property at all, then single names.
-_FOREIGN_FAMILIES = tuple(
-    """
-sasl. ssl. security. quota. transaction. transactional. metric. kafka.
-delegation. remote.fetch. remote.log.index. remote.log.manager. remote.log.metadata.
-remote.log.reader. remote.log.storage. connection. listener. password. share. telemetry.
-controller.quorum. zookeeper.ssl. replication.quota. alter.log. authorizer.
-group.consumer. group.coordinator. group.share.
-""".split()  # noqa: SIM905
-)
-_FOREIGN = frozenset(
-    """
-advertised.host.name advertised.port alter.config.policy.class.name auto.include.jmx.reporter
-broker.heartbeat.interval.ms broker.id.generation.enable broker.session.timeout.ms
-broker.session.uuid client.quota.callback.class control.plane.listener.name
-controller.listener.names controller.socket.timeout.ms create.topic.policy.class.name
-delete.records.purgatory.purge.interval.requests early.start.listeners fetch.max.bytes
-fetch.purgatory.purge.interval.requests host.name initial.broker.registration.timeout.ms
-inter.broker.listener.name inter.broker.protocol.version log.cleaner.io.buffer.load.factor
-log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.dir.failure.timeout.ms
-log.flush.start.offset.checkpoint.interval.ms log.index.interval.messages
-connections.max.reauth.ms max.connection.creation.rate metrics.num.samples metrics.recording.level
-metrics.sample.window.ms node.id num.io.threads num.network.threads
-num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads num.replica.fetchers
-offsets.commit.required.acks offsets.commit.timeout.ms offsets.load.buffer.size
-offsets.topic.compression.codec port principal.builder.class process.roles
-producer.id.expiration.check.interval.ms producer.purgatory.purge.interval.requests
-queued.max.requests replica.selector.class replica.socket.receive.buffer.bytes
-replica.socket.timeout.ms request.timeout.ms reserved.broker.max.id socket.listen.backlog.size
-socket.receive.buffer.bytes socket.send.buffer.bytes unclean.leader.election.interval.ms
-zookeeper.clientCnxnSocket zookeeper.max.in.flight.requests zookeeper.set.acl
-zookeeper.sync.time.ms
-""".split()  # noqa: SIM905
-)
-
-
-def foreign_property(name: str) -> bool:
-    """Whether this is a property of Apache Kafka that minikafka does not have."""
-    return name in _FOREIGN or name.startswith(_FOREIGN_FAMILIES)
-
-
 # --- a configuration of such fields --------------------------------------------------------------
 
 

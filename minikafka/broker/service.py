@@ -16,6 +16,7 @@ from minikafka.broker.fetch import FetchHandler
 from minikafka.broker.group_coordinator import GroupCoordinator
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.metrics import BrokerMetrics
+from minikafka.broker.notices import notices
 from minikafka.broker.offsets_topic import OffsetsTopic
 from minikafka.broker.ports import ClusterStore
 from minikafka.broker.produce import ALL_ACKS, ProduceHandler
@@ -387,6 +388,8 @@ class Service:
             # Here, since only a broker itself knows what it was started with.
             self.check_broker_configs(request.broker, request.changes)
         response = await self._controller_client.call(request, timeout_ms)
+        for notice in notices(request):
+            logger.warning("%s", notice)
         if isinstance(request, AlterTopicConfigRequest | AlterBrokerConfigRequest):
             await self._apply_configs(deadline_ms)
         if isinstance(request, CreateTopicsRequest) and not request.validate_only:

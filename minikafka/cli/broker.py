@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from minikafka.cli.options import read_settings
-from minikafka.config import parse_broker_config, parse_properties
+from minikafka.cli.output import tell
+from minikafka.config import BrokerConfig, parse_broker_config, parse_properties, without_effect
 from minikafka.errors import UsageError
 
 
@@ -44,6 +45,8 @@ def command(files: tuple[Path, ...], settings: tuple[str, ...]) -> None:
     if not pairs:
         raise UsageError("nothing to run: give --config FILE or --set NAME=VALUE")
     config = parse_broker_config(pairs)
+    for sentence in without_effect(BrokerConfig, pairs):
+        tell(sentence)
     from minikafka.app import run_broker
 
     sys.exit(run_broker(config))

@@ -34,8 +34,9 @@ from minikafka.cli.escaping import escaped, escaped_lines
 from minikafka.cli.freeports import GRPC_PORT, KAFKA_PORT, METRICS_PORT, free_ports, is_free
 from minikafka.cli.layout import Layout, format_properties, tail
 from minikafka.cli.lazy import PORT_TAKEN
+from minikafka.cli.output import tell
 from minikafka.cli.progress import Progress
-from minikafka.config import parse_broker_config, parse_properties
+from minikafka.config import BrokerConfig, parse_broker_config, parse_properties, without_effect
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import broker_name
 from minikafka.processes import Process
@@ -75,6 +76,8 @@ def check_settings(settings: Mapping[str, str]) -> None:
             raise UsageError(f"--set {name}: `minikafka up` sets that for each broker itself")
     probe = {"broker.id": "1", "zookeeper.connect": "127.0.0.1:2181", "log.dirs": "unused"}
     parse_broker_config(probe | dict(settings))
+    for sentence in without_effect(BrokerConfig, settings):
+        tell(sentence)
 
 
 def plan_cluster(

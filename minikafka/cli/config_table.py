@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from minikafka.cli.output import print_table
+from minikafka.config import BrokerConfig, TopicConfig, properties
 from minikafka.overrides import ConfigSource
 
 if TYPE_CHECKING:
@@ -23,15 +24,19 @@ _WORDS = {
     ConfigSource.DEFAULT: "default",
 }
 
+# Why, by the name of a property of a topic or a broker that changes nothing here.
+_NO_EFFECT = {
+    declared.name: declared.no_effect
+    for declared in properties(TopicConfig) + properties(BrokerConfig)
+    if declared.no_effect
+}
+
 
 def print_configs(found: Sequence[ConfigDescription], title: str = "") -> None:
-    """A table; which properties are read-only only where some are."""
-    rows = [
-        [each.name, each.value, _word(each.source), "" if each.dynamic else "read-only"]
-        for each in found
-    ]
+    """A table; which properties are read-only, or have no effect, only where some are."""
+    rows = [[each.name, each.value, _word(each.source), _remark(each)] for each in found]
     columns: tuple[str, ...] = ("property", "value", "from", "")
-    if all(each.dynamic for each in found):
+    if not any(row[3] for row in rows):
         columns, rows = columns[:3], [row[:3] for row in rows]
     print_table(columns, rows, title=title)
 
@@ -43,11 +48,18 @@ def config_document(each: ConfigDescription) -> dict[str, Any]:
         "value": each.value,
         "source": _word(each.source),
         "dynamic": each.dynamic,
+        "no_effect": _NO_EFFECT.get(each.name, ""),
         "synonyms": [
             {"name": synonym.name, "value": synonym.value, "source": _word(synonym.source)}
             for synonym in each.synonyms
         ],
     }
+
+
+def _remark(each: ConfigDescription) -> str:
+    if each.name in _NO_EFFECT:
+        return "no effect"
+    return "" if each.dynamic else "read-only"
 
 
 def _word(source: int) -> str:

@@ -28,6 +28,7 @@ from minikafka.config import (
     require_declared,
     validate_broker_overrides,
     validate_topic_overrides,
+    without_effect,
 )
 from minikafka.errors import InvalidConfigError, UsageError
 from minikafka.overrides import ConfigSource
@@ -167,6 +168,8 @@ def _read_changes(
         validate(wanted)
     except InvalidConfigError as error:
         raise UsageError(f"--set: {error}") from error
+    for sentence in without_effect(TopicConfig if of_topic else BrokerConfig, wanted):
+        tell(sentence)
     try:
         require_declared(TopicConfig if of_topic else BrokerConfig, deleted)
     except InvalidConfigError as error:

@@ -19,7 +19,7 @@ from minikafka.cli.output import (
     say,
     tell,
 )
-from minikafka.config import validate_topic_overrides
+from minikafka.config import TopicConfig, validate_topic_overrides, without_effect
 from minikafka.errors import InvalidConfigError, UsageError
 
 
@@ -328,6 +328,8 @@ def _read_overrides(configs: Sequence[str]) -> dict[str, str]:
         validate_topic_overrides(overrides)
     except InvalidConfigError as error:
         raise UsageError(f"--config: {error}") from error
+    for sentence in without_effect(TopicConfig, overrides):
+        tell(sentence)
     return overrides
 
 

@@ -1,6 +1,7 @@
 """What a person can set: broker and topic configuration under Kafka's property names.
 
 topic, broker    the properties that there are
+foreign          those of Kafka's brokers that have no effect here
 reading          texts into configurations, and the checks
 
 A property is declared once, as a field of `BrokerConfig` or `TopicConfig`: the field's name with
@@ -26,6 +27,7 @@ from minikafka.config.reading import (
     validate_broker_overrides,
     validate_topic_overrides,
     with_overrides,
+    without_effect,
 )
 from minikafka.config.topic import TopicConfig
 from minikafka.properties import (
@@ -54,4 +56,5 @@ __all__ = [
     "validate_broker_overrides",
     "validate_topic_overrides",
     "with_overrides",
+    "without_effect",
 ]

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from minikafka.config.broker import BROKER_PROPERTIES, BrokerConfig
+from minikafka.config.foreign import is_foreign, refusal
 from minikafka.config.topic import TOPIC_PROPERTIES, TopicConfig
 from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
-from minikafka.properties import Property, as_text, field_name, foreign_property
+from minikafka.properties import Property, as_text, field_name
 
 _UNSPECIFIED_HOSTS = ("0.0.0.0", "::")
 _ALIASES = {"log.dir": "log.dirs"}
@@ -26,8 +27,15 @@ def properties(config_class: ConfigClass) -> tuple[Property, ...]:
 
 
 def parse_broker_config(given: Mapping[str, str]) -> BrokerConfig:
-    """The configuration that property texts give. Raises UsageError for the first wrong one."""
-    texts = dict(given)
+    """The configuration that property texts give. Raises UsageError for the first wrong one.
+
+    What only Kafka has a use for is passed over, unless it would have protected something;
+    `without_effect` tells what.
+    """
+    texts = {name: text for name, text in given.items() if not is_foreign(name)}
+    for name in given.keys() - texts.keys():
+        if why := refusal(name, given[name]):
+            raise UsageError(why)
     for alias, name in _ALIASES.items():
         if alias in texts:
             if texts.get(name, texts[alias]) != texts[alias]:
@@ -44,6 +52,27 @@ def parse_broker_config(given: Mapping[str, str]) -> BrokerConfig:
     config = BrokerConfig(**values)
     _check_broker(config)
     return config
+
+
+def without_effect(config_class: ConfigClass, given: Mapping[str, str]) -> list[str]:
+    """A sentence for each property that is set, and right, but changes nothing here."""
+    by_name = {declared.name: declared for declared in properties(config_class)}
+    sentences = []
+    for name, text in sorted(given.items()):
+        declared = by_name.get(name)
+        if declared is None and config_class is BrokerConfig and is_foreign(name):
+            sentences.append(f"{name} has no effect: minikafka has no use for it")
+        elif declared is not None and declared.no_effect and _differs(declared, text):
+            sentences.append(f"{name}={text.strip()} has no effect: {declared.no_effect}")
+    return sentences
+
+
+def _differs(declared: Property, text: str) -> bool:
+    """Whether this is a right value, and not the default."""
+    try:
+        return bool(declared.read(text.strip()) != declared.default)
+    except ValueError:
+        return False
 
 
 def _check_broker(config: BrokerConfig) -> None:
@@ -181,8 +210,8 @@ def _unknown(name: str, config_class: ConfigClass) -> str:
             return (
                 f"{name} is a broker's property, not a topic's: set it where the broker is started"
             )
-    if foreign_property(name):
-        return f"{name} is a Kafka property that minikafka does not have: leave it out"
+    if is_foreign(name):
+        return f"{name} is a property of Kafka's brokers that has no effect here: leave it out"
     meant = _closest(name, own)
     scope = properties(config_class)[0].scope
     hint = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,16 @@ from minikafka.config import (
     BrokerConfig,
     Endpoint,
     TopicConfig,
+    as_text,
     parse_broker_config,
     parse_properties,
     properties,
     topic_config,
     validate_topic_overrides,
+    without_effect,
 )
 from minikafka.errors import InvalidConfigError, UsageError
+from tests.helpers import property_docs
 
 REQUIRED = {"broker.id": "1", "zookeeper.connect": "127.0.0.1:2181", "log.dirs": "/data"}
 
@@ -604,18 +608,96 @@ def test_a_broker_property_at_a_topic_is_answered_with_the_topics_name_for_it() 
         "node.id",
         "group.consumer.assignors",
         "offsets.load.buffer.size",
+        "listener.name.internal.ssl.keystore.location",
+        "remote.log.storage.system.enable",
     ],
 )
-def test_a_kafka_property_that_minikafka_lacks_is_called_that(name: str) -> None:
-    expected = f"{name} is a Kafka property that minikafka does not have: leave it out"
-    assert refusal(**{name: "1"}) == expected
+def test_a_property_that_only_kafka_has_a_use_for_is_taken_and_told_of(name: str) -> None:
+    texts = REQUIRED | {name: "anything", "num.partitions": "3"}
+    assert parse_broker_config(texts) == broker(num_partitions="3")
+    sentence = f"{name} has no effect: minikafka has no use for it"
+    assert without_effect(BrokerConfig, texts) == [sentence]
+    message = topic_refusal(name, "1")
+    assert (
+        message == f"{name} is a property of Kafka's brokers that has no effect here: leave it out"
+    )
 
 
-def test_no_property_of_minikafka_is_called_foreign() -> None:
-    from minikafka.properties import foreign_property
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("authorizer.class.name", "kafka.security.authorizer.AclAuthorizer", ""),
+        ("create.topic.policy.class.name", "example.Policy", ""),
+        ("process.roles", "broker,controller", ""),
+        ("security.inter.broker.protocol", "SASL_SSL", "PLAINTEXT"),
+        ("zookeeper.set.acl", "true", "false"),
+        ("zookeeper.ssl.client.enable", "True", "FALSE"),
+    ],
+)
+def test_a_property_of_kafka_that_would_protect_is_refused_unless_it_asks_for_nothing(
+    name: str, wrong: str, right: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"^{name}={re.escape(wrong)} would not hold here, since"):
+        parse_broker_config(REQUIRED | {name: wrong})
+    assert parse_broker_config(REQUIRED | {name: right}) == broker()
 
-    own = [declared.name for declared in properties(BrokerConfig) + properties(TopicConfig)]
-    assert [name for name in own if foreign_property(name)] == []
+
+def test_a_property_without_effect_is_told_where_it_differs_from_its_default() -> None:
+    given_texts = {"preallocate": "TRUE", "remote.storage.enable": "false", "flush.ms": "5"}
+    validate_topic_overrides(given_texts)
+    assert without_effect(TopicConfig, given_texts) == [
+        "preallocate=TRUE has no effect: the files of a log grow as they are written"
+    ]
+    assert without_effect(BrokerConfig, {"log.local.retention.ms": "7"}) == [
+        "log.local.retention.ms=7 has no effect: there is no tiered storage, so all of a log is "
+        "local"
+    ]
+
+
+def test_the_page_of_properties_is_that_of_the_declarations() -> None:
+    again = "python -m tests.helpers.property_docs > docs/properties.md"
+    assert property_docs.PAGE.read_text() == property_docs.page(), again
+
+
+# --- beside Apache Kafka's own declarations -----------------------------------------------------
+
+# scope, name, type and default, as tests/helpers/KafkaProperties.java prints them.
+_KAFKAS = [
+    line.split("\t")
+    for line in (Path(__file__).parent / "kafka_properties.tsv").read_text().splitlines()
+]
+_KINDS = {
+    "boolean": {"BOOLEAN"},
+    "double": {"DOUBLE"},
+    "integer": {"INT", "SHORT"},
+    "list": {"LIST"},
+    "long": {"LONG"},
+    "text": {"STRING"},
+}
+
+
+def test_every_topic_property_of_kafka_is_declared_with_its_type_and_default() -> None:
+    declared = {each.name: each for each in properties(TopicConfig)}
+    for scope, name, kind, default in _KAFKAS:
+        if scope == "topic":
+            ours = declared.pop(name)
+            assert kind in _KINDS[ours.kind], name
+            assert as_text(ours.default) == default.strip("[]"), name
+    assert set(declared) == {"flush.before.ack"}
+
+
+def test_every_broker_property_of_kafka_is_declared_or_taken_without_effect() -> None:
+    from minikafka.config.foreign import is_foreign
+
+    declared = {each.name: each for each in properties(BrokerConfig)}
+    for scope, name, kind, _ in _KAFKAS:
+        if scope == "broker" and name != "log.dir":
+            assert (name in declared) is not is_foreign(name), name
+            if name in declared:
+                assert kind in _KINDS[declared[name].kind], name
+    known = {name for scope, name, *_ in _KAFKAS if scope == "broker"}
+    for name in set(declared) - known:
+        assert "inikafka's own" in declared[name].doc or name.endswith("throttled.rate"), name
 
 
 # --- describe -----------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def synonyms(entry: ConfigDescription) -> list[tuple[str, str, int]]:
     [
         ("message.max.byte", "5", "did you mean message.max.bytes?"),
         ("retention.ms", "5", "the broker's default for it is log.retention.ms"),
-        ("num.io.threads", "5", "a Kafka property that minikafka does not have"),
+        ("num.io.threads", "5", "has no effect here: leave it out"),
         ("min.insync.replicas", "0", "expected a whole number from 1"),
         ("log.retention.ms", "7d", "604800000 milliseconds"),
         ("log.cleanup.policy", "shred", "expected compact or delete"),

@@ -491,5 +491,15 @@ def test_settings_that_no_broker_would_take_are_refused_before_anything_starts(
         check_settings(settings)
 
 
+def test_settings_that_have_no_effect_are_told_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    check_settings({"num.io.threads": "8", "log.preallocate": "true", "num.partitions": "3"})
+    assert capsys.readouterr().err.splitlines() == [
+        "log.preallocate=true has no effect: the files of a log grow as they are written",
+        "num.io.threads has no effect: minikafka has no use for it",
+    ]
+
+
 def test_processes_of_the_tests_are_no_concern_of_a_cluster() -> None:
     assert not processes.is_running(processes.Process(os.getpid(), None, "broker-1.properties"))

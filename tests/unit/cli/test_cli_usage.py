@@ -171,3 +171,23 @@ def test_replicas_are_read_a_partition_each() -> None:
     assert read_assignments("1,2,3/2,3,1") == {0: [1, 2, 3], 1: [2, 3, 1]}
     with pytest.raises(UsageError, match="partition 1 names a broker twice"):
         read_assignments("1,2/3,3")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("topics create t --config preallocate=true", "preallocate=true has no effect: the files"),
+        ("configs alter --topic t --set remote.storage.enable=true", "has no effect: there is no"),
+        ("configs alter --broker 1 --set log.preallocate=true", "log.preallocate=true has no"),
+        ("broker --set num.io.threads=8 --set broker.id=1", "is required and not set"),
+    ],
+)
+def test_a_setting_without_effect_is_taken_and_told(
+    command: str, said: str, tmp_path: Path
+) -> None:
+    import shlex
+
+    env = {"MINIKAFKA_DATA_DIR": str(tmp_path / "d")}
+    done = CliRunner().invoke(cli, shlex.split(command), env=env)
+    assert said in " ".join(done.stderr.split())
+    assert "is not a property" not in done.stderr

@@ -583,6 +583,14 @@ async def test_a_brokers_configuration_is_altered_bit_by_bit(ground: Ground) -> 
     assert ground.cluster.zookeeper.broker_configs["2"] == {"log.cleanup.policy": "compact"}
 
 
+async def test_a_setting_without_effect_is_taken_described_and_told_in_the_log(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await alter_broker(ground, "", ("log.preallocate", 0, "true")) == (0, None)
+    assert await of_broker(ground, "", 3) == {"log.preallocate": "true"}
+    assert "broker <default>: log.preallocate=true has no effect: the files" in caplog.text
+
+
 async def test_a_brokers_configuration_is_replaced_as_a_whole(ground: Ground) -> None:
     for broker, source in (("", 3), ("1", 2)):
         await alter_broker(ground, broker, ("log.retention.ms", 0, "1"))
