@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Newer than pyproject.toml: what that asks for is installed.
+# Newer than these: what pyproject.toml asks for is installed, and what is compiled is.
 READY := $(VENV)/.ready
 
 # Of the simulation.
@@ -17,7 +17,7 @@ JOBS ?= 2
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml minikafka/records/_walk.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "minikafka needs Python 3.11 or later, and $(PYTHON) is not: make PYTHON=python3.12 ..." >&2; \
 	  exit 1; }
