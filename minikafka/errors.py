@@ -110,6 +110,20 @@ class MessageTooLargeError(FatalError):
     code, name = 10, "MESSAGE_TOO_LARGE"
 
 
+class RecordListTooLargeError(FatalError):
+    """The batch is larger than a segment may be."""
+
+    code, name = 18, "RECORD_LIST_TOO_LARGE"
+
+
+class TransactionalIdAuthorizationFailedError(FatalError):
+    code, name = 53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+
+
+class InvalidTxnStateError(FatalError):
+    code, name = 48, "INVALID_TXN_STATE"
+
+
 class OffsetMetadataTooLargeError(FatalError):
     code, name = 12, "OFFSET_METADATA_TOO_LARGE"
 
@@ -317,8 +331,24 @@ class GroupSubscribedToTopicError(FatalError):
     code, name = 86, "GROUP_SUBSCRIBED_TO_TOPIC"
 
 
-class InvalidRecordError(FatalError):
+RecordErrors = tuple[tuple[int, str], ...]
+
+
+class WrongRecordsError(FatalError):
+    """`record_errors` names records of the batch, by their place in it from 0 on, each with what is
+    wrong with it (KIP-467)."""
+
+    def __init__(self, message: str = "", record_errors: RecordErrors = ()) -> None:
+        super().__init__(message)
+        self.record_errors = record_errors
+
+
+class InvalidRecordError(WrongRecordsError):
     code, name = 87, "INVALID_RECORD"
+
+
+class InvalidTimestampError(WrongRecordsError):
+    code, name = 32, "INVALID_TIMESTAMP"
 
 
 class UnstableOffsetCommitError(RetriableError):

@@ -415,8 +415,8 @@ class BrokerService(Protocol):
 
     # For clients.
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
-        """Appends before it returns, so that the order of calls is the order in the log; what it
-        returns completes when the acks are in (with acks=0: at once)."""
+        """Appends in the order of the calls of one source, mostly before it returns; what it
+        returns completes when the acks are in (with acks=0: once it is appended)."""
 
     async def fetch(self, request: FetchRequest) -> Sequence[FetchResult]: ...
     async def list_offsets(

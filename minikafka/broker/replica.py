@@ -21,6 +21,7 @@ from typing import Protocol
 
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.ports import Buffer, PartitionLog
+from minikafka.broker.produced import rules_of
 from minikafka.config import TopicConfig
 from minikafka.core.effects import (
     CompleteProduce,
@@ -121,6 +122,7 @@ class Replica:
         self.topic_id = topic_id
         self.log = log
         self.config = config
+        self.rules = rules_of(topic_partition, config)
         self._lag_time_max_ms = lag_time_max_ms
         self._owner = owner
         self._now_ms = now_ms
@@ -170,6 +172,7 @@ class Replica:
     def configure(self, config: TopicConfig) -> None:
         """New topic settings, applied without a restart."""
         self.config = config
+        self.rules = rules_of(self.topic_partition, config)
         self.log.configure(config)
         self.apply(self.core.configure(self._settings(config), self._now_ms()))
         self._maybe_flush_soon()

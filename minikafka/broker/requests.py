@@ -42,11 +42,17 @@ class ProducePartition:
 
 @dataclass(slots=True)
 class ProduceRequest:
-    """`acks` is 0, 1 or -1 (all). `timeout_ms` bounds the wait for replication."""
+    """`acks` is 0, 1 or -1 (all). `timeout_ms` bounds the wait for replication.
+
+    `source`: where it came from (a connection, a stream). Requests of one source are appended in
+    the order in which they came, also if the records of one take a while to be looked at.
+    """
 
     acks: int
     timeout_ms: int
     partitions: Sequence[ProducePartition]
+    source: object = field(default=None, compare=False)
+    transactional_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -59,13 +65,15 @@ class LeaderHint:
 
 @dataclass(slots=True)
 class ProduceResult:
-    """`base_offset` is that of the first batch; -1 with an error."""
+    """`base_offset` is that of the first batch; -1 with an error. `log_append_time_ms`: -1 where
+    the producer gives the timestamps."""
 
     topic_partition: TopicPartition
     error: MinikafkaError | None = None
     base_offset: int = -1
     log_start_offset: int = -1
     leader_hint: LeaderHint | None = None
+    log_append_time_ms: int = -1
 
 
 @dataclass(slots=True)

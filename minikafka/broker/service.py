@@ -20,6 +20,7 @@ from minikafka.broker.notices import notices
 from minikafka.broker.offsets_topic import OffsetsTopic
 from minikafka.broker.ports import ClusterStore
 from minikafka.broker.produce import ALL_ACKS, ProduceHandler
+from minikafka.broker.produced import RecordChecker
 from minikafka.broker.replica import Replica
 from minikafka.broker.replica_manager import ReplicaManager
 from minikafka.broker.requests import (
@@ -115,7 +116,9 @@ class Service:
         self._store = store
         self._now_ms = now_ms
         self._read_metrics = read_metrics
-        self._produce = ProduceHandler(replicas.find, self._check_leads, replicas.counters)
+        self._produce = ProduceHandler(
+            replicas.find, self._check_leads, RecordChecker(now_timestamp_ms), replicas.counters
+        )
         self._fetch = FetchHandler(
             replicas.find, now_ms, self._check_leads, replicas.counters, replicas.leader_throttle
         )

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -218,18 +219,18 @@ class KafkaListener:
     # --- produce ---
 
     def produce(self, call: Call, reader: Reader) -> Awaitable[Body | None]:
-        request = produce.read_request(reader, call.version)
+        request = produce.read_request(reader, call.version, call.session)
         started = [self._start_produce(call, request)]
         return self._answer_produce(call, request.acks, started)
 
     async def produce_long(self, call: Call, reader: PacedReader) -> Body | None:
         """A few partitions in a turn of the loop: each is an append."""
         async with self._long:
-            request = await aside(produce.read_request, reader, call.version)
+            request = await aside(produce.read_request, reader, call.version, call.session)
             started = []
             for start in range(0, len(request.partitions), _PARTITIONS_IN_A_TURN):
                 some = request.partitions[start : start + _PARTITIONS_IN_A_TURN]
-                part = ProduceRequest(request.acks, request.timeout_ms, some)
+                part = replace(request, partitions=some)
                 started.append(self._start_produce(call, part))
                 await next_turn()
             return await self._answer_produce(call, request.acks, started)
@@ -238,11 +239,12 @@ class KafkaListener:
         refused = {
             item.topic_partition: error
             for item in request.partitions
-            if call.version < 3 and (error := produce.old_format(item)) is not None
+            if (error := produce.refusal(memoryview(item.records), call.version)) is not None
         }
         if refused:
-            kept = [item for item in request.partitions if item.topic_partition not in refused]
-            request = ProduceRequest(request.acks, request.timeout_ms, kept)
+            request.partitions = [
+                item for item in request.partitions if item.topic_partition not in refused
+            ]
         try:
             return self._service.produce(request), refused
         except MinikafkaError as error:

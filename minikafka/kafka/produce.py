@@ -4,8 +4,9 @@
     response   topics: name, partitions: index, error, base offset, log append time (2+),
                log start offset (5+), record errors and message (8+); throttle time (1+)
 
-Version 9 is the flexible form of 8. Versions below 3 carry old message formats, which the log
-refuses batch by batch.
+Version 9 is the flexible form of 8. Versions below 3 carry old message formats, which are refused
+batch by batch, as zstd is below version 7. A partition that is named twice counts once, as it was
+named last; of each there is one batch.
 """
 
 from __future__ import annotations
@@ -19,25 +20,28 @@ from minikafka.errors import (
     CorruptMessageError,
     InvalidRecordError,
     MinikafkaError,
+    UnsupportedCompressionTypeError,
     UnsupportedForMessageFormatError,
+    WrongRecordsError,
 )
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.wire import INT32, INT64, Reader, count, string
-from minikafka.model import topic_partition
+from minikafka.model import TopicPartition, topic_partition
+from minikafka.records.compression import Codec
+from minikafka.records.header import CODEC_MASK, HEADER_BYTES, LENGTH_PREFIX_BYTES
 
 _ACKS_AND_TIMEOUT = Struct(">hi")
 _RESULT = Struct(">ihq")
-_NO_TIMESTAMP = INT64.pack(-1)
-_MAGIC_POSITION = 16
+_NOTHING = memoryview(b"")
+_LENGTH_POSITION, _MAGIC_POSITION, _CODEC_POSITION = 8, 16, 22
 _MAGIC = 2
 
 
-def read_request(reader: Reader, version: int) -> ProduceRequest:
+def read_request(reader: Reader, version: int, source: object = None) -> ProduceRequest:
     """MalformedRequestError if the bytes are no such request."""
-    if version >= 3:
-        reader.nullable_string()  # the transactional id: transactions are not served
+    transactional_id = reader.nullable_string() if version >= 3 else None
     acks, timeout_ms = reader.unpack(_ACKS_AND_TIMEOUT)
-    partitions: list[ProducePartition] = []
+    partitions: dict[TopicPartition, memoryview] = {}
 
     def read_topic(reader: Reader) -> None:
         name = reader.string()
@@ -46,22 +50,41 @@ def read_request(reader: Reader, version: int) -> ProduceRequest:
             index = reader.int32()
             records = reader.nullable_bytes()
             reader.tags()
-            empty = memoryview(b"")
-            partitions.append(ProducePartition(topic_partition(name, index), records or empty))
+            partitions[topic_partition(name, index)] = records or _NOTHING
 
         reader.array(read_partition)
         reader.tags()
 
     reader.array(read_topic)
     reader.tags()
-    return ProduceRequest(acks, max(timeout_ms, 0), partitions)
+    items = [ProducePartition(each, records) for each, records in partitions.items()]
+    return ProduceRequest(acks, max(timeout_ms, 0), items, source, transactional_id)
 
 
-def old_format(item: ProducePartition) -> MinikafkaError | None:
-    """The error for records in a message format before v2, or None."""
-    if len(item.records) > _MAGIC_POSITION and 0 <= item.records[_MAGIC_POSITION] < _MAGIC:
-        return UnsupportedForMessageFormatError(
-            f"records in message format {item.records[_MAGIC_POSITION]}: only v{_MAGIC} is stored"
+def refusal(records: memoryview, version: int) -> MinikafkaError | None:
+    """What a version must not carry; None if it may. More cannot be told of bytes that are too
+    short to be a batch."""
+    if len(records) <= _MAGIC_POSITION:
+        return None
+    magic = records[_MAGIC_POSITION]
+    if 0 <= magic < _MAGIC:
+        if version < 3:
+            return UnsupportedForMessageFormatError(
+                f"records in message format {magic}: only v{_MAGIC} is stored"
+            )
+        return InvalidRecordError(
+            f"Produce version {version} carries batches of message format {_MAGIC}, not {magic}"
+        )
+    if len(records) < HEADER_BYTES:
+        return None
+    if version < 7 and records[_CODEC_POSITION] & CODEC_MASK == Codec.ZSTD:
+        return UnsupportedCompressionTypeError(
+            f"zstd comes with Produce version 7 (KIP-110); this is version {version}"
+        )
+    (length,) = INT32.unpack_from(records, _LENGTH_POSITION)
+    if 0 <= length < len(records) - LENGTH_PREFIX_BYTES:
+        return InvalidRecordError(
+            "a produce request holds one record batch for a partition; bytes follow the first one"
         )
     return None
 
@@ -82,11 +105,11 @@ def write_response(results: Sequence[ProduceResult], version: int) -> list[bytes
             code = 0 if error is None else partition_code(error)
             out.append(_RESULT.pack(result.topic_partition.partition, code, result.base_offset))
             if version >= 2:
-                out.append(_NO_TIMESTAMP)
+                out.append(INT64.pack(result.log_append_time_ms))
             if version >= 5:
                 out.append(INT64.pack(result.log_start_offset))
             if version >= 8:
-                out.append(count(0, flexible=flexible))
+                out.append(_record_errors(error, flexible=flexible))
                 out.append(string(_message(error), flexible=flexible))
             out.append(tags)
         out.append(tags)
@@ -96,6 +119,14 @@ def write_response(results: Sequence[ProduceResult], version: int) -> list[bytes
     return out
 
 
+def _record_errors(error: MinikafkaError | None, *, flexible: bool) -> bytes:
+    named = error.record_errors if isinstance(error, WrongRecordsError) else ()
+    tags = b"\x00" if flexible else b""
+    return count(len(named), flexible=flexible) + b"".join(
+        INT32.pack(place) + string(why, flexible=flexible) + tags for place, why in named
+    )
+
+
 def _message(error: MinikafkaError | None) -> str | None:
     """Only for records that the producer got wrong, as Kafka does."""
-    return str(error) if isinstance(error, InvalidRecordError | CorruptMessageError) else None
+    return str(error) if isinstance(error, WrongRecordsError | CorruptMessageError) else None

@@ -143,7 +143,10 @@ static PyObject *walk(PyObject *module, PyObject *const *arguments, Py_ssize_t c
             break;
         }
         record.end = record.at + length;
-        record.at++; /* the attributes, which mean nothing */
+        if (*record.at++ & 0x80) { /* the attributes */
+            problem = "its attributes are above 127";
+            break;
+        }
         if (!varint(&record, 10, &delta_ms) || !short_varint(&record, &delta)) {
             problem = "its timestamp or its offset does not fit";
             break;

@@ -12,12 +12,16 @@ Zstandard frames (KIP-110).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from struct import Struct
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from minikafka.errors import CorruptMessageError, UnsupportedCompressionTypeError
+
+
+class DecompressedTooLargeError(CorruptMessageError):
+    """There is more in it than the caller wants to see."""
 
 
 class Codec(IntEnum):
@@ -32,6 +36,9 @@ class Codec(IntEnum):
 
 CODEC_NAMES = tuple(codec.name.lower() for codec in Codec)
 MAX_DECOMPRESSED_BYTES = 256 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 _XERIAL_HEADER = b"\x82SNAPPY\x00" + b"\x00\x00\x00\x01" * 2  # version 1, readable by version 1
 _XERIAL_MAGIC = _XERIAL_HEADER[:8]
@@ -40,7 +47,6 @@ _F = TypeVar("_F")
 
 _BLOCK_LENGTH = Struct(">I")
 _SNAPPY_MAX_RATIO = 64  # a copy element of 2 or 3 bytes yields at most 64
-_CHUNK_BYTES = 1024 * 1024
 _WBITS_GZIP = 31
 _ZSTD_LEVEL = 3
 
@@ -55,27 +61,42 @@ def codec_named(name: str) -> Codec:
         ) from None
 
 
-def compress(codec: int, data: bytes) -> bytes:
-    """`data` in the codec's format. UnsupportedCompressionTypeError for an unknown number."""
-    return _for_number(_COMPRESSORS, codec)(data)
+def compress(codec: int, data: bytes, level: int | None = None) -> bytes:
+    """`data` in the codec's format. `level` is the codec's own, None for a fast one.
+    UnsupportedCompressionTypeError for an unknown number."""
+    return _for_number(_COMPRESSORS, codec)(data, level)
 
 
-def decompress(codec: int, data: bytes, max_bytes: int = MAX_DECOMPRESSED_BYTES) -> bytes:
-    """The opposite of `compress`.
-
-    Raises UnsupportedCompressionTypeError for an unknown number, CorruptMessageError for data that
-    is not of the codec's format or that grows beyond `max_bytes`.
-    """
+def decompress(codec: int, data: Buffer, max_bytes: int = MAX_DECOMPRESSED_BYTES) -> bytes:
+    """The opposite of `compress`. Raises as `decompressed_chunks` does."""
     if codec == Codec.NONE:
-        return data
-    decompressor = _for_number(_DECOMPRESSORS, codec)
+        return bytes(data)
+    parts = list(decompressed_chunks(codec, data, max_bytes))
+    return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+
+def decompressed_chunks(
+    codec: int, data: Buffer, max_bytes: int = MAX_DECOMPRESSED_BYTES
+) -> Iterator[Buffer]:
+    """What is in `data`, a piece of about CHUNK_BYTES after the other (a snappy block is never
+    divided), so that whoever reads on need not hold all of it.
+
+    Raises UnsupportedCompressionTypeError for an unknown number, and while iterating
+    CorruptMessageError for data that is not of the codec's format, or that has not ended after its
+    end, and DecompressedTooLargeError where it grows beyond `max_bytes`.
+    """
+    chunks = _for_number(_DECOMPRESSORS, codec)(memoryview(data), max_bytes)
+    return chunks if codec == Codec.NONE else _translated(codec, len(data), chunks)
+
+
+def _translated(codec: int, size: int, chunks: Iterator[Buffer]) -> Iterator[Buffer]:
     try:
-        return decompressor(data, max_bytes)
+        yield from chunks
     except (CorruptMessageError, MemoryError):
         raise
     except Exception as error:  # each library has its own kinds
         raise CorruptMessageError(
-            f"{CODEC_NAMES[codec]} data of {len(data)} bytes cannot be decompressed: {error}"
+            f"{CODEC_NAMES[codec]} data of {size} bytes cannot be decompressed: {error}"
         ) from error
 
 
@@ -87,37 +108,44 @@ def _for_number(table: tuple[_F, ...], codec: int) -> _F:
 
 
 def _too_large(codec: Codec, max_bytes: int) -> CorruptMessageError:
-    return CorruptMessageError(
+    return DecompressedTooLargeError(
         f"{codec.name.lower()} data grows beyond {max_bytes} bytes when decompressed"
     )
 
 
-def _as_is(data: bytes) -> bytes:
+def _as_is(data: bytes, level: int | None) -> bytes:
     return data
 
 
-def _gzip(data: bytes) -> bytes:
-    compressor = zlib.compressobj(wbits=_WBITS_GZIP)
+def _gzip(data: bytes, level: int | None) -> bytes:
+    compressor = zlib.compressobj(-1 if level is None else level, wbits=_WBITS_GZIP)
     return compressor.compress(data) + compressor.flush()
 
 
-def _gunzip(data: bytes, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
+def _slices(data: memoryview, max_bytes: int) -> Iterator[Buffer]:
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
+
+
+def _gunzip(data: memoryview, max_bytes: int) -> Iterator[Buffer]:
+    rest: Buffer = data
     room = max_bytes
-    while data:  # a file may be several members
+    while rest:  # a file may be several members
         member = zlib.decompressobj(_WBITS_GZIP)
-        part = member.decompress(data, room + 1)
-        room -= len(part)
-        if room < 0:
-            raise _too_large(Codec.GZIP, max_bytes)
-        if not member.eof:
-            raise CorruptMessageError("gzip data ends early")
-        parts.append(part)
-        data = member.unused_data
-    return b"".join(parts)
+        while not member.eof:
+            part = member.decompress(rest, min(room + 1, CHUNK_BYTES))
+            rest = member.unconsumed_tail
+            room -= len(part)
+            if room < 0:
+                raise _too_large(Codec.GZIP, max_bytes)
+            if part:
+                yield part
+            elif not rest and not member.eof:
+                raise CorruptMessageError("gzip data ends early")
+        rest = member.unused_data
 
 
-def _snappy(data: bytes) -> bytes:
+def _snappy(data: bytes, level: int | None) -> bytes:
     import cramjam
 
     parts = [_XERIAL_HEADER]
@@ -127,7 +155,7 @@ def _snappy(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _unsnappy_block(block: bytes, max_bytes: int) -> bytes:
+def _unsnappy_block(block: memoryview, max_bytes: int) -> bytes:
     import cramjam
 
     size = cramjam.snappy.decompress_raw_len(block)
@@ -138,10 +166,12 @@ def _unsnappy_block(block: bytes, max_bytes: int) -> bytes:
     return bytes(cramjam.snappy.decompress_raw(block))
 
 
-def _unsnappy(data: bytes, max_bytes: int) -> bytes:
-    if not data.startswith(_XERIAL_MAGIC):
-        return _unsnappy_block(data, max_bytes)
-    parts: list[bytes] = []
+def _unsnappy(data: memoryview, max_bytes: int) -> Iterator[Buffer]:
+    if data[: len(_XERIAL_MAGIC)] != _XERIAL_MAGIC:
+        yield _unsnappy_block(data, max_bytes)
+        return
+    if data[: len(_XERIAL_HEADER)] != _XERIAL_HEADER:
+        raise CorruptMessageError("snappy data is not of xerial's version 1, which all can read")
     room = max_bytes
     position = len(_XERIAL_HEADER)
     while position < len(data):
@@ -153,42 +183,47 @@ def _unsnappy(data: bytes, max_bytes: int) -> bytes:
             )
         part = _unsnappy_block(data[position : position + length], room)
         room -= len(part)
-        parts.append(part)
+        yield part
         position += length
-    return b"".join(parts)
 
 
-def _lz4(data: bytes) -> bytes:
+def _lz4(data: bytes, level: int | None) -> bytes:
     from lz4 import frame
 
-    return bytes(frame.compress(data, block_linked=False, store_size=False))
+    compressed = frame.compress(
+        data, compression_level=level or 0, block_linked=False, store_size=False
+    )
+    return bytes(compressed)
 
 
-def _unlz4(data: bytes, max_bytes: int) -> bytes:
+def _unlz4(data: memoryview, max_bytes: int) -> Iterator[Buffer]:
     from lz4 import frame
 
     decompressor = frame.LZ4FrameDecompressor()
-    parts: list[bytes] = []
+    rest: Buffer = data
     room = max_bytes
     while not decompressor.eof:
-        part = decompressor.decompress(data, max_length=min(room + 1, _CHUNK_BYTES))
-        data = b""
+        part = decompressor.decompress(rest, max_length=min(room + 1, CHUNK_BYTES))
+        rest = b""
         room -= len(part)
         if room < 0:
             raise _too_large(Codec.LZ4, max_bytes)
-        if not part and decompressor.needs_input and not decompressor.eof:
+        if part:
+            yield part
+        elif decompressor.needs_input and not decompressor.eof:
             raise CorruptMessageError("lz4 frame ends early")
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    if decompressor.unused_data:
+        raise CorruptMessageError("bytes follow the end of the lz4 frame")
 
 
-def _zstd(data: bytes) -> bytes:
+def _zstd(data: bytes, level: int | None) -> bytes:
     import zstandard
 
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(data)
+    chosen = _ZSTD_LEVEL if level is None else level
+    return zstandard.ZstdCompressor(level=chosen).compress(data)
 
 
-def _unzstd(data: bytes, max_bytes: int) -> bytes:
+def _unzstd(data: memoryview, max_bytes: int) -> Iterator[Buffer]:
     import zstandard
 
     size = zstandard.frame_content_size(data)  # -1: not told
@@ -197,22 +232,25 @@ def _unzstd(data: bytes, max_bytes: int) -> bytes:
     # A reader, since nothing else bounds what comes out. It does not notice that a frame ends
     # early; the batch's CRC and record count do.
     reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
-    parts: list[bytes] = []
     room = max_bytes
-    while part := reader.read(min(room + 1, _CHUNK_BYTES)):
+    while part := reader.read(min(room + 1, CHUNK_BYTES)):
         room -= len(part)
         if room < 0:
             raise _too_large(Codec.ZSTD, max_bytes)
-        parts.append(part)
-    data_out = parts[0] if len(parts) == 1 else b"".join(parts)
-    if len(data_out) < size:
-        raise CorruptMessageError(f"zstd frame claims {size} bytes; it holds {len(data_out)}")
-    return data_out
+        yield part
+    if max_bytes - room < size:
+        raise CorruptMessageError(f"zstd frame claims {size} bytes; it holds {max_bytes - room}")
 
 
-_COMPRESSORS: tuple[Callable[[bytes], bytes], ...] = (_as_is, _gzip, _snappy, _lz4, _zstd)
-_DECOMPRESSORS: tuple[Callable[[bytes, int], bytes], ...] = (
-    lambda data, max_bytes: data,
+_COMPRESSORS: tuple[Callable[[bytes, int | None], bytes], ...] = (
+    _as_is,
+    _gzip,
+    _snappy,
+    _lz4,
+    _zstd,
+)
+_DECOMPRESSORS: tuple[Callable[[memoryview, int], Iterator[Buffer]], ...] = (
+    _slices,
     _gunzip,
     _unsnappy,
     _unlz4,

@@ -52,7 +52,10 @@ DELETE_HORIZON = 0x40  # set by compaction (KIP-534)
 
 _HEADER = Struct(">qiibIhiqqqhii")
 _STAMP = Struct(">qii")
+_MAGIC_AND_CRC = Struct(">bI")
+_AFTER_CRC = Struct(">hiqqqhii")
 assert (_HEADER.size, _STAMP.size) == (HEADER_BYTES, STAMP_BYTES)
+assert STAMP_BYTES + _MAGIC_AND_CRC.size + _AFTER_CRC.size == HEADER_BYTES
 
 
 def parse_header(buffer: Buffer, position: int = 0) -> BatchHeader:
@@ -112,7 +115,7 @@ def split(buffer: Buffer) -> list[BatchHeader]:
 
     Raises CorruptMessageError for a bad header or a batch that the buffer does not hold wholly, and
     InvalidRecordError for an offset range or a record count below zero. For followers and readers;
-    what a client produced is checked by `split_produced`.
+    what a client produced is checked by records/check.py.
     """
     headers = []
     position, end = 0, len(buffer)
@@ -131,43 +134,6 @@ def split(buffer: Buffer) -> list[BatchHeader]:
             )
         headers.append(header)
     return headers
-
-
-def split_produced(buffer: Buffer) -> list[BatchHeader]:
-    """Like `split`, for batches that a client sent: also those rules hold that make offsets and
-    sequences countable (Kafka's LogValidator).
-
-    Raises InvalidRecordError for an empty batch, a record count that is not the offset range, a
-    control batch, a base offset other than 0, and a producer id without a valid sequence.
-    """
-    headers = split(buffer)
-    for header in headers:
-        problem = _problem_of_produced(header)
-        if problem is not None:
-            raise InvalidRecordError(f"a produced record batch {problem}")
-    return headers
-
-
-def _problem_of_produced(header: BatchHeader) -> str | None:
-    if header.record_count == 0:
-        return "holds no record; it must hold at least one"
-    if header.record_count != header.last_offset_delta + 1:
-        return (
-            f"counts {header.record_count} records over {header.last_offset_delta + 1} offsets; "
-            "the two must be equal"
-        )
-    if header.attributes & CONTROL:
-        return "is a control batch; only brokers write those"
-    if header.attributes & CODEC_MASK > 4:
-        return f"has unknown codec {header.attributes & CODEC_MASK}; valid are 0 to 4"
-    if header.base_offset != 0:
-        return f"has base offset {header.base_offset}; it must be 0, the broker assigns offsets"
-    if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
-        return (
-            f"of producer {header.producer_id} has epoch {header.producer_epoch} and sequence "
-            f"{header.base_sequence}; an idempotent producer sends both from 0"
-        )
-    return None
 
 
 def crc_of(buffer: Buffer, position: int, size_bytes: int) -> int:
@@ -189,6 +155,31 @@ def stamp(base_offset: int, size_bytes: int, leader_epoch: int) -> bytes:
     """The first 16 bytes of a batch of `size_bytes` with this offset and epoch. A broker appends
     `[stamp(...), memoryview(batch)[STAMP_BYTES:]]`."""
     return _STAMP.pack(base_offset, size_bytes - LENGTH_PREFIX_BYTES, leader_epoch)
+
+
+def restated(
+    header: BatchHeader, attributes: int, max_timestamp_ms: int, body: Buffer
+) -> tuple[BatchHeader, bytes]:
+    """A batch of the same records with other attributes and another largest timestamp, and with
+    `body` after its header: (its header, its bytes from STAMP_BYTES to the end of the header)."""
+    fields = _AFTER_CRC.pack(
+        attributes,
+        header.last_offset_delta,
+        header.base_timestamp_ms,
+        max_timestamp_ms,
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence,
+        header.record_count,
+    )
+    crc = int(crc32c(body, crc32c(fields)))
+    changed = header._replace(
+        size_bytes=HEADER_BYTES + len(body),
+        crc=crc,
+        attributes=attributes,
+        max_timestamp_ms=max_timestamp_ms,
+    )
+    return changed, _MAGIC_AND_CRC.pack(MAGIC, crc) + fields
 
 
 def is_control(header: BatchHeader) -> bool:

@@ -83,7 +83,7 @@ def decompressed(
     batch: Buffer, header: BatchHeader, max_bytes: int = MAX_DECOMPRESSED_BYTES
 ) -> bytes:
     """The records of one batch as plain bytes. Raises as `iter_records` does."""
-    body = bytes(memoryview(batch)[HEADER_BYTES : header.size_bytes])
+    body = memoryview(batch)[HEADER_BYTES : header.size_bytes]
     return decompress(header.attributes & CODEC_MASK, body, max_bytes)
 
 

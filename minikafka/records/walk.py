@@ -10,15 +10,18 @@ a record, so that a batch can be walked over piece by piece, as it is decompress
     position    after the last whole record
     walked      how many records were whole and right
     wanted      how many bytes the next record needs, counted from `position` (one more than are
-                there if its length is not whole yet); 0 if `count` were walked over, or one is wrong
+                there if its length is not whole yet); 0 if there is no next, or it is wrong
     max_ms      the largest timestamp; -1 if none is above that
     max_index   the offset delta of the first record that has it; -1
     keyless     if `keyed`: the offset deltas of records without a key; None without any
     untimely    those of records whose timestamp is not -1, nor within oldest_ms .. newest_ms; None
     problem     what is wrong with the record at `position`, or None
 
-The lists name 1,000 at most. The compiled twin, `_walk.c`, does the same some hundred times as fast;
-an installation without it gets by with this one. `COMPILED` tells which of the two `walk` is.
+A record's attributes mean nothing so far. Above 127 they are refused all the same: aiokafka reads
+them as a varint, and would find no record after that.
+
+The lists name 1,000 at most. The compiled twin, `_walk.c`, does the same some hundred times as
+fast; an installation without it gets by with this one. `COMPILED` tells which of the two `walk` is.
 """
 
 from __future__ import annotations
@@ -97,6 +100,8 @@ def _record(
     data: bytes | bytearray | memoryview, at: int, end: int, index: int, base_timestamp_ms: int
 ) -> tuple[int, int]:
     """(timestamp, key length) of the record that lies after its length. _WrongRecord."""
+    if data[at] & 0x80:
+        raise _WrongRecord("its attributes are above 127")
     try:
         delta_ms, at = _varint(data, at + 1, end, 10)
         delta, at = _int32(data, at, end)

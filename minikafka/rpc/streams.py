@@ -304,6 +304,7 @@ class Streams:
     def _accept_produce(self, stream: _AnsweringStream, raw: bytes) -> None:
         started_s = perf_counter()
         correlation_id, request = hot.produce_from_wire(raw)
+        request.source = stream
         size_bytes = len(raw)
         try:
             if size_bytes > self._max_request_bytes:

@@ -442,3 +442,16 @@ def test_the_image_runs_the_command_line_as_somebody_who_is_not_root(
     assert "minikafka" in pyproject["project"]["scripts"]
     folder = {config.log_dirs for config in brokers(compose).values()}
     assert folder == {line.split()[1] for line in lines if line.startswith("VOLUME ")}
+
+
+def test_the_image_has_what_was_compiled_and_no_compiler() -> None:
+    _, build, image = read("Dockerfile").split("\nFROM ")
+    assert "install --yes --no-install-recommends gcc" in build
+    assert "gcc" not in image
+    assert "from=build,source=/wheels,target=/wheels" in image
+
+
+def test_an_installation_goes_on_without_a_compiler(pyproject: dict[str, Any]) -> None:
+    (compiled,) = pyproject["tool"]["setuptools"]["ext-modules"]
+    assert compiled["optional"] is True
+    assert [source for source in compiled["sources"] if not (ROOT / source).is_file()] == []

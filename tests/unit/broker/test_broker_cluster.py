@@ -31,6 +31,7 @@ from minikafka.errors import (
     CorruptMessageError,
     FencedLeaderEpochError,
     InvalidConfigError,
+    InvalidRecordError,
     InvalidRequestError,
     InvalidRequiredAcksError,
     KafkaStorageError,
@@ -342,7 +343,7 @@ async def test_bad_produce_requests_are_refused_by_name(cluster: BrokerCluster) 
     good = batch_of(b"x")
     assert await error_of(TopicPartition("nope", 0), good) is UnknownTopicOrPartitionError
     assert await error_of(TopicPartition("t", 7), good) is UnknownTopicOrPartitionError
-    assert await error_of(tp, good[:-1]) is CorruptMessageError
+    assert await error_of(tp, good[:-1]) is InvalidRecordError
     assert await error_of(tp, good[:-1] + b"!") is CorruptMessageError
     assert await error_of(tp, batch_of(b"x" * 1000)) is MessageTooLargeError
     with pytest.raises(InvalidRequiredAcksError):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minikafka.broker.produce import ProduceHandler
+from minikafka.broker.produced import RecordChecker
 from minikafka.broker.replica import FetchWaiter, Replica
 from minikafka.broker.requests import ProducePartition, ProduceRequest, ProduceResult
 from minikafka.core.effects import (
@@ -62,7 +63,9 @@ class Fsync:
 
 
 def produce(bench: Bench, acks: int, timeout_ms: int = 20_000) -> asyncio.Future[ProduceResult]:
-    handler = ProduceHandler(bench.manager.find, lambda leader, acks: None)
+    handler = ProduceHandler(
+        bench.manager.find, lambda leader, acks: None, RecordChecker(lambda: 5_000)
+    )
     request = ProduceRequest(acks, timeout_ms, [ProducePartition(TP, batch_of(b"x"))])
 
     async def first() -> ProduceResult:

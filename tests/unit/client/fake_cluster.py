@@ -56,7 +56,7 @@ from minikafka.model import (
     TopicPartition,
 )
 from minikafka.overrides import DEFAULT_BROKER, ConfigDescription, ConfigSource
-from minikafka.records.header import STAMP_BYTES, parse_header, split_produced, stamp, verify_crc
+from minikafka.records.header import STAMP_BYTES, parse_header, split, stamp, verify_crc
 from minikafka.records.read import iter_records
 from tests.helpers.metrics import metrics_of
 
@@ -102,7 +102,7 @@ class FakePartition:
     def append(self, data: bytes) -> int:
         """Append one batch as a leader does; returns its base offset (the first one's of a
         repetition)."""
-        [header] = split_produced(data)
+        [header] = split(data)
         verify_crc(data, 0, header)
         known = self.producers.check(header)
         if known is not None:

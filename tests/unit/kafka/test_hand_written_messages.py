@@ -3,6 +3,7 @@ writes is read as it was meant, and kio reads what is written."""
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikafka.broker.requests import FetchPartition, FetchResult, ProducePartition, ProduceResult
+from minikafka.broker.requests import FetchPartition, FetchResult, ProduceResult
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRecordError,
@@ -120,15 +121,61 @@ def test_a_broker_that_must_not_serve_sends_the_client_to_look_for_the_leader() 
     assert int(response.responses[0].partition_responses[0].error_code) == 6
 
 
-def test_records_in_an_old_format_are_told_apart() -> None:
-    def item(magic: int) -> ProducePartition:
-        return ProducePartition(TopicPartition("t", 0), bytes(16) + bytes([magic]) + bytes(9))
+def batch(magic: int = 2, attributes: int = 0, length: int = 49, more: int = 0) -> memoryview:
+    """As much of a record batch as the door looks at."""
+    head = struct.pack(">qiibIh", 0, length, -1, magic, 0, attributes)
+    return memoryview(head + bytes(61 - len(head) + more))
 
-    error = produce.old_format(item(1))
-    assert error is not None
-    assert error.code == 43
-    assert produce.old_format(item(2)) is None
-    assert produce.old_format(ProducePartition(TopicPartition("t", 0), b"")) is None
+
+@pytest.mark.parametrize(
+    ("records", "version", "code"),
+    [
+        (batch(), 3, None),
+        (batch(), 9, None),
+        (memoryview(b""), 9, None),
+        (memoryview(bytes(16)), 9, None),
+        (batch(magic=1), 2, 43),
+        (batch(magic=0)[:34], 0, 43),
+        (batch(magic=1), 3, 87),
+        (batch(magic=0), 9, 87),
+        (batch(magic=3), 9, None),  # whoever parses it tells what is wrong
+        (batch(attributes=4), 6, 76),
+        (batch(attributes=4), 7, None),
+        (batch(attributes=3), 3, None),
+        (batch(more=61), 3, 87),
+        (batch(length=50), 9, None),
+        (batch(length=-5), 9, None),
+    ],
+)
+def test_what_a_version_of_produce_must_not_carry(
+    records: memoryview, version: int, code: int | None
+) -> None:
+    refused = produce.refusal(records, version)
+    assert (None if refused is None else refused.code) == code
+
+
+def test_the_records_that_are_wrong_are_named() -> None:
+    error = InvalidRecordError("no keys", ((1, "it has no key"), (5, "nor has it")))
+    result = ProduceResult(TopicPartition("t", 0), error)
+    for version in (8, 9):
+        answer = read(ApiKey.PRODUCE, version, produce.write_response([result], version))
+        (partition,) = answer.responses[0].partition_responses
+        named = [
+            (each.batch_index, each.batch_index_error_message) for each in partition.record_errors
+        ]
+        assert named == [(1, "it has no key"), (5, "nor has it")], version
+        assert partition.error_message == "no keys"
+
+
+def test_a_partition_that_is_named_twice_counts_as_it_was_named_last() -> None:
+    def partition(index: int, records: bytes) -> bytes:
+        return struct.pack(">ii", index, len(records)) + records
+
+    body = struct.pack(">hhii", -1, 1, 1000, 1) + b"\x00\x01t" + struct.pack(">i", 3)
+    body += partition(0, b"first") + partition(1, b"other") + partition(0, b"last")
+    request = produce.read_request(Reader(memoryview(body)), 8)
+    found = [(item.topic_partition.partition, bytes(item.records)) for item in request.partitions]
+    assert found == [(0, b"last"), (1, b"other")]
 
 
 # --- fetch ---------------------------------------------------------------------------------------

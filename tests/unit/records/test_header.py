@@ -18,7 +18,6 @@ from minikafka.records.header import (
     is_transactional,
     parse_header,
     split,
-    split_produced,
     stamp,
     verify_crc,
 )
@@ -153,29 +152,6 @@ def test_a_huge_length_is_corrupt_and_allocates_nothing() -> None:
 def test_negative_counts_are_invalid_records(position: int, name: str) -> None:
     with pytest.raises(InvalidRecordError, match=name):
         split(patched(produced(), position, b"\xff\xff\xff\xff"))
-
-
-@pytest.mark.parametrize(
-    ("batch", "message"),
-    [
-        (patched(produced(), 57, bytes(4)), "at least one"),
-        (patched(produced(3), 57, (2).to_bytes(4)), "must be equal"),
-        (produced(control=True), "only brokers write"),
-        (patched(produced(), 22, b"\x05"), "unknown codec 5"),
-        (patched(produced(), 0, (7).to_bytes(8)), "base offset 7"),
-        (produced(producer_id=5, producer_epoch=0, base_sequence=-1), "from 0"),
-        (produced(producer_id=5, producer_epoch=-1, base_sequence=0), "from 0"),
-    ],
-)
-def test_a_client_may_not_produce(batch: bytes, message: str) -> None:
-    assert split(batch)  # a follower takes what its leader has
-    with pytest.raises(InvalidRecordError, match=message):
-        split_produced(batch)
-
-
-def test_a_client_may_produce_several_good_batches() -> None:
-    batches = produced(2) + produced(producer_id=5, producer_epoch=0, base_sequence=0)
-    assert split_produced(batches) == split(batches)
 
 
 def test_attributes_tell_control_and_transactional_batches() -> None:

@@ -122,6 +122,7 @@ class TestWhatIsWrong:
             (b"\xff\xff\xff\xff\x7f", "its length is impossible"),
             (sized(b""), "its length is impossible"),
             (encode_varint(-5) + b"12345", "its length is impossible"),
+            (sized(b"\x80\x00\x00\x01\x01\x00"), "its attributes are above 127"),
             (sized(b"\x00" + b"\x80" * 9 + b"\x02" + b"\x00"), "its timestamp or its offset"),
             (sized(b"\x00\x00"), "its timestamp or its offset does not fit"),
             (record(1), "its offset delta is not its place in the batch"),
