@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DEADLINE_S = 60.0
 _PREPARE_TIMEOUT_S = 120
+_BUILD_TIMEOUT_S = 600  # all that Go's clients consist of, for the first time
 
 _ENVIRONMENT = {"KAFKAJS_NO_PARTITIONER_WARNING": "1"}
 
@@ -265,14 +266,36 @@ def _java() -> list[str]:
     return command
 
 
-def _run(command: list[str], cwd: Path, what: str) -> None:
+def _go(package: str, modules: str = "go.mod") -> Callable[[], list[str]]:
+    """A program of the folder `go`, built with what this file of modules pins; what was built
+    before, Go finds again. Where the machine's Go is too old for them, Go brings a newer one."""
+
+    def command() -> list[str]:
+        if shutil.which("go") is None:
+            raise UsageError("there is no go on the PATH: apt-get install golang-go")
+        source, built = HERE / "go", kafka_java.cache_dir() / "go"
+        built.mkdir(parents=True, exist_ok=True)
+        program = built / (package if modules == "go.mod" else Path(modules).stem)
+        with_modules = f"-modfile={modules}"
+        os.environ.setdefault("GOTOOLCHAIN", "auto")
+        with (built / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fetch(["go", "mod", "download", with_modules], source, f"{package} for Go")
+            build = ["go", "build", "-buildvcs=false", with_modules, "-o", str(program)]
+            _run([*build, f"./{package}"], source, "go build", _BUILD_TIMEOUT_S)
+        return [str(program)]
+
+    return command
+
+
+def _run(command: list[str], cwd: Path, what: str, timeout_s: float = _PREPARE_TIMEOUT_S) -> None:
     done = subprocess.run(
         command,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=_PREPARE_TIMEOUT_S,
+        timeout=timeout_s,
     )
     if done.returncode != 0:
         raise UsageError(f"{what} failed: {(done.stdout + done.stderr)[-1500:]}")
@@ -312,4 +335,14 @@ KAFKAJS = Client(
     _ALL_CALLS - {"broker_config", "set_broker_config", "set_broker_default"},
 )
 JAVA = Client("java", _java, _ALL_CODECS, _ALL_CALLS)
-CLIENTS = (KCAT, CONFLUENT, KAFKA_PYTHON, AIOKAFKA, KAFKAJS, JAVA)
+FRANZ_GO = Client("franz-go", _go("franz"), _ALL_CODECS, _ALL_CALLS)
+SARAMA = Client("sarama", _go("sarama"), _ALL_CODECS, _ALL_CALLS - _NO_DEFAULT)
+# Before 1.45.1 it leaves the largest timestamp of a batch unset.
+SARAMA_OLD = Client(
+    "sarama-1.43",
+    _go("sarama", "sarama-1.43.mod"),
+    _ALL_CODECS,
+    _ALL_CALLS - _NO_DEFAULT,
+)
+GO_CLIENTS = (FRANZ_GO, SARAMA, SARAMA_OLD)
+CLIENTS = (KCAT, CONFLUENT, KAFKA_PYTHON, AIOKAFKA, KAFKAJS, JAVA, *GO_CLIENTS)
