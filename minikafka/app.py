@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 SERVING_WAIT_S = 10.0
+_FILES_OF_CALLS = 16  # what reads, fsyncs and a compaction open for a moment
 
 
 def run_broker(config: BrokerConfig) -> int:
@@ -118,6 +119,8 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
         config.broker_id,
         config.topic_defaults(),
         cleaner_map_bytes=config.log_cleaner_dedupe_buffer_size,
+        max_open_files=descriptor_budget().files - _FILES_OF_CALLS,
+        threads=config.background_threads,
     )
     peers = GrpcPeers()
     try:

@@ -185,8 +185,9 @@ class LogStore(Protocol):
     def delete(self, topic_partition: TopicPartition, topic_id: str) -> None:
         """Delete the log if it is of this topic id; the files go off the loop."""
 
-    async def checkpoint(self) -> None:
-        """Write high-watermark, recovery-point and log-start checkpoints, off the loop."""
+    async def checkpoint(self, recovery_points: bool = True) -> None:
+        """Write high-watermark and log-start checkpoints, and those of the recovery points if they
+        are wanted, off the loop."""
 
     async def compact(self, now_timestamp_ms: int) -> bool:
         """One round of compaction over the log that needs it most, mostly off the loop; False if

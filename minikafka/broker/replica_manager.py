@@ -389,12 +389,19 @@ class ReplicaManager(ReplicaOwner):
             replica.fail(error, "the lag of its followers could not be judged")
 
     async def run_checkpoints(self) -> None:
-        """Write offset checkpoints every now and then, off the loop."""
-        interval_s = self.config.replica_high_watermark_checkpoint_interval_ms / 1000
+        """Write offset checkpoints every now and then, off the loop: recovery points at an interval
+        of their own."""
+        interval_ms = self.config.replica_high_watermark_checkpoint_interval_ms
+        flushed_interval_ms = self.config.log_flush_offset_checkpoint_interval_ms
+        flushed_due_ms = self._now_ms() + flushed_interval_ms
         while True:
-            await asyncio.sleep(interval_s)
+            wait_ms = min(interval_ms, max(1, flushed_due_ms - self._now_ms()))
+            await asyncio.sleep(wait_ms / 1000)
+            recovery_points = self._now_ms() >= flushed_due_ms
+            if recovery_points:
+                flushed_due_ms = self._now_ms() + flushed_interval_ms
             try:
-                await self.logs.checkpoint()
+                await self.logs.checkpoint(recovery_points)
             except KafkaStorageError as error:
                 logger.error("checkpoints could not be written: %s", error)
             self.find_failed_logs()

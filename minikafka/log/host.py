@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from minikafka.log.files import Disk
+from minikafka.log.open_files import OpenFiles
 
 
 class LogHost(Protocol):
@@ -17,6 +18,8 @@ class LogHost(Protocol):
     def disk(self) -> Disk: ...
     @property
     def executor(self) -> Executor: ...
+    @property
+    def open_files(self) -> OpenFiles: ...
     def discard(self, paths: Iterable[Path], delay_ms: int) -> None:
         """Unlink these files, off the loop, when the delay has passed."""
 

@@ -97,6 +97,7 @@ class DiskLog:
             self._on_flushed,
         )
         self._background: set[asyncio.Task[int]] = set()
+        self._active.share(host.open_files)
 
     def __repr__(self) -> str:
         return f"DiskLog({self.topic_partition}, {self.log_start_offset}..{self.log_end_offset})"
@@ -163,6 +164,7 @@ class DiskLog:
             producer_table = self._producer_table()
             if retention.roll_is_due(self._active, self._config, size_bytes, headers):
                 self._roll()
+            self._active.acquire()
         except Exception as error:
             self._fence.on_untouched("append", error)
         try:
@@ -302,6 +304,7 @@ class DiskLog:
         self._active = self._segments[-1]
         if not self._active.active:
             self._active.activate(self._config.index_interval_bytes)
+            self._active.share(self._host.open_files)
         interval_bytes = self._config.index_interval_bytes
         self.log_end_offset, covered = self._active.truncate(offset, interval_bytes)
         if covered < self.log_end_offset:
@@ -321,6 +324,7 @@ class DiskLog:
             self._producers.keep_snapshots(())
             self._disk.sync_directory(self.directory)
             self._active = Segment.create(self._disk, self.directory, offset)
+            self._active.share(self._host.open_files)
             self._segments.append(self._active)
             self._bases.append(offset)
             self.log_start_offset = self.log_end_offset = self.high_watermark = offset
@@ -524,6 +528,7 @@ class DiskLog:
             old.deactivate(write_indexes=False)
         except Exception as error:
             raise HalfDoneError(f"closing {old.path} failed: {error!r}") from error
+        new.share(self._host.open_files)
         try:
             self._producers.keep_snapshots({*self._bases})
         except Exception as error:  # they say what is true, and go at the next roll

@@ -2,7 +2,8 @@
 
 State: the size up to which the file counts (never more than was appended wholly: readers are
 bounded by it, not by the file's own size), the next offset, the largest timestamp, and
-- while it is *active* (the last of its log): an open file, the indexes in memory;
+- while it is *active* (the last of its log): an open file (unless its log has not been used for
+  long: open_files.py), the indexes in memory;
 - once it is *closed*: no open file and no index in memory; the index files are searched on disk.
 
 Invariants: positions of batch boundaries ascend with offsets; base_offset <= offsets < next_offset;
@@ -20,6 +21,7 @@ from struct import Struct
 from minikafka.errors import CorruptMessageError
 from minikafka.log.files import FILE_MODE, Buffer, Disk
 from minikafka.log.index import OFFSET_ENTRY, TIME_ENTRY, IndexFile, SegmentIndex
+from minikafka.log.open_files import OpenFiles
 from minikafka.log.scan import scan
 from minikafka.model import BatchHeader
 from minikafka.records.header import HEADER_BYTES, LENGTH_PREFIX_BYTES, parse_header
@@ -57,8 +59,10 @@ class Segment:
         "base_offset",
         "first_timestamp_ms",
         "next_offset",
+        "open_files",
         "size_bytes",
         "suffix",
+        "used",
     )
 
     def __init__(
@@ -72,6 +76,8 @@ class Segment:
         self._bytes_since_entry = 0
         self._max_timestamp: tuple[int, int] | None = None  # (timestamp_ms, offset); None: unread
         self.active = False
+        self.open_files: OpenFiles | None = None  # who may ask an active one to let go of its file
+        self.used = False
         self.suffix = ""  # of its file names while it is not in place (swap.py)
         self.base_offset = base_offset
         self.size_bytes = size_bytes
@@ -120,7 +126,8 @@ class Segment:
         size_bytes: int,
         index_interval_bytes: int,
     ) -> None:
-        """Write the batches and count them. After an OSError nothing of them counts."""
+        """Write the batches and count them. After an OSError nothing of them counts. Needs
+        `acquire`."""
         self._disk.write_all(self._fd, buffers, size_bytes)
         position = self.size_bytes
         if position == 0:
@@ -150,6 +157,7 @@ class Segment:
 
     def cut_back(self) -> None:
         """Take what a failed append left behind off the file."""
+        self.acquire()
         self._disk.ftruncate(self._fd, self.size_bytes)
 
     def index_is_full(self, segment_index_bytes: int) -> bool:
@@ -175,6 +183,9 @@ class Segment:
         fd, self._fd = self._fd, _CLOSED  # closed, whatever the system says to it
         self._index = SegmentIndex()
         self.active = False
+        if self.open_files is not None:
+            self.open_files.closed(self)
+            self.open_files = None
         if fd != _CLOSED:
             self._disk.close(fd)
 
@@ -188,10 +199,27 @@ class Segment:
     # --- finding ---------------------------------------------------------------------------------
 
     def acquire(self) -> int:
-        """An open file for reading; `release` it in a finally."""
+        """An open file for reading, of an active segment also for writing; `release` it in a
+        finally."""
+        self.used = True
         if self._fd == _CLOSED:
-            self._fd = self._disk.open(self._name(LOG_SUFFIX), os.O_RDONLY | os.O_CLOEXEC)
+            flags = _OPEN_FLAGS if self.active else os.O_RDONLY | os.O_CLOEXEC
+            self._fd = self._disk.open(self._name(LOG_SUFFIX), flags)
+            if self.open_files is not None:
+                self.open_files.opened(self)
         return self._fd
+
+    def share(self, open_files: OpenFiles) -> None:
+        """It is the active segment of a log now: one of those whose open files are counted."""
+        self.open_files = open_files
+        if self._fd != _CLOSED:
+            open_files.opened(self)
+
+    def let_go(self) -> None:
+        """See open_files.py."""
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _CLOSED:
+            self._disk.close(fd)
 
     def release(self) -> None:
         if not self.active and self._fd != _CLOSED:
@@ -361,6 +389,7 @@ class Segment:
         which is `offset` or that batch's base offset, and where the last batch that is left ends:
         below it, if compaction has taken what lay there. Needs an active segment."""
         assert self.active
+        self.acquire()
         position = self.position_of(offset)
         if position < self.size_bytes:
             base_offset = parse_header(

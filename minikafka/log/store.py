@@ -47,11 +47,12 @@ from minikafka.log.folders import (
     remove_quietly,
     write_topic_id,
 )
+from minikafka.log.open_files import UNLIMITED, OpenFiles
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.recovery import Checkpointed, load_segments
 from minikafka.model import UNKNOWN_BROKER_EPOCH, TopicPartition
 
-_THREADS = 2
+THREADS = 2
 _logger = logging.getLogger("minikafka.log")
 
 
@@ -66,18 +67,23 @@ class DiskLogStore:
         default_config: TopicConfig,
         *,
         cleaner_map_bytes: int = MAP_BYTES,
+        max_open_files: int = UNLIMITED,
+        threads: int = THREADS,
         disk: Disk | None = None,
         boot_id: str | None = None,
         new_storage_id: Callable[[], str] = lambda: secrets.token_urlsafe(16),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open the directory and every log in it (with `default_config` until `open` says better).
+        `max_open_files`: what logs may keep open between two calls; `threads`: for fsyncs,
+        checkpoints and deletions.
 
         UsageError if it is in use, or of another cluster or broker; KafkaStorageError if the disk
         fails under the directory itself. A single log that fails is offline, and no more.
         """
         self.disk = disk or Disk()
-        self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="minikafka-log")
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix="minikafka-log")
+        self.open_files = OpenFiles(max_open_files)
         self._directory = directory
         self._boot_id = meta.host_boot_id() if boot_id is None else boot_id
         self._monotonic = monotonic
@@ -304,9 +310,11 @@ class DiskLogStore:
 
     # --- checkpoints -----------------------------------------------------------------------------
 
-    async def checkpoint(self) -> None:
+    async def checkpoint(self, recovery_points: bool = True) -> None:
         """See the port. Also unlinks deleted segments. KafkaStorageError if the disk fails."""
         tables, number = self._gather(), self._checkpoint_number
+        if not recovery_points:
+            del tables[checkpoints.RECOVERY_POINTS]  # those on disk stay: they are lower, or equal
         logs, trash = list(self._logs.values()), self._due_trash()
 
         def work() -> list[Exception]:

@@ -490,7 +490,7 @@ class SimulatedLogStore:
         self.ledger.on_deleted(log)
         del self._logs[topic_partition], self.disk.logs[topic_partition]
 
-    async def checkpoint(self) -> None:
+    async def checkpoint(self, recovery_points: bool = True) -> None:
         tables, number = self._gather()
         await asyncio.sleep(FLUSH_S[0])
         self._write_tables(tables, number)

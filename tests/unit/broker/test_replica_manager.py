@@ -361,17 +361,18 @@ async def test_upkeep_runs_by_the_clock_and_outlives_a_failing_disk(
         tmp_path,
         {
             "replica.high.watermark.checkpoint.interval.ms": "1",
+            "log.flush.offset.checkpoint.interval.ms": "200",
             "log.retention.check.interval.ms": "1",
             "replica.lag.time.max.ms": "2",
             "replica.fetch.wait.max.ms": "1",
         },
     )
     replica = await bench.lead(1, 2)
-    checkpoints: list[int] = []
+    checkpoints: list[bool] = []  # with the recovery points?
     retained: list[int] = []
 
-    async def checkpoint() -> None:
-        checkpoints.append(1)
+    async def checkpoint(recovery_points: bool) -> None:
+        checkpoints.append(recovery_points)
         if len(checkpoints) == 1:
             raise KafkaStorageError(errno.errorcode[errno.EIO])
 
@@ -386,6 +387,7 @@ async def test_upkeep_runs_by_the_clock_and_outlives_a_failing_disk(
         )
     ]
     await until(lambda: len(checkpoints) > 1 and retained)
+    assert not any(checkpoints)
     bench.clock.now_ms += 500  # late by far: this broker was stalled, so nobody is blamed
     await settle()
     assert replica.core.leader().isr.pending is None
@@ -395,6 +397,7 @@ async def test_upkeep_runs_by_the_clock_and_outlives_a_failing_disk(
         return replica.core.leader().isr.pending is not None
 
     await until(later)
+    await until(lambda: any(checkpoints) and not checkpoints[-1])
     for task in tasks:
         task.cancel()
     assert "checkpoints could not be written" in caplog.text
