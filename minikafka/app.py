@@ -164,6 +164,8 @@ class Doors:
             memory=memory,
             counters=counters,
             more=duties.services(),
+            max_connections=descriptor_budget().connections // 8,
+            max_idle_ms=config.connections_max_idle_ms,
         )
         self._kafka: KafkaListener | None = None
         self._metrics: MetricsEndpoint | None = None

@@ -37,6 +37,8 @@ _NOT_THE_NETWORK: dict[grpc.StatusCode, type[MinikafkaError]] = {
 def error_for_status(code: grpc.StatusCode, details: str | None, address: str) -> MinikafkaError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return NetworkError(f"{address} did not answer in time")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" not in (details or ""):
+        return NetworkError(f"{address} has too much to do: {details or code.name}")
     return _NOT_THE_NETWORK.get(code, NetworkError)(f"{address}: {details or code.name}")
 
 

@@ -12,6 +12,7 @@ Reading raises DecodeError for bytes that are no such message.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -43,6 +44,7 @@ from minikafka.rpc.convert import (
 from minikafka.rpc.generated import client_pb2, replication_pb2
 
 LARGE_BYTES = 32 * 1024
+MAX_FIELDS = 2_000  # partitions of a produce request, each of which is an append
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -110,13 +112,19 @@ def _read_varint(raw: bytes, position: int) -> tuple[int, int]:
             raise DecodeError("a varint of more than ten bytes")
 
 
-def _cut(raw: bytes, start: int, end: int, wanted_tag: int) -> tuple[bytes, list[tuple[int, int]]]:
+def _cut(
+    raw: bytes, start: int, end: int, wanted_tag: int, limit: float
+) -> tuple[bytes, list[tuple[int, int]]]:
     """(the fields in raw[start:end] other than `wanted_tag`, the bounds of each content of that
     one)."""
     others: list[bytes] = []
     found: list[tuple[int, int]] = []
     position = kept_from = start
+    count = 0
     while position < end:
+        count += 1
+        if count > limit:
+            raise DecodeError(f"a message has more than {limit} fields")
         field_start = position
         tag, position = _read_varint(raw, position)
         wire_type = tag & 7
@@ -142,14 +150,14 @@ def _cut(raw: bytes, start: int, end: int, wanted_tag: int) -> tuple[bytes, list
 
 
 def _detach(
-    raw: bytes, head: type[M], partitions_tag: int, records_tag: int
+    raw: bytes, head: type[M], partitions_tag: int, records_tag: int, limit: float = inf
 ) -> tuple[M, list[tuple[bytes, bytes]]]:
     """The message without its partitions, and per partition its other fields and its records."""
     try:
-        rest, bounds = _cut(raw, 0, len(raw), partitions_tag)
+        rest, bounds = _cut(raw, 0, len(raw), partitions_tag, limit)
         partitions = []
         for start, end in bounds:
-            fields, contents = _cut(raw, start, end, records_tag)
+            fields, contents = _cut(raw, start, end, records_tag, limit)
             partitions.append((fields, raw[slice(*contents[-1])] if contents else b""))
     except IndexError:
         raise DecodeError("the message ends in the middle of a field") from None
@@ -184,7 +192,7 @@ def produce_from_wire(raw: bytes) -> tuple[int, ProduceRequest]:
     """(correlation id, request)."""
     if len(raw) >= LARGE_BYTES:
         wire, detached = _detach(
-            raw, client_pb2.ProduceRequest, _PRODUCE_PARTITIONS, _PRODUCE_RECORDS
+            raw, client_pb2.ProduceRequest, _PRODUCE_PARTITIONS, _PRODUCE_RECORDS, MAX_FIELDS
         )
         partitions = []
         for fields, records in detached:

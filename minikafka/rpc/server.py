@@ -26,7 +26,7 @@ from minikafka.rpc.generated import (
     replication_pb2,
 )
 from minikafka.rpc.streams import Streams
-from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, server_options
+from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, MAX_CALLS, Keepalive, server_options
 
 SERVICES = tuple(
     service.full_name
@@ -39,9 +39,9 @@ _DEFAULT_MAX_QUEUED_BYTES = 268_435_456
 
 class GrpcServer:
     """`max_request_bytes` is socket.request.max.bytes, `max_queued_bytes` is
-    queued.max.request.bytes: the memory of produce requests that are not answered yet, which is
-    `memory` if other doors share it. `counters` is where requests are counted. `more`: methods of
-    further services, by full name."""
+    queued.max.request.bytes: the memory of what clients send and do not read, which is `memory` if
+    other doors share it. `counters` is where requests are counted. `more`: methods of further
+    services, by full name. `max_connections`, and how long each may be without a call."""
 
     def __init__(
         self,
@@ -53,17 +53,21 @@ class GrpcServer:
         keepalive: Keepalive = DEFAULT_KEEPALIVE,
         counters: RequestCounters | None = None,
         more: Mapping[str, Mapping[str, unary.Method]] | None = None,
+        max_connections: int | None = None,
+        max_idle_ms: int | None = None,
     ) -> None:
         self._service = service
         self._more = dict(more or {})
         self._max_request_bytes = max_request_bytes
         self._keepalive = keepalive
+        self._max_connections = max_connections
+        self._max_idle_ms = max_idle_ms
         self._counters = counters or RequestCounters()
+        self._memory = memory or RequestMemory(max_queued_bytes)
         self._streams = Streams(
             service,
             max_request_bytes=max_request_bytes,
-            produce_memory=memory or RequestMemory(max_queued_bytes),
-            fetch_memory=RequestMemory(max_queued_bytes),
+            memory=self._memory,
             counters=self._counters,
         )
         self._health = health.aio.HealthServicer()
@@ -74,7 +78,13 @@ class GrpcServer:
         hear (see set_serving). Raises PortTakenError, or UsageError if the host is not ours."""
         assert self._server is None, "a GrpcServer is started once"
         _check_can_listen(host, port)
-        server = grpc.aio.server(options=server_options(self._keepalive))
+        options = server_options(
+            self._keepalive,
+            max_request_bytes=self._max_request_bytes,
+            max_connections=self._max_connections,
+            max_idle_ms=self._max_idle_ms,
+        )
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
         server.add_generic_rpc_handlers(self._handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
@@ -134,7 +144,7 @@ class GrpcServer:
     ) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
         return {
             name: unary.unary_handler(
-                name, method, self._service, self._max_request_bytes, self._counters
+                name, method, self._service, self._max_request_bytes, self._counters, self._memory
             )
             for name, method in methods.items()
         }

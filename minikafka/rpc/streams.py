@@ -35,11 +35,19 @@ from minikafka.errors import BrokerNotAvailableError, MessageTooLargeError, Mini
 from minikafka.rpc import hot
 from minikafka.rpc.convert import error_for_peer, error_to_wire
 from minikafka.rpc.convert_client import update_to_wire
-from minikafka.rpc.generated import client_pb2
+from minikafka.rpc.generated import client_pb2, replication_pb2
+from minikafka.rpc.limits import SHORT_BYTES, check_fields
+from minikafka.turns import aside, give_way
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
 MAX_OUTSTANDING = 256
+_LARGE_BYTES = 64 * 1024
+_MAX_FIELDS = 50_000  # of a fetch
+_MAX_POSITIONS = 500_000  # fields of what a follower asks for
+# A client that takes less of a large answer keeps memory from others when it is scarce.
+_READING_PATIENCE_S = 10.0
+_READING_PACE_BYTES_PER_S = 256 * 1024
 
 
 def too_large(size_bytes: int, max_request_bytes: int) -> MessageTooLargeError:
@@ -162,7 +170,11 @@ class _AnsweringStream:
             raw = self._kind.answer(correlation_id, work.result())
         except Exception as raised:
             raw = self._kind.refuse(correlation_id, error_for_peer(raised, self._kind.name))
-        self._put(raw, size_bytes)
+        # From now on it is the answer that is held, until the client has taken it.
+        self._held_bytes += len(raw) - size_bytes
+        self._memory.take(len(raw))
+        self._memory.give_back(size_bytes)
+        self._put(raw, len(raw))
 
     def _on_unanswered_done(
         self, size_bytes: int, started_s: float, work: asyncio.Future[Any]
@@ -204,11 +216,30 @@ class _AnsweringStream:
             await self._memory.wait_for_room()  # others may have taken it meanwhile
             self._accept(self, raw)
 
+    async def _write_large(self, raw: bytes) -> None:
+        """BrokerNotAvailableError if the client takes it too slowly while memory is scarce."""
+        writing = asyncio.ensure_future(self._context.write(raw))
+        patience_s = _READING_PATIENCE_S + len(raw) / _READING_PACE_BYTES_PER_S
+        try:
+            while not writing.done():
+                await asyncio.wait({writing}, timeout=patience_s)
+                if not writing.done() and self._memory.scarce:
+                    raise BrokerNotAvailableError(
+                        f"{len(raw)} bytes of an answer were not read in {patience_s:.0f} s, and "
+                        "others need the memory (queued.max.request.bytes)"
+                    )
+            writing.result()
+        finally:
+            writing.cancel()
+
     async def _write(self) -> None:
         while True:
             while self._ready:
                 raw, size_bytes = self._ready.popleft()
-                await self._context.write(raw)
+                if len(raw) < _LARGE_BYTES:
+                    await self._context.write(raw)
+                else:
+                    await self._write_large(raw)
                 self._release(size_bytes)
             if self._no_more_requests and not self._held_count:
                 return
@@ -224,15 +255,13 @@ class Streams:
         service: BrokerService,
         *,
         max_request_bytes: int,
-        produce_memory: RequestMemory,
-        fetch_memory: RequestMemory,
+        memory: RequestMemory,
         counters: RequestCounters,
     ) -> None:
         self._service = service
         self._counters = counters
         self._max_request_bytes = max_request_bytes
-        self.produce_memory = produce_memory
-        self._fetch_memory = fetch_memory
+        self.memory = memory
         self._stoppers: set[Callable[[], object]] = set()
         self._stopped = False
 
@@ -245,11 +274,11 @@ class Streams:
     # --- the methods ---
 
     async def produce(self, _: object, context: Context) -> None:
-        stream = self._answering(_PRODUCE, context, self._accept_produce, self.produce_memory)
+        stream = self._answering(_PRODUCE, context, self._accept_produce)
         await self._serve("Produce", context, stream.run(), partial(stream.stop, give_up=False))
 
     async def fetch(self, _: object, context: Context) -> None:
-        stream = self._answering(_FETCH, context, self._accept_fetch, self._fetch_memory)
+        stream = self._answering(_FETCH, context, self._accept_fetch)
         await self._serve("Fetch", context, stream.run(), partial(stream.stop, give_up=True))
 
     async def replicate(self, _: object, context: Context) -> None:
@@ -265,9 +294,8 @@ class Streams:
         kind: _Kind,
         context: Context,
         accept: Callable[[_AnsweringStream, bytes], None],
-        memory: RequestMemory,
     ) -> _AnsweringStream:
-        return _AnsweringStream(kind, context, accept, memory, self._counters)
+        return _AnsweringStream(kind, context, accept, self.memory, self._counters)
 
     async def _serve(
         self,
@@ -322,6 +350,8 @@ class Streams:
 
     def _accept_fetch(self, stream: _AnsweringStream, raw: bytes) -> None:
         started_s = perf_counter()
+        if len(raw) > SHORT_BYTES:
+            check_fields(raw, client_pb2.FetchRequest, _MAX_FIELDS)
         correlation_id, request = hot.fetch_from_wire(raw)
         if len(raw) > self._max_request_bytes:
             stream.refuse(correlation_id, too_large(len(raw), self._max_request_bytes))
@@ -332,6 +362,10 @@ class Streams:
     async def _replicate(self, context: Context) -> None:
         while isinstance(raw := await context.read(), bytes):
             started_s = perf_counter()
+            if len(raw) > _LARGE_BYTES:
+                await aside(
+                    check_fields, raw, replication_pb2.ReplicateRequest, _MAX_POSITIONS, give_way
+                )
             request = hot.replicate_from_wire(raw)
             try:
                 if len(raw) > self._max_request_bytes:
@@ -343,6 +377,8 @@ class Streams:
             await context.write(answer)
 
     async def _watch(self, raw: bytes, context: Context) -> None:
+        if len(raw) > SHORT_BYTES:
+            check_fields(raw, client_pb2.WatchPartitionsRequest, _MAX_FIELDS)
         wanted = frozenset(client_pb2.WatchPartitionsRequest.FromString(raw).topics)
         updates = self._service.watch()
         last_controller: tuple[int, int] | None = None

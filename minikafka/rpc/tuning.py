@@ -61,9 +61,35 @@ def channel_options(
     ]
 
 
-def server_options(keepalive: Keepalive = DEFAULT_KEEPALIVE) -> Options:
+MAX_STREAMS = 1_000
+MAX_CALLS = 10_000
+_SAID_BY_US_BYTES = 4_096
+_HANDSHAKE_MS = 10_000
+
+
+def server_options(
+    keepalive: Keepalive = DEFAULT_KEEPALIVE,
+    *,
+    max_request_bytes: int = -1,
+    max_connections: int | None = None,
+    max_idle_ms: int | None = None,
+) -> Options:
+    """`max_request_bytes`: what is a little larger is refused by us, in a sentence of ours; gRPC
+    refuses the rest before it is there. Answers are as large as they are: a follower has to get
+    what was stored. `max_idle_ms` without a call ends a connection."""
+    received = -1 if max_request_bytes < 0 else max_request_bytes + _SAID_BY_US_BYTES
+    limits = [
+        ("grpc.max_receive_message_length", min(received, 2**31 - 1)),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),  # of one connection
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+    ]
+    if max_connections is not None:
+        limits.append(("grpc.max_allowed_incoming_connections", max(1, max_connections)))
+    if max_idle_ms is not None:
+        limits.append(("grpc.max_connection_idle_ms", min(max_idle_ms, 2**31 - 1)))
     return [
-        *_UNLIMITED,
+        *limits,
         *keepalive.options(),
         ("grpc.so_reuseport", 0),  # or two brokers would share a port without a word
         # Clients may ping as often as their Keepalive says.

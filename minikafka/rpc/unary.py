@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.ports import BrokerService
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import (
     ControllerRequest,
     ControllerResponse,
@@ -26,7 +27,9 @@ from minikafka.errors import InvalidRequestError
 from minikafka.rpc import convert_client, convert_control, mirror
 from minikafka.rpc.convert import error_for_peer, error_to_wire, tps_from_wire
 from minikafka.rpc.generated import client_pb2, control_pb2, metrics_pb2
+from minikafka.rpc.limits import SHORT_BYTES, check_fields
 from minikafka.rpc.streams import Context, too_large
+from minikafka.turns import aside, give_way
 
 # How Kafka calls the request of a method that we call otherwise: requests are counted by its name.
 _IN_KAFKAS_WORDS = {
@@ -37,16 +40,22 @@ _IN_KAFKAS_WORDS = {
 }
 
 
+MAX_FIELDS = 50_000
+_OF_BROKERS = 1_000_000  # a controller tells a broker of all partitions that there are
+
+
 class Method(NamedTuple):
     """`serve(service, request message)` gives the response message, or raises. `error_holder` names
     the field of the response that holds the message with the error; empty: the response itself.
-    `host_field`: the field of the request in which the broker notes where it came from."""
+    `host_field`: the field of the request in which the broker notes where it came from.
+    `max_fields`: how many fields a request may have (limits.py)."""
 
     request: type[Message]
     response: type[Message]
     serve: Callable[[BrokerService, Any], Awaitable[Message]]
     error_holder: str = ""
     host_field: str = ""
+    max_fields: int = MAX_FIELDS
 
 
 def unary_handler(
@@ -55,14 +64,18 @@ def unary_handler(
     service: BrokerService,
     max_request_bytes: int,
     counters: RequestCounters,
+    memory: RequestMemory,
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     kind = _IN_KAFKAS_WORDS.get(name, name)
 
     async def handle(raw: bytes, context: Context) -> bytes:
         started_s = perf_counter()
+        memory.take(len(raw))
         try:
             if len(raw) > max_request_bytes:
                 raise too_large(len(raw), max_request_bytes)
+            if len(raw) > SHORT_BYTES:
+                await aside(check_fields, raw, method.request, method.max_fields, give_way)
             request = method.request.FromString(raw)
             if method.host_field:
                 setattr(request, method.host_field, host_of(context.peer()))
@@ -73,6 +86,7 @@ def unary_handler(
         except Exception as raised:
             return _failed(method, raised, name)
         finally:
+            memory.give_back(len(raw))
             counters.add(kind, perf_counter() - started_s)
 
     return grpc.unary_unary_rpc_method_handler(handle)
@@ -217,13 +231,19 @@ async def _get_broker_metrics(
 
 BROKER_CONTROL = {
     "UpdateState": Method(
-        control_pb2.UpdateStateRequest, control_pb2.UpdateStateResponse, _update_state
+        control_pb2.UpdateStateRequest,
+        control_pb2.UpdateStateResponse,
+        _update_state,
+        max_fields=_OF_BROKERS,
     ),
 }
 
 CONTROLLER = {
     "AlterPartition": Method(
-        control_pb2.AlterPartitionRequest, control_pb2.AlterPartitionResponse, _alter_partition
+        control_pb2.AlterPartitionRequest,
+        control_pb2.AlterPartitionResponse,
+        _alter_partition,
+        max_fields=_OF_BROKERS,
     ),
     "ControlledShutdown": Method(
         control_pb2.ControlledShutdownRequest,
@@ -234,6 +254,7 @@ CONTROLLER = {
         control_pb2.ReportFailedReplicasRequest,
         control_pb2.ReportFailedReplicasResponse,
         _report_failed_replicas,
+        max_fields=_OF_BROKERS,
     ),
     "AllocateProducerIds": Method(
         control_pb2.AllocateProducerIdsRequest,

@@ -195,7 +195,7 @@ async def test_produce_stops_reading_while_too_many_requests_are_unanswered(
 async def test_produce_stops_reading_while_the_brokers_memory_for_requests_is_full(
     loopback: Any,
 ) -> None:
-    await loopback.start(max_queued_bytes=1_500_000)
+    await loopback.start(max_queued_bytes=3_000_000)
     one, other = loopback.channel(), loopback.channel()
     calls = loopback.service.of("produce")
     first = one.produce(produce(records=LARGE))
@@ -222,7 +222,7 @@ async def test_a_client_that_goes_away_frees_the_memory_of_its_requests(
     pending = asyncio.ensure_future(channel.produce(produce(records=LARGE)))
     calls = loopback.service.of("produce")
     await calls.count(1)
-    memory = server._streams.produce_memory
+    memory = server._streams.memory
     assert memory.used_bytes > len(LARGE)
     await channel.close()
     with pytest.raises(NetworkError):

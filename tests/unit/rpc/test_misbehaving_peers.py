@@ -168,8 +168,7 @@ async def test_a_write_that_fails_as_its_client_goes_away_is_no_unheard_failure(
     streams = Streams(
         loopback.service,
         max_request_bytes=10_000,
-        produce_memory=memory,
-        fetch_memory=memory,
+        memory=memory,
         counters=RequestCounters(),
     )
     context = _Gone()
