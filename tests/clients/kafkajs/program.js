@@ -141,7 +141,19 @@ async function consume() {
       .catch(reject);
     consumer.seek({ topic: ask.topic, partition: ask.partition, offset });
   });
+  // Not consumer.disconnect(): see `leave`. Nobody else is in this group.
+  process.exit(0);
+}
+
+// KafkaJS 2.2.4 can turn for ever in disconnect(), at the full speed of a core and deaf to timers:
+// if the brokers that it knows of changed while it worked on its last batch (one's session with
+// ZooKeeper expired, say), FetchManager.start makes new fetchers after the consumer was stopped,
+// and these ask a Runner that answers "not running" at once, again and again.
+async function leave(consumer) {
+  const { Worker } = require("worker_threads");
+  new Worker(`setTimeout(() => process.kill(${process.pid}, "SIGKILL"), 20000)`, { eval: true });
   await consumer.disconnect();
+  process.exit(0);
 }
 
 async function group() {
@@ -156,10 +168,7 @@ async function group() {
     emit({ assigned: (payload.memberAssignment[ask.topic] || []).sort((a, b) => a - b) }),
   );
   consumer.on(consumer.events.REBALANCING, () => console.error("rebalancing"));
-  process.on("SIGTERM", async () => {
-    await consumer.disconnect();
-    process.exit(0);
-  });
+  process.on("SIGTERM", () => leave(consumer));
   await consumer.connect();
   await consumer.subscribe({ topics: [ask.topic], fromBeginning: true });
   await consumer.run({
