@@ -28,15 +28,19 @@ from tests.integration.torment.checker import Anomaly, Facts, count, judge
 from tests.integration.torment.disks import BALLAST
 from tests.integration.torment.faults import KINDS
 from tests.integration.torment.history import History
+from tests.integration.torment.lying import LiarProcess, disturbed
+from tests.integration.torment.memory import MemoryWatch
 from tests.integration.torment.nemesis import Nemesis, plan
 from tests.integration.torment.netns import Namespaces, missing_tools
 from tests.integration.torment.network import Network
 from tests.integration.torment.passing import check_disks
 from tests.integration.torment.replicas import compare
+from tests.integration.torment.strangers import read_by_strangers
 from tests.integration.torment.workload import Workload
 from tests.integration.torment.world import World
 
 _WARM_UP_S = 2.0
+_CALM_S = 6.0  # with the liar, but without a fault
 _TOLD = 8  # anomalies of each kind
 
 
@@ -47,6 +51,7 @@ class Options:
     brokers: int
     seed: int
     kinds: tuple[str, ...]
+    liar: bool
     plot: Path | None
     keep: Path | None
     network: str
@@ -63,6 +68,9 @@ def read_options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--seed", type=int, help="repeats the plan of an earlier run")
     parser.add_argument(
         "--faults", help=f"only these, separated by commas, of: {', '.join(KINDS)}", default=""
+    )
+    parser.add_argument(
+        "--liar", action=argparse.BooleanOptionalAction, default=True, help="a client that lies"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="the availability, as SVG")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep history and logs there")
@@ -87,6 +95,7 @@ def read_options(arguments: Sequence[str] | None) -> Options:
         given.brokers,
         seed,
         kinds,
+        given.liar,
         given.plot,
         given.keep,
         given.network,
@@ -129,18 +138,26 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         )
         workload.start()
         nemesis = Nemesis(world, history, tell)
+        memory = MemoryWatch(world.brokers)
+        lying = LiarProcess(world, options.seed, options.liar)
         try:
             await asyncio.sleep(_WARM_UP_S)
+            memory.start()
+            lying.start()
             await nemesis.run(plan(options.seed, kinds), time.monotonic() + options.seconds)
             tell("no more faults: waiting until the cluster is whole")
             try:
                 await world.until_whole()
             except AssertionError as problem:
                 problems.append(str(problem))
+            problems += await disturbed(world, history, _CALM_S)
+            problems += await lying.end(tell)
             await workload.stop_producing()
             await workload.catch_up()
         finally:
+            lying.kill_now()
             await workload.close()
+            await memory.stop()
         problems += nemesis.problems + workload.failures
         followers = [each.name for each in workload.followers]
         anomalies = [Anomaly("stuck", "-", each) for each in problems]
@@ -150,6 +167,9 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         anomalies += judge(facts)
         anomalies += compare_replicas(world, facts)
         anomalies += workload.passing.anomalies
+        anomalies += memory.anomalies()
+        anomalies += await read_by_strangers(world.kafka_bootstrap, world.all_partitions)
+        tell(memory.describe())
         anomalies += await check_disks(disk.path / "data" for disk in world.disks.values())
         tell(f"{workload.passing.lives} lives of topics that come and go")
         report(options, world, facts, tell)

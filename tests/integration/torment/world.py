@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +43,26 @@ SETTINGS = {
     "offsets.topic.num.partitions": "3",
     "group.initial.rebalance.delay.ms": "500",
     "controlled.shutdown.retry.backoff.ms": "500",
+    # All that clients may make a broker hold; memory.py has the bound that comes of it.
+    "queued.max.request.bytes": "134217728",
+    "log.cleaner.backoff.ms": "2000",
 }
 TOPICS = {
     "small": (3, {"min.insync.replicas": "2", "segment.bytes": "131072"}),
     "synced": (2, {"min.insync.replicas": "2", "flush.before.ack": "true"}),
+}
+# For the liar, and for nobody else.
+LIED_TO = {
+    "lied-to": (1, {"min.insync.replicas": "2", "segment.bytes": "131072"}),
+    "lied-compacted": (
+        1,
+        {
+            "min.insync.replicas": "2",
+            "cleanup.policy": "compact",
+            "segment.bytes": "65536",
+            "min.cleanable.dirty.ratio": "0.01",
+        },
+    ),
 }
 REPLICATION_FACTOR = 3
 SETTLE_WAIT_S = 60.0
@@ -114,11 +130,12 @@ class World:
 
     @property
     def partitions(self) -> list[TopicPartition]:
-        return [
-            TopicPartition(topic, number)
-            for topic, (count, _) in TOPICS.items()
-            for number in range(count)
-        ]
+        """Those of the honest clients."""
+        return _partitions(TOPICS)
+
+    @property
+    def all_partitions(self) -> list[TopicPartition]:
+        return _partitions({**TOPICS, **LIED_TO})
 
     # --- start and end ---------------------------------------------------------------------------
 
@@ -139,7 +156,7 @@ class World:
         await until(lambda: all(self._serves(each) for each in self.broker_ids), 40)
         self._admin = AsyncAdmin(self.bootstrap)
         await self._admin.start()
-        for topic, (count, configs) in TOPICS.items():
+        for topic, (count, configs) in {**TOPICS, **LIED_TO}.items():
             await self._admin.create_topic(topic, count, REPLICATION_FACTOR, configs=configs)
         await self.until_whole()
 
@@ -248,7 +265,7 @@ class World:
             return missing
         try:
             async with asyncio.timeout(5):
-                statuses = await self.admin.describe_partitions(self.partitions)
+                statuses = await self.admin.describe_partitions(self.all_partitions)
         except (MinikafkaError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
         errors = [f"{each.topic_partition}: {each.error}" for each in statuses if each.error]
@@ -257,7 +274,7 @@ class World:
     def _missing_in_zookeeper(self) -> str:
         assert self._zookeeper is not None
         live = {int(each) for each in self._zookeeper.get_children("/brokers/ids")}
-        for topic, number in ((each.topic, each.partition) for each in self.partitions):
+        for topic, number in ((each.topic, each.partition) for each in self.all_partitions):
             path = f"/brokers/topics/{topic}/partitions/{number}/state"
             state = json.loads(self._zookeeper.get(path)[0])
             if state["leader"] not in live or len(state["isr"]) < REPLICATION_FACTOR:
@@ -290,6 +307,14 @@ class World:
             await until(look, deadline_s)
         except AssertionError:
             raise AssertionError(f"not whole after {deadline_s:g} s: {missing}") from None
+
+
+def _partitions(topics: Mapping[str, tuple[int, object]]) -> list[TopicPartition]:
+    return [
+        TopicPartition(topic, number)
+        for topic, (count, _) in topics.items()
+        for number in range(count)
+    ]
 
 
 class _NoServers:
