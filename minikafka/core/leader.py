@@ -53,6 +53,7 @@ from minikafka.model import (
 
 ALL_COMMITTED = -1  # DeleteRecords: up to the high watermark
 JOIN_RETRY_MS = 1000  # how long a replica that was found ineligible is not proposed again
+OUTSIDER_SILENCE_MS = 5000  # how long the high watermark waits for a silent replica about to join
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class Leader:
             self.followers.clear()
             self.first_own_offset = self.log.log_end_offset
         if not unbroken or state.leader_epoch > self.state.leader_epoch:
-            self._forget_added(state, assignment)
+            self._forget_outsiders(state)
             self.epoch_start = self.log.log_end_offset
             if self.log.epochs.assign(state.leader_epoch, self.log.log_end_offset):
                 effects.append(StoreEpochs(tuple(self.log.epochs.entries())))
@@ -121,13 +122,16 @@ class Leader:
         self.isr.adopt(state.isr)
         return effects + self.reassign(assignment, now_ms)
 
-    def _forget_added(self, state: PartitionState, assignment: Assignment) -> None:
-        """A replica that is being added may have been dropped before, without this leader's having
-        heard of it, and be about to delete its log. Only what it fetches under the new epoch, that
-        is with a State that is newer than the drop, counts (R4 holds for all others)."""
-        for broker_id in assignment.adding:
-            if broker_id not in state.isr and broker_id in self.followers:
-                self.followers[broker_id].forget_position()
+    def _forget_outsiders(self, state: PartitionState) -> None:
+        """Who is outside the ISR counts again with what it fetches under the new epoch (R4 holds
+        for the members). One that has just left has left for a reason: its log may have failed, so
+        that it fetches no more, and the high watermark would wait for it as for one that is about
+        to join. And one that is being added may have been dropped before, without this leader's
+        having heard of it, and be about to delete its log: only with a State newer than the drop
+        does it fetch under the new epoch."""
+        for broker_id, progress in self.followers.items():
+            if broker_id not in state.isr:
+                progress.forget_position()
 
     def reassign(self, assignment: Assignment, now_ms: int) -> list[Effect]:
         """The replicas under this State."""
@@ -233,15 +237,23 @@ class Leader:
             self.isr,
             self.followers,
             self.effective_min_insync,
-            lambda broker_id, progress: (
-                self.is_eligible(broker_id, progress) and self._caught_up(progress, now_ms)
-            ),
+            lambda broker_id, progress: self._is_about_to_join(broker_id, progress, now_ms),
         )
         if offset is None or offset <= self.log.high_watermark:
             return []
         self.log.high_watermark = offset
         effects: list[Effect] = [HighWatermarkAdvanced(offset)]
         return effects + [self._complete(parked) for parked in self.parked.settle_up_to(offset)]
+
+    def _is_about_to_join(self, broker_id: int, progress: FollowerProgress, now_ms: int) -> bool:
+        """Does the high watermark wait for this replica outside the ISR? Only while it is heard:
+        what keeps it from fetching (its log has failed, say) keeps it from joining, too."""
+        patience_ms = min(OUTSIDER_SILENCE_MS, self.settings.replica_lag_time_max_ms)
+        return (
+            self.is_eligible(broker_id, progress)
+            and now_ms - progress.last_fetch_ms <= patience_ms
+            and self._caught_up(progress, now_ms)
+        )
 
     def _caught_up(self, progress: FollowerProgress, now_ms: int) -> bool:
         return progress.caught_up(
@@ -435,7 +447,12 @@ class Leader:
         )
 
     def check_lag(self, now_ms: int) -> list[Effect]:
-        """Propose to drop the members that are not caught up; on the schedule's word only."""
+        """Propose to drop the members that are not caught up; on the schedule's word only. And who
+        waits for a replica outside that has fallen silent need not wait for the next append."""
+        effects = self.advance_high_watermark(now_ms)
+        return effects + self._propose_removals(now_ms)
+
+    def _propose_removals(self, now_ms: int) -> list[Effect]:
         if self.isr.pending is not None:
             return []
         laggards = {

@@ -195,6 +195,18 @@ class Runner:
             lambda controller: controller.on_controlled_shutdown(node.broker_id, node.broker_epoch)
         )
 
+    def do_fail(self, name: str) -> None:
+        """fail A: the disk fails under the replica on A, and the controller hears of it."""
+        node = self.node(name)
+        partition = node.partition
+        assert partition is not None
+        node.apply(partition.on_storage_failure("the disk failed"))
+        self.cluster.control(
+            lambda controller: controller.on_failed_replicas(
+                node.broker_id, node.broker_epoch, [(TP, partition.topic_id)]
+            )
+        )
+
     # --- the network ---
 
     def do_partition(self, *words: str) -> None:

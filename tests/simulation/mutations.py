@@ -399,11 +399,19 @@ MUTATIONS = (
         "return []",
     ),
     Mutation(
+        "an outsider that has just left",
+        "who has left the ISR is waited for as one that is about to join",
+        "core.leader",
+        "Leader._forget_outsiders",
+        "if broker_id not in state.isr:",
+        "if broker_id in self.assignment.adding and broker_id not in state.isr:",
+    ),
+    Mutation(
         "reassignment: positions of replicas that are added",
         "what a replica fetched before it was dropped and added again counts",
         "core.leader",
-        "Leader._forget_added",
-        "if broker_id not in state.isr and broker_id in self.followers:",
+        "Leader._forget_outsiders",
+        "if broker_id not in state.isr:",
         "if False:",
     ),
     Mutation(

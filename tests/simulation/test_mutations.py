@@ -34,6 +34,7 @@ SCENARIOS = {
     "flush before acknowledging, leader": "race_6_what_was",
     "messages in order": "race_14_a_late_message",
     "dirty once": "race_10_a_broker_that_started_dirty",
+    "an outsider that has just left": "nobody_waits_for_a_follower",
     "reassignment: the target is in sync": "replicas_move_while_records_come_in['CD']",
     "reassignment: State before assignment": "replicas_move_while_records_come_in['CD']",
     "reassignment: a late drop": "race_13_a_late_drop",

@@ -50,6 +50,19 @@ def test_race_1_a_zombie_that_is_in_sync_alone_keeps_what_it_commits():
         stage.end()
 
 
+def test_nobody_waits_for_a_follower_whose_disk_is_full():
+    """It was caught up, and it lives: the leader waited for it as for one that is about to join."""
+    with Stage("ABC", controller="A") as stage:
+        stage.produce("A", run_ms=20)
+        stage.do("fill C")
+        stage.produce("A", run_ms=50)
+        assert stage.isr == "AB"
+        assert stage.acknowledged == 2
+        stage.produce("A", run_ms=20)
+        assert stage.acknowledged == 3
+        stage.end()
+
+
 def test_records_that_all_have_are_taken_while_nobody_reaches_zookeeper():
     with Stage("ABC", minimum=2, controller="C") as stage:
         stage.produce("A", run_ms=20)

@@ -12,7 +12,12 @@ from minikafka.core.effects import (
     StoreEpochs,
 )
 from minikafka.core.isr import NEVER_MS
-from minikafka.core.leader import JOIN_RETRY_MS, Leader, PartitionSettings
+from minikafka.core.leader import (
+    JOIN_RETRY_MS,
+    OUTSIDER_SILENCE_MS,
+    Leader,
+    PartitionSettings,
+)
 from minikafka.core.producer_state import ProducedBatch
 from minikafka.errors import (
     FencedLeaderEpochError,
@@ -149,7 +154,30 @@ def test_a_bump_under_the_same_leader_begins_an_epoch_and_keeps_positions():
     assert leader.epoch_start == 3
     assert leader.first_own_offset == 0
     assert leader.followers[2].caught_up_ms == 5
-    assert leader.followers[3].log_end_offset == 1
+    assert leader.followers[2].log_end_offset == 3
+
+
+def test_who_has_left_the_isr_counts_again_with_what_it_fetches_under_the_new_epoch():
+    leader = leading()
+    append(leader, 3)
+    fetch(leader, 2, 3, now_ms=5)
+    fetch(leader, 3, 3, now_ms=5)
+    append(leader)
+    assert fetch(leader, 2, 4, now_ms=6) == []
+    # C's disk has failed: it was caught up, it lives, and it will not fetch.
+    assert adopt(leader, state(leader_epoch=1, isr=(1, 2), version=1), 7) == [
+        StoreEpochs(entries((0, 0), (1, 4))),
+        HighWatermarkAdvanced(4),
+    ]
+    assert leader.followers[3].log_end_offset == UNKNOWN_OFFSET
+    assert leader.followers[3].caught_up_ms == NEVER_MS
+    append(leader)
+    assert fetch(leader, 2, 5, now_ms=8) == [HighWatermarkAdvanced(5)]
+    assert fetch(leader, 3, 5, now_ms=9) == [
+        ProposeIsr(
+            proposal((1, 100), (2, 200), (3, 300), reason="C caught up", epoch=1, version=1)
+        )
+    ]
 
 
 def test_an_expansion_keeps_epoch_and_positions():
@@ -427,6 +455,17 @@ def test_it_waits_for_an_eligible_replica_that_is_caught_up_outside():
     assert fetch(leader, 2, 3, now_ms=20) == [HighWatermarkAdvanced(2)]
     assert leader.advance_high_watermark(10 + LAG_MS) == []
     assert leader.advance_high_watermark(11 + LAG_MS) == [HighWatermarkAdvanced(3)]
+
+
+def test_it_does_not_wait_for_a_replica_outside_that_has_fallen_silent():
+    leader = leading(state(isr=(1, 2), leader_epoch=1), log_of(0, 0), eligible={3: 300})
+    leader.settings.replica_lag_time_max_ms = 30_000
+    leader.isr.propose(proposal((1, 100), (2, 200), reason="busy", epoch=1))
+    fetch(leader, 3, 2, now_ms=10)
+    append(leader)
+    assert fetch(leader, 2, 3, now_ms=20) == [HighWatermarkAdvanced(2)]
+    assert leader.check_lag(10 + OUTSIDER_SILENCE_MS) == []
+    assert leader.check_lag(11 + OUTSIDER_SILENCE_MS) == [HighWatermarkAdvanced(3)]
 
 
 def test_it_does_not_wait_for_a_replica_outside_that_shuts_down():
