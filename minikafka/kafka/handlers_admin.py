@@ -209,7 +209,14 @@ async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Val
     if not everything and not named:
         return {"throttle_time": 0, "error_code": 0, "replica_election_results": []}
     election = ElectLeadersRequest(unclean, named)
-    results = await administer(service, election, request.timeout, map(str, named))
+    failed: MinikafkaError | None = None
+    results: dict[str, MinikafkaError | None]
+    try:
+        answer = await service.administer(election, limited_timeout_ms(request.timeout))
+        results = {result.name: result.error for result in answer.results}
+    except MinikafkaError as error:
+        # Of the request as a whole, which may name no partition, and of each that it names.
+        failed, results = error, dict.fromkeys(map(str, named), error)
     by_topic: dict[str, list[Values]] = {}
     # What a client names can be any number: `t--1` is of -1, not of the topic `t-`.
     asked = {str(each): each async for each in in_slices(named)}
@@ -219,7 +226,7 @@ async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Val
         by_topic.setdefault(place.topic, []).append(result)
     return {
         "throttle_time": 0,
-        "error_code": 0,
+        "error_code": 0 if failed is None else failed.code,
         "replica_election_results": [
             {"topic": topic, "partition_result": items} for topic, items in by_topic.items()
         ],

@@ -174,9 +174,7 @@ def test_who_has_left_the_isr_counts_again_with_what_it_fetches_under_the_new_ep
     append(leader)
     assert fetch(leader, 2, 5, now_ms=8) == [HighWatermarkAdvanced(5)]
     assert fetch(leader, 3, 5, now_ms=9) == [
-        ProposeIsr(
-            proposal((1, 100), (2, 200), (3, 300), reason="C caught up", epoch=1, version=1)
-        )
+        ProposeIsr(proposal((1, 100), (2, 200), (3, 300), reason="C caught up", epoch=1, version=1))
     ]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from minikafka.broker.request_memory import RequestMemory
+from minikafka.broker.requests import ControllerResponse
+from minikafka.errors import NotControllerError
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.listener import KafkaListener
 from minikafka.records.header import parse_header
@@ -376,6 +378,26 @@ async def test_leaders_are_elected(ground: Ground) -> None:
         ApiKey.ELECT_LEADERS, 2, election_type=0, topic_partitions=None, timeout=5000
     )
     assert response.replica_election_results == ()
+
+
+@pytest.mark.parametrize("named", [None, [{"topic": "words", "partitions": [0, 1]}]])
+async def test_an_election_that_failed_as_a_whole_says_so(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, named: list[dict[str, object]] | None
+) -> None:
+    async def refuse(request: object, timeout_ms: int) -> ControllerResponse:
+        raise NotControllerError("there is no controller")
+
+    monkeypatch.setattr(ground.cluster.service(1), "administer", refuse)
+    response = await ground.ask(
+        ApiKey.ELECT_LEADERS, 2, election_type=0, topic_partitions=named, timeout=5000
+    )
+    assert int(response.error_code) == NotControllerError.code
+    found = [
+        (topic.topic, each.partition_id, int(each.error_code))
+        for topic in response.replica_election_results
+        for each in topic.partition_result
+    ]
+    assert found == ([] if named is None else [("words", 0, 41), ("words", 1, 41)])
 
 
 async def reassign(ground: Ground, replicas: list[int] | None, *partitions: int) -> dict[int, int]:
