@@ -32,6 +32,7 @@ from minikafka.broker.ports import (
     Peers,
     SessionLostError,
     StoreEvent,
+    UnreadableNodeError,
 )
 from minikafka.broker.requests import (
     AlterPartitionRequest,
@@ -272,6 +273,10 @@ class ControllerRuntime:
             except SessionLostError as lost:
                 log.info("no election while the session is gone: %s", lost)
                 await asyncio.sleep(self._backoff_ms / 1000)
+                continue
+            except UnreadableNodeError as error:
+                log.debug("broker %d cannot stand for election: %s", self._broker_id, error)
+                await asyncio.sleep(self._backoff_ms / 100)
                 continue
             except Exception:  # the candidate outlives whatever ZooKeeper says, and tells it
                 log.exception("broker %d cannot stand for election", self._broker_id)

@@ -27,7 +27,7 @@ from minikafka.broker.companion import Companion
 from minikafka.broker.controller_commands import execute
 from minikafka.broker.controller_sender import PostOffice, Send
 from minikafka.broker.live_config import LiveConfig
-from minikafka.broker.ports import ClusterStore, StoreEvent, WriteOutcome
+from minikafka.broker.ports import ClusterStore, StoreEvent, UnreadableNodeError, WriteOutcome
 from minikafka.broker.requests import (
     ControllerResponse,
     DeleteTopicsRequest,
@@ -55,6 +55,8 @@ MAX_WAITING_REQUESTS = 1000
 DELETION_WAIT_MS = 5_000
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,8 @@ class ControllerTerm:
             return await execute(self._around.store, command, self._core.context.names)
         except NotControllerError as error:
             raise DeposedError(str(error)) from error
+        except UnreadableNodeError:
+            raise  # the answer to who asked for just this node
         except MinikafkaError as error:  # of the store: no answer to a request, but a broken term
             raise RuntimeError(f"{type(command).__name__} failed: {error}") from error
 
@@ -222,14 +226,18 @@ class ControllerTerm:
         await store.sync()
         self._overrides = await store.read_topic_configs()
         self._live.take(await store.read_broker_configs())
-        topics = await store.read_topics()
+        topics, unreadable_topics = _apart(await store.read_topics())
         preferred = await store.read_preferred_election()
+        brokers = await store.read_brokers()
+        states, unreadable = _apart(await store.read_states(topics))
         read = ClusterRead(
-            brokers=await store.read_brokers(),
+            brokers=brokers,
             topics=topics,
-            states=await store.read_states(topics),
+            states=states,
             deletions=frozenset(await self._read_deletions()),
             preferred_election=None if preferred is None else tuple(preferred),
+            unreadable_topics=unreadable_topics,
+            unreadable=unreadable,
         )
         await self._drive(self._core.load(read))
         log.info(
@@ -325,7 +333,8 @@ class ControllerTerm:
                 raise DeposedError("another controller has been elected")
 
     async def _read_topics(self) -> None:
-        await self._drive(self._core.on_topics(await self._around.store.read_topics()))
+        topics, unreadable = _apart(await self._around.store.read_topics())
+        await self._drive(self._core.on_topics(topics, unreadable))
 
     async def _read_configs(self) -> None:
         self._overrides = await self._around.store.read_topic_configs()
@@ -460,6 +469,12 @@ class ControllerTerm:
         if moved:
             log.info("leadership of %d partitions went back to the preferred replicas", moved)
         self._arm_rebalance()
+
+
+def _apart(found: Mapping[K, V | None]) -> tuple[dict[K, V], frozenset[K]]:
+    """What could be read, and what could not."""
+    readable = {key: value for key, value in found.items() if value is not None}
+    return readable, frozenset(found.keys() - readable.keys())
 
 
 def new_topic_id() -> str:

@@ -61,13 +61,23 @@ class NodeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableNode:
+    """A node of ZooKeeper that does not hold what belongs there; what is wrong, and what to do."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerReport:
     """Who is controller (-1: nobody, between two of them), the epoch of the last election, and who
-    would be controller, first in line first."""
+    would be controller, first in line first. `unreadable`: what the broker that was asked could not
+    read in ZooKeeper, and has left alone; the controller reads most."""
 
     controller_id: int
     controller_epoch: int
     candidates: Sequence[int] = ()
+    unreadable: Sequence[UnreadableNode] = ()
 
 
 class NodeStore(Protocol):

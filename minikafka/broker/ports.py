@@ -66,6 +66,7 @@ from minikafka.broker.requests import (
 )
 from minikafka.config import TopicConfig
 from minikafka.core.producer_state import ProducerStateTable
+from minikafka.errors import FatalError
 from minikafka.model import (
     BatchHeader,
     BrokerInfo,
@@ -233,6 +234,10 @@ class SessionLostError(Exception):
     """The ZooKeeper session is gone, or out of touch for longer than its timeout."""
 
 
+class UnreadableNodeError(FatalError):
+    """A node of ZooKeeper that somebody wants does not hold what belongs there."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControllerElection:
     """Who is controller. `won` says that it is this broker, in this session. Of one who stands for
@@ -307,10 +312,13 @@ class ClusterStore(Protocol):
     async def read_brokers(self, *, watch: bool = True) -> dict[int, BrokerInfo]:
         """`watch`: BROKERS_CHANGED when they change, as the controller wants it."""
 
-    async def read_topics(self) -> dict[str, TopicDescription]: ...
+    async def read_topics(self) -> dict[str, TopicDescription | None]:
+        """None: there is a node of that name that cannot be read. TOPICS_CHANGED when it can."""
+
     async def read_states(
         self, topics: Mapping[str, TopicDescription]
-    ) -> dict[TopicPartition, PartitionState]: ...
+    ) -> dict[TopicPartition, PartitionState | None]:
+        """Partitions without a State are left out; None: it cannot be read, as for topics."""
 
     # Fenced: each is one multi with the check of /controller_epoch (rule R1).
     async def write_states(self, writes: Sequence[StateWrite]) -> list[WriteOutcome]: ...

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,7 @@ class Standing:
 
     candidates: tuple[int, ...] | None
     answers: bool
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # nodes of ZooKeeper: what is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,14 @@ def assess(board: Board, expected: Iterable[int] = (), standing: Standing | None
         bool(board.brokers)
         and not missing
         and board.controller_id in board.brokers
-        and (standing is None or standing.answers)
+        and (standing is None or (standing.answers and not standing.unreadable))
         and leaderless == under_replicated == 0
     )
     words = count_words(board, None if standing is None else _standing_words(board, standing))
     if missing:
         words += f", missing: {', '.join(board.name(each) for each in missing)}"
+    if standing is not None and standing.unreadable:
+        words += f", unreadable in ZooKeeper: {len(standing.unreadable)}"
     line = f"{'healthy' if healthy else 'unhealthy'}: {words}"
     return Health(healthy, line, missing, leaderless, under_replicated)
 
@@ -152,10 +155,15 @@ async def _show(cluster: Bootstrap, as_json: bool) -> bool:
         document = health_document(board, health) | {
             "controller_answers": standing.answers,
             "candidates": None if standing.candidates is None else list(standing.candidates),
+            "unreadable": [
+                {"path": path, "why": why} for path, why in sorted(standing.unreadable.items())
+            ],
         }
         print_json(document | {"partitions": partitions.documents(board, offsets)})
         return health.healthy
     say(health.line)
+    for path, why in sorted(standing.unreadable.items()):
+        say(f"{path} in ZooKeeper cannot be read: {why}")
     click.echo()
     print_table(("broker", "id", "grpc", "rack", "controller"), _broker_rows(board, health))
     if board.partitions:
@@ -171,20 +179,30 @@ async def _ask_for_controller(admin: AsyncAdmin, board: Board) -> Standing:
     from minikafka.cli import connection, partitions
 
     candidates = None
+    unreadable: dict[str, str] = {}
     try:
         report = await admin.describe_controller()
     except MinikafkaError as error:
         tell(f"who is controller could not be read: {error}")
     else:
         candidates = tuple(report.candidates)
+        unreadable = {each.path: each.why for each in report.unreadable}
         if report.controller_epoch >= board.controller_epoch:
             board.controller_id = report.controller_id
             board.controller_epoch = report.controller_epoch
     controller = board.brokers.get(board.controller_id)
     if controller is None:
-        return Standing(candidates, False)
+        return Standing(candidates, False, unreadable)
     address = controller.grpc_address
-    return Standing(candidates, await connection.answers(address, partitions.PATIENCE_MS))
+    answers = await connection.answers(address, partitions.PATIENCE_MS)
+    if answers:
+        try:
+            report = await admin.describe_controller(address)
+        except (MinikafkaError, TimeoutError) as error:
+            tell(f"what the controller cannot read in ZooKeeper is not known: {error}")
+        else:
+            unreadable |= {each.path: each.why for each in report.unreadable}
+    return Standing(candidates, answers, unreadable)
 
 
 def _broker_rows(board: Board, health: Health) -> list[list[object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from minikafka.broker.node_ports import ControllerReport, NodeReport
@@ -21,8 +22,12 @@ class NodeAdmin:
             lambda channel: channel.nodes.list_nodes(), self._timeout_ms / 1000
         )
 
-    async def describe_controller(self) -> ControllerReport:
-        """Who is controller, or that nobody is, and who would be next: as ZooKeeper has it now."""
+    async def describe_controller(self, address: str | None = None) -> ControllerReport:
+        """Who is controller, or that nobody is, and who would be next: as ZooKeeper has it now; and
+        what the broker that answers (the one at `address`, if given) cannot read there."""
+        if address is not None:
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                return await self._cluster.channel_to(address).nodes.describe_controller()
         return await self._cluster.call_any(
             lambda channel: channel.nodes.describe_controller(), self._timeout_ms / 1000
         )

@@ -47,6 +47,15 @@ def validate_topic_name(name: str, existing: Iterable[str]) -> None:
             raise InvalidTopicError(f"topic name {name} collides with the existing topic {other}")
 
 
+def is_legal_name(name: str) -> bool:
+    """May a topic be called so, whatever others there are?"""
+    return (
+        name not in (".", "..")
+        and len(name) <= MAX_NAME_LENGTH
+        and _LEGAL_NAME.fullmatch(name) is not None
+    )
+
+
 def validate_counts(num_partitions: int, replication_factor: int, live_brokers: int) -> None:
     """Raises InvalidPartitionsError or InvalidReplicationFactorError."""
     if num_partitions < 1:

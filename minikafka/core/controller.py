@@ -68,6 +68,9 @@ class ClusterRead:
     states: Mapping[TopicPartition, PartitionState]
     deletions: frozenset[str] = frozenset()
     preferred_election: tuple[TopicPartition, ...] | None = None
+    # Topics and partitions that are there and whose nodes cannot be read: they are left alone.
+    unreadable_topics: frozenset[str] = frozenset()
+    unreadable: frozenset[TopicPartition] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class Controller(TopicController):
             raise DeposedError(f"controller epoch {newest} has written States already")
         self.context.topics.update(read.topics)
         self.context.states.update(read.states)
+        self.context.unreadable_topics = read.unreadable_topics
+        self.context.unreadable.update(read.unreadable)
         self.context.deletions.update(read.deletions & read.topics.keys())
         self.context.take_brokers(read.brokers)
         yield from self.settle()

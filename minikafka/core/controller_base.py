@@ -143,16 +143,34 @@ class ControllerBase:
 
     def _read_again(self, conflicts: list[TopicPartition]) -> Operation[None]:
         topics = {tp.topic: self.context.topics[tp.topic] for tp in conflicts}
-        found: dict[TopicPartition, PartitionState] = yield ReadStates(topics)
+        found: dict[TopicPartition, PartitionState | None] = yield ReadStates(topics)
         for tp in conflicts:
             state = found.get(tp)
             if state is None:
                 self.context.states.pop(tp, None)
+                if tp in found:
+                    self.context.unreadable.add(tp)
                 continue
             if state.controller_epoch > self.context.controller_epoch:
                 raise DeposedError(f"{tp} was written by controller epoch {state.controller_epoch}")
             self.context.states[tp] = state
             self.outbox.put_state(self.context.metadata(tp))
+
+    def read_unreadable(self) -> Operation[None]:
+        """Look again at the partitions whose State could not be read."""
+        context = self.context
+        if not context.unreadable:
+            return
+        names = {tp.topic for tp in context.unreadable}
+        topics = {name: topic for name in names if (topic := context.topics.get(name)) is not None}
+        found: dict[TopicPartition, PartitionState | None] = yield ReadStates(topics)
+        for tp in sorted(context.unreadable):
+            if tp in found and found[tp] is None:
+                continue
+            context.unreadable.discard(tp)
+            if (state := found.get(tp)) is not None and context.assignment(tp) is not None:
+                context.states[tp] = state
+                self.outbox.put_state(context.metadata(tp))
 
     # --- the standing rules ---
 
@@ -197,7 +215,7 @@ class ControllerBase:
     def _births(self) -> Iterator[StateChange]:
         context = self.context
         for tp, assignment in context.partitions():
-            if tp not in context.states:
+            if tp not in context.states and tp not in context.unreadable:
                 state = first_state(
                     assignment, context.brokers, context.shutting_down, context.controller_epoch
                 )

@@ -8,7 +8,7 @@ commands with asyncio, tests and the simulator as they like.
 | command | result |
 |---|---|
 | WriteStates | one Outcome for each change |
-| ReadStates | dict of TopicPartition to PartitionState |
+| ReadStates | dict of TopicPartition to PartitionState, or None for one that cannot be read |
 | CreateTopicNode, UpdateTopicNode, RemoveTopic, ClearPreferredElection | Outcome |
 | ReadTopicConfigs | dict of topic to overrides |
 | ReadBrokerConfigs | dict of broker (id as text, or DEFAULT_BROKER) to overrides |

@@ -68,6 +68,9 @@ class ClusterContext:
     topics: dict[str, TopicDescription] = field(default_factory=dict)
     states: dict[TopicPartition, PartitionState] = field(default_factory=dict)
     deletions: set[str] = field(default_factory=set)
+    # What is there and cannot be read: nothing is decided about it, and nothing made in its place.
+    unreadable_topics: frozenset[str] = frozenset()
+    unreadable: set[TopicPartition] = field(default_factory=set)
     # Replicas that have deleted their log: (partition, topic id, broker id).
     deleted_replicas: set[tuple[TopicPartition, str, int]] = field(default_factory=set)
     # Broker id -> the broker epoch that this is about.
@@ -180,3 +183,4 @@ class ClusterContext:
         for table in (self.states, self.failed_replicas):
             for tp in [tp for tp in table if tp.topic == name]:
                 del table[tp]
+        self.unreadable = {tp for tp in self.unreadable if tp.topic != name}

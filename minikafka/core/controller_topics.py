@@ -100,6 +100,10 @@ class TopicController(ReassignmentController):
     def _plan_topic(self, topic: NewTopic, chance: Chance) -> TopicDescription:
         """What is to be written for a topic. Raises what is wrong with it."""
         validate_topic_name(topic.name, self.context.topics)
+        if topic.name in self.context.unreadable_topics:
+            raise TopicAlreadyExistsError(
+                f"topic {topic.name} already exists, and its node in ZooKeeper cannot be read"
+            )
         if topic.name in self.context.deletions:
             raise TopicAlreadyExistsError(f"topic {topic.name} is still being deleted: try later")
         if topic.name in self.context.topics:
@@ -205,14 +209,23 @@ class TopicController(ReassignmentController):
     # --- what others did to topics ---
 
     @event
-    def on_topics(self, topics: Mapping[str, TopicDescription]) -> Operation[None]:
-        """The topics as ZooKeeper has them now: new ones and new partitions get their States."""
+    def on_topics(
+        self,
+        topics: Mapping[str, TopicDescription],
+        unreadable: frozenset[str] = frozenset(),
+    ) -> Operation[None]:
+        """The topics as ZooKeeper has them now: new ones and new partitions get their States. One
+        that is there and cannot be read (`unreadable`) stays as it was known."""
+        self.context.unreadable_topics = unreadable
         self._take_topics(topics)
+        yield from self.read_unreadable()
         yield from self.settle()
 
     def _take_topics(self, topics: Mapping[str, TopicDescription]) -> None:
         context = self.context
         for name, known in list(context.topics.items()):
+            if name in context.unreadable_topics:
+                continue
             found = topics.get(name)
             if found is None or found.topic_id != known.topic_id:
                 context.forget_topic(name)
@@ -247,7 +260,7 @@ class TopicController(ReassignmentController):
     def start_deletions(self, marked: set[str]) -> Operation[None]:
         """Stop and delete the replicas of topics that are marked. A marker for a topic that does
         not exist goes, lest it strike a later one of that name."""
-        for name in sorted(marked - self.context.topics.keys()):
+        for name in sorted(marked - self.context.topics.keys() - self.context.unreadable_topics):
             self.require_term((yield RemoveTopic(TopicDescription(name, "", {}))))
         for name in sorted((marked & self.context.topics.keys()) - self.context.deletions):
             self.context.deletions.add(name)

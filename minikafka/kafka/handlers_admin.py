@@ -214,9 +214,9 @@ async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Val
     try:
         answer = await service.administer(election, limited_timeout_ms(request.timeout))
         results = {result.name: result.error for result in answer.results}
-    except MinikafkaError as error:
+    except MinikafkaError as raised:
         # Of the request as a whole, which may name no partition, and of each that it names.
-        failed, results = error, dict.fromkeys(map(str, named), error)
+        failed, results = raised, dict.fromkeys(map(str, named), raised)
     by_topic: dict[str, list[Values]] = {}
     # What a client names can be any number: `t--1` is of -1, not of the topic `t-`.
     asked = {str(each): each async for each in in_slices(named)}

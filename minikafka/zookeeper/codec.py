@@ -9,13 +9,16 @@ writes as text (timestamps, producer id blocks) are text here too.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar
 
 from minikafka.broker.ports import Takeover
+from minikafka.core.assignment import is_legal_name
 from minikafka.errors import InvalidRequestError
 from minikafka.model import (
+    NO_LEADER,
     Assignment,
     BrokerInfo,
     PartitionState,
@@ -28,8 +31,16 @@ from minikafka.zookeeper.errors import CorruptNodeError
 # request. A request that is repeated after a lost connection would then be repeated for ever.
 MAX_DATA_BYTES = 1_000_000
 
+# Kafka's ids and epochs are 32 bits. An epoch must still be able to grow by one.
+MAX_ID = 2**31 - 1
+MAX_EPOCH = 2**31 - 2
+_MAX_DIGITS = 19
+_SHOWN = 60
+
 CONFIG_CHANGE_VERSION = 2
 TOPIC_VERSION = 3
+
+_TOPIC_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 T = TypeVar("T")
 
@@ -171,20 +182,24 @@ class _Fields:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             if name not in self._values:
                 raise _WrongFieldError(f"{name} is missing")
-            raise _WrongFieldError(f"{name} is {value!r}, expected {what}")
+            raise _WrongFieldError(f"{name} is {shown(value)}, expected {what}")
         return value
 
-    def whole(self, name: str) -> int:
-        return self._get(name, int, "a whole number")
+    def whole(self, name: str, low: int = 0, high: int = MAX_ID) -> int:
+        value = self._get(name, int, "a whole number")
+        if not low <= value <= high:
+            raise _WrongFieldError(f"{name} is {shown(value)}, expected {low} to {high}")
+        return value
 
     def text(self, name: str) -> str:
         return self._get(name, str, "text")
 
     def number_as_text(self, name: str) -> int:
         text = self.text(name)
-        if not text.isdecimal():
-            raise _WrongFieldError(f"{name} is {text!r}, expected digits as text")
-        return int(text)
+        number = _natural(text)
+        if number is None:
+            raise _WrongFieldError(f"{name} is {shown(text)}, expected digits as text")
+        return number
 
     def optional_text(self, name: str) -> str | None:
         return None if self._values.get(name) is None else self.text(name)
@@ -199,7 +214,7 @@ class _Fields:
         found = self._get(name, dict, "an object of texts")
         for key, value in found.items():
             if not isinstance(value, str):
-                raise _WrongFieldError(f"{name}.{key} is {value!r}, expected text")
+                raise _WrongFieldError(f"{name}.{key[:_SHOWN]} is {shown(value)}, expected text")
         return found
 
     def replicas_by_partition(
@@ -213,36 +228,46 @@ class _Fields:
     def objects(self, name: str) -> list[_Fields]:
         found = self._get(name, list, "a list of objects")
         if not all(isinstance(value, dict) for value in found):
-            raise _WrongFieldError(f"{name} is {found!r}, expected a list of objects")
+            raise _WrongFieldError(f"{name} is {shown(found)}, expected a list of objects")
         return [_Fields(value) for value in found]
 
 
 def _broker_ids(name: str, value: object) -> tuple[int, ...]:
     good = isinstance(value, list) and all(
-        isinstance(member, int) and not isinstance(member, bool) for member in value
+        isinstance(member, int) and not isinstance(member, bool) and 0 <= member <= MAX_ID
+        for member in value
     )
     if not good or len(set(value)) != len(value):  # type: ignore[call-overload,arg-type]
-        raise _WrongFieldError(f"{name} has {value!r}, expected a list of distinct broker ids")
+        raise _WrongFieldError(f"{name} has {shown(value)}, expected distinct broker ids")
     return tuple(value)  # type: ignore[arg-type]
 
 
 def _number(name: str, key: str) -> int:
-    if not key.isdecimal():
-        raise _WrongFieldError(f"{name} has the key {key!r}, expected a number")
-    return int(key)
+    number = _natural(key)
+    if number is None or number > MAX_ID:
+        raise _WrongFieldError(f"{name} has the key {shown(key)}, expected a number")
+    return number
+
+
+def _natural(text: str) -> int | None:
+    """A number written in ASCII digits, of 64 bits at most; None for anything else."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        return None
+    number = int(text)
+    return number if number < 2**63 else None
 
 
 def _decode(path: str, data: bytes, read: Callable[[_Fields], T], version: int = 1) -> T:
     try:
         values = json.loads(data)
-    except ValueError:
-        raise CorruptNodeError(path, f"{_shown(data)} is not JSON") from None
+    except (ValueError, RecursionError):
+        raise CorruptNodeError(path, f"{shown(data)} is not JSON") from None
     if not isinstance(values, dict):
-        raise CorruptNodeError(path, f"{_shown(data)} is not a JSON object")
+        raise CorruptNodeError(path, f"{shown(data)} is not a JSON object")
     found = values.get("version")
     if found != version or isinstance(found, bool):
         raise CorruptNodeError(
-            path, f"its version is {found!r}, and this minikafka reads version {version}"
+            path, f"its version is {shown(found)}, and this minikafka reads version {version}"
         )
     try:
         return read(_Fields(values))
@@ -250,18 +275,25 @@ def _decode(path: str, data: bytes, read: Callable[[_Fields], T], version: int =
         raise CorruptNodeError(path, str(error)) from None
 
 
-def _shown(data: bytes) -> str:
-    return repr(data if len(data) <= 60 else data[:60] + b"...")
+def shown(value: object) -> str:
+    """It may be a megabyte, or a number of as many digits as Python does not print."""
+    if isinstance(value, int) and abs(value) >= 2**64:
+        return "a number of more than 64 bits"
+    if isinstance(value, list | dict):
+        return f"{type(value).__name__} of {len(value)}" if len(value) > 10 else repr(value)[:200]
+    if isinstance(value, str | bytes) and len(value) > _SHOWN:
+        return f"{value[:_SHOWN]!r}..."
+    return repr(value)
 
 
 def decode_broker(path: str, data: bytes, broker_id: int, broker_epoch: int) -> BrokerInfo:
     def read(fields: _Fields) -> BrokerInfo:
-        kafka_port = fields.whole("port")
+        kafka_port = fields.whole("port", -1, 65_535)
         return BrokerInfo(
             broker_id=broker_id,
             name=fields.text("name"),
             grpc_host=fields.text("grpc_host"),
-            grpc_port=fields.whole("grpc_port"),
+            grpc_port=fields.whole("grpc_port", 0, 65_535),
             kafka_host=fields.optional_text("host"),
             kafka_port=None if kafka_port == -1 else kafka_port,
             rack=fields.optional_text("rack"),
@@ -271,6 +303,12 @@ def decode_broker(path: str, data: bytes, broker_id: int, broker_epoch: int) -> 
         )
 
     return _decode(path, data, read)
+
+
+def broker_id_of(name: str) -> int | None:
+    """The id that a registration is called by; None if the name is no id."""
+    broker_id = _natural(name)
+    return broker_id if broker_id is not None and broker_id <= MAX_ID else None
 
 
 def decode_controller(path: str, data: bytes) -> ControllerNode:
@@ -286,7 +324,7 @@ def decode_takeover(path: str, data: bytes) -> Takeover:
         path,
         data,
         lambda fields: Takeover(
-            fields.whole("previous_id"),
+            fields.whole("previous_id", -1),
             fields.whole("controller_id"),
             fields.whole("controller_epoch"),
             fields.whole("woken"),
@@ -297,23 +335,31 @@ def decode_takeover(path: str, data: bytes) -> Takeover:
 
 
 def decode_controller_epoch(path: str, data: bytes) -> int:
-    text = data.decode("ascii", errors="replace")
-    if not text.isdecimal():
-        raise CorruptNodeError(path, f"{_shown(data)} is not a number")
-    return int(text)
+    number = _natural(data.decode("ascii", errors="replace"))
+    if number is None or number > MAX_EPOCH:
+        raise CorruptNodeError(path, f"{shown(data)} is not a number of 0 to {MAX_EPOCH}")
+    return number
 
 
 def decode_topic(path: str, data: bytes, name: str) -> TopicDescription:
+    if not is_legal_name(name):
+        raise CorruptNodeError(path, "a topic cannot have this name")
+
     def read(fields: _Fields) -> TopicDescription:
         replicas = fields.replicas_by_partition("partitions")
         adding = fields.replicas_by_partition("adding_replicas")
         removing = fields.replicas_by_partition("removing_replicas")
         dropped = fields.replicas_by_partition("dropped_replicas", optional=True)
-        if sorted(replicas) != list(range(len(replicas))):
-            raise _WrongFieldError(f"partitions are {sorted(replicas)}, expected 0, 1, 2, …")
+        if not replicas or sorted(replicas) != list(range(len(replicas))):
+            raise _WrongFieldError(f"partitions are {shown(sorted(replicas))}, expected 0, 1, 2, …")
+        if not all(replicas.values()):
+            raise _WrongFieldError("a partition has no replica")
+        topic_id = fields.text("topic_id")
+        if not _TOPIC_ID.fullmatch(topic_id):
+            raise _WrongFieldError(f"topic_id is {shown(topic_id)}, expected 22 characters")
         return TopicDescription(
             name=name,
-            topic_id=fields.text("topic_id"),
+            topic_id=topic_id,
             assignments={
                 number: Assignment(
                     replicas[number],
@@ -330,17 +376,22 @@ def decode_topic(path: str, data: bytes, name: str) -> TopicDescription:
 
 def decode_state(path: str, data: bytes, partition_version: int) -> PartitionState:
     def read(fields: _Fields) -> PartitionState:
-        return PartitionState(
-            leader=fields.whole("leader"),
-            leader_epoch=fields.whole("leader_epoch"),
+        state = PartitionState(
+            leader=fields.whole("leader", NO_LEADER),
+            leader_epoch=fields.whole("leader_epoch", high=MAX_EPOCH),
             isr=fields.broker_ids("isr"),
-            controller_epoch=fields.whole("controller_epoch"),
+            controller_epoch=fields.whole("controller_epoch", high=MAX_EPOCH),
             partition_version=partition_version,
             isr_storage={
                 _number("isr_storage", member): storage_id
                 for member, storage_id in fields.texts_by_name("isr_storage").items()
             },
         )
+        if state.leader != NO_LEADER and state.leader not in state.isr:
+            raise _WrongFieldError(f"the leader, {state.leader}, is not in the isr")
+        if not set(state.isr_storage) <= set(state.isr):
+            raise _WrongFieldError("isr_storage names brokers that are not in the isr")
+        return state
 
     return _decode(path, data, read)
 
@@ -362,7 +413,7 @@ def decode_preferred_election(path: str, data: bytes) -> list[TopicPartition]:
 def decode_producer_id_block(path: str, data: bytes) -> ProducerIdBlock:
     def read(fields: _Fields) -> ProducerIdBlock:
         return ProducerIdBlock(
-            fields.whole("broker"),
+            fields.whole("broker", -1),
             fields.number_as_text("block_start"),
             fields.number_as_text("block_end"),
         )

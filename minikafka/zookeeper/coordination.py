@@ -16,11 +16,12 @@ from kazoo.protocol.states import ZnodeStat
 
 from minikafka.broker.ports import WriteOutcome
 from minikafka.errors import InvalidRequestError
-from minikafka.zookeeper.codec import MAX_DATA_BYTES
+from minikafka.zookeeper.codec import MAX_DATA_BYTES, shown
 from minikafka.zookeeper.election import Controllership
 from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError, ZooKeeperError
 from minikafka.zookeeper.session import Watcher, ZooKeeperSession
 from minikafka.zookeeper.transaction import failure
+from minikafka.zookeeper.unreadable import UnreadableNodes
 
 CONFLICTS = (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError)
 _VERSION = 1
@@ -31,9 +32,16 @@ class Znodes:
     """Reads and writes of one session. Raises SessionLostError, ZooKeeperError, and
     CorruptNodeError where a node does not hold what it should."""
 
-    def __init__(self, session: ZooKeeperSession, controllership: Controllership, fence: str):
-        """`fence`: the path of /controller_epoch."""
+    def __init__(
+        self,
+        session: ZooKeeperSession,
+        controllership: Controllership,
+        fence: str,
+        unreadable: UnreadableNodes,
+    ):
+        """`fence`: the path of /controller_epoch. `unreadable`: nodes that are left alone."""
         self.session = session
+        self.unreadable = unreadable
         self._controllership = controllership
         self._fence = fence
         self._watchers: dict[Callable[[], None], Watcher] = {}
@@ -133,7 +141,7 @@ def decode(path: str, data: bytes) -> dict[str, Any]:
     """The fields of what `encode` made. CorruptNodeError for anything else."""
     try:
         values = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         shown = data if len(data) <= _SHOWN else data[:_SHOWN] + b"..."
         raise CorruptNodeError(path, f"{shown!r} is not JSON") from None
     if not isinstance(values, dict):
@@ -147,5 +155,5 @@ def field(path: str, values: Mapping[str, Any], name: str, kind: type | tuple[ty
     """A field that has to be there and of this kind. CorruptNodeError."""
     value = values.get(name)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise CorruptNodeError(path, f"{name} is {value!r}")
+        raise CorruptNodeError(path, f"{name} is {shown(value)}")
     return value

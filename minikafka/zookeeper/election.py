@@ -18,6 +18,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kazoo.exceptions import BadVersionError, NoNodeError
@@ -26,10 +27,11 @@ from kazoo.protocol.states import ZnodeStat
 from minikafka.broker.ports import ControllerElection, StoreEvent
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.codec import ControllerNode
-from minikafka.zookeeper.errors import OutcomeUnknownError
+from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession
 from minikafka.zookeeper.transaction import failure
+from minikafka.zookeeper.unreadable import UnreadableNodes
 from minikafka.zookeeper.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -61,13 +63,24 @@ class _Pair:
         return bool(self.czxid == self.epoch_stat.mzxid)
 
 
+def _exists(path: str, client: Any) -> Any:
+    return client.exists_async(path)
+
+
 class Controllership:
     """`lease` is None unless this process is controller, as far as it knows."""
 
-    def __init__(self, session: ZooKeeperSession, layout: Layout, watches: Watches) -> None:
+    def __init__(
+        self,
+        session: ZooKeeperSession,
+        layout: Layout,
+        watches: Watches,
+        unreadable: UnreadableNodes,
+    ) -> None:
         self._session = session
         self._layout = layout
         self._watches = watches
+        self._unreadable = unreadable
         self.lease: Lease | None = None
 
     def on_session_lost(self) -> None:
@@ -121,16 +134,45 @@ class Controllership:
             epoch_data, epoch_stat = await self._session.repeat(
                 lambda client: client.get_async(self._layout.controller_epoch)
             )
-            epoch = codec.decode_controller_epoch(self._layout.controller_epoch, epoch_data)
+            epoch = self._decode_epoch(epoch_data)
             if found is None:
+                self._unreadable.forget(self._layout.controller)
                 return _Pair(None, 0, 0, 0, epoch, epoch_stat)
             data, stat = found
-            node = codec.decode_controller(self._layout.controller, data)
+            node = await self._decode_controller(data, stat)
             pair = _Pair(node, stat.ephemeralOwner, stat.czxid, stat.version, epoch, epoch_stat)
             if pair.of_one_transaction:
                 break
             # Elected between the two reads: read again.
         return pair
+
+    def _decode_epoch(self, data: bytes) -> int:
+        """CorruptNodeError if it is no epoch: then nobody can be elected, since an epoch that has
+        been before would not fence whoever had it."""
+        path = self._layout.controller_epoch
+        try:
+            epoch = codec.decode_controller_epoch(path, data)
+        except CorruptNodeError as error:
+            self._unreadable.note(error)
+            raise
+        self._unreadable.forget(path)
+        return epoch
+
+    async def _decode_controller(self, data: bytes, stat: ZnodeStat) -> ControllerNode:
+        """Whoever owns the node is controller, whatever it holds: its registration, of the same
+        session, tells who that is."""
+        path = self._layout.controller
+        node = self._unreadable.decode(path, lambda: codec.decode_controller(path, data))
+        if node is not None:
+            return node
+        parent = self._layout.broker_ids
+        names = await self._session.repeat(lambda client: client.get_children_async(parent))
+        for broker_id in filter(None, map(codec.broker_id_of, names)):
+            registration = self._layout.broker(broker_id)
+            found = await self._session.repeat(partial(_exists, registration))
+            if found is not None and found.ephemeralOwner == stat.ephemeralOwner != 0:
+                return ControllerNode(broker_id, 0)
+        return ControllerNode(NOBODY, 0)
 
     async def _read_controller(self, watch: bool) -> tuple[bytes, ZnodeStat] | None:
         path = self._layout.controller

@@ -8,15 +8,17 @@ OutcomeUnknownError   internal: the connection broke before the answer; never le
 
 from __future__ import annotations
 
+from minikafka.broker.ports import UnreadableNodeError
 from minikafka.errors import FatalError
 
 
-class CorruptNodeError(FatalError):
+class CorruptNodeError(UnreadableNodeError):
     """The data of a znode cannot be read: not JSON, not of a known version, or a field is wrong."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"the ZooKeeper node {path} cannot be read: {why}")
         self.path = path
+        self.why = why
 
 
 class NodeNotFoundError(FatalError):

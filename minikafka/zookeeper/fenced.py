@@ -22,10 +22,11 @@ from minikafka.model import TopicDescription
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.codec import ProducerIdBlock
 from minikafka.zookeeper.election import Controllership, Lease
-from minikafka.zookeeper.errors import OutcomeUnknownError, ZooKeeperError
+from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError, ZooKeeperError
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession, gather_all
 from minikafka.zookeeper.transaction import Failure, failure
+from minikafka.zookeeper.unreadable import UnreadableNodes
 
 _CONFLICTS = (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError)
 _DELETIONS_PER_MULTI = 200
@@ -44,11 +45,16 @@ class _Resolved(Enum):
 
 class FencedWriter:
     def __init__(
-        self, session: ZooKeeperSession, layout: Layout, controllership: Controllership
+        self,
+        session: ZooKeeperSession,
+        layout: Layout,
+        controllership: Controllership,
+        unreadable: UnreadableNodes,
     ) -> None:
         self._session = session
         self._layout = layout
         self._controllership = controllership
+        self._unreadable = unreadable
 
     # --- states ---
 
@@ -129,12 +135,16 @@ class FencedWriter:
     async def delete_topic_nodes(self, topic: TopicDescription) -> WriteOutcome:
         """States and partitions, the topic, its config, the deletion marker: in this order, each
         of them only if it is there, so that another controller can carry on with the rest.
-        CONFLICT if the topic has another id."""
+        CONFLICT if the topic has another id, or cannot be read, so that nobody knows who has
+        replicas of it."""
         path = self._layout.topic(topic.name)
         found = await self._get(path)
         if found is not None:
-            present = codec.decode_topic(path, found[0], topic.name)
-            if present.topic_id != topic.topic_id:
+            data = found[0]
+            present = self._unreadable.decode(
+                path, lambda: codec.decode_topic(path, data, topic.name)
+            )
+            if present is None or present.topic_id != topic.topic_id:
                 return WriteOutcome.CONFLICT
         for node in (
             path,
@@ -215,7 +225,7 @@ class FencedWriter:
             if lease is None:
                 raise NotControllerError("this broker is not the controller")
             found = await self._get(path)
-            last = -1 if found is None else codec.decode_producer_id_block(path, found[0]).last
+            last = -1 if found is None else self._last_producer_id(path, found[0])
             first, end = last + 1, last + 1 + count
             if end > _PRODUCER_ID_END:
                 raise ZooKeeperError(f"all producer ids have been given away ({path})")
@@ -241,6 +251,16 @@ class FencedWriter:
             if self._outcome(failed) is WriteOutcome.DEPOSED:
                 raise NotControllerError("this broker is no longer the controller")
             await self._session.sync()
+
+    def _last_producer_id(self, path: str, data: bytes) -> int:
+        """CorruptNodeError: none is given out then, since none may be given twice."""
+        try:
+            last = codec.decode_producer_id_block(path, data).last
+        except CorruptNodeError as error:
+            self._unreadable.note(error)
+            raise
+        self._unreadable.forget(path)
+        return last
 
     # --- the fence ---
 

@@ -73,10 +73,14 @@ class ZooKeeperJobs:
         task = await self.znodes.get(path)
         status = await self.znodes.get(self.status(name), notify)
         number = name.rpartition("-")[2]
-        if task is None or not number.isdecimal():
+        if task is None or not (number.isascii() and number.isdecimal()):
             return None
-        record = _record(path, int(number), task, status, "cancel" in children)
-        if record.view.state.ended:
+        present = task
+        record = self.znodes.unreadable.decode(
+            self.status(name),
+            lambda: _record(path, int(number), present, status, "cancel" in children),
+        )
+        if record is not None and record.view.state.ended:
             self._ended[name] = record
         return record
 
@@ -110,13 +114,18 @@ class ZooKeeperJobs:
         found = await self.znodes.get(path)
         if found is None:
             return None
-        values = decode(path, found[0])
-        return Entry(
-            job_id,
-            node_id,
-            field(path, values, "incarnation", int),
-            field(path, values, "attempt", int),
-        )
+        data = found[0]
+
+        def read() -> Entry:
+            values = decode(path, data)
+            return Entry(
+                job_id,
+                node_id,
+                field(path, values, "incarnation", int),
+                field(path, values, "attempt", int),
+            )
+
+        return self.znodes.unreadable.decode(path, read)
 
     # --- the master ---
 

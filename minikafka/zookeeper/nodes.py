@@ -15,7 +15,13 @@ from typing import Any
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
-from minikafka.broker.node_ports import ControllerReport, LiveNode, NodeStatus, SeenNode
+from minikafka.broker.node_ports import (
+    ControllerReport,
+    LiveNode,
+    NodeStatus,
+    SeenNode,
+    UnreadableNode,
+)
 from minikafka.broker.ports import WriteOutcome
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.candidates import broker_of, in_order
@@ -89,7 +95,10 @@ class ZooKeeperNodes:
         if found is None:
             return None
         data, stat = found
-        return LiveNode(_status(path, decode(path, data), broker_id), stat.czxid, stat.mtime)
+        return self._znodes.unreadable.decode(
+            path,
+            lambda: LiveNode(_status(path, decode(path, data), broker_id), stat.czxid, stat.mtime),
+        )
 
     async def read_seen(self) -> Mapping[int, SeenNode]:
         names = await self._znodes.children(self._seen)
@@ -102,9 +111,15 @@ class ZooKeeperNodes:
         found = await self._znodes.get(path)
         if found is None:
             return None
-        values = decode(path, found[0])
-        gone_at_ms: int = field(path, values, "gone_at_ms", int)
-        return SeenNode(_status(path, field(path, values, "status", dict), broker_id), gone_at_ms)
+        data = found[0]
+
+        def read() -> SeenNode:
+            values = decode(path, data)
+            gone_at_ms: int = field(path, values, "gone_at_ms", int)
+            status = _status(path, field(path, values, "status", dict), broker_id)
+            return SeenNode(status, gone_at_ms)
+
+        return self._znodes.unreadable.decode(path, read)
 
     async def read_controller(self) -> ControllerReport:
         """The three are read at once, not in one transaction: an election may fall between."""
@@ -115,14 +130,30 @@ class ZooKeeperNodes:
             self._znodes.children(layout.controller_queue),
         )
         controller_id, controller_epoch = NOBODY, 0
+        unreadable = self._znodes.unreadable
         if controller is not None:
-            node = codec.decode_controller(layout.controller, controller[0])
-            controller_id = node.broker_id
+            data = controller[0]
+            node = unreadable.decode(
+                layout.controller, lambda: codec.decode_controller(layout.controller, data)
+            )
+            controller_id = NOBODY if node is None else node.broker_id
         if epoch is not None:
-            controller_epoch = codec.decode_controller_epoch(layout.controller_epoch, epoch[0])
+            found = epoch[0]
+            controller_epoch = (
+                unreadable.decode(
+                    layout.controller_epoch,
+                    lambda: codec.decode_controller_epoch(layout.controller_epoch, found),
+                )
+                or 0
+            )
         queue = [broker_of(name) for name in in_order(names)]
         candidates = [each for each in queue if each is not None and each != controller_id]
-        return ControllerReport(controller_id, controller_epoch, tuple(dict.fromkeys(candidates)))
+        return ControllerReport(
+            controller_id,
+            controller_epoch,
+            tuple(dict.fromkeys(candidates)),
+            [UnreadableNode(path, why) for path, why in sorted(unreadable.nodes.items())],
+        )
 
     # --- the controller's ---
 

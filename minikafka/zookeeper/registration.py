@@ -23,7 +23,7 @@ from kazoo.protocol.states import ZnodeStat
 from minikafka.errors import UsageError
 from minikafka.model import UNKNOWN_BROKER_EPOCH, BrokerInfo
 from minikafka.zookeeper import codec
-from minikafka.zookeeper.errors import OutcomeUnknownError
+from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession
 
@@ -100,7 +100,10 @@ async def _read(session: ZooKeeperSession, path: str) -> tuple[bytes, ZnodeStat]
 
 
 def _same(path: str, data: bytes, broker: BrokerInfo) -> bool:
-    found = codec.decode_broker(path, data, broker.broker_id, UNKNOWN_BROKER_EPOCH)
+    try:
+        found = codec.decode_broker(path, data, broker.broker_id, UNKNOWN_BROKER_EPOCH)
+    except CorruptNodeError:
+        return False  # written over by somebody; it is this session's own
     return found == replace(broker, broker_epoch=UNKNOWN_BROKER_EPOCH)
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 from kazoo.protocol.states import ZnodeStat
@@ -34,10 +35,11 @@ from minikafka.zookeeper.candidates import CandidateQueue
 from minikafka.zookeeper.cluster import ClusterIdConsensus
 from minikafka.zookeeper.coordination import Znodes
 from minikafka.zookeeper.election import NOBODY, Controllership
-from minikafka.zookeeper.errors import ZooKeeperError
+from minikafka.zookeeper.errors import CorruptNodeError, ZooKeeperError
 from minikafka.zookeeper.fenced import FencedWriter
 from minikafka.zookeeper.paths import split_connect
 from minikafka.zookeeper.session import SessionChange, ZooKeeperSession, gather_all
+from minikafka.zookeeper.unreadable import UnreadableNodes
 from minikafka.zookeeper.watches import EventQueue, Watches
 
 log = logging.getLogger(__name__)
@@ -46,13 +48,17 @@ DEFAULT_SESSION_TIMEOUT_MS = 6_000
 DEFAULT_CONNECTION_TIMEOUT_MS = 18_000
 # Every broker has read a configuration change long before, or will read everything anyway.
 _CONFIG_CHANGE_LIFETIME_MS = 15 * 60 * 1000
+_KEEP_ALL = {"retention.ms": "-1", "retention.bytes": "-1"}
+
+T = TypeVar("T")
 
 
 class ZooKeeperStore:
     """One broker's view of ZooKeeper. `connect`: `host:port,…[/chroot]`; times in milliseconds.
 
     All calls raise SessionLostError as `ClusterStore` says, CorruptNodeError for a node that cannot
-    be read, and ZooKeeperError for an answer that has no place in the protocol.
+    be read and that nothing can be done without (unreadable.py), and ZooKeeperError for an answer
+    that has no place in the protocol.
     """
 
     def __init__(
@@ -67,9 +73,17 @@ class ZooKeeperStore:
             hosts, session_timeout_ms, connection_timeout_ms, self._on_session_change
         )
         self._watches = Watches(self._session, self.events)
-        self._controllership = Controllership(self._session, self._layout, self._watches)
+        self.unreadable = UnreadableNodes()
+        self._controllership = Controllership(
+            self._session, self._layout, self._watches, self.unreadable
+        )
         self._queue = CandidateQueue(self._session, self._layout, self._watches)
-        self._fenced = FencedWriter(self._session, self._layout, self._controllership)
+        self._fenced = FencedWriter(
+            self._session, self._layout, self._controllership, self.unreadable
+        )
+        # The last that could be read, for as long as what is there now cannot be.
+        self._brokers: dict[int, BrokerInfo] = {}
+        self._configs: dict[str, dict[str, str]] = {}
         self._broker_id: int | None = None
         self._announcement: StoreEvent | None = None
         self._rejoining: asyncio.Task[None] | None = None
@@ -90,7 +104,9 @@ class ZooKeeperStore:
 
     def znodes(self) -> Znodes:
         """For what else lives in this session, under the same fence."""
-        return Znodes(self._session, self._controllership, self._layout.controller_epoch)
+        return Znodes(
+            self._session, self._controllership, self._layout.controller_epoch, self.unreadable
+        )
 
     @property
     def root(self) -> str:
@@ -196,9 +212,21 @@ class ZooKeeperStore:
         else:
             ids = await self._repeat(lambda client: client.get_children_async(path))
         brokers = await gather_all(
-            [self._read_broker(int(name), watch) for name in ids if name.isdecimal()]
+            [self._read_broker(broker_id, watch) for broker_id in self._broker_ids(ids)]
         )
-        return {broker.broker_id: broker for broker in brokers if broker is not None}
+        self._brokers = {broker.broker_id: broker for broker in brokers if broker is not None}
+        return dict(self._brokers)
+
+    def _broker_ids(self, names: Sequence[str]) -> list[int]:
+        found = []
+        for name in names:
+            broker_id = codec.broker_id_of(name)
+            if broker_id is None:
+                path = f"{self._layout.broker_ids}/{name}"
+                self.unreadable.note(CorruptNodeError(path, "its name is no broker id"))
+            else:
+                found.append(broker_id)
+        return found
 
     async def _read_broker(self, broker_id: int, watch: bool) -> BrokerInfo | None:
         path = self._layout.broker(broker_id)
@@ -207,45 +235,102 @@ class ZooKeeperStore:
         else:
             found = await self._get(path)
         if found is None:
+            self.unreadable.forget(path)
             return None
         data, stat = found
-        return codec.decode_broker(path, data, broker_id, stat.czxid)
+        broker = self.unreadable.decode(
+            path, lambda: codec.decode_broker(path, data, broker_id, stat.czxid)
+        )
+        if broker is None:
+            # It registered so, and lives; somebody has written over it since.
+            known = self._brokers.get(broker_id)
+            return known if known is not None and known.broker_epoch == stat.czxid else None
+        return broker
 
     # --- topics ---
 
-    async def read_topics(self) -> dict[str, TopicDescription]:
-        names = await self._watches.children(self._layout.topics, StoreEvent.TOPICS_CHANGED)
-        topics = await gather_all([self._read_topic(name) for name in sorted(names)])
-        return {topic.name: topic for topic in topics if topic is not None}
+    async def read_topics(self) -> dict[str, TopicDescription | None]:
+        names = sorted(await self._watches.children(self._layout.topics, StoreEvent.TOPICS_CHANGED))
+        found = await gather_all([self._read_topic(name) for name in names])
+        return {name: topic for name, (there, topic) in zip(names, found, strict=True) if there}
 
-    async def _read_topic(self, name: str) -> TopicDescription | None:
+    async def _read_topic(self, name: str) -> tuple[bool, TopicDescription | None]:
         path = self._layout.topic(name)
-        found = await self._get(path)
-        return None if found is None else codec.decode_topic(path, found[0], name)
+        return await self._read(
+            path,
+            StoreEvent.TOPICS_CHANGED,
+            lambda data, _: codec.decode_topic(path, data, name),
+        )
+
+    async def _read(
+        self, path: str, event: StoreEvent, decode: Callable[[bytes, ZnodeStat], T]
+    ) -> tuple[bool, T | None]:
+        """(is it there, what it holds). One that cannot be read is watched, so that `event` tells
+        when it has been put right."""
+        node = await self._get(path)
+        while node is not None:
+            data, stat = node
+            value = self.unreadable.decode(path, partial(decode, data, stat))
+            if value is not None:
+                self._watches.forget(path)
+                return True, value
+            node = await self._watches.existing(path, event)
+            if node is not None and node[0] == data:
+                return True, None
+        self.unreadable.forget(path)
+        return False, None
 
     async def read_states(
         self, topics: Mapping[str, TopicDescription]
-    ) -> dict[TopicPartition, PartitionState]:
-        """Partitions without a state yet are left out."""
+    ) -> dict[TopicPartition, PartitionState | None]:
+        """Partitions without a state yet are left out. None for one that cannot be read, or that
+        names a controller epoch that has never been: a controller that read it would take itself
+        for deposed, again and again."""
         partitions = [
             TopicPartition(topic.name, number)
             for topic in topics.values()
             for number in topic.assignments
         ]
-        states = await gather_all([self._read_state(partition) for partition in partitions])
+        lease = self._controllership.lease
+        epoch = None if lease is None else lease.controller_epoch
+        found = await gather_all(
+            [
+                self._read_state(each, epoch if self._state_path(each) in self.unreadable else None)
+                for each in partitions
+            ]
+        )
+        if epoch is not None and any(
+            state is not None and state.controller_epoch > epoch for _, state in found
+        ):
+            # Of a later controller, or of none that ever was: the fence tells.
+            epoch = max(epoch, (await self._controllership.read()).controller_epoch)
+            found = await gather_all([self._read_state(each, epoch) for each in partitions])
         return {
             partition: state
-            for partition, state in zip(partitions, states, strict=True)
-            if state is not None
+            for partition, (there, state) in zip(partitions, found, strict=True)
+            if there
         }
 
-    async def _read_state(self, partition: TopicPartition) -> PartitionState | None:
-        path = self._layout.state(partition.topic, partition.partition)
-        found = await self._get(path)
-        if found is None:
-            return None
-        data, stat = found
-        return codec.decode_state(path, data, stat.version)
+    async def _read_state(
+        self, partition: TopicPartition, newest_epoch: int | None = None
+    ) -> tuple[bool, PartitionState | None]:
+        """`newest_epoch`: the newest controller epoch that there has been, where that matters."""
+        path = self._state_path(partition)
+
+        def decode(data: bytes, stat: ZnodeStat) -> PartitionState:
+            state = codec.decode_state(path, data, stat.version)
+            if newest_epoch is not None and state.controller_epoch > newest_epoch:
+                raise CorruptNodeError(
+                    path,
+                    f"controller_epoch is {state.controller_epoch}, and there has been none above "
+                    f"{newest_epoch}",
+                )
+            return state
+
+        return await self._read(path, StoreEvent.TOPICS_CHANGED, decode)
+
+    def _state_path(self, partition: TopicPartition) -> str:
+        return self._layout.state(partition.topic, partition.partition)
 
     # --- the controller's writes ---
 
@@ -283,7 +368,10 @@ class ZooKeeperStore:
     async def read_preferred_election(self) -> list[TopicPartition] | None:
         path = self._layout.preferred_election
         found = await self._watches.data(path, StoreEvent.PREFERRED_ELECTION_CHANGED)
-        return None if found is None else codec.decode_preferred_election(path, found[0])
+        if found is None:
+            self.unreadable.forget(path)
+            return None
+        return self.unreadable.decode(path, lambda: codec.decode_preferred_election(path, found[0]))
 
     # --- configuration ---
 
@@ -296,18 +384,39 @@ class ZooKeeperStore:
     async def _read_configs(self, parent: str) -> dict[str, dict[str, str]]:
         await self._watches.children(self._layout.config_changes, StoreEvent.CONFIG_CHANGED)
         names: list[str] = await self._repeat(lambda client: client.get_children_async(parent))
-        found = await gather_all([self._get(f"{parent}/{name}") for name in names])
+        found = await gather_all([self._read_config(f"{parent}/{name}") for name in names])
         return {
-            name: codec.decode_config(f"{parent}/{name}", node[0])
-            for name, node in zip(names, found, strict=True)
-            if node is not None
+            name: overrides
+            for name, overrides in zip(names, found, strict=True)
+            if overrides is not None
         }
 
+    async def _read_config(self, path: str) -> dict[str, str] | None:
+        """One that cannot be read counts as it was before; where nothing is known of a topic's,
+        nothing of the topic is deleted for its age or size."""
+        there, overrides = await self._read(
+            path, StoreEvent.CONFIG_CHANGED, lambda data, _: codec.decode_config(path, data)
+        )
+        if overrides is not None:
+            self._configs[path] = overrides
+        elif there:
+            of_topic = path.startswith(self._layout.topic_configs)
+            return self._configs.get(path, dict(_KEEP_ALL) if of_topic else {})
+        else:
+            self._configs.pop(path, None)
+        return overrides
+
+    def _refuse_to_overwrite(self, path: str) -> None:
+        if path in self.unreadable:
+            raise CorruptNodeError(path, self.unreadable.nodes[path])
+
     async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> None:
+        self._refuse_to_overwrite(self._layout.topic_config(topic))
         await self._set_or_create(self._layout.topic_config(topic), codec.encode_config(overrides))
         await self._announce_config_change(f"topics/{topic}")
 
     async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
+        self._refuse_to_overwrite(self._layout.broker_config(broker))
         await self._set_or_create(
             self._layout.broker_config(broker), codec.encode_config(overrides)
         )
@@ -332,6 +441,8 @@ class ZooKeeperStore:
         for name, node in zip(names, found, strict=True):
             if node is None or f"{parent}/{name}" == newest:
                 continue
+            if not f"{parent}/{name}".startswith(self._layout.config_change_prefix):
+                continue  # somebody else's
             if node[1].mtime + _CONFIG_CHANGE_LIFETIME_MS <= now_timestamp_ms:
                 await self._delete_if_present(f"{parent}/{name}")
 

@@ -102,6 +102,8 @@ class FakeZooKeeper:
         if controller_epoch != self.controller_epoch:
             return WriteOutcome.DEPOSED
         held = self.states.get(write.topic_partition)
+        if held is None and write.topic_partition in self.states:
+            return WriteOutcome.CONFLICT  # it is there, and cannot be read
         if (-1 if held is None else held.partition_version) != write.expected_version:
             return WriteOutcome.CONFLICT
         assert write.state.partition_version == write.expected_version + 1
@@ -132,6 +134,8 @@ class FakeZooKeeper:
         if controller_epoch != self.controller_epoch:
             return WriteOutcome.DEPOSED
         held = self.topics.get(topic.name)
+        if held is None and topic.name in self.topics:
+            return WriteOutcome.CONFLICT  # it is there, and cannot be read
         if held is not None and held.topic_id != topic.topic_id:
             return WriteOutcome.CONFLICT
         for tp in [tp for tp in self.states if tp.topic == topic.name]:

@@ -6,7 +6,7 @@ that has won an election; `run` carries an operation out and returns its result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from minikafka.broker.ports import StateWrite
@@ -35,6 +35,8 @@ from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicParti
 from tests.helpers.cluster_store import FakeZooKeeper
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def broker(
@@ -55,6 +57,12 @@ def broker(
         dirty=dirty,
         broker_epoch=broker_epoch,
     )
+
+
+def apart(found: Mapping[K, V | None]) -> tuple[dict[K, V], frozenset[K]]:
+    """What can be read, and what is there and cannot (None)."""
+    readable = {key: value for key, value in found.items() if value is not None}
+    return readable, frozenset(found.keys() - readable.keys())
 
 
 class Bench:
@@ -95,18 +103,25 @@ class Bench:
             1, epoch, lambda topic: topic in self.unclean_topics, lambda _: self.min_insync
         )
         preferred = self.zookeeper.preferred_election
+        topics, unreadable_topics = apart(self.zookeeper.topics)
+        states, unreadable = apart(self.zookeeper.read_states(topics))
         self.run(
             self.core.load(
                 ClusterRead(
                     self.zookeeper.live_brokers(),
-                    dict(self.zookeeper.topics),
-                    self.zookeeper.read_states(self.zookeeper.topics),
+                    topics,
+                    states,
                     frozenset(self.zookeeper.deletions),
                     None if preferred is None else tuple(preferred),
+                    unreadable_topics,
+                    unreadable,
                 )
             )
         )
         return self.core
+
+    def see_topics(self) -> None:
+        self.run(self.core.on_topics(*apart(self.zookeeper.topics)))
 
     def see_brokers(self) -> Any:
         return self.run(self.core.on_brokers(self.zookeeper.live_brokers()))

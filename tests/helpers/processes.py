@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,6 +106,31 @@ class ProcessCluster:
         finally:
             client.stop()
             client.close()
+
+    def write_to_zookeeper(self, nodes: Mapping[str, bytes]) -> None:
+        """Make these nodes, or write over what they hold."""
+        client = self.zookeeper()
+        try:
+            for path, data in nodes.items():
+                if client.exists(path):
+                    client.set(path, data)
+                else:
+                    client.create(path, data)
+        finally:
+            client.stop()
+            client.close()
+
+    def read_from_zookeeper(self, paths: Iterable[str]) -> dict[str, bytes]:
+        client = self.zookeeper()
+        try:
+            return {path: client.get(path)[0] for path in paths}
+        finally:
+            client.stop()
+            client.close()
+
+    def log_of(self, name: str) -> str:
+        """What this broker has said on standard error."""
+        return (self.path / f"broker-{ord(name) - ord('A') + 1}.log").read_text()
 
 
 async def state_of(admin: AsyncAdmin, topic: str) -> PartitionState | None:

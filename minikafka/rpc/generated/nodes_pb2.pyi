@@ -57,15 +57,25 @@ class ListNodesResponse(_message.Message):
     nodes: _containers.RepeatedCompositeFieldContainer[NodeReport]
     def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ...) -> None: ...
 
+class UnreadableNode(_message.Message):
+    __slots__ = ("path", "why")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    why: str
+    def __init__(self, path: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
 class ControllerReport(_message.Message):
-    __slots__ = ("controller_id", "controller_epoch", "candidates")
+    __slots__ = ("controller_id", "controller_epoch", "candidates", "unreadable")
     CONTROLLER_ID_FIELD_NUMBER: _ClassVar[int]
     CONTROLLER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    UNREADABLE_FIELD_NUMBER: _ClassVar[int]
     controller_id: int
     controller_epoch: int
     candidates: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, controller_id: _Optional[int] = ..., controller_epoch: _Optional[int] = ..., candidates: _Optional[_Iterable[int]] = ...) -> None: ...
+    unreadable: _containers.RepeatedCompositeFieldContainer[UnreadableNode]
+    def __init__(self, controller_id: _Optional[int] = ..., controller_epoch: _Optional[int] = ..., candidates: _Optional[_Iterable[int]] = ..., unreadable: _Optional[_Iterable[_Union[UnreadableNode, _Mapping]]] = ...) -> None: ...
 
 class DescribeControllerRequest(_message.Message):
     __slots__ = ()

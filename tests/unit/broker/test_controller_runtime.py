@@ -17,6 +17,7 @@ from minikafka.broker.ports import (
     ControllerElection,
     SessionLostError,
     StoreEvent,
+    UnreadableNodeError,
     WriteOutcome,
 )
 from minikafka.broker.requests import (
@@ -782,3 +783,30 @@ def test_topic_ids_are_22_characters_and_new_each_time() -> None:
     ids = {controller_term.new_topic_id() for _ in range(100)}
     assert len(ids) == 100
     assert {len(topic_id) for topic_id in ids} == {22}
+
+
+async def test_what_cannot_be_read_ends_no_term(three: Cluster) -> None:
+    await three.create("u", [3, 1])
+    zookeeper, active = three.zookeeper, three.nodes[1]
+    zookeeper.states[TP] = None  # type: ignore[assignment]
+    zookeeper.topics["v"] = None  # type: ignore[assignment]
+    zookeeper._changed(StoreEvent.TOPICS_CHANGED)
+    await three.nodes.pop(3).kill()
+    await eventually(lambda: three.line(TopicPartition("u", 0)) == "Leader=A Epoch=1 ISR={A}")
+    active.store.inject("allocate_producer_ids", UnreadableNodeError("the block cannot be read"))
+    with pytest.raises(UnreadableNodeError):
+        await active.controller.controller_call(AllocateProducerIdsRequest(1, active.epoch))
+    assert (active.controller.active, zookeeper.controller_epoch) == (True, 1)
+    # Nor does it keep the next one from taking over.
+    await three.nodes.pop(1).kill()
+    active = await three.controller()
+    assert (active.id, zookeeper.controller_epoch) == (2, 2)
+    assert zookeeper.states[TP] is None
+    assert zookeeper.topics["v"] is None
+
+
+async def test_who_cannot_read_the_fence_tries_again_until_it_can(cluster: Cluster) -> None:
+    cluster.nodes[1] = node = Node(cluster, 1)
+    node.store.inject("elect_controller", *[UnreadableNodeError("no epoch")] * 3)
+    await node.start()
+    await eventually(lambda: node.controller.active)

@@ -78,15 +78,10 @@ def test_a_state_is_kept_under_kafkas_names():
     assert codec.decode_state("/s", data, 9) == STATE
 
 
-@given(
-    st.integers(-1, 2**31 - 1),
-    st.integers(0, 2**31 - 1),
-    broker_ids,
-    st.dictionaries(st.integers(1, 50), st.text()),
-)
-def test_every_state_is_read_back_and_gives_the_same_bytes_again(
-    leader, leader_epoch, isr, storage
-):
+@given(st.data(), st.integers(0, 2**31 - 2), broker_ids)
+def test_every_state_is_read_back_and_gives_the_same_bytes_again(data, leader_epoch, isr):
+    leader = data.draw(st.sampled_from((-1, *isr)))
+    storage = {member: data.draw(st.text()) for member in isr if data.draw(st.booleans())}
     state = PartitionState(leader, leader_epoch, isr, 1, 0, storage)
     data = codec.encode_state(state)
     found = codec.decode_state("/s", data, 0)
@@ -116,7 +111,7 @@ def test_replicas_with_a_log_to_delete_are_kept_beside_the_others():
     assert codec.decode_topic("/t", data, "words") == topic
 
 
-@given(st.lists(broker_ids, min_size=1, max_size=20))
+@given(st.lists(broker_ids.filter(len), min_size=1, max_size=20))
 def test_every_topic_is_read_back(assignments):
     topic = TopicDescription(
         "words",
@@ -165,7 +160,7 @@ def test_the_small_ones_are_read_back():
         ({"leader": None}, "leader is None, expected a whole number"),
         ({"leader": True}, "leader is True, expected a whole number"),
         ({"isr": "1,2"}, "isr is '1,2', expected a list of broker ids"),
-        ({"isr": [1, "2"]}, r"isr has \[1, '2'\], expected a list of distinct broker ids"),
+        ({"isr": [1, "2"]}, r"isr has \[1, '2'\], expected distinct broker ids"),
         ({"isr": [1, 1]}, r"isr has \[1, 1\]"),
         ({"isr_storage": {"1": 2}}, r"isr_storage\.1 is 2, expected text"),
         ({"isr_storage": {"x": "a"}}, "isr_storage has the key 'x', expected a number"),
