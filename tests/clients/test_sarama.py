@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.clients.behaviours import Behaviours
-from tests.clients.clients import SARAMA
+from tests.clients.clients import SARAMA, SARAMA_OLD
 
 # Go compiles them first.
 pytestmark = pytest.mark.timeout(600)
@@ -11,3 +11,7 @@ pytestmark = pytest.mark.timeout(600)
 
 class TestSarama(Behaviours):
     client = SARAMA
+
+
+class TestSaramaBefore1_45_1(Behaviours):
+    client = SARAMA_OLD
