@@ -39,7 +39,8 @@ def read(request: bytes) -> object:
 
 def test_there_are_requests_of_every_client_and_of_the_apis_that_matter() -> None:
     assert {client for client, *_ in ALL} == {
-        *("kcat", "confluent-kafka", "kafka-python", "aiokafka", "kafkajs", "java")
+        *("kcat", "confluent-kafka", "kafka-python", "aiokafka", "kafkajs", "java"),
+        *("franz-go", "sarama"),
     }
     keys = {key for _, key, *_ in SERVED}
     assert {0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18, 19, 20, 22} <= keys
