@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from minikafka import __version__
+from minikafka.children import end_with_parent
 from minikafka.cli.lazy import LazyCommand, RootGroup
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def write_whole() -> None:
 
 def main() -> None:
     """The entry point. Does not return: it ends the process with the exit status."""
+    end_with_parent()
     write_whole()
     cli(prog_name="minikafka")
 

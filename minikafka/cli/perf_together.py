@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from minikafka.children import module_command
+from minikafka.children import ends_with_us, module_command
 from minikafka.cli.perfline import Latencies
 from minikafka.errors import MinikafkaError, UsageError
 
@@ -94,6 +94,7 @@ def _run(name: str, count: int, arguments: Sequence[str]) -> list[Measured]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=ends_with_us(),
         )
         for place in places
     ]

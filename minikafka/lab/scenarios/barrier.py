@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from types import TracebackType
 
-from minikafka.children import module_command
+from minikafka.children import ends_with_us, module_command
 from minikafka.lab.ensemble import wait_finished
 from minikafka.lab.narrator import plural
 from minikafka.lab.scenario import Proofs, Scenario, step
@@ -118,6 +118,7 @@ class Load:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env=ends_with_us(),
         )
 
     def __enter__(self) -> Load:

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from minikafka.children import module_command
+from minikafka.children import ends_with_us, module_command
 from minikafka.lab.ensemble import wait_finished
 from minikafka.lab.narrator import plural
 from minikafka.lab.scenario import Proofs, Scenario, step
@@ -117,6 +117,7 @@ class RollingRestart(Scenario):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=ends_with_us(),
         )
 
     def _lock(self) -> tuple[str, int] | None:

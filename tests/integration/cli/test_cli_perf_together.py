@@ -48,7 +48,7 @@ def test_their_records_are_added_up_and_the_barrier_is_gone(cluster: ProcessClus
     assert len(told) == 3
 
 
-@pytest.mark.parametrize("when", ["before they begin", "while they load"])
+@pytest.mark.parametrize("when", ["before they begin", "while they load", "their parent"])
 def test_if_one_is_killed_the_others_end_and_it_is_named(
     cluster: ProcessCluster, when: str
 ) -> None:
@@ -73,8 +73,13 @@ def test_if_one_is_killed_the_others_end_and_it_is_named(
             inside = cluster.minikafka("zk", "ls", f"/perf/{listed[0]}") if listed else None
             return started() if inside is not None and "ready" in inside.stdout.split() else []
 
-        pids = happens(begun if when == "while they load" else started, 60)
+        pids = happens(started if when == "before they begin" else begun, 60)
         assert len(pids) == 3
+        if when == "their parent":
+            parent.kill()
+            gone = happens(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
+            assert gone, "they go on without anybody who would hear what they measure"
+            return
         os.kill(pids[0], signal.SIGKILL)
         _, errors = parent.communicate(timeout=60)
         assert parent.returncode == 1
