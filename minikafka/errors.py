@@ -377,6 +377,18 @@ class InvalidFetchSessionEpochError(RetriableError):
     code, name = 71, "INVALID_FETCH_SESSION_EPOCH"
 
 
+class SecurityDisabledError(FatalError):
+    code, name = 54, "SECURITY_DISABLED"
+
+
+class MismatchedEndpointTypeError(FatalError):
+    code, name = 114, "MISMATCHED_ENDPOINT_TYPE"
+
+
+class UnsupportedEndpointTypeError(FatalError):
+    code, name = 115, "UNSUPPORTED_ENDPOINT_TYPE"
+
+
 class UnsupportedForMessageFormatError(FatalError):
     code, name = 43, "UNSUPPORTED_FOR_MESSAGE_FORMAT"
 

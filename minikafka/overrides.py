@@ -52,12 +52,13 @@ class ConfigSynonym:
 
 @dataclass(frozen=True, slots=True)
 class ConfigDescription:
-    """One property of a topic or a broker, with all that can be told of it. `kind` as in
+    """One property of a topic or a broker, with all that can be told of it. `value`: None for one
+    that is not set and has no default. `kind` as in
     properties.py; `source` a ConfigSource; `synonyms` from the value that holds to the one that
     would hold last."""
 
     name: str
-    value: str
+    value: str | None
     kind: str
     doc: str
     dynamic: bool
@@ -182,9 +183,10 @@ def describe_topic(
 def _description(
     declared: Property, config: BrokerConfig | TopicConfig, synonyms: list[ConfigSynonym]
 ) -> ConfigDescription:
+    value = getattr(config, field_name(declared.name))
     return ConfigDescription(
         declared.name,
-        as_text(getattr(config, field_name(declared.name))),
+        None if value is None else as_text(value),
         declared.kind,
         declared.explained,
         declared.dynamic,

@@ -23,7 +23,7 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
-from minikafka.errors import NetworkError, NotControllerError
+from minikafka.errors import NetworkError, NotControllerError, RequestTimedOutError
 from minikafka.model import BrokerInfo
 
 RETRY_INTERVAL_S = 0.05
@@ -109,12 +109,15 @@ class ControllerClient:
                     return await call(max(remaining_ms, 1))
             except TimeoutError:
                 self._in_doubt = True
-                raise NetworkError(
+                raise RequestTimedOutError(
                     f"the controller did not answer within {timeout_ms} ms"
                 ) from None
-            except (NotControllerError, NetworkError):
+            except (NotControllerError, NetworkError) as error:
                 self._in_doubt = True
                 if self._now_ms() + RETRY_INTERVAL_S * 1000 >= deadline_ms:
+                    if isinstance(error, NetworkError):
+                        # Whoever asked has reached this broker well enough.
+                        raise RequestTimedOutError(str(error)) from error
                     raise
                 await asyncio.sleep(RETRY_INTERVAL_S)
 

@@ -76,7 +76,10 @@ def controller_call(
             results = yield from controller.delete_topics(request.names, enabled=deletable)
         case CreatePartitionsRequest():
             results = yield from controller.create_partitions(
-                request.topic, request.total_count, request.assignments
+                request.topic,
+                request.total_count,
+                request.assignments,
+                validate_only=request.validate_only,
             )
         case ElectLeadersRequest():
             results = yield from controller.elect_leaders(

@@ -223,7 +223,7 @@ class GroupCoordinator:
         """What a broker out of touch still knows: of which groups it is the coordinator itself."""
         here = self._metadata.brokers.get(self._config.broker_id)
         try:
-            self._shard(group_id)
+            self._shard(group_id, empty_id=True)
         except MinikafkaError:
             return FoundCoordinator(group_id, error)
         return FoundCoordinator(group_id, None, here)
@@ -239,7 +239,8 @@ class GroupCoordinator:
                 group = self._known(shard, request.group_id, request.member_id)
         except MinikafkaError as error:
             return JoinGroupResult(error, request.member_id)
-        fresh_id = f"{request.instance_id or request.client_id}-{self._make_id()}"
+        whose = request.client_id if request.instance_id is None else request.instance_id
+        fresh_id = f"{whose}-{self._make_id()}"
         token = _token(JoinGroupResult)
         shard.apply(group, group.join(request, fresh_id, token, self._now()))
         return await token
@@ -354,16 +355,28 @@ class GroupCoordinator:
         return OffsetFetchGroupResult(wanted.group_id, None, group.fetch_offsets(wanted.partitions))
 
     async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResult:
+        """What is not there has an error of its own, unless the group as a whole has one."""
+        unknown = [
+            OffsetCommitPartitionResult(each, error)
+            for each in request.partitions
+            if (error := self._unknown(each)) is not None
+        ]
+        missing = {result.topic_partition for result in unknown}
+        known = [each for each in request.partitions if each not in missing]
         try:
             shard = self._shard(request.group_id)
             group = shard.groups.get(request.group_id)
             if group is None:
                 raise _no_group(request.group_id)
             token = _token(OffsetDeleteResult)
-            shard.apply(group, group.delete_offsets(request, token))
-            return await _in_time(token)
+            reduced = OffsetDeleteRequest(request.group_id, known)
+            shard.apply(group, group.delete_offsets(reduced, token))
+            result = await _in_time(token)
         except MinikafkaError as error:
             return OffsetDeleteResult(error)
+        if result.error is None:
+            result.partitions = [*result.partitions, *unknown]
+        return result
 
     # --- administration --------------------------------------------------------------------------
 
@@ -407,7 +420,7 @@ class GroupCoordinator:
 
     async def _delete(self, group_id: str) -> DeletedGroup:
         try:
-            shard = self._shard(group_id)
+            shard = self._shard(group_id, empty_id=True)
             group = shard.groups.get(group_id)
             if group is None:
                 raise _no_group(group_id)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from minikafka.broker.group_requests import (
     COORDINATES_GROUPS,
+    COORDINATES_TRANSACTIONS,
     FindCoordinatorRequest,
     FindCoordinatorResult,
     FoundCoordinator,
@@ -28,10 +29,10 @@ from minikafka.broker.requests import (
 from minikafka.config import BrokerConfig
 from minikafka.errors import (
     CoordinatorNotAvailableError,
-    InvalidGroupIdError,
     InvalidRequestError,
     MinikafkaError,
     TopicAlreadyExistsError,
+    UnsupportedVersionError,
 )
 from minikafka.model import OFFSETS_TOPIC, BrokerInfo, TopicPartition
 from minikafka.turns import in_slices
@@ -78,17 +79,21 @@ class OffsetsTopic:
     async def find_coordinators(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
         """One answer a key, however often it is asked for."""
         if request.key_type != COORDINATES_GROUPS:
-            error = InvalidRequestError(f"coordinators of kind {request.key_type} do not exist")
+            error: MinikafkaError
+            if request.key_type == COORDINATES_TRANSACTIONS:
+                error = UnsupportedVersionError(
+                    "transactions are not supported: this version of minikafka has none"
+                )
+            else:
+                error = InvalidRequestError(f"coordinators of kind {request.key_type} do not exist")
             return FindCoordinatorResult(
                 [FoundCoordinator(key, error) for key in dict.fromkeys(request.keys)]
             )
-        problem = await self.ensure() if any(request.keys) else None
+        problem = await self.ensure() if request.keys else None
         found = [self._find(key, problem) async for key in in_slices(dict.fromkeys(request.keys))]
         return FindCoordinatorResult(found)
 
     def _find(self, group_id: str, problem: MinikafkaError | None) -> FoundCoordinator:
-        if not group_id:
-            return FoundCoordinator(group_id, InvalidGroupIdError("the group id is empty"))
         number = self.partition_of(group_id)
         if number is None:
             missing = CoordinatorNotAvailableError(f"{OFFSETS_TOPIC} is not there yet: {problem}")

@@ -47,6 +47,7 @@ from minikafka.broker.requests import (
     ControlledShutdownResponse,
     ControllerRequest,
     ControllerResponse,
+    CreateTopic,
     DeleteRecordsRequest,
     DeleteRecordsResult,
     EpochEnd,
@@ -151,9 +152,6 @@ class PartitionLog(Protocol):
     def retain(self, now_timestamp_ms: int) -> int:
         """Apply retention by time and size and roll by age; returns log_start_offset after it.
         Files are unlinked later, off the loop."""
-
-    def expire_producers(self, before_timestamp_ms: int) -> None:
-        """Forget the idempotent producers that have written nothing since."""
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record at or after `timestamp_ms`, or None. Works by
@@ -450,6 +448,11 @@ class BrokerService(Protocol):
     async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]: ...
     async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
         """Every property of a topic."""
+
+    def describe_new_topic(
+        self, topic: CreateTopic
+    ) -> tuple[int, int, Sequence[ConfigDescription]]:
+        """Partitions, replicas and properties that a topic would have; it must be a right one."""
 
     async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
         """Every property of this broker; for "" what is set for all brokers. Any other broker has

@@ -378,11 +378,13 @@ class DeleteTopicsRequest:
 
 @dataclass(slots=True)
 class CreatePartitionsRequest:
-    """`total_count` partitions the topic shall have; `assignments` for the new ones, or empty."""
+    """`total_count` partitions the topic shall have; `assignments` for the new ones, or empty.
+    `validate_only`: only say whether that can be."""
 
     topic: str
     total_count: int
     assignments: Sequence[Sequence[int]] = ()
+    validate_only: bool = False
 
 
 @dataclass(slots=True)

@@ -59,17 +59,20 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
-from minikafka.config import BrokerConfig, validate_topic_overrides
+from minikafka.config import BrokerConfig, topic_config, validate_topic_overrides
+from minikafka.core.assignment import validate_topic_name
 from minikafka.core.group_effects import Now
 from minikafka.core.isr import NEVER_MS
 from minikafka.core.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
+    FencedLeaderEpochError,
     InvalidRequestError,
+    InvalidTopicError,
     MinikafkaError,
     TopicAlreadyExistsError,
 )
-from minikafka.model import INTERNAL_TOPICS, OFFSETS_TOPIC, TopicPartition
+from minikafka.model import INTERNAL_TOPICS, NO_EPOCH, OFFSETS_TOPIC, TopicPartition
 from minikafka.overrides import (
     DEFAULT_BROKER,
     ConfigDescription,
@@ -205,14 +208,14 @@ class Service:
     def _list_offset(self, item: ListOffsetsPartition, result: ListOffsetsResult) -> None:
         replica = self._replicas.find(item.topic_partition)
         leader = replica.core.leader()
-        leader.check_leader_epoch(item.current_leader_epoch)
-        result.leader_epoch = leader.state.leader_epoch
+        _check_epoch(leader, item.current_leader_epoch)
         if item.timestamp_ms == EARLIEST_TIMESTAMP:
             result.offset = replica.core.log.log_start_offset
+            result.leader_epoch = _epoch_at(leader, result.offset)
             return
         latest = leader.latest_offset()
         if item.timestamp_ms == LATEST_TIMESTAMP:
-            result.offset = latest
+            result.offset, result.leader_epoch = latest, leader.state.leader_epoch
             return
         if item.timestamp_ms < 0 and item.timestamp_ms != MAX_TIMESTAMP:
             raise InvalidRequestError(
@@ -226,6 +229,7 @@ class Service:
                 found = replica.log.offset_for_timestamp(item.timestamp_ms)
         if found is not None and found[0] < latest:
             result.offset, result.timestamp_ms = found
+            result.leader_epoch = _epoch_at(leader, result.offset)
 
     async def epoch_ends(self, queries: Sequence[EpochEndQuery]) -> Sequence[EpochEnd]:
         results = []
@@ -233,7 +237,11 @@ class Service:
             result = EpochEnd(query.topic_partition)
             try:
                 leader = self._replicas.find(query.topic_partition).core.leader()
-                leader.check_leader_epoch(query.current_leader_epoch)
+                _check_epoch(leader, query.current_leader_epoch)
+                latest = leader.state.leader_epoch
+                if query.leader_epoch == NO_EPOCH or query.leader_epoch > latest:
+                    results.append(result)  # nobody has written in it
+                    continue
                 end = leader.log.epochs.end_of(query.leader_epoch, leader.log.log_end_offset)
             except MinikafkaError as error:
                 result.error = error
@@ -277,10 +285,17 @@ class Service:
     def _topic_metadata(self, name: str, error: MinikafkaError | None) -> TopicMetadata:
         partitions = self._metadata.topics.get(name)
         if partitions is None:
-            missing = self._metadata.missing(f"there is no topic {name!r}")
-            return TopicMetadata(name, error=error or missing)
+            return TopicMetadata(name, error=error or self._no_topic(name))
         ordered = [partitions[number] for number in sorted(partitions)]
         return TopicMetadata(name, ordered[0].topic_id, None, ordered)
+
+    def _no_topic(self, name: str) -> MinikafkaError:
+        """Why there is none: no topic can be called so, or none is."""
+        try:
+            validate_topic_name(name, ())
+        except InvalidTopicError as error:
+            return error
+        return self._metadata.missing(f"there is no topic {name!r}")
 
     async def _auto_create(self, names: list[str]) -> dict[str, MinikafkaError]:
         errors: dict[str, MinikafkaError] = {}
@@ -339,17 +354,32 @@ class Service:
 
     async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
         return [
-            TopicConfigEntry(each.name, each.value, each.source != ConfigSource.TOPIC)
+            TopicConfigEntry(each.name, each.value or "", each.source != ConfigSource.TOPIC)
             for each in await self.describe_configs(topic)
         ]
 
     async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
         if topic not in self._metadata.topics:
-            raise self._metadata.missing(f"there is no topic {topic!r}")
+            raise self._no_topic(topic)
         return describe_topic(
             self._replicas.live.layers,
             self._replicas.overrides(topic),
             self._replicas.topic_config(topic),
+        )
+
+    def describe_new_topic(self, topic: CreateTopic) -> tuple[int, int, list[ConfigDescription]]:
+        layers = self._replicas.live.layers
+        effective = layers.effective()
+        partitions, factor = topic.num_partitions, topic.replication_factor
+        if topic.assignments:
+            partitions = len(topic.assignments)
+            factor = len(next(iter(topic.assignments.values())))
+        return (
+            effective.num_partitions if partitions == -1 else partitions,
+            effective.default_replication_factor if factor == -1 else factor,
+            describe_topic(
+                layers, topic.configs, topic_config(topic.configs, effective.topic_defaults())
+            ),
         )
 
     async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
@@ -429,3 +459,16 @@ class Service:
 
     async def controller_call(self, request: ControllerRequest) -> ControllerResponse:
         return await self._controller.controller_call(request)
+
+
+def _check_epoch(leader: Leader, current_leader_epoch: int) -> None:
+    """As for any fetcher; and of what is asked for offsets, only -1 stands for no epoch."""
+    if current_leader_epoch < NO_EPOCH:
+        raise FencedLeaderEpochError(f"there is no leader epoch {current_leader_epoch}")
+    leader.check_leader_epoch(current_leader_epoch)
+
+
+def _epoch_at(leader: Leader, offset: int) -> int:
+    """The epoch that the record at an offset was written in; -1 if that is not known."""
+    epoch = leader.log.epochs.epoch_at(offset)
+    return NO_EPOCH if epoch is None else epoch

@@ -35,6 +35,7 @@ from minikafka.core.controller_commands import (
 from minikafka.core.controller_reassignment import ReassignmentController, Results
 from minikafka.errors import (
     InvalidPartitionsError,
+    InvalidReplicaAssignmentError,
     InvalidRequestError,
     MinikafkaError,
     ReassignmentInProgressError,
@@ -148,11 +149,19 @@ class TopicController(ReassignmentController):
 
     @event
     def create_partitions(
-        self, name: str, total_count: int, assignments: Sequence[Sequence[int]]
+        self,
+        name: str,
+        total_count: int,
+        assignments: Sequence[Sequence[int]],
+        *,
+        validate_only: bool = False,
     ) -> Operation[Results]:
-        """Give a topic more partitions; `assignments` for the new ones in order, or empty."""
+        """Give a topic more partitions, or only say whether it can have them; `assignments` for the
+        new ones in order, or empty."""
         try:
             topic = self._plan_partitions(self._known_topic(name), total_count, assignments)
+            if validate_only:
+                return [(name, None)]
             if not (yield from self.update_topic(topic)):
                 raise UnknownTopicOrPartitionError(f"topic {name} has just been changed: try again")
         except MinikafkaError as refused:
@@ -179,7 +188,7 @@ class TopicController(ReassignmentController):
             start = ring_index(brokers, old[0].replicas[0])
             placed = place_replicas(brokers, added, factor, start, start)
         elif len(chosen) != len(added):
-            raise InvalidPartitionsError(
+            raise InvalidReplicaAssignmentError(
                 f"{len(chosen)} assignments for {len(added)} new partitions: expected one for each"
             )
         else:

@@ -32,6 +32,9 @@ class ApiKey(IntEnum):
     DELETE_RECORDS = 21
     INIT_PRODUCER_ID = 22
     OFFSET_FOR_LEADER_EPOCH = 23
+    DESCRIBE_ACLS = 29
+    CREATE_ACLS = 30
+    DELETE_ACLS = 31
     DESCRIBE_CONFIGS = 32
     ALTER_CONFIGS = 33
     DESCRIBE_LOG_DIRS = 35
@@ -75,6 +78,9 @@ APIS: dict[ApiKey, Api] = {
     ApiKey.DELETE_RECORDS: Api(0, 2, 2),
     ApiKey.INIT_PRODUCER_ID: Api(0, 4, 2),
     ApiKey.OFFSET_FOR_LEADER_EPOCH: Api(2, 4, 4),
+    ApiKey.DESCRIBE_ACLS: Api(1, 2, 2),
+    ApiKey.CREATE_ACLS: Api(1, 2, 2),
+    ApiKey.DELETE_ACLS: Api(1, 2, 2),
     ApiKey.DESCRIBE_CONFIGS: Api(1, 4, 4),
     ApiKey.ALTER_CONFIGS: Api(0, 2, 2),
     ApiKey.CREATE_PARTITIONS: Api(0, 3, 2),

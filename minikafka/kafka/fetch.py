@@ -19,6 +19,7 @@ from itertools import groupby
 from struct import Struct
 
 from minikafka.broker.requests import FetchPartition, FetchResult
+from minikafka.errors import InvalidRequestError, MinikafkaError, NotLeaderOrFollowerError
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.wire import INT8, INT16, INT32, INT64, MalformedRequestError, Reader, string
 from minikafka.kafka.wire import count as write_count
@@ -28,6 +29,7 @@ _LIMITS = Struct(">iiii")  # replica id, max wait ms, min bytes, max bytes
 _SESSION = Struct(">ii")  # id, epoch
 _RESULT = Struct(">ihqq")  # index, error, high watermark, last stable offset
 _NO_REPLICA = INT32.pack(-1)
+_ISOLATION_LEVELS = (0, 1)
 CONSUMER = -1
 MAX_PARTITIONS = 10_000  # of a fetch and of a session: each is looked at whenever one has news
 NO_SESSION = 0
@@ -36,7 +38,8 @@ NO_SESSION = 0
 @dataclass(slots=True)
 class KafkaFetch:
     """A consumer's fetch as it was asked. Before version 7 it has no session: id 0, epoch -1.
-    A partition that is named more than once counts as it is named last, as in Kafka."""
+    A partition that is named more than once counts as it is named last, as in Kafka.
+    `refused`: what all of it is answered with."""
 
     max_wait_ms: int
     min_bytes: int
@@ -45,12 +48,13 @@ class KafkaFetch:
     session_epoch: int
     partitions: list[FetchPartition]
     forgotten: list[TopicPartition]
+    refused: MinikafkaError | None = None
 
 
 def read_request(reader: Reader, version: int) -> KafkaFetch:
     """MalformedRequestError if the bytes are no such request."""
     replica_id, max_wait_ms, min_bytes, max_bytes = reader.unpack(_LIMITS)
-    reader.unpack(INT8)  # the isolation level: without transactions all that is committed is stable
+    (isolation_level,) = reader.unpack(INT8)
     session_id, session_epoch = reader.unpack(_SESSION) if version >= 7 else (NO_SESSION, -1)
     partitions: dict[TopicPartition, FetchPartition] = {}
     forgotten: list[TopicPartition] = []
@@ -79,10 +83,6 @@ def read_request(reader: Reader, version: int) -> KafkaFetch:
         raise MalformedRequestError(
             f"a fetch of {len(partitions)} partitions: {MAX_PARTITIONS} may be in one"
         )
-    if replica_id != CONSUMER:
-        raise MalformedRequestError(
-            f"replica {replica_id} fetches over Kafka's protocol: brokers replicate over gRPC"
-        )
     return KafkaFetch(
         max(max_wait_ms, 0),
         min_bytes,
@@ -91,7 +91,18 @@ def read_request(reader: Reader, version: int) -> KafkaFetch:
         session_epoch,
         list(partitions.values()),
         forgotten,
+        _refused(replica_id, isolation_level),
     )
+
+
+def _refused(replica_id: int, isolation_level: int) -> MinikafkaError | None:
+    """Without transactions all that is committed is stable, so that both levels are alike. Below -1
+    are debuggers, who read what consumers read."""
+    if replica_id > CONSUMER:
+        return NotLeaderOrFollowerError("no broker replicates over Kafka's protocol: over gRPC")
+    if isolation_level not in _ISOLATION_LEVELS:
+        return InvalidRequestError(f"there is no isolation level {isolation_level}")
+    return None
 
 
 def _partition_layout(version: int) -> Struct:

@@ -11,32 +11,53 @@ from typing import Any
 
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.requests import (
+    EARLIEST_TIMESTAMP,
+    MAX_TIMESTAMP,
     ClusterMetadata,
     EpochEndQuery,
     ListOffsetsPartition,
+    ListOffsetsResult,
     TopicMetadata,
 )
-from minikafka.errors import InvalidRequestError, LeaderNotAvailableError, MinikafkaError
-from minikafka.kafka import handlers_admin, handlers_groups, handlers_reassignments
+from minikafka.errors import (
+    InvalidRequestError,
+    LeaderNotAvailableError,
+    MinikafkaError,
+    MismatchedEndpointTypeError,
+    UnsupportedEndpointTypeError,
+    UnsupportedVersionError,
+)
+from minikafka.kafka import (
+    handlers_acls,
+    handlers_admin,
+    handlers_configs,
+    handlers_groups,
+    handlers_reassignments,
+)
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.errors import partition_code
+from minikafka.kafka.handlers_admin import error_fields
 from minikafka.kafka.ids import uuid_of
 from minikafka.kafka.messages import get
+from minikafka.kafka.operations import NOT_ASKED_FOR, ON_CLUSTER, ON_TOPIC
 from minikafka.kafka.partitions import ask_each
 from minikafka.model import (
     INTERNAL_TOPICS,
     NO_LEADER,
     BrokerInfo,
     PartitionMetadata,
+    TopicPartition,
 )
 from minikafka.turns import in_slices
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 
-BROKERS = 1  # the only type of endpoint that there is with ZooKeeper
-NO_OPERATIONS = -(2**31)  # authorized operations were not asked for, or are not known
+# The types of endpoint: with ZooKeeper there are only brokers.
+BROKERS, CONTROLLERS = 1, 2
+_ISOLATION_LEVELS = (0, 1)  # alike: without transactions all that is committed is stable
+_MAX_TIMESTAMP_KNOWN = 7  # the version of ListOffsets from which on it is (KIP-734)
 
 
 # --- the cluster ---------------------------------------------------------------------------------
@@ -44,18 +65,44 @@ NO_OPERATIONS = -(2**31)  # authorized operations were not asked for, or are not
 
 async def metadata(service: BrokerService, call: Call, request: Any) -> Values:
     topics = request.topics
+    if any(get(topic, "topic_id") is not None or topic.name is None for topic in topics or ()):
+        return _refused_ids(topics)
     everything = topics is None or (call.version == 0 and not topics)
     names = (
         None if everything else list(dict.fromkeys(t.name for t in topics if t.name is not None))
     )
     found = await service.metadata(names, get(request, "allow_auto_topic_creation", True))
+    operations = _operations(request, "include_topic_authorized_operations", ON_TOPIC)
     return {
         "throttle_time": 0,
         "brokers": brokers(found),
         "cluster_id": found.cluster_id,
         "controller_id": _visible(found, found.controller_id),
-        "topics": [_topic(found, topic) async for topic in in_slices(found.topics)],
-        "cluster_authorized_operations": NO_OPERATIONS,
+        "topics": [_topic(found, topic, operations) async for topic in in_slices(found.topics)],
+        "cluster_authorized_operations": _operations(
+            request, "include_cluster_authorized_operations", ON_CLUSTER
+        ),
+    }
+
+
+def _operations(request: Any, asked_for: str, everything: int) -> int:
+    return everything if get(request, asked_for, False) else NOT_ASKED_FOR
+
+
+def _refused_ids(topics: Iterable[Any]) -> Values:
+    """The versions that have room for ids do not take them yet, and Kafka then tells nothing."""
+    refused = {
+        "error_code": InvalidRequestError.code,
+        "is_internal": False,
+        "partitions": [],
+        "topic_authorized_operations": NOT_ASKED_FOR,
+    }
+    return {
+        "throttle_time": 0,
+        "brokers": [],
+        "cluster_id": None,
+        "controller_id": NO_LEADER,
+        "topics": [{**refused, "name": t.name or "", "topic_id": t.topic_id} for t in topics],
     }
 
 
@@ -82,14 +129,14 @@ def _reachable(infos: Iterable[BrokerInfo]) -> set[int]:
     return {broker.broker_id for broker in infos if broker.kafka_host is not None}
 
 
-def _topic(found: ClusterMetadata, topic: TopicMetadata) -> Values:
+def _topic(found: ClusterMetadata, topic: TopicMetadata, operations: int) -> Values:
     return {
         "error_code": _topic_code(topic.error),
         "name": topic.name,
         "topic_id": uuid_of(topic.topic_id),
         "is_internal": topic.name in INTERNAL_TOPICS,
         "partitions": [_partition(found, partition) for partition in topic.partitions],
-        "topic_authorized_operations": NO_OPERATIONS,
+        "topic_authorized_operations": operations,
     }
 
 
@@ -113,16 +160,37 @@ def _partition(found: ClusterMetadata, partition: PartitionMetadata) -> Values:
 
 
 async def describe_cluster(service: BrokerService, call: Call, request: Any) -> Values:
+    endpoint_type = get(request, "endpoint_type", BROKERS)
+    if endpoint_type != BROKERS:
+        return _no_endpoints(endpoint_type)
     found = await service.metadata([], False)
     return {
         "throttle_time": 0,
-        "error_code": 0,
-        "error_message": None,
-        "endpoint_type": get(request, "endpoint_type", BROKERS),
+        **error_fields(None),
+        "endpoint_type": BROKERS,
         "cluster_id": found.cluster_id,
         "controller_id": _visible(found, found.controller_id),
         "brokers": brokers(found),
-        "cluster_authorized_operations": NO_OPERATIONS,
+        "cluster_authorized_operations": _operations(
+            request, "include_cluster_authorized_operations", ON_CLUSTER
+        ),
+    }
+
+
+def _no_endpoints(endpoint_type: int) -> Values:
+    error: MinikafkaError
+    if endpoint_type == CONTROLLERS:
+        error = MismatchedEndpointTypeError("this is a broker: ask for brokers")
+    else:
+        error = UnsupportedEndpointTypeError(f"there are no endpoints of type {endpoint_type}")
+    return {
+        "throttle_time": 0,
+        **error_fields(error),
+        "endpoint_type": BROKERS,
+        "cluster_id": "",
+        "controller_id": NO_LEADER,
+        "brokers": [],
+        "cluster_authorized_operations": NOT_ASKED_FOR,
     }
 
 
@@ -130,6 +198,18 @@ async def describe_cluster(service: BrokerService, call: Call, request: Any) -> 
 
 
 async def list_offsets(service: BrokerService, call: Call, request: Any) -> Values:
+    def refuse(partition: TopicPartition, item: Any, again: bool) -> MinikafkaError | None:
+        if again:
+            return InvalidRequestError(f"{partition} is in the request more than once")
+        if get(request, "isolation_level", 0) not in _ISOLATION_LEVELS:
+            return InvalidRequestError(f"there is no isolation level {request.isolation_level}")
+        lowest = MAX_TIMESTAMP if call.version >= _MAX_TIMESTAMP_KNOWN else EARLIEST_TIMESTAMP
+        if item.timestamp < lowest:
+            return UnsupportedVersionError(
+                f"timestamp {item.timestamp} has no meaning in version {call.version}"
+            )
+        return None
+
     topics = await ask_each(
         request.topics,
         lambda partition, item: ListOffsetsPartition(
@@ -141,6 +221,8 @@ async def list_offsets(service: BrokerService, call: Call, request: Any) -> Valu
             "offset": result.offset,
             "leader_epoch": result.leader_epoch,
         },
+        refuse=refuse,
+        refused=ListOffsetsResult,
     )
     return {"throttle_time": 0, "topics": topics}
 
@@ -166,8 +248,11 @@ async def init_producer_id(service: BrokerService, call: Call, request: Any) -> 
     """An idempotent producer that knows an id already asks for a new one when its epochs run out:
     it gets a new id either way."""
     producer_id, producer_epoch, code = -1, -1, 0
-    if request.transactional_id is not None:
-        code = InvalidRequestError.code  # transactions are not served, nor advertised
+    known_id, known_epoch = get(request, "producer_id", -1), get(request, "producer_epoch", -1)
+    if request.transactional_id:
+        code = UnsupportedVersionError.code  # transactions are not served, nor advertised
+    elif request.transactional_id == "" or (known_id == -1) != (known_epoch == -1):
+        code = InvalidRequestError.code
     else:
         try:
             producer_id, producer_epoch = await service.init_producer_id()
@@ -187,7 +272,9 @@ HANDLERS: dict[ApiKey, Handler] = {
     ApiKey.INIT_PRODUCER_ID: init_producer_id,
     ApiKey.OFFSET_FOR_LEADER_EPOCH: offset_for_leader_epoch,
     ApiKey.DESCRIBE_CLUSTER: describe_cluster,
+    **handlers_acls.HANDLERS,
     **handlers_admin.HANDLERS,
+    **handlers_configs.HANDLERS,
     **handlers_groups.HANDLERS,
     **handlers_reassignments.HANDLERS,
 }

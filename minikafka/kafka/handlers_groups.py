@@ -29,17 +29,21 @@ from minikafka.broker.group_requests import (
     SyncGroupRequest,
 )
 from minikafka.broker.ports import BrokerService
-from minikafka.errors import CoordinatorNotAvailableError, MinikafkaError
+from minikafka.errors import (
+    CoordinatorNotAvailableError,
+    InconsistentGroupProtocolError,
+    MinikafkaError,
+)
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.messages import get
+from minikafka.kafka.operations import NOT_ASKED_FOR, ON_GROUP
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.turns import in_slices
 
 Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 
-NO_OPERATIONS = -(2**31)
 # From these versions of JoinGroup and OffsetFetch on.
 _MEMBER_ID_REQUIRED = 4
 _SKIPS_ASSIGNMENT = 9
@@ -48,6 +52,7 @@ _GROUP_ERRORS = 2
 _SEVERAL_GROUPS = 8
 _SEVERAL_KEYS = 4
 _SEVERAL_MEMBERS = 3
+_PROTOCOL_REQUIRED = 5
 
 
 def code(error: MinikafkaError | None) -> int:
@@ -133,6 +138,17 @@ async def join_group(service: BrokerService, call: Call, request: Any) -> Values
 
 
 async def sync_group(service: BrokerService, call: Call, request: Any) -> Values:
+    if call.version >= _PROTOCOL_REQUIRED and None in (
+        request.protocol_type,
+        request.protocol_name,
+    ):
+        return {
+            "throttle_time": 0,
+            "error_code": InconsistentGroupProtocolError.code,
+            "protocol_type": None,
+            "protocol_name": None,
+            "assignment": b"",
+        }
     result = await service.groups.sync_group(
         SyncGroupRequest(
             request.group_id,
@@ -255,7 +271,8 @@ async def _named(topics: Sequence[Any] | None) -> list[TopicPartition] | None:
     if topics is None:
         return None
     named = ((topic.name, index) for topic in topics for index in topic.partition_indexes)
-    return [topic_partition(name, index) async for name, index in in_slices(named)]
+    each = [topic_partition(name, index) async for name, index in in_slices(named)]
+    return list(dict.fromkeys(each))
 
 
 async def _only_group(
@@ -302,13 +319,15 @@ async def offset_delete(service: BrokerService, call: Call, request: Any) -> Val
 
 async def describe_groups(service: BrokerService, call: Call, request: Any) -> Values:
     result = await service.groups.describe_groups(DescribeGroupsRequest(request.groups))
+    asked = get(request, "include_authorized_operations", False)
+    operations = ON_GROUP if asked else NOT_ASKED_FOR
     return {
         "throttle_time": 0,
-        "groups": [_described(each) async for each in in_slices(result.groups)],
+        "groups": [_described(each, operations) async for each in in_slices(result.groups)],
     }
 
 
-def _described(group: GroupDescription) -> Values:
+def _described(group: GroupDescription, operations: int) -> Values:
     return {
         "error_code": code(group.error),
         "group_id": group.group_id,
@@ -326,7 +345,7 @@ def _described(group: GroupDescription) -> Values:
             }
             for each in group.members
         ],
-        "authorized_operations": NO_OPERATIONS,
+        "authorized_operations": operations,
     }
 
 
@@ -351,7 +370,9 @@ async def list_groups(service: BrokerService, call: Call, request: Any) -> Value
 
 
 async def delete_groups(service: BrokerService, call: Call, request: Any) -> Values:
-    result = await service.groups.delete_groups(DeleteGroupsRequest(request.groups_names))
+    result = await service.groups.delete_groups(
+        DeleteGroupsRequest(list(dict.fromkeys(request.groups_names)))
+    )
     return {
         "throttle_time": 0,
         "results": [

@@ -271,6 +271,11 @@ class KafkaListener:
     # --- fetch ---
 
     async def _fetch(self, connection: Connection, call: Call, asked: KafkaFetch) -> Body:
+        if asked.refused is not None:
+            refused = [
+                FetchResult(each.topic_partition, asked.refused) for each in asked.partitions
+            ]
+            return fetch.write_response(refused, call.version)
         try:
             session, full = self._sessions.take(asked)
         except MinikafkaError as error:

@@ -29,16 +29,20 @@ async def ask_each(
     *,
     topic_field: str = "name",
     partition_field: str = "partition_index",
+    refuse: Callable[[TopicPartition, Any, bool], MinikafkaError | None] | None = None,
+    refused: Callable[[TopicPartition, MinikafkaError], ResultT] | None = None,
 ) -> list[Values]:
     """The topics of an answer, in the order of the request's.
 
     `question(partition, item)` is what an item of the request asks of its partition, `ask` asks
     all of them at once, each once (a partition that is named again counts as it is named last),
     `answer` gives the fields of a result besides the partition and the error.
-    The fields' names are the same in request and answer.
+    The fields' names are the same in request and answer. What `refuse` has an error for (it is told
+    whether the partition was named before) is not asked; `refused` makes a result of it.
     """
     named: list[tuple[str, list[TopicPartition]]] = []
     questions: dict[TopicPartition, Question] = {}
+    results: dict[TopicPartition, ResultT] = {}
     async for topic, item in in_slices(_flat(topics)):
         if item is None:
             name = getattr(topic, topic_field)
@@ -47,9 +51,17 @@ async def ask_each(
             continue
         each = topic_partition(name, getattr(item, partition_field))
         items.append(each)
-        questions[each] = question(each, item)
-    found = await ask(list(questions.values()))
-    results = {result.topic_partition: result async for result in in_slices(found)}
+        again = each in questions or each in results
+        error = None if refuse is None else refuse(each, item, again)
+        if error is None:
+            questions[each] = question(each, item)
+        else:
+            assert refused is not None, "whoever refuses says how"
+            questions.pop(each, None)
+            results[each] = refused(each, error)
+    found = await ask(list(questions.values())) if questions else ()
+    async for result in in_slices(found):
+        results[result.topic_partition] = result
 
     def partition(each: TopicPartition) -> Values:
         error = results[each].error

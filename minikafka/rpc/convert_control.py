@@ -337,6 +337,7 @@ def administer_to_wire(value: ControllerRequest, timeout_ms: int) -> control_pb2
         case CreatePartitionsRequest():
             wire.create_partitions.topic = value.topic
             wire.create_partitions.total_count = value.total_count
+            wire.create_partitions.validate_only = value.validate_only
             wire.create_partitions.assignments.extend(_replica_lists(value.assignments))
         case ElectLeadersRequest():
             wire.elect_leaders.SetInParent()
@@ -378,6 +379,7 @@ def administer_from_wire(wire: control_pb2.AdministerRequest) -> ControllerReque
                 created.topic,
                 created.total_count,
                 tuple([tuple(each.broker_ids) for each in created.assignments]),
+                created.validate_only,
             )
         case "elect_leaders":
             return ElectLeadersRequest(

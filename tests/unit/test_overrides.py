@@ -192,7 +192,7 @@ def test_a_broker_tells_where_each_value_comes_from() -> None:
     assert synonyms(hours) == [("log.retention.hours", "5", 4), ("log.retention.hours", "168", 5)]
     assert synonyms(only(found, "broker.id")) == [("broker.id", "2", 4)]
     rack = only(found, "broker.rack")
-    assert (rack.value, rack.source, rack.synonyms) == ("", 5, [])
+    assert (rack.value, rack.source, rack.synonyms) == (None, 5, [])
 
 
 def test_what_is_set_for_all_brokers_is_told_and_nothing_else() -> None:

@@ -151,7 +151,7 @@ class BrokerConfig(Scenario):
     def _values(self) -> list[str]:
         """Of message.max.bytes, at each broker."""
         return [
-            entry.value
+            entry.value or ""
             for each in self.stage.broker_ids
             for entry in self.admin.describe_broker_configs(each)
             if entry.name == "message.max.bytes"

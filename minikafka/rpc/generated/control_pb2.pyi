@@ -232,14 +232,16 @@ class DeleteTopics(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreatePartitions(_message.Message):
-    __slots__ = ("topic", "total_count", "assignments")
+    __slots__ = ("topic", "total_count", "assignments", "validate_only")
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     TOTAL_COUNT_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     topic: str
     total_count: int
     assignments: _containers.RepeatedCompositeFieldContainer[ReplicaList]
-    def __init__(self, topic: _Optional[str] = ..., total_count: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[ReplicaList, _Mapping]]] = ...) -> None: ...
+    validate_only: bool
+    def __init__(self, topic: _Optional[str] = ..., total_count: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[ReplicaList, _Mapping]]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class ElectLeaders(_message.Message):
     __slots__ = ("unclean", "partitions")

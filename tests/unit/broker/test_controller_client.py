@@ -21,7 +21,12 @@ from minikafka.broker.requests import (
     DeleteTopicsRequest,
     UpdateStateRequest,
 )
-from minikafka.errors import NetworkError, NotControllerError, StaleBrokerEpochError
+from minikafka.errors import (
+    NetworkError,
+    NotControllerError,
+    RequestTimedOutError,
+    StaleBrokerEpochError,
+)
 from minikafka.model import BrokerInfo
 from tests.helpers.cluster_store import FakeClusterStore
 from tests.helpers.replicas import BROKERS, Clock
@@ -191,7 +196,7 @@ async def test_a_controller_that_does_not_answer_is_given_up_in_time(world: Worl
         await asyncio.Event().wait()
 
     world.controllers.controller_call = hang  # type: ignore[method-assign, assignment]
-    with pytest.raises(NetworkError, match="did not answer within 20 ms"):
+    with pytest.raises(RequestTimedOutError, match="did not answer within 20 ms"):
         await world.client.call(REQUEST, 20)
     world.elect(3)
     await world.client.alter_partition(ALTER)

@@ -34,7 +34,6 @@ from minikafka.errors import (
     GroupIdNotFoundError,
     IllegalGenerationError,
     InvalidCommitOffsetSizeError,
-    InvalidGroupIdError,
     InvalidRequestError,
     InvalidTopicError,
     KafkaStorageError,
@@ -43,6 +42,7 @@ from minikafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
     UnknownTopicOrPartitionError,
+    UnsupportedVersionError,
 )
 from minikafka.model import OFFSETS_TOPIC, TopicPartition
 from minikafka.records.build import BatchBuilder
@@ -85,8 +85,7 @@ async def test_the_topic_is_created_when_a_coordinator_is_first_asked_for(
     request = FindCoordinatorRequest(["g", "", "h"])
     found = (await cluster.service(1).groups.find_coordinator(request)).coordinators
     assert [each.key for each in found] == ["g", "", "h"]
-    assert found[0].broker is not None
-    assert isinstance(found[1].error, InvalidGroupIdError)
+    assert all(each.broker is not None for each in found), "of the empty group as well"
     partitions = cluster.service(1)._metadata.topics[OFFSETS_TOPIC]
     assert len(partitions) == 4
     assert {len(each.assignment.replicas) for each in partitions.values()} == {2}
@@ -104,6 +103,10 @@ async def test_a_client_that_asks_for_the_topic_of_offsets_has_it_made_as_it_sho
 async def test_coordinators_of_transactions_do_not_exist(cluster: BrokerCluster) -> None:
     await cluster.start(1)
     request = FindCoordinatorRequest(["g"], COORDINATES_TRANSACTIONS)
+    [found] = (await cluster.service(1).groups.find_coordinator(request)).coordinators
+    assert isinstance(found.error, UnsupportedVersionError)
+    assert "transactions are not supported" in str(found.error)
+    request = FindCoordinatorRequest(["g"], 7)
     [found] = (await cluster.service(1).groups.find_coordinator(request)).coordinators
     assert isinstance(found.error, InvalidRequestError)
 
@@ -378,11 +381,14 @@ async def test_groups_are_listed_described_and_deleted(cluster: BrokerCluster) -
     errors = [
         each.error and type(each.error) for each in (await groups.delete_groups(request)).groups
     ]
-    assert errors == [NonEmptyGroupError, None, InvalidGroupIdError]
+    assert errors == [NonEmptyGroupError, None, GroupIdNotFoundError]
     assert await client.leave() is None
-    forget = OffsetDeleteRequest("g", [TP])
+    unknown = TopicPartition("t", 9)
+    forget = OffsetDeleteRequest("g", [unknown, TP])
     await client_commits_alone(client)
-    assert (await groups.delete_offsets(forget)).error is None
+    forgotten = await groups.delete_offsets(forget)
+    codes = {each.topic_partition: each.error and each.error.code for each in forgotten.partitions}
+    assert (forgotten.error, codes) == (None, {TP: None, unknown: 3})
     assert (await client.committed()).offset == -1
 
 

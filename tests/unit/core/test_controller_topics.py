@@ -172,12 +172,21 @@ def test_partitions_are_appended_where_the_ring_goes_on(three: Bench) -> None:
     assert three.line("t", 3) == "Leader=A Epoch=0 ISR={A,C}"
 
 
+def test_whether_a_topic_can_grow_is_told_without_growing_it(three: Bench) -> None:
+    create(three, NewTopic("t", 1, 2))
+    for count, error in ((3, None), (1, InvalidPartitionsError)):
+        told = three.run(three.core.create_partitions("t", count, [], validate_only=True))
+        refused = only_error(told)
+        assert refused is None if error is None else isinstance(refused, error)
+    assert len(three.zookeeper.topics["t"].assignments) == 1
+
+
 def test_new_partitions_can_be_assigned_explicitly(three: Bench) -> None:
     create(three, NewTopic("t", 1, 2))
     assert grow(three, 2, [3, 2]) is None
     assert three.line("t", 1) == "Leader=C Epoch=0 ISR={B,C}"
     assert isinstance(grow(three, 3, [3]), InvalidReplicaAssignmentError)
-    assert isinstance(grow(three, 4, [3, 2]), InvalidPartitionsError)
+    assert isinstance(grow(three, 4, [3, 2]), InvalidReplicaAssignmentError)
 
 
 def test_a_topic_never_shrinks(three: Bench) -> None:

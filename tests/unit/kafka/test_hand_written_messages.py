@@ -238,11 +238,23 @@ def test_a_fetch_request_that_ends_early_is_malformed_wherever_it_ends(version: 
             fetch.read_request(reader_of(body[:size], version, ApiKey.FETCH), version)
 
 
-def test_a_broker_does_not_replicate_over_kafkas_protocol() -> None:
+@pytest.mark.parametrize(
+    ("at", "replaced", "code"),
+    [
+        (0, (2).to_bytes(4, "big"), 6),
+        (0, (-2).to_bytes(4, "big", signed=True), None),
+        (16, b"\x01", None),
+        (16, b"\x07", 42),
+    ],
+    ids=["a broker", "a debugger", "what is committed", "an isolation level that is none"],
+)
+def test_a_fetch_that_brokers_or_nobody_could_send_is_refused(
+    at: int, replaced: bytes, code: int | None
+) -> None:
     body = bytearray(fetch_request(11))
-    body[0:4] = (2).to_bytes(4, "big")
-    with pytest.raises(MalformedRequestError, match="brokers replicate over gRPC"):
-        fetch.read_request(reader_of(memoryview(body), 11, ApiKey.FETCH), 11)
+    body[at : at + len(replaced)] = replaced
+    asked = fetch.read_request(reader_of(memoryview(body), 11, ApiKey.FETCH), 11)
+    assert (asked.refused and asked.refused.code) == code
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)

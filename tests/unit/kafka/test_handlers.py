@@ -200,7 +200,7 @@ async def test_offsets_are_listed(
 ) -> None:
     await led_by_1(ground, "words")
     await produced(ground, "words", b"one", b"two")
-    for version in versions(ApiKey.LIST_OFFSETS):
+    for version in versions(ApiKey.LIST_OFFSETS)[-1 if timestamp == -3 else 0 :]:
         partition = {"partition_index": 0, "timestamp": timestamp, "current_leader_epoch": -1}
         response = await ground.ask(
             ApiKey.LIST_OFFSETS,
@@ -218,7 +218,7 @@ async def test_the_end_of_an_epoch_is_told(ground: Ground) -> None:
     await led_by_1(ground, "words")
     await produced(ground, "words", b"one", b"two")
     for version in versions(ApiKey.OFFSET_FOR_LEADER_EPOCH):
-        for index, epoch, expected in ((0, 0, (0, 0, 2)), (0, 5, (0, 0, 2)), (7, 0, (3, -1, -1))):
+        for index, epoch, expected in ((0, 0, (0, 0, 2)), (0, 5, (0, -1, -1)), (7, 0, (3, -1, -1))):
             asked = {"partition": index, "leader_epoch": epoch, "current_leader_epoch": -1}
             response = await ground.ask(
                 ApiKey.OFFSET_FOR_LEADER_EPOCH,
@@ -245,7 +245,7 @@ async def test_transactions_are_refused(ground: Ground) -> None:
     response = await ground.ask(
         ApiKey.INIT_PRODUCER_ID, 4, transactional_id="t", transaction_timeout=1000
     )
-    assert (int(response.error_code), response.producer_id) == (42, -1)
+    assert (int(response.error_code), response.producer_id) == (35, -1)
 
 
 # --- topics --------------------------------------------------------------------------------------
