@@ -40,7 +40,7 @@ _SHOWN = 60
 CONFIG_CHANGE_VERSION = 2
 TOPIC_VERSION = 3
 
-_TOPIC_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+_TOPIC_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")  # 22 of base 64, as we write it
 
 T = TypeVar("T")
 
@@ -356,7 +356,9 @@ def decode_topic(path: str, data: bytes, name: str) -> TopicDescription:
             raise _WrongFieldError("a partition has no replica")
         topic_id = fields.text("topic_id")
         if not _TOPIC_ID.fullmatch(topic_id):
-            raise _WrongFieldError(f"topic_id is {shown(topic_id)}, expected 22 characters")
+            raise _WrongFieldError(
+                f"topic_id is {shown(topic_id)}, expected up to 36 letters and digits"
+            )
         return TopicDescription(
             name=name,
             topic_id=topic_id,

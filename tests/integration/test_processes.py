@@ -299,3 +299,43 @@ async def test_unknown_topics_bad_names_and_too_many_replicas_are_named_errors(
     assert "retention.ms" in misspelt.stderr
     for failed in (too_many, bad, unknown, partition, misspelt):
         assert "Traceback" not in failed.stderr
+
+
+async def test_garbage_in_zookeeper_stops_what_it_is_about_and_nothing_else(
+    cluster: ProcessCluster,
+) -> None:
+    cluster.up(3, "embedded")
+    async with AsyncAdmin(cluster.bootstrap) as admin:
+        for topic, leader in (("bad", 3), ("good", 3), ("worse", 2)):
+            others = [each for each in (1, 2, 3) if each != leader]
+            await admin.create_topic(topic, assignments={0: [leader, *others]})
+        await until_isr(admin, "good", 3)
+        written = {
+            "/brokers/topics/bad/partitions/0/state": b'{"version":1,"leader":"C"}',
+            "/brokers/topics/worse": b"\xff garbage",
+            "/config/topics/bad": b"[",
+            "/brokers/ids/x": b"",
+            "/admin/preferred_replica_election": b"{}",
+        }
+        cluster.write_to_zookeeper(written)
+        before = (await admin.describe_controller()).controller_epoch
+        cluster.kill("C")
+        await until_words(admin, "good", "Leader=A Epoch=1 ISR={A,B}")
+        # Also the next controller, who reads all of it anew, takes over, and makes topics.
+        controller = (await admin.describe_controller()).controller_id
+        cluster.restart("C")
+        await until_isr(admin, "good", 3)
+        cluster.kill(broker_name(controller))
+        await admin.create_topic("new", 1, 1)
+        survivor = next(each for each in "AB" if each != broker_name(controller))
+        await until(lambda: "new" in cluster.minikafka("topics", "list").stdout)
+        report = await admin.describe_controller()
+        assert report.controller_epoch <= before + 2  # one election for each death at most
+        status = cluster.minikafka("status", check=False)
+    assert status.returncode == 1
+    for path in written:
+        assert f"{path} in ZooKeeper cannot be read: " in status.stdout
+    assert cluster.read_from_zookeeper(written) == written
+    log = cluster.log_of(survivor)
+    assert log.count("/brokers/topics/bad/partitions/0/state cannot be read") <= 1
+    assert "Traceback" not in log
