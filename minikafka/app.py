@@ -32,6 +32,7 @@ from minikafka.kafka.listener import KafkaListener
 from minikafka.log.store import DiskLogStore
 from minikafka.metrics.process import read_process
 from minikafka.model import BrokerInfo
+from minikafka.privacy import keep_from_others
 from minikafka.properties import Endpoint, connection_overrides
 from minikafka.rpc.malloc import GiveBack, tune_malloc
 from minikafka.rpc.peers import GrpcPeers
@@ -53,6 +54,7 @@ def run_broker(config: BrokerConfig) -> int:
     1 if it could not go on. UsageError if it cannot start as it is configured."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("kazoo").setLevel(logging.WARNING)
+    keep_from_others()
     tune_malloc()
     raise_descriptor_limit()
     gc.freeze()  # what is imported stays: the collector need not walk it again and again

@@ -39,6 +39,7 @@ from minikafka.cli.progress import Progress
 from minikafka.config import BrokerConfig, parse_broker_config, parse_properties, without_effect
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import broker_name
+from minikafka.privacy import keep_from_others
 from minikafka.processes import Process
 
 DEFAULT_BROKERS = 3
@@ -447,6 +448,7 @@ class LocalCluster:
     @contextlib.contextmanager
     def owning(self) -> Iterator[None]:
         """Hold up.lock. Raises UsageError if somebody does."""
+        keep_from_others()
         self.layout.data_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.layout.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -26,6 +26,7 @@ from typing import Literal
 from minikafka import processes
 from minikafka.children import module_command
 from minikafka.errors import UsageError
+from minikafka.privacy import keep_from_others
 from minikafka.processes import Process
 from minikafka.properties import read_zookeeper_connect
 from minikafka.zookeeper import apache
@@ -135,6 +136,7 @@ def launch(
         return RunningZooKeeper(mode.text, mode.text)
     if mode.kind == "local":
         apache.find_installation()  # before anything is written
+    keep_from_others()
     data_dir = data_dir.absolute()
     data_dir.mkdir(parents=True, exist_ok=True)
     for attempt in range(_PORT_ATTEMPTS):

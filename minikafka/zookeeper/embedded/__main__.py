@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from minikafka.model import join_address
+from minikafka.privacy import keep_from_others
 from minikafka.zookeeper.embedded.journal import JournalError
 from minikafka.zookeeper.embedded.server import Settings, serve
 
@@ -56,6 +57,7 @@ def _parse(arguments: list[str] | None) -> Settings:
 
 def main(arguments: list[str] | None = None) -> int:
     settings = _parse(arguments)
+    keep_from_others()
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
