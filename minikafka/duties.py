@@ -139,4 +139,5 @@ def read_usage(broker: Broker, log_dirs: str) -> Usage:
         bytes_out=traffic.bytes_out + traffic.replication_bytes_out,
         partitions_led=sum(replica.core.is_leader for replica in replicas),
         partitions_held=len(replicas),
+        offline=dict(broker.replicas.failure_reasons),
     )

@@ -17,7 +17,9 @@ from minikafka.broker.ports import WriteOutcome
 class NodeStatus:
     """One broker and its load. Times are wall clock; rates and `cpu_percent` (of one core, all
     threads) are means over the time since the status before; `disk_used_bytes` are its logs,
-    `disk_free_bytes` what its file system has left for them."""
+    `disk_free_bytes` what its file system has left for them. `partitions_offline` are replicas
+    whose log failed or could not be opened, `offline` says of the first of them which, why, and
+    what is to be done."""
 
     broker_id: int
     name: str
@@ -30,6 +32,8 @@ class NodeStatus:
     bytes_out_per_s: int = 0
     partitions_led: int = 0
     partitions_held: int = 0
+    partitions_offline: int = 0
+    offline: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from minikafka.broker.companion import TermQueue
 from minikafka.broker.node_ports import (
@@ -27,11 +27,14 @@ from minikafka.broker.node_ports import (
 from minikafka.broker.ports import SessionLostError, StoreEvent, WriteOutcome
 from minikafka.core.controller_commands import DeposedError
 from minikafka.errors import BrokerNotAvailableError, MinikafkaError
+from minikafka.model import TopicPartition
 
 log = logging.getLogger("minikafka.nodes")
 
 # What did not change is written again after so many intervals: who reads it sees that it is alive.
 QUIET_INTERVALS = 12
+REASONS_TOLD = 10
+REASON_CHARS = 1000
 SEEN_LIFETIME_MS = 7 * 24 * 3_600_000
 _MIB = 1 << 20
 
@@ -48,6 +51,7 @@ class Usage:
     bytes_out: int = 0
     partitions_led: int = 0
     partitions_held: int = 0
+    offline: Mapping[TopicPartition, str] = field(default_factory=dict)  # with the reason
 
 
 class NodeReporter:
@@ -137,7 +141,18 @@ class NodeReporter:
             bytes_out_per_s=(usage.bytes_out - before.bytes_out) * 1000 // elapsed_ms,
             partitions_led=usage.partitions_led,
             partitions_held=usage.partitions_held,
+            partitions_offline=len(usage.offline),
+            offline=_reasons(usage.offline),
         )
+
+
+def _reasons(offline: Mapping[TopicPartition, str]) -> tuple[str, ...]:
+    """Not all of many: a node in ZooKeeper is to stay small."""
+    lines = []
+    for topic_partition, reason in sorted(offline.items())[:REASONS_TOLD]:
+        line = reason if str(topic_partition) in reason else f"{topic_partition}: {reason}"
+        lines.append(line if len(line) <= REASON_CHARS else line[: REASON_CHARS - 1] + "…")
+    return tuple(lines)
 
 
 def _rounded(value: int, unit: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minikafka.cli.discovery import Bootstrap, find_cluster
+from minikafka.cli.offline import read_offline, show_offline
 from minikafka.cli.options import cluster_options, format_option
 from minikafka.cli.output import (
     print_json,
@@ -147,8 +148,10 @@ async def _show(cluster: Bootstrap, as_json: bool) -> bool:
     async with open_admin(cluster, partitions.PATIENCE_MS) as admin:
         metadata = await admin.metadata(None)
         board = partitions.board_of(metadata, cluster.names)
-        offsets, standing = await asyncio.gather(
-            partitions.read_offsets(admin, board), _ask_for_controller(admin, board)
+        offsets, standing, offline = await asyncio.gather(
+            partitions.read_offsets(admin, board),
+            _ask_for_controller(admin, board),
+            read_offline(admin),
         )
     health = assess(board, cluster.names, standing)
     if as_json:
@@ -159,6 +162,10 @@ async def _show(cluster: Bootstrap, as_json: bool) -> bool:
                 {"path": path, "why": why} for path, why in sorted(standing.unreadable.items())
             ],
         }
+        document["offline_replicas"] = [
+            {"broker": broker_id, "reasons": list(reasons)}
+            for broker_id, reasons in offline.items()
+        ]
         print_json(document | {"partitions": partitions.documents(board, offsets)})
         return health.healthy
     say(health.line)
@@ -169,6 +176,7 @@ async def _show(cluster: Bootstrap, as_json: bool) -> bool:
     if board.partitions:
         click.echo()
         print_table(partitions.COLUMNS, partitions.rows(board, offsets))
+    show_offline(board, offline)
     return health.healthy
 
 

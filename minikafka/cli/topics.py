@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from minikafka.cli.config_table import print_configs
 from minikafka.cli.discovery import Bootstrap, find_cluster
 from minikafka.cli.lazy import SuggestingGroup
+from minikafka.cli.offline import of_board, read_offline, show_offline
 from minikafka.cli.options import cluster_options, format_option, read_settings, read_topic_name
 from minikafka.cli.output import (
     print_json,
@@ -161,7 +163,9 @@ async def _describe(cluster: Bootstrap, names: Sequence[str], as_json: bool, con
     async with open_admin(cluster, partitions.PATIENCE_MS) as admin:
         metadata = await require_topics(admin, names)
         board = partitions.board_of(metadata, cluster.names)
-        offsets = await partitions.read_offsets(admin, board)
+        offsets, offline = await asyncio.gather(
+            partitions.read_offsets(admin, board), read_offline(admin)
+        )
         entries = {}
         if configs:
             for topic in metadata.topics:
@@ -178,6 +182,7 @@ async def _describe(cluster: Bootstrap, names: Sequence[str], as_json: bool, con
         print_json([each | {"configs": values[each["topic"]]} for each in documents])
         return
     print_table(partitions.COLUMNS, partitions.rows(board, offsets))
+    show_offline(board, of_board(offline, board))
     for name, of_topic in entries.items():
         click.echo()
         print_configs(of_topic, title=f"topic {name}")

@@ -32,7 +32,11 @@ from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import gather_all
 
 _PREFIX = "node-"
-_KINDS: dict[str, type | tuple[type, ...]] = {"name": str, "cpu_percent": (int, float)}
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "cpu_percent": (int, float),
+    "offline": list,
+}
 
 
 class ZooKeeperNodes:
@@ -200,4 +204,5 @@ def _status(path: str, values: Mapping[str, Any], broker_id: int) -> NodeStatus:
         if declared.name in values or declared.name in ("name", "started_at_ms"):
             kind = _KINDS.get(declared.name, int)
             known[declared.name] = field(path, values, declared.name, kind)
+    known["offline"] = tuple(map(str, known.get("offline", ())))
     return NodeStatus(**(known | {"broker_id": broker_id}))

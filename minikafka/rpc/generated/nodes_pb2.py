@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from minikafka.rpc.generated import common_pb2 as minikafka_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18minikafka/v1/nodes.proto\x12\x0cminikafka.v1\x1a\x19minikafka/v1/common.proto\"\x80\x02\n\nNodeStatus\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x03 \x01(\x03\x12\x13\n\x0b\x63pu_percent\x18\x04 \x01(\x01\x12\x11\n\trss_bytes\x18\x05 \x01(\x03\x12\x17\n\x0f\x64isk_used_bytes\x18\x06 \x01(\x03\x12\x17\n\x0f\x64isk_free_bytes\x18\x07 \x01(\x03\x12\x16\n\x0e\x62ytes_in_per_s\x18\x08 \x01(\x03\x12\x17\n\x0f\x62ytes_out_per_s\x18\t \x01(\x03\x12\x16\n\x0epartitions_led\x18\n \x01(\x05\x12\x17\n\x0fpartitions_held\x18\x0b \x01(\x05\"o\n\nNodeReport\x12(\n\x06status\x18\x01 \x01(\x0b\x32\x18.minikafka.v1.NodeStatus\x12\x0c\n\x04live\x18\x02 \x01(\x08\x12\x15\n\rupdated_at_ms\x18\x03 \x01(\x03\x12\x12\n\ngone_at_ms\x18\x04 \x01(\x03\"\x12\n\x10ListNodesRequest\"`\n\x11ListNodesResponse\x12\"\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x13.minikafka.v1.Error\x12\'\n\x05nodes\x18\x02 \x03(\x0b\x32\x18.minikafka.v1.NodeReport\"+\n\x0eUnreadableNode\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\x89\x01\n\x10\x43ontrollerReport\x12\x15\n\rcontroller_id\x18\x01 \x01(\x05\x12\x18\n\x10\x63ontroller_epoch\x18\x02 \x01(\x05\x12\x12\n\ncandidates\x18\x03 \x03(\x05\x12\x30\n\nunreadable\x18\x04 \x03(\x0b\x32\x1c.minikafka.v1.UnreadableNode\"\x1b\n\x19\x44\x65scribeControllerRequest\"t\n\x1a\x44\x65scribeControllerResponse\x12\"\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x13.minikafka.v1.Error\x12\x32\n\ncontroller\x18\x02 \x01(\x0b\x32\x1e.minikafka.v1.ControllerReport2\xc4\x01\n\x0bNodeService\x12L\n\tListNodes\x12\x1e.minikafka.v1.ListNodesRequest\x1a\x1f.minikafka.v1.ListNodesResponse\x12g\n\x12\x44\x65scribeController\x12\'.minikafka.v1.DescribeControllerRequest\x1a(.minikafka.v1.DescribeControllerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18minikafka/v1/nodes.proto\x12\x0cminikafka.v1\x1a\x19minikafka/v1/common.proto\"\xad\x02\n\nNodeStatus\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x03 \x01(\x03\x12\x13\n\x0b\x63pu_percent\x18\x04 \x01(\x01\x12\x11\n\trss_bytes\x18\x05 \x01(\x03\x12\x17\n\x0f\x64isk_used_bytes\x18\x06 \x01(\x03\x12\x17\n\x0f\x64isk_free_bytes\x18\x07 \x01(\x03\x12\x16\n\x0e\x62ytes_in_per_s\x18\x08 \x01(\x03\x12\x17\n\x0f\x62ytes_out_per_s\x18\t \x01(\x03\x12\x16\n\x0epartitions_led\x18\n \x01(\x05\x12\x17\n\x0fpartitions_held\x18\x0b \x01(\x05\x12\x1a\n\x12partitions_offline\x18\x0c \x01(\x05\x12\x0f\n\x07offline\x18\r \x03(\t\"o\n\nNodeReport\x12(\n\x06status\x18\x01 \x01(\x0b\x32\x18.minikafka.v1.NodeStatus\x12\x0c\n\x04live\x18\x02 \x01(\x08\x12\x15\n\rupdated_at_ms\x18\x03 \x01(\x03\x12\x12\n\ngone_at_ms\x18\x04 \x01(\x03\"\x12\n\x10ListNodesRequest\"`\n\x11ListNodesResponse\x12\"\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x13.minikafka.v1.Error\x12\'\n\x05nodes\x18\x02 \x03(\x0b\x32\x18.minikafka.v1.NodeReport\"+\n\x0eUnreadableNode\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\x89\x01\n\x10\x43ontrollerReport\x12\x15\n\rcontroller_id\x18\x01 \x01(\x05\x12\x18\n\x10\x63ontroller_epoch\x18\x02 \x01(\x05\x12\x12\n\ncandidates\x18\x03 \x03(\x05\x12\x30\n\nunreadable\x18\x04 \x03(\x0b\x32\x1c.minikafka.v1.UnreadableNode\"\x1b\n\x19\x44\x65scribeControllerRequest\"t\n\x1a\x44\x65scribeControllerResponse\x12\"\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x13.minikafka.v1.Error\x12\x32\n\ncontroller\x18\x02 \x01(\x0b\x32\x1e.minikafka.v1.ControllerReport2\xc4\x01\n\x0bNodeService\x12L\n\tListNodes\x12\x1e.minikafka.v1.ListNodesRequest\x1a\x1f.minikafka.v1.ListNodesResponse\x12g\n\x12\x44\x65scribeController\x12\'.minikafka.v1.DescribeControllerRequest\x1a(.minikafka.v1.DescribeControllerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,21 +33,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'minikafka.v1.nodes_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NODESTATUS']._serialized_start=70
-  _globals['_NODESTATUS']._serialized_end=326
-  _globals['_NODEREPORT']._serialized_start=328
-  _globals['_NODEREPORT']._serialized_end=439
-  _globals['_LISTNODESREQUEST']._serialized_start=441
-  _globals['_LISTNODESREQUEST']._serialized_end=459
-  _globals['_LISTNODESRESPONSE']._serialized_start=461
-  _globals['_LISTNODESRESPONSE']._serialized_end=557
-  _globals['_UNREADABLENODE']._serialized_start=559
-  _globals['_UNREADABLENODE']._serialized_end=602
-  _globals['_CONTROLLERREPORT']._serialized_start=605
-  _globals['_CONTROLLERREPORT']._serialized_end=742
-  _globals['_DESCRIBECONTROLLERREQUEST']._serialized_start=744
-  _globals['_DESCRIBECONTROLLERREQUEST']._serialized_end=771
-  _globals['_DESCRIBECONTROLLERRESPONSE']._serialized_start=773
-  _globals['_DESCRIBECONTROLLERRESPONSE']._serialized_end=889
-  _globals['_NODESERVICE']._serialized_start=892
-  _globals['_NODESERVICE']._serialized_end=1088
+  _globals['_NODESTATUS']._serialized_end=371
+  _globals['_NODEREPORT']._serialized_start=373
+  _globals['_NODEREPORT']._serialized_end=484
+  _globals['_LISTNODESREQUEST']._serialized_start=486
+  _globals['_LISTNODESREQUEST']._serialized_end=504
+  _globals['_LISTNODESRESPONSE']._serialized_start=506
+  _globals['_LISTNODESRESPONSE']._serialized_end=602
+  _globals['_UNREADABLENODE']._serialized_start=604
+  _globals['_UNREADABLENODE']._serialized_end=647
+  _globals['_CONTROLLERREPORT']._serialized_start=650
+  _globals['_CONTROLLERREPORT']._serialized_end=787
+  _globals['_DESCRIBECONTROLLERREQUEST']._serialized_start=789
+  _globals['_DESCRIBECONTROLLERREQUEST']._serialized_end=816
+  _globals['_DESCRIBECONTROLLERRESPONSE']._serialized_start=818
+  _globals['_DESCRIBECONTROLLERRESPONSE']._serialized_end=934
+  _globals['_NODESERVICE']._serialized_start=937
+  _globals['_NODESERVICE']._serialized_end=1133
 # @@protoc_insertion_point(module_scope)

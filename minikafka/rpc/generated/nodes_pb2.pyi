@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeStatus(_message.Message):
-    __slots__ = ("broker_id", "name", "started_at_ms", "cpu_percent", "rss_bytes", "disk_used_bytes", "disk_free_bytes", "bytes_in_per_s", "bytes_out_per_s", "partitions_led", "partitions_held")
+    __slots__ = ("broker_id", "name", "started_at_ms", "cpu_percent", "rss_bytes", "disk_used_bytes", "disk_free_bytes", "bytes_in_per_s", "bytes_out_per_s", "partitions_led", "partitions_held", "partitions_offline", "offline")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,8 @@ class NodeStatus(_message.Message):
     BYTES_OUT_PER_S_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_LED_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_HELD_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_OFFLINE_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_FIELD_NUMBER: _ClassVar[int]
     broker_id: int
     name: str
     started_at_ms: int
@@ -31,7 +33,9 @@ class NodeStatus(_message.Message):
     bytes_out_per_s: int
     partitions_led: int
     partitions_held: int
-    def __init__(self, broker_id: _Optional[int] = ..., name: _Optional[str] = ..., started_at_ms: _Optional[int] = ..., cpu_percent: _Optional[float] = ..., rss_bytes: _Optional[int] = ..., disk_used_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., bytes_in_per_s: _Optional[int] = ..., bytes_out_per_s: _Optional[int] = ..., partitions_led: _Optional[int] = ..., partitions_held: _Optional[int] = ...) -> None: ...
+    partitions_offline: int
+    offline: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, broker_id: _Optional[int] = ..., name: _Optional[str] = ..., started_at_ms: _Optional[int] = ..., cpu_percent: _Optional[float] = ..., rss_bytes: _Optional[int] = ..., disk_used_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., bytes_in_per_s: _Optional[int] = ..., bytes_out_per_s: _Optional[int] = ..., partitions_led: _Optional[int] = ..., partitions_held: _Optional[int] = ..., partitions_offline: _Optional[int] = ..., offline: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeReport(_message.Message):
     __slots__ = ("status", "live", "updated_at_ms", "gone_at_ms")

@@ -20,6 +20,7 @@ from minikafka.broker.node_status import (
 from minikafka.broker.ports import SessionLostError, StoreEvent, WriteOutcome
 from minikafka.core.controller_commands import DeposedError
 from minikafka.errors import BrokerNotAvailableError, MinikafkaError
+from minikafka.model import TopicPartition
 
 INTERVAL_MS = 5_000
 
@@ -305,3 +306,18 @@ async def test_who_is_controller_is_told_as_it_is_stored_or_that_it_cannot_be_re
     store.error = SessionLostError("gone")
     with pytest.raises(BrokerNotAvailableError, match="cannot be read now: gone"):
         await lister.describe_controller()
+
+
+async def test_a_broker_tells_why_replicas_are_offline_but_not_of_thousands() -> None:
+    store, clock = FakeNodes(), Clock()
+    offline = {TopicPartition("t", number): f"reason {number}" for number in range(12)}
+    offline[TopicPartition("t", 1)] = "the log of t-1 " + "x" * 5000
+    usage = Usage(offline=offline)
+    reporter = NodeReporter(store, 1, "A", 1000, lambda: usage, clock, clock)
+    await reporter.report()
+    ((status, _),) = store.published
+    assert status.partitions_offline == 12
+    assert len(status.offline) == 10
+    assert status.offline[0] == "t-0: reason 0"
+    assert status.offline[1].startswith("the log of t-1 x")
+    assert len(status.offline[1]) == 1000
