@@ -5,9 +5,10 @@ On disk as Kafka has them, big-endian:
     .index      (offset - base offset: uint32, position: uint32)                   ascending in both
     .timeindex  (timestamp_ms: int64, offset - base offset: uint32)                ascending in both
 
-An offset entry names the first offset of a batch and where that batch begins; a time entry says
-that up to and including `offset` no record is newer than `timestamp`. The position 0 needs no
-entry.
+An offset entry names the last offset of a batch and where that batch begins, as Kafka's own tools
+check it; a time entry says that up to and including `offset` no record is newer than `timestamp`.
+The position 0 needs no entry. Whoever looks for an offset begins at the last entry at or below it:
+what lies before that entry's batch ends before the offset.
 
 The segment that is appended to holds its indexes in memory (`SegmentIndex`); they are written when
 it is rolled or closed. A closed segment's indexes stay on disk and are searched there
@@ -44,7 +45,7 @@ class SegmentIndex:
         return len(self.offsets)
 
     def add(self, offset: int, position: int) -> None:
-        """A batch that begins at `offset` lies at `position`."""
+        """A batch that ends with `offset` begins at `position`."""
         self.offsets.append(offset)
         self.positions.append(position)
 

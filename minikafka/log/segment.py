@@ -143,7 +143,7 @@ class Segment:
         """Enter a batch into indexes and maximum timestamp."""
         assert self._max_timestamp is not None
         if self._bytes_since_entry > index_interval_bytes:
-            self._index.add(header.base_offset - self.base_offset, position)
+            self._index.add(header.last_offset - self.base_offset, position)
             self._add_time_entry()
             self._bytes_since_entry = 0
         self._bytes_since_entry += header.size_bytes
@@ -473,6 +473,7 @@ class Segment:
             finally:
                 if not keep_open:
                     self.release()
-            if header.base_offset != self.base_offset + offset:
+            # Earlier versions named the first offset; either leads to where it has to be.
+            if self.base_offset + offset not in (header.last_offset, header.base_offset):
                 return None
         return index

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from minikafka.errors import OffsetOutOfRangeError
+from minikafka.log.index import OFFSET_ENTRY
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.segment import Segment
 from minikafka.log.store import DiskLogStore
@@ -611,3 +612,40 @@ def test_every_batch_on_disk_keeps_its_crc(store: DiskLogStore) -> None:
     for header in split(data):
         verify_crc(data, position, header)
         position += header.size_bytes
+
+
+@pytest.mark.parametrize("of_earlier_version", [False, True])
+def test_index_entries_name_the_last_offset_of_a_batch_and_those_with_the_first_serve_as_well(
+    tmp_path: Path, of_earlier_version: bool
+) -> None:
+    config = replace(CONFIG, index_interval_bytes=100, segment_bytes=2000)
+    store = open_store(tmp_path / "data")
+    log = store.open(TP, TOPIC_ID, config)
+    while len(bases(log)) < 4:
+        append(log, batch(log.log_end_offset, 5))
+    end = log.log_end_offset
+    close(store)
+    for path in sorted(log.directory.glob("*.index")):
+        base, content = int(path.stem), path.with_suffix(".log").read_bytes()
+        entries = list(OFFSET_ENTRY.iter_unpack(path.read_bytes()))
+        assert entries
+        headers = [parse_header(content, position) for _, position in entries]
+        assert [base + offset for offset, _ in entries] == [each.last_offset for each in headers]
+        if of_earlier_version:
+            firsts = [
+                OFFSET_ENTRY.pack(each.base_offset - base, position)
+                for each, (_, position) in zip(headers, entries, strict=True)
+            ]
+            path.write_bytes(b"".join(firsts))
+    before = {path: path.read_bytes() for path in log.directory.glob("*.index")}
+    store = open_store(tmp_path / "data", config)
+    log = store.open(TP, TOPIC_ID, config)
+    for offset in range(end):
+        (header, *_) = split(log.read(offset, 1, end))
+        assert header.base_offset == offset - offset % 5
+    assert all(path.read_bytes() == content for path, content in before.items() if path.exists())
+    log.truncate_to(end - 12)
+    assert log.log_end_offset == end - 15
+    append(log, batch(log.log_end_offset, 5))
+    assert [offset for offset, _ in read_all(log)] == list(range(0, end - 10, 5))
+    close(store)
