@@ -628,7 +628,7 @@ def test_index_entries_name_the_last_offset_of_a_batch_and_those_with_the_first_
     for path in sorted(log.directory.glob("*.index")):
         base, content = int(path.stem), path.with_suffix(".log").read_bytes()
         entries = list(OFFSET_ENTRY.iter_unpack(path.read_bytes()))
-        assert entries
+        assert entries or base == max(bases(log))
         headers = [parse_header(content, position) for _, position in entries]
         assert [base + offset for offset, _ in entries] == [each.last_offset for each in headers]
         if of_earlier_version:
