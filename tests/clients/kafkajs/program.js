@@ -9,11 +9,19 @@ const installed = createRequire(path.join(process.env.KAFKAJS_HOME, "package.jso
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel, ConfigResourceTypes } = installed("kafkajs");
 const SnappyCodec = installed("kafkajs-snappy");
 const lz4 = installed("lz4js");
+const xxhash = installed("lz4js/xxh32.js");
 
+const LZ4_BLOCK_BYTES = 4 * 1024 * 1024;
 CompressionCodecs[CompressionTypes.Snappy] = SnappyCodec;
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
   async compress(encoder) {
-    return Buffer.from(lz4.compress(encoder.buffer));
+    const frame = Buffer.from(lz4.compress(encoder.buffer));
+    // Kafka refuses frames whose blocks may depend on one another, as Java cannot read them. lz4js
+    // does not say that they do not; with one block, which is all that we write, it is so.
+    if (encoder.buffer.length > LZ4_BLOCK_BYTES) throw new Error("too large for one block");
+    frame[4] |= 0x20;
+    frame[6] = xxhash.hash(0, frame, 4, 2) >> 8;
+    return frame;
   },
   async decompress(buffer) {
     return Buffer.from(lz4.decompress(buffer));
@@ -142,7 +150,7 @@ async function consume() {
     consumer.seek({ topic: ask.topic, partition: ask.partition, offset });
   });
   // Not consumer.disconnect(): see `leave`. Nobody else is in this group.
-  process.exit(0);
+  process.stdout.write("", () => process.exit(0)); // when all before it is written
 }
 
 // KafkaJS 2.2.4 can turn for ever in disconnect(), at the full speed of a core and deaf to timers:
@@ -153,7 +161,7 @@ async function leave(consumer) {
   const { Worker } = require("worker_threads");
   new Worker(`setTimeout(() => process.kill(${process.pid}, "SIGKILL"), 20000)`, { eval: true });
   await consumer.disconnect();
-  process.exit(0);
+  process.stdout.write("", () => process.exit(0));
 }
 
 async function group() {
