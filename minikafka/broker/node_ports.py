@@ -33,7 +33,7 @@ class NodeStatus:
     partitions_led: int = 0
     partitions_held: int = 0
     partitions_offline: int = 0
-    offline: tuple[str, ...] = ()
+    offline: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

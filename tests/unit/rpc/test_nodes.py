@@ -15,7 +15,7 @@ from tests.unit.rpc.conftest import FakeService
 
 REPORTS = [
     NodeReport(NodeStatus(1, "A", 1, 12.5, 2, 3, 4, 5, 6, 7, 8), True, 9, 0),
-    NodeReport(NodeStatus(2, "B", 2**41), False, 2**42, 2**42),
+    NodeReport(NodeStatus(2, "B", 2**41, offline=("t-0: gone",)), False, 2**42, 2**42),
 ]
 
 
