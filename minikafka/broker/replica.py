@@ -155,7 +155,7 @@ class Replica:
 
     def _settings(self, config: TopicConfig) -> PartitionSettings:
         return PartitionSettings(
-            config.min_insync_replicas, self._lag_time_max_ms, config.flush_before_ack
+            config.min_insync_replicas, self._lag_time_max_ms, config.flushes_before_ack
         )
 
     # --- events from the controller --------------------------------------------------------------
@@ -294,7 +294,7 @@ class Replica:
     def must_flush(self) -> bool:
         """Is there something that counts for nothing until it is on the disk?"""
         flushed_offset = self.core.log.flushed_offset
-        return self.config.flush_before_ack and flushed_offset < self.core.log.log_end_offset
+        return self.config.flushes_before_ack and flushed_offset < self.core.log.log_end_offset
 
     async def flush(self) -> None:
         """Bring what is in the log now to the disk. A disk that fails fences the replica; no error

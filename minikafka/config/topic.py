@@ -86,7 +86,8 @@ class TopicConfig:
     )
     flush_messages: int = long(
         INT64_MAX,
-        "Records after which a log is fsynced.",
+        "Records after which a log is fsynced; 1: before they are acknowledged, as "
+        "flush.before.ack has it.",
         1,
         broker="log.flush.interval.messages",
     )
@@ -237,6 +238,11 @@ class TopicConfig:
     @property
     def deletes(self) -> bool:
         return "delete" in self.cleanup_policy
+
+    @property
+    def flushes_before_ack(self) -> bool:
+        """Whether a record counts for nothing until it is fsynced."""
+        return self.flush_before_ack or self.flush_messages == 1
 
     @property
     def timestamp_before_max_ms(self) -> int:

@@ -32,6 +32,7 @@ from minikafka.errors import OffsetOutOfRangeError
 from minikafka.log import fitting, producers, retention, swap, timestamps
 from minikafka.log.failures import Fence, HalfDoneError, is_shortage
 from minikafka.log.files import Buffer
+from minikafka.log.flushing import FlushSchedule
 from minikafka.log.group_commit import GroupCommit
 from minikafka.log.host import Ending, LogHost
 from minikafka.log.recovery import LoadedSegments
@@ -43,7 +44,6 @@ from minikafka.model import BatchHeader, EpochEntry, TopicPartition
 from minikafka.records.compact import filler_batch
 from minikafka.records.header import parse_header
 
-PRODUCER_EXPIRATION_MS = 86_400_000  # Kafka's producer.id.expiration.ms
 _HINTS_MAX = 32
 _logger = logging.getLogger("minikafka.log")
 
@@ -98,6 +98,7 @@ class DiskLog:
         )
         self._background: set[asyncio.Task[int]] = set()
         self._active.share(host.open_files)
+        self._flushes = FlushSchedule(self.flush, self._unflushed)
 
     def __repr__(self) -> str:
         return f"DiskLog({self.topic_partition}, {self.log_start_offset}..{self.log_end_offset})"
@@ -138,6 +139,7 @@ class DiskLog:
     def configure(self, config: TopicConfig) -> None:
         self._config = config
         self.configured = True
+        self._flushes.configure(config)
 
     # --- append and read -------------------------------------------------------------------------
 
@@ -179,6 +181,8 @@ class DiskLog:
         self._remember(self.log_end_offset, self._active.size_bytes - size_bytes)
         self.log_end_offset = next_offset
         self.size_bytes += size_bytes
+        if not self._flushes.idle:
+            self._flushes.look()
 
     def _cut_back(self, size_bytes: int) -> None:
         """Take off the file what an append of so many bytes has left there."""
@@ -423,10 +427,13 @@ class DiskLog:
             self._fence.on_untouched("retention", error)
         try:
             self._delete_segments(count)
-            self._producers.expire(now_timestamp_ms - PRODUCER_EXPIRATION_MS)
         except Exception as error:
             self._fence.close("retention", error)
         return self.log_start_offset
+
+    def expire_producers(self, before_timestamp_ms: int) -> None:
+        """See the port."""
+        self._producers.expire(before_timestamp_ms)
 
     def _count_deletable(self, now_timestamp_ms: int) -> int:
         return retention.deletable(
@@ -554,6 +561,12 @@ class DiskLog:
         task.add_done_callback(self._background.discard)
         # A failure has fenced the log and said so; nobody else waits for it.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def _unflushed(self) -> int:
+        """How many records a flush would make durable."""
+        if self.closed or not self._fence.intact:
+            return 0
+        return self.log_end_offset - self.recovery_point
 
     async def flush(self) -> int:
         """See the port. KafkaStorageError also if an fsync has ever failed: what the system then

@@ -26,14 +26,17 @@ def roll_is_due(
     if segment.index_is_full(config.segment_index_bytes):
         return True
     first_ms, newest_ms = segment.first_timestamp_ms, headers[0].max_timestamp_ms
-    return first_ms >= 0 and newest_ms - first_ms > _age_limit_ms(config)
+    return first_ms >= 0 and newest_ms - first_ms > _age_limit_ms(segment, config)
 
 
-def _age_limit_ms(config: TopicConfig) -> int:
+def _age_limit_ms(segment: Segment, config: TopicConfig) -> int:
     """Of an active segment: what is to be compacted by some age has to be closed by then."""
+    limit_ms = config.segment_ms
+    if config.segment_jitter_ms:
+        limit_ms -= int(min(config.segment_jitter_ms, limit_ms) * segment.chance())
     if config.compacted:
-        return min(config.segment_ms, config.max_compaction_lag_ms)
-    return config.segment_ms
+        return min(limit_ms, config.max_compaction_lag_ms)
+    return limit_ms
 
 
 def roll_by_age_is_due(segment: Segment, config: TopicConfig, now_timestamp_ms: int) -> bool:
@@ -43,7 +46,7 @@ def roll_by_age_is_due(segment: Segment, config: TopicConfig, now_timestamp_ms: 
     first_ms = segment.first_timestamp_ms
     if first_ms < 0:
         first_ms = segment.modified_ms()
-    if now_timestamp_ms - first_ms > _age_limit_ms(config):
+    if now_timestamp_ms - first_ms > _age_limit_ms(segment, config):
         return True
     return _is_expired(segment, config, now_timestamp_ms)
 

@@ -14,6 +14,7 @@ wrong. Every method raises OSError when the disk fails; the log turns that into 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from struct import Struct
@@ -111,6 +112,10 @@ class Segment:
     def modified_ms(self) -> int:
         """When the file was last written, by the wall clock."""
         return self._disk.stat(self.path).st_mtime_ns // 1_000_000
+
+    def chance(self) -> float:
+        """A number from 0 to 1, 1 excluded: another for each segment, always the same for one."""
+        return zlib.crc32(self._name(LOG_SUFFIX).encode()) / 2**32
 
     def files(self) -> list[Path]:
         """Every file that belongs to it, the log first."""

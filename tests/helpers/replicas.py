@@ -117,6 +117,7 @@ class Bench:
         self.ended: list[BaseException | None] = []
         self.overrides: dict[str, dict[str, str]] = {}
         self.broker_overrides: dict[str, dict[str, str]] = {}
+        self.now_timestamp_ms = 1_700_000_000_000
         self.reads = 0
         self.while_reading: Callable[[], None] = lambda: None
         self.replicator = Replicator(
@@ -137,7 +138,7 @@ class Bench:
             self.proposals,
             self._read_configs,
             self.clock,
-            lambda: 1_700_000_000_000,
+            lambda: self.now_timestamp_ms,
             self.ended.append,
         )
 

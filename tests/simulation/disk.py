@@ -323,6 +323,10 @@ class SimulatedLog:
             self._drop_segments(count)
         return stored.start
 
+    def expire_producers(self, before_timestamp_ms: int) -> None:
+        if self._producers is not None:
+            self._producers.expire(before_timestamp_ms)
+
     def _drop_segments(self, count: int) -> None:
         stored = self.stored
         if not count:

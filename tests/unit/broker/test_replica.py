@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,10 +138,15 @@ async def test_a_log_that_was_just_opened_counts_as_not_flushed(
     await bench.close()
 
 
-async def test_flush_before_ack_that_is_switched_on_flushes_what_is_there(bench: Bench) -> None:
+@pytest.mark.parametrize("settings", [{"flush_before_ack": True}, {"flush_messages": 1}])
+async def test_flush_before_ack_that_is_switched_on_flushes_what_is_there(
+    bench: Bench, settings: dict[str, Any]
+) -> None:
+    """Kafka fsyncs each record before it answers where flush.messages is 1."""
     replica = await bench.lead(1)
     assert (await produce(bench, 1)).error is None
-    replica.configure(replace(replica.config, flush_before_ack=True))
+    assert not replica.must_flush
+    replica.configure(replace(replica.config, **settings))
     await until(lambda: not replica.must_flush)
     assert replica.core.log.flushed_offset == 1
 

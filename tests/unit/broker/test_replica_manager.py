@@ -11,7 +11,6 @@ import pytest
 
 from minikafka.broker.requests import UpdateStateResponse
 from minikafka.core.effects import Role
-from minikafka.core.producer_state import ProducerStateTable
 from minikafka.errors import (
     KafkaStorageError,
     NotLeaderOrFollowerError,
@@ -20,6 +19,8 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import TopicPartition
+from minikafka.records.header import split
+from tests.helpers.brokers import batch_of
 from tests.helpers.replicas import BROKERS, TOPIC_ID, TP, Bench, partition, settle
 from tests.helpers.waiting import until
 
@@ -303,22 +304,26 @@ async def test_a_topics_setting_comes_before_its_brokers_and_this_before_that_of
     assert replica.config.retention_ms == bench.config.topic_defaults().retention_ms
 
 
-async def test_a_producer_is_forgotten_after_the_time_that_is_set_now(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_producer_is_forgotten_after_the_time_that_is_set_now(bench: Bench) -> None:
+    """By the replica and by its log: what one forgets, the other must not bring back."""
     replica = await bench.lead(1)
-    forgotten_before: list[int] = []
-    monkeypatch.setattr(
-        ProducerStateTable, "expire", lambda _, before_ms: forgotten_before.append(before_ms)
-    )
-    bench.manager.retain([replica])
+    data = batch_of(b"a", producer_id=7, producer_epoch=0, base_sequence=0)
+    plan = replica.core.leader().plan_append(split(data), 1)
+    written_ms = plan.headers[0].max_timestamp_ms
+    replica.append_as_leader([data], plan.headers)
+    bench.now_timestamp_ms = written_ms + 1001
+
+    def remembered() -> tuple[int, int]:
+        bench.manager.retain([replica])
+        return len(replica.core.log.producers), len(replica.log.load_producers())
+
+    assert remembered() == (1, 1)
+    bench.broker_overrides = {"<default>": {"producer.id.expiration.ms": "1001"}}
+    await bench.manager.reload_configs()
+    assert remembered() == (1, 1)
     bench.broker_overrides = {"<default>": {"producer.id.expiration.ms": "1000"}}
     await bench.manager.reload_configs()
-    bench.manager.retain([replica])
-    assert list(dict.fromkeys(forgotten_before)) == [
-        1_700_000_000_000 - 86_400_000,
-        1_700_000_000_000 - 1000,
-    ]
+    assert remembered() == (0, 0)
 
 
 async def test_settings_are_read_one_after_the_other(bench: Bench) -> None:

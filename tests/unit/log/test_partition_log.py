@@ -168,6 +168,37 @@ def test_a_segment_is_rolled_by_age_of_its_first_batch(store: DiskLogStore) -> N
     assert bases(log) == [0, 2, 3], "an empty segment is not rolled"
 
 
+def test_a_segment_is_rolled_sooner_by_a_chance_of_its_own(store: DiskLogStore) -> None:
+    config = replace(CONFIG, segment_ms=1000, segment_jitter_ms=400)
+    log = store.open(TP, TOPIC_ID, config)
+    rolled_after = []
+    for _ in range(20):
+        base_offset, first_ms = log.log_end_offset, 10_000 * log.log_end_offset
+        append(log, batch(base_offset, timestamp_ms=first_ms))
+        for age_ms in range(550, 1100, 10):
+            append(log, batch(log.log_end_offset, timestamp_ms=first_ms + age_ms))
+            if bases(log)[-1] != base_offset:
+                rolled_after.append(age_ms)
+                break
+        log.configure(replace(config, segment_ms=1))
+        append(log, batch(log.log_end_offset, timestamp_ms=10**12))
+        log.configure(config)
+        log.truncate_to(log.log_end_offset - 1)
+    assert len(rolled_after) == 20
+    assert 600 <= min(rolled_after) < 750
+    assert 850 < max(rolled_after) <= 1010
+    assert len(set(rolled_after)) > 5
+
+
+def test_a_jitter_above_the_age_counts_as_the_age(store: DiskLogStore) -> None:
+    log = store.open(TP, TOPIC_ID, replace(CONFIG, segment_ms=1000, segment_jitter_ms=2**63 - 1))
+    append(log, batch(0, timestamp_ms=5000))
+    append(log, batch(1, timestamp_ms=5000))
+    assert bases(log) == [0]
+    append(log, batch(2, timestamp_ms=6001))
+    assert bases(log) == [0, 2]
+
+
 def test_a_segment_is_rolled_when_its_index_is_full(store: DiskLogStore) -> None:
     log = store.open(TP, TOPIC_ID, replace(CONFIG, segment_index_bytes=10 * 8))
     for offset in range(60):
@@ -555,11 +586,11 @@ def test_producers_outlive_the_segments_that_they_wrote(store: DiskLogStore) -> 
     assert dict(expected.items())[7].producer_epoch == 2
 
 
-def test_producers_expire_a_day_after_their_last_batch(log: DiskLog) -> None:
+def test_producers_are_forgotten_who_have_written_nothing_since(log: DiskLog) -> None:
     append(log, batch(0, producer_id=7, producer_epoch=0, base_sequence=0, timestamp_ms=1000))
-    log.retain(1000 + 86_400_000)
+    log.expire_producers(1000)
     assert len(log.load_producers()) == 1
-    log.retain(1001 + 86_400_000)
+    log.expire_producers(1001)
     assert len(log.load_producers()) == 0
 
 
