@@ -153,8 +153,8 @@ class PartitionLog(Protocol):
         """Apply retention by time and size and roll by age; returns log_start_offset after it.
         Files are unlinked later, off the loop."""
 
-    def expire_producers(self, before_timestamp_ms: int) -> None:
-        """Forget the idempotent producers that have written nothing since."""
+    def expire_producers(self, now_timestamp_ms: int, idle_ms: int) -> None:
+        """Forget the idempotent producers that have written nothing for so long."""
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record at or after `timestamp_ms`, or None. Works by

@@ -434,7 +434,7 @@ class ReplicaManager(ReplicaOwner):
     def retain(self, replicas: Iterable[Replica]) -> None:
         """One round of retention over these replicas."""
         now_timestamp_ms = self._now_timestamp_ms()
-        idle_since_ms = now_timestamp_ms - self.live.current.producer_id_expiration_ms
+        idle_ms = self.live.current.producer_id_expiration_ms
         for replica in replicas:
             if replica.core.failed is not None:
                 continue
@@ -442,8 +442,8 @@ class ReplicaManager(ReplicaOwner):
                 with replica.fenced_by_its_disk():
                     log_start_offset = replica.log.retain(now_timestamp_ms)
                 replica.core.on_log_start_raised(log_start_offset)
-                replica.core.log.producers.expire(idle_since_ms)
-                replica.log.expire_producers(idle_since_ms)
+                replica.core.log.producers.expire(now_timestamp_ms, idle_ms)
+                replica.log.expire_producers(now_timestamp_ms, idle_ms)
             except MinikafkaError as error:
                 logger.warning("%s: retention: %s", replica.topic_partition, error)
             except Exception as error:

@@ -1,9 +1,14 @@
 """What a partition remembers of idempotent producers (KIP-98, KIP-360).
 
-State per producer id: its epoch and the last five batches as (first sequence, last sequence, base
-offset). Invariants: the remembered batches are contiguous in sequence, oldest first, and their
-offsets rise (replication.md section 7, no. 16). Leaders check before they append; followers and
-recovery take over what the log holds without rejecting anything.
+State per producer id: its epoch, the last five batches as (first sequence, last sequence, base
+offset), and when it was last known to be active. Invariants: the remembered batches are contiguous
+in sequence, oldest first, and their offsets rise (replication.md section 7, no. 16); who appended
+last is the last of the table. Leaders check before they append; followers and recovery take over
+what the log holds without rejecting anything.
+
+A producer is forgotten when it has appended nothing for a while by the broker's clock; or, above
+PRODUCERS_MAX, when nobody of the table has appended nothing for longer. Its batches' timestamps say
+nothing about that: who writes down what happened last year retries as everybody does.
 
 Sequences count records per producer and partition from 0 and wrap after 2**31 - 1.
 """
@@ -19,6 +24,8 @@ from minikafka.model import BatchHeader
 MAX_SEQUENCE = 2**31 - 1
 BATCHES_REMEMBERED = 5
 NO_PRODUCER_ID = -1
+PRODUCERS_MAX = 100_000  # of a partition: some 40 MB
+SINCE_THEN = -1
 
 
 def sequence_after(sequence: int, count: int = 1) -> int:
@@ -34,15 +41,17 @@ class ProducedBatch:
     last_sequence: int
     base_offset: int
     last_offset: int
-    timestamp_ms: int
 
 
 @dataclass(slots=True)
 class ProducerState:
-    """One producer id: its epoch, and its last batches, oldest first (at most five)."""
+    """One producer id: its epoch, and its last batches, oldest first (at most five). `active_ms` is
+    the wall-clock time of the first look for idle producers after its last batch; SINCE_THEN until
+    there was one."""
 
     producer_epoch: int
     batches: list[ProducedBatch] = field(default_factory=list)
+    active_ms: int = SINCE_THEN
 
 
 class ProducerStateTable:
@@ -115,28 +124,35 @@ class ProducerStateTable:
         """
         if header.producer_id == NO_PRODUCER_ID:
             return
-        known = self._producers.get(header.producer_id)
+        known = self._producers.pop(header.producer_id, None)
         if (
             known is None
             or known.producer_epoch != header.producer_epoch
             or sequence_after(known.batches[-1].last_sequence) != header.base_sequence
         ):
-            known = self._producers[header.producer_id] = ProducerState(header.producer_epoch)
+            known = ProducerState(header.producer_epoch)
+            if len(self._producers) >= PRODUCERS_MAX:
+                del self._producers[next(iter(self._producers))]
+        self._producers[header.producer_id] = known
+        known.active_ms = SINCE_THEN
         known.batches.append(
             ProducedBatch(
                 header.base_sequence,
                 sequence_after(header.base_sequence, header.last_offset_delta),
                 header.base_offset,
                 header.last_offset,
-                header.max_timestamp_ms,
             )
         )
         del known.batches[:-BATCHES_REMEMBERED]
 
-    def expire(self, older_than_timestamp_ms: int) -> None:
-        """Forget producers whose last batch carries an older timestamp (wall clock)."""
-        self._producers = {
-            producer_id: state
-            for producer_id, state in self._producers.items()
-            if state.batches[-1].timestamp_ms >= older_than_timestamp_ms
-        }
+    def expire(self, now_timestamp_ms: int, idle_ms: int) -> None:
+        """Forget producers that have appended nothing for `idle_ms` (wall clock). To be called now
+        and then: that often is how exact it is."""
+        expired = []
+        for producer_id, state in self._producers.items():
+            if not 0 <= state.active_ms <= now_timestamp_ms:  # or the clock was put back
+                state.active_ms = now_timestamp_ms
+            elif now_timestamp_ms - state.active_ms >= idle_ms:
+                expired.append(producer_id)
+        for producer_id in expired:
+            del self._producers[producer_id]

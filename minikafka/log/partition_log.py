@@ -431,9 +431,9 @@ class DiskLog:
             self._fence.close("retention", error)
         return self.log_start_offset
 
-    def expire_producers(self, before_timestamp_ms: int) -> None:
+    def expire_producers(self, now_timestamp_ms: int, idle_ms: int) -> None:
         """See the port."""
-        self._producers.expire(before_timestamp_ms)
+        self._producers.expire(now_timestamp_ms, idle_ms)
 
     def _count_deletable(self, now_timestamp_ms: int) -> int:
         return retention.deletable(

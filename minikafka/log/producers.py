@@ -3,11 +3,13 @@
 A file `<offset>.snapshot` holds the state before the batch at `offset`:
 
     crc          uint32   CRC-32C of what follows
-    version      int16    1
-    count        int32    producers, then for each:
-        producer id int64, producer epoch int16, batches int8, then for each batch, oldest first:
-            first sequence int32, last sequence int32, base offset int64, last offset int64,
-            timestamp ms int64
+    version      int16    2
+    count        int32    producers, then for each, the one that appended last at the end:
+        producer id int64, producer epoch int16, active ms int64, batches int8, then for each batch,
+        oldest first:
+            first sequence int32, last sequence int32, base offset int64, last offset int64
+
+A snapshot of another version is taken for damaged.
 
 The state at the log's end is the newest intact snapshot and a replay of the batch headers after it.
 A snapshot is written when a segment is rolled (at the new segment's base offset) and when the log
@@ -31,9 +33,9 @@ from minikafka.log.segment import SNAPSHOT_SUFFIX, Segment, offset_name
 
 _CRC = Struct(">I")
 _HEAD = Struct(">hi")
-_PRODUCER = Struct(">qhb")
-_BATCH = Struct(">iiqqq")
-_VERSION = 1
+_PRODUCER = Struct(">qhqb")
+_BATCH = Struct(">iiqq")
+_VERSION = 2
 _logger = logging.getLogger("minikafka.log")
 
 
@@ -41,7 +43,8 @@ def copy_producers(table: ProducerStateTable) -> ProducerStateTable:
     """An independent copy (the batches themselves are frozen)."""
     copy = ProducerStateTable()
     for producer_id, state in table.items():
-        copy.restore(producer_id, ProducerState(state.producer_epoch, list(state.batches)))
+        copied = ProducerState(state.producer_epoch, list(state.batches), state.active_ms)
+        copy.restore(producer_id, copied)
     return copy
 
 
@@ -51,14 +54,15 @@ def write_snapshot(
     """Raises OSError."""
     parts = [_HEAD.pack(_VERSION, len(table))]
     for producer_id, state in table.items():
-        parts.append(_PRODUCER.pack(producer_id, state.producer_epoch, len(state.batches)))
+        parts.append(
+            _PRODUCER.pack(producer_id, state.producer_epoch, state.active_ms, len(state.batches))
+        )
         parts += [
             _BATCH.pack(
                 batch.first_sequence,
                 batch.last_sequence,
                 batch.base_offset,
                 batch.last_offset,
-                batch.timestamp_ms,
             )
             for batch in state.batches
         ]
@@ -79,9 +83,11 @@ def read_snapshot(disk: Disk, path: Path) -> ProducerStateTable | None:
         table = ProducerStateTable()
         position = _CRC.size + _HEAD.size
         for _ in range(count):
-            producer_id, producer_epoch, batches = _PRODUCER.unpack_from(content, position)
+            producer_id, producer_epoch, active_ms, batches = _PRODUCER.unpack_from(
+                content, position
+            )
             position += _PRODUCER.size
-            state = ProducerState(producer_epoch)
+            state = ProducerState(producer_epoch, active_ms=active_ms)
             for _ in range(batches):
                 state.batches.append(ProducedBatch(*_BATCH.unpack_from(content, position)))
                 position += _BATCH.size

@@ -34,10 +34,10 @@ class StoredProducers:
     def loaded(self) -> bool:
         return self._table is not None
 
-    def expire(self, before_timestamp_ms: int) -> None:
-        """Forget who has written nothing since."""
+    def expire(self, now_timestamp_ms: int, idle_ms: int) -> None:
+        """Forget who has written nothing for so long."""
         if self._table is not None:
-            self._table.expire(before_timestamp_ms)
+            self._table.expire(now_timestamp_ms, idle_ms)
 
     def write_snapshot(self, log_end_offset: int) -> None:
         """Of the table, which is loaded; not fsynced."""

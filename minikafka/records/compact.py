@@ -88,7 +88,7 @@ def filter_batch(
 
 
 def empty_batch(header: BatchHeader) -> bytes:
-    """The batch without records. Its largest timestamp stays: by it a producer expires."""
+    """The batch without records: it keeps the producer's last sequence."""
     codec_and_horizon = CODEC_MASK | DELETE_HORIZON
     return _assemble(
         header._replace(

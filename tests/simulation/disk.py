@@ -323,9 +323,9 @@ class SimulatedLog:
             self._drop_segments(count)
         return stored.start
 
-    def expire_producers(self, before_timestamp_ms: int) -> None:
+    def expire_producers(self, now_timestamp_ms: int, idle_ms: int) -> None:
         if self._producers is not None:
-            self._producers.expire(before_timestamp_ms)
+            self._producers.expire(now_timestamp_ms, idle_ms)
 
     def _drop_segments(self, count: int) -> None:
         stored = self.stored

@@ -287,7 +287,7 @@ def test_a_repetition_is_answered_with_the_original_offsets():
     append(leader)
     again = leader.plan_append([first], -1)
     assert again.headers == ()
-    assert again.duplicate == ProducedBatch(0, 1, 0, 1, 0)
+    assert again.duplicate == ProducedBatch(0, 1, 0, 1)
 
 
 def test_a_gap_in_the_sequence_is_refused():

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minikafka.core import producer_state
 from minikafka.core.producer_state import (
     MAX_SEQUENCE,
     ProducedBatch,
@@ -65,9 +66,7 @@ def test_the_next_sequence_after_the_largest_is_zero():
 
 def test_a_batch_that_wraps_is_recognized_when_it_is_repeated():
     table = table_of(produced(0, MAX_SEQUENCE, count=3))
-    assert table.check(produced(0, MAX_SEQUENCE, count=3)) == ProducedBatch(
-        MAX_SEQUENCE, 1, 0, 2, 0
-    )
+    assert table.check(produced(0, MAX_SEQUENCE, count=3)) == ProducedBatch(MAX_SEQUENCE, 1, 0, 2)
     assert table.check(produced(3, 2)) is None
 
 
@@ -79,7 +78,7 @@ def test_a_gap_is_out_of_order():
 def test_each_of_the_last_five_is_answered_with_its_own_offsets():
     table = table_of(*(produced(10 * n, n) for n in range(6)))
     for n in range(1, 6):
-        assert table.check(produced(99, n)) == ProducedBatch(n, n, 10 * n, 10 * n, 10 * n)
+        assert table.check(produced(99, n)) == ProducedBatch(n, n, 10 * n, 10 * n)
 
 
 def test_the_sixth_last_is_not_remembered_and_out_of_order():
@@ -107,12 +106,12 @@ def test_a_new_producer_epoch_begins_with_sequence_zero():
 
 def test_a_new_producer_epoch_forgets_the_batches_of_the_old_one():
     table = table_of(produced(0, 0), produced(1, 0, producer_epoch=1))
-    assert dict(table.items()) == {7: ProducerState(1, [ProducedBatch(0, 0, 1, 1, 1)])}
+    assert dict(table.items()) == {7: ProducerState(1, [ProducedBatch(0, 0, 1, 1)])}
 
 
 def test_a_batch_that_does_not_follow_on_is_remembered_alone():
     table = table_of(produced(0, 0), produced(1, 1), produced(2, 50))
-    assert dict(table.items()) == {7: ProducerState(0, [ProducedBatch(50, 50, 2, 2, 2)])}
+    assert dict(table.items()) == {7: ProducerState(0, [ProducedBatch(50, 50, 2, 2)])}
 
 
 def test_producers_do_not_mix():
@@ -122,12 +121,39 @@ def test_producers_do_not_mix():
     assert len(table) == 2
 
 
-def test_producers_expire_by_the_timestamp_of_their_last_batch():
+def test_a_producer_is_forgotten_when_it_has_appended_nothing_for_a_while():
+    """By the broker's clock, whatever the timestamps of its batches say."""
     table = table_of(produced(3, 0, producer_id=1), produced(8, 0, producer_id=2))
-    table.expire(4)
-    assert [producer_id for producer_id, _ in table.items()] == [2]
-    table.expire(8)
+    table.expire(1_000, 50)  # both have appended since the last look
+    table.update(produced(9, 1, producer_id=1))
+    table.expire(1_049, 50)
+    assert len(table) == 2
+    table.expire(1_050, 50)
+    assert [producer_id for producer_id, _ in table.items()] == [1]
+    table.expire(1_098, 50)
     assert len(table) == 1
+    table.expire(1_099, 50)
+    assert len(table) == 0
+
+
+def test_a_clock_that_is_put_back_forgets_nobody():
+    table = table_of(produced(3, 0))
+    table.expire(1_000, 50)
+    table.expire(10, 50)
+    table.expire(59, 50)
+    assert len(table) == 1
+    table.expire(60, 50)
+    assert len(table) == 0
+
+
+def test_of_too_many_producers_the_one_that_was_idle_for_longest_goes(monkeypatch):
+    monkeypatch.setattr(producer_state, "PRODUCERS_MAX", 3)
+    table = table_of(*(produced(n, 0, producer_id=n) for n in range(3)))
+    table.update(produced(3, 1, producer_id=0))
+    table.update(produced(4, 0, producer_id=8))
+    assert [producer_id for producer_id, _ in table.items()] == [2, 0, 8]
+    table.update(produced(5, 1, producer_id=8))
+    assert len(table) == 3
 
 
 def test_a_table_is_restored_from_what_it_listed():

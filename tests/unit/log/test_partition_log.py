@@ -588,10 +588,27 @@ def test_producers_outlive_the_segments_that_they_wrote(store: DiskLogStore) -> 
 
 def test_producers_are_forgotten_who_have_written_nothing_since(log: DiskLog) -> None:
     append(log, batch(0, producer_id=7, producer_epoch=0, base_sequence=0, timestamp_ms=1000))
-    log.expire_producers(1000)
+    log.expire_producers(50_000, 500)
+    log.expire_producers(50_499, 500)
     assert len(log.load_producers()) == 1
-    log.expire_producers(1001)
+    log.expire_producers(50_500, 500)
     assert len(log.load_producers()) == 0
+
+
+async def test_when_a_producer_was_active_is_known_after_a_restart(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data")
+    log = store.open(TP, TOPIC_ID, CONFIG)
+    append(log, batch(0, producer_id=7, producer_epoch=0, base_sequence=0))
+    append(log, batch(1, producer_id=8, producer_epoch=0, base_sequence=0))
+    log.expire_producers(50_000, 500)
+    append(log, batch(2, producer_id=8, producer_epoch=0, base_sequence=1))
+    await store.close(True)
+    again = open_store(tmp_path / "data")
+    log = again.open(TP, TOPIC_ID, CONFIG)
+    log.load_producers()
+    log.expire_producers(50_500, 500)
+    assert [producer_id for producer_id, _ in log.load_producers().items()] == [8]
+    await again.close(True)
 
 
 # --- segments ------------------------------------------------------------------------------------
