@@ -20,6 +20,7 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
                                            /controller, to force an election; /controller alone
     clock A 5000                           its wall clock jumps
     produce A t-0 all|1|0 2 [producer 0]   two records in a batch, sent to A
+    lie A t-0 half-a-header 7 [20]         a batch that is not what it says, of a seed; 20 of them
     consume A t-0 7 | latest A t-0
     producer A 0                           an idempotent producer gets its id
     create A t 12,23 [name=value …]        topic t: partition 0 on A and B, 1 on B and C
@@ -36,6 +37,7 @@ from dataclasses import dataclass
 
 from minikafka.model import TopicPartition
 from tests.simulation.clients import Clients
+from tests.simulation.liar import KNOWN, Liar
 from tests.simulation.network import Exchange
 from tests.simulation.world import Host, World
 from tests.simulation.zookeeper import ZOOKEEPER
@@ -59,6 +61,7 @@ class Player:
     def __init__(self, world: World) -> None:
         self.world = world
         self.clients = Clients(world)
+        self.liar = Liar(world)
         self._held: list[Exchange] = []
         self._by_name = {host.name: host for host in world.hosts.values()}
         self._verbs: dict[str, Callable[..., object]] = {
@@ -90,6 +93,7 @@ class Player:
             "consume": lambda a, tp, offset: self.clients.consume(
                 self._by_name[a], partition(tp), int(offset)
             ),
+            "lie": self._lie,
             "latest": lambda a, tp: self.clients.latest(self._by_name[a], partition(tp)),
             "producer": lambda a, slot: self.clients.new_producer(self._by_name[a], int(slot)),
             "create": self._create,
@@ -125,7 +129,9 @@ class Player:
             process.terminate()
 
     def _fill(self, name: str, full: bool) -> None:
-        self._by_name[name].disk.full = full
+        disk = self._by_name[name].disk
+        disk.full = full
+        disk.was_full = disk.was_full or full
 
     def _pause(self, name: str) -> None:
         process = self._by_name[name].process
@@ -202,6 +208,10 @@ class Player:
         slot = int(producer[1]) if producer else None
         number = -1 if acks == "all" else int(acks)
         self.clients.produce(self._by_name[name], partition(tp), number, int(count), slot)
+
+    def _lie(self, name: str, tp: str, lie: str, seed: str, times: str = "1") -> None:
+        for number in range(int(times)):
+            self.liar.lie(self._by_name[name], partition(tp), KNOWN[lie], int(seed) + number)
 
     def _create(self, name: str, topic: str, assignment: str, *configs: str) -> None:
         replicas = [[self._number(replica) for replica in part] for part in assignment.split(",")]

@@ -25,6 +25,7 @@ from minikafka.core.epochs import EpochCache
 from minikafka.core.producer_state import ProducerState, ProducerStateTable
 from minikafka.errors import KafkaStorageError
 from minikafka.model import BatchHeader, EpochEntry, TopicPartition
+from tests.simulation.strangers import check_readable
 
 if TYPE_CHECKING:
     from tests.simulation.world import BrokerProcess, Host
@@ -186,6 +187,7 @@ class SimulatedLog:
             if header.producer_id >= 0:
                 table.update(header)
             self.store.ledger.on_appended(self, header, chain)
+            check_readable(self.store.ledger.world, self, header, whole)
 
     def _roll_is_due(self) -> bool:
         begin = self.stored.rolls[-1] if self.stored.rolls else self.stored.base
@@ -393,6 +395,7 @@ class Disk:
     boot: int = -1
     clean: bool = False
     full: bool = False
+    was_full: bool = False  # ever
     logs: dict[TopicPartition, StoredLog] = field(default_factory=dict)
 
     def would_be_dirty(self, boot: int) -> bool:

@@ -24,6 +24,10 @@ def check_step(world: World) -> None:
         process = host.process
         if process is None or process.broker is None or process.ended:
             continue
+        if process.broker.replicas.failed and not host.disk.was_full:
+            raise world.violation(
+                "liar", f"a log of {host.name} has failed, and its disk has had room"
+            )
         controller_epoch = process.broker.metadata.controller_epoch
         if controller_epoch < process.controller_epoch_seen:
             raise world.violation(

@@ -14,6 +14,7 @@ from random import Random
 
 from minikafka.model import NO_LEADER
 from tests.simulation.actions import Action
+from tests.simulation.liar import KNOWN
 from tests.simulation.states import PartitionLedger
 from tests.simulation.world import Host, World
 
@@ -77,6 +78,8 @@ class Plan:
         mishaps = tuple(each for each in MISHAPS if chance.random() < 0.4)
         if Random(f"reassign {seed}").random() < 0.5:
             mishaps += ("reassign",)
+        if Random(f"liar {seed}").random() < 0.3:
+            mishaps += ("liar",)
         return cls(
             brokers,
             settings,
@@ -284,8 +287,25 @@ class Walk:
                 yield act("clock", name, chance.choice((-60_000, 3_000, 60_000)))
             case "reassign":
                 yield from self._reassign()
+            case "liar":
+                yield from self._lies(host)
             case "topics" | "records" | "configs" | "elections":
                 yield from self._administer(kind)
+
+    def _lies(self, host: Host) -> Iterator[Action]:
+        """Somebody lies to whoever leads or to anybody, sometimes in a flood, and then does not."""
+        chance, act = self.chance, self._act
+        ledger = self._partition()
+        if ledger is None:
+            return
+        asked = self._leader(ledger) or host
+        for _ in range(chance.choice((1, 3, 10))):
+            lie, times = chance.choice(list(KNOWN)), chance.choice((1, 1, 1, 20))
+            yield act(
+                "lie", asked.name, ledger.topic_partition, lie, chance.randrange(1000), times,
+                run_ms=round(3 * chance.random(), 3),
+            )  # fmt: skip
+        yield self._produce(ledger, asked)
 
     def _hold_back(self) -> Iterator[Action]:
         """Messages of one kind stay on their way while something else happens, and come late."""

@@ -222,6 +222,7 @@ class World:
         self.topics: dict[str, TopicDescription] = {}
         self.unclean_topics: set[str] = set()
         self.ended: list[BrokerProcess] = []
+        self.read_by_strangers: set[int] = set()  # CRCs of batches
         self.incarnations_seen: dict[Leader, dict[int, int]] = {}  # of followers, by each leader
         self._storage_ids = self._topic_ids = self._uuids = 0
         for number in range(1, broker_count + 1):
