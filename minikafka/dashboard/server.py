@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from minikafka.dashboard.control import Act
 from minikafka.dashboard.history import BrokerView
@@ -25,6 +26,9 @@ from minikafka.model import join_address
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
+MAX_CONNECTIONS = 128
+MAX_HEAD_BYTES = 16_384
+PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,37 @@ class Subject:
     brokers: tuple[BrokerView, ...]
     zookeeper: str | None
     processes: LookAtProcesses | None
+
+
+class _Patient(H11Protocol):
+    """One connection to a browser. What a peer can make this server hold is bounded:
+    MAX_CONNECTIONS, MAX_HEAD_BYTES of a request each, which has to be there within PATIENCE_S."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._cycle_seen: object = None
+        self._patience: asyncio.TimerHandle | None = None
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        else:
+            self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        self._patience = self.loop.call_later(PATIENCE_S, self._look)
+
+    def _look(self) -> None:
+        """Each request makes a new cycle, when its head is there."""
+        waits = self.cycle is None or self.cycle.response_complete
+        if waits and self.cycle is self._cycle_seen:
+            self.transport.abort()
+            return
+        self._cycle_seen = self.cycle
+        self._arm()
 
 
 class _Server(uvicorn.Server):
@@ -108,6 +143,8 @@ async def serving(app: ASGIApp, listening: socket.socket, hub: Hub) -> AsyncIter
         server_header=False,
         timeout_graceful_shutdown=1,
         ws="none",
+        http=_Patient,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve([listening]))

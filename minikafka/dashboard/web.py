@@ -42,6 +42,7 @@ STATIC = Path(__file__).parent / "static"
 TOKEN_HEADER = "x-minikafka-token"
 _HEARTBEAT_S = 5.0
 _LONGEST_BODY = 4_096
+_BODY_PATIENCE_S = 10.0
 
 _SECURITY_HEADERS = {
     "content-security-policy": (
@@ -185,16 +186,17 @@ class Web:
 
 
 async def _body(request: Request) -> Any:
-    """The JSON of a request; None if it is none, or too much."""
+    """The JSON of a request; None if it is none, too much, or too slow."""
     raw = b""
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > _LONGEST_BODY:
-            return None
     try:
+        async with asyncio.timeout(_BODY_PATIENCE_S):
+            async for piece in request.stream():
+                raw += piece
+                if len(raw) > _LONGEST_BODY:
+                    return None
         return json.loads(raw)
-    except ValueError:
-        return None
+    except (ValueError, RecursionError, TimeoutError):
+        return None  # nested thousands deep is no JSON that anybody needs
 
 
 def _is_whole(text: str) -> bool:

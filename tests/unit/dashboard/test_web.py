@@ -179,7 +179,17 @@ def test_only_a_post_acts(watched: Watched, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'{"target":3}', b'{"target":"' + b"x" * 5_000 + b'"}']
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"target":3}',
+        b'{"target":"' + b"x" * 5_000 + b'"}',
+        b"[" * 4_000,
+        b"[" * 2_000 + b"]" * 2_000,
+        b'{"target":' * 400,
+    ],
 )
 def test_a_body_that_is_none_is_refused(watched: Watched, body: bytes) -> None:
     acts = Acts()
