@@ -147,7 +147,7 @@ class FetchHandler:
             try:
                 self._read_consumer(item, result, limit if size_bytes else max(limit, 1))
             except MinikafkaError as error:
-                result.error, failed = error, True
+                result.error, failed = error.with_traceback(None), True
             size_bytes += len(result.records)
             results.append(result)
         return results, size_bytes, failed

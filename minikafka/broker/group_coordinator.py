@@ -348,7 +348,7 @@ class GroupCoordinator:
         try:
             shard = self._shard(wanted.group_id, empty_id=True)
         except MinikafkaError as error:
-            return OffsetFetchGroupResult(wanted.group_id, error)
+            return OffsetFetchGroupResult(wanted.group_id, error.with_traceback(None))
         group = shard.groups.get(wanted.group_id)
         if group is None:
             group = Group(wanted.group_id, self._settings, self._now())
@@ -388,7 +388,7 @@ class GroupCoordinator:
         try:
             group = self._shard(group_id, empty_id=True).groups.get(group_id)
         except MinikafkaError as error:
-            return GroupDescription(group_id, error)
+            return GroupDescription(group_id, error.with_traceback(None))
         if group is None:
             return GroupDescription(group_id, None, GroupState.DEAD.value)
         return group.describe()
@@ -428,7 +428,7 @@ class GroupCoordinator:
             shard.apply(group, group.delete(token, self._now()))
             return DeletedGroup(group_id, (await _in_time(token)).error)
         except MinikafkaError as error:
-            return DeletedGroup(group_id, error)
+            return DeletedGroup(group_id, error.with_traceback(None))
 
 
 def _no_member(member_id: str) -> UnknownMemberIdError:

@@ -170,7 +170,7 @@ class ProduceHandler:
     def _fail(self, work: _Work, index: int, error: MinikafkaError) -> None:
         item, result = work.request.partitions[index], work.results[index]
         work.found[index] = None
-        result.error = error
+        result.error = error.with_traceback(None)
         self._counters.of(item.topic_partition.topic).failed_produce_requests += 1
         if isinstance(error, NotLeaderOrFollowerError):
             result.leader_hint = self._hint(item)

@@ -46,6 +46,7 @@ from minikafka.model import (
     TopicPartition,
     describe_state,
 )
+from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +167,8 @@ class ReplicaManager(ReplicaOwner):
             self._addressed_epoch = max(self._addressed_epoch, request.target_broker_epoch)
             self.metadata.apply(request)
             errors: list[tuple[TopicPartition, MinikafkaError]] = []
-            for metadata in request.partitions:
+            async for metadata in in_slices(request.partitions):
+                self._fence(request)  # a session may have been lost while others had their turn
                 try:
                     self._adopt(metadata)
                 except KafkaStorageError as error:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 
 from minikafka.broker.controller_client import ControllerClient, LocalController
+from minikafka.broker.controller_parts import check_size, failed, joined, parts_of
 from minikafka.broker.delete_records import DeleteRecordsHandler
 from minikafka.broker.fetch import FetchHandler
 from minikafka.broker.group_coordinator import GroupCoordinator
@@ -89,6 +91,7 @@ logger = logging.getLogger(__name__)
 
 AUTO_CREATE_TIMEOUT_MS = 10_000
 METADATA_WAIT_MS = 5_000
+MAX_NOTICES = 20  # of one request
 MAX_AUTO_CREATED = 100  # by one request for metadata: a client asks again for what is missing
 FETCH_MARGIN_MS = 1_000
 
@@ -198,7 +201,7 @@ class Service:
             try:
                 self._list_offset(item, result)
             except MinikafkaError as error:
-                result.error = error
+                result.error = error.with_traceback(None)  # which would hold whole frames
             results.append(result)
         return results
 
@@ -244,7 +247,7 @@ class Service:
                     continue
                 end = leader.log.epochs.end_of(query.leader_epoch, leader.log.log_end_offset)
             except MinikafkaError as error:
-                result.error = error
+                result.error = error.with_traceback(None)
             else:
                 if end is not None:
                     result.leader_epoch, result.end_offset = end.leader_epoch, end.offset
@@ -327,7 +330,7 @@ class Service:
             try:
                 statuses.append(self._status(self._replicas.find(topic_partition)))
             except MinikafkaError as error:
-                statuses.append(PartitionStatus(topic_partition, error))
+                statuses.append(PartitionStatus(topic_partition, error.with_traceback(None)))
         return statuses
 
     def _status(self, replica: Replica) -> PartitionStatus:
@@ -420,8 +423,18 @@ class Service:
         if isinstance(request, AlterBrokerConfigRequest):
             # Here, since only a broker itself knows what it was started with.
             self.check_broker_configs(request.broker, request.changes)
-        response = await self._controller_client.call(request, timeout_ms)
-        for notice in notices(request):
+        check_size(request)
+        responses: list[ControllerResponse] = []
+        for part in parts_of(request):
+            remaining_ms = max(deadline_ms - self._now_ms(), 1)
+            try:
+                responses.append(await self._controller_client.call(part, remaining_ms))
+            except MinikafkaError as error:
+                if not responses:
+                    raise
+                responses.append(failed(part, error))
+        response = joined(responses)
+        for notice in islice(notices(request), MAX_NOTICES):
             logger.warning("%s", notice)
         if isinstance(request, AlterTopicConfigRequest | AlterBrokerConfigRequest):
             await self._apply_configs(deadline_ms)

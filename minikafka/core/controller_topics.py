@@ -10,6 +10,7 @@ Errors are per topic, in the results; names are checked before anything is writt
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -80,10 +81,11 @@ class TopicController(ReassignmentController):
         """Make topics, or only say whether they could be made."""
         results: Results = []
         stale_configs: set[str] | None = None
+        named = Counter(topic.name for topic in topics)
         for topic in topics:
             error: MinikafkaError | None = None
             try:
-                if sum(other.name == topic.name for other in topics) > 1:
+                if named[topic.name] > 1:
                     raise InvalidRequestError(f"topic {topic.name} is in the request twice")
                 description = self._plan_topic(topic, chance)
                 if not validate_only:

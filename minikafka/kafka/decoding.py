@@ -14,6 +14,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
+from struct import Struct
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +60,8 @@ def _read_tags(
 
 
 def _reader(field: Field) -> Read:
+    if field.is_array and field.type in FIXED and field.type != "bool":
+        return _numbers(FIXED[str(field.type)], nullable=field.nullable)
     if field.is_array:
         return _array(_item(field.type, nullable=False), nullable=field.nullable)
     return _item(field.type, nullable=field.nullable)
@@ -69,6 +72,14 @@ def _item(item_type: str | Definition, *, nullable: bool) -> Read:
         return _primitive(item_type, nullable=nullable)
     read_structure = reader_of(item_type)
     return _maybe_structure(read_structure) if nullable else read_structure
+
+
+def _numbers(layout: Struct, *, nullable: bool) -> Read:
+    def read(reader: Reader) -> list[int] | None:
+        numbers = reader.nullable_numbers(layout)
+        return [] if numbers is None and not nullable else numbers
+
+    return read
 
 
 def _array(read_item: Read, *, nullable: bool) -> Read:

@@ -26,10 +26,18 @@ from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.arriving import Arriving
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
 from minikafka.kafka.encoding import LongAnswerError
-from minikafka.kafka.fetch import KafkaFetch
+from minikafka.kafka.fetch import MAX_PARTITIONS, KafkaFetch
 from minikafka.kafka.fetch_sessions import FetchSessions
 from minikafka.kafka.handlers import HANDLERS
-from minikafka.kafka.wire import INT16, INT32, LongRequestError, PacedReader, Reader, count
+from minikafka.kafka.wire import (
+    INT16,
+    INT32,
+    LongRequestError,
+    MalformedRequestError,
+    PacedReader,
+    Reader,
+    count,
+)
 from minikafka.model import TopicPartition
 from minikafka.properties import Endpoint
 from minikafka.turns import aside, next_turn
@@ -39,7 +47,7 @@ log = logging.getLogger(__name__)
 _UNSUPPORTED_VERSION = 35
 READING_PATIENCE_S = 10.0  # with a client that reads nothing, when memory is scarce
 QUICK_ITEMS = 2_000  # so many items of a request are read at once on the loop
-_LONG_AT_ONCE = 4  # what is read of a long request takes some hundred times its bytes
+_LONG_AT_ONCE = 2  # what is read of a long request takes some hundred times its bytes
 _PARTITIONS_IN_A_TURN = 100
 
 # What becomes of some partitions of a produce request, and those that are refused already.
@@ -227,6 +235,11 @@ class KafkaListener:
         """A few partitions in a turn of the loop: each is an append."""
         async with self._long:
             request = await aside(produce.read_request, reader, call.version, call.session)
+            if len(request.partitions) > MAX_PARTITIONS:
+                raise MalformedRequestError(
+                    f"a produce request for {len(request.partitions)} partitions: "
+                    f"{MAX_PARTITIONS} may be in one"
+                )
             started = []
             for start in range(0, len(request.partitions), _PARTITIONS_IN_A_TURN):
                 some = request.partitions[start : start + _PARTITIONS_IN_A_TURN]
@@ -261,7 +274,7 @@ class KafkaListener:
             results += [] if appended is None else await appended
             results += [ProduceResult(tp, error) for tp, error in refused.items()]
         if acks != 0:
-            return produce.write_response(results, call.version)
+            return [b"".join(produce.write_response(results, call.version))]
         failed = next((result for result in results if result.error is not None), None)
         if failed is not None:
             # The only way to make a producer notice that does not ask for an answer.

@@ -49,7 +49,7 @@ def fetch_of(partitions: list[int], version: int = 4) -> memoryview:
 def test_as_many_items_as_may_be_are_read_and_one_more_is_malformed() -> None:
     request = messages.read_paced(ApiKey.METADATA, 4, metadata(MAX_ITEMS))
     assert len(request.topics) == MAX_ITEMS
-    with pytest.raises(MalformedRequestError, match="more than 100000 items"):
+    with pytest.raises(MalformedRequestError, match="more than 20000 items"):
         messages.read_paced(ApiKey.METADATA, 4, metadata(MAX_ITEMS + 1))
 
 
@@ -58,7 +58,7 @@ def test_items_are_counted_over_the_whole_request() -> None:
     partition = struct.pack(">iq", 0, -1)
     topic = b"\x00\x01t" + struct.pack(">i", 9) + partition * 9
     raw = struct.pack(">ii", -1, MAX_ITEMS // 10 + 1) + topic * (MAX_ITEMS // 10 + 1)
-    with pytest.raises(MalformedRequestError, match="more than 100000 items"):
+    with pytest.raises(MalformedRequestError, match="more than 20000 items"):
         messages.read_paced(ApiKey.LIST_OFFSETS, 1, memoryview(raw))
 
 
@@ -194,7 +194,7 @@ async def wide(ground: Ground) -> Ground:
 
 async def test_a_long_request_is_answered_and_others_are_served_meanwhile(wide: Ground) -> None:
     client, other = await wide.connect(), await wide.connect()
-    client.send_frame(struct.pack(">hhih", 3, 4, 7, -1) + bytes(metadata(50_000)))
+    client.send_frame(struct.pack(">hhih", 3, 4, 7, -1) + bytes(metadata(15_000)))
     client.send_frame(struct.pack(">hhih", 18, 0, 8, -1))
     assert (await other.ask(ApiKey.API_VERSIONS, 0, {})).error_code == 0
     assert (await client.receive_frame())[:4] == struct.pack(">i", 7)
@@ -252,10 +252,10 @@ async def test_long_requests_of_many_clients_are_done_a_few_at_a_time(wide: Grou
     clients = [await wide.connect() for _ in range(8)]
     for client in clients:
         client.send_frame(struct.pack(">hhih", 3, 4, 7, -1) + bytes(metadata(3_000)))
-    await until(lambda: waiting == 4)
+    await until(lambda: waiting == 2)
     for _ in range(50):
         await asyncio.sleep(0)
-    assert waiting == 4
+    assert waiting == 2
     wide.broker.metadata_gate.set()
     for client in clients:
         await client.receive_frame()

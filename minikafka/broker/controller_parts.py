@@ -1,0 +1,100 @@
+"""Long requests for the controller go to it in parts: each is one event of its, and nobody else is
+heard meanwhile. A part is as independent of the others as the things that it names are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from minikafka.broker.requests import (
+    AlterReassignmentsRequest,
+    ControllerRequest,
+    ControllerResponse,
+    CreateTopic,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    ElectLeadersRequest,
+    ListReassignmentsRequest,
+    NamedResult,
+)
+from minikafka.errors import MinikafkaError, PolicyViolationError
+
+T = TypeVar("T")
+
+NAMES_IN_PART = 200
+MAX_NEW_PARTITIONS = 10_000  # of one request, as in Kafka with its own controllers
+
+
+def check_size(request: ControllerRequest) -> None:
+    """PolicyViolationError for topics of more partitions than one request may make."""
+    if not isinstance(request, CreateTopicsRequest):
+        return
+    wanted = sum(_partitions(topic) for topic in request.topics)
+    if wanted > MAX_NEW_PARTITIONS:
+        raise PolicyViolationError(
+            f"{wanted} partitions would be made at once: {MAX_NEW_PARTITIONS} may be, ask for less"
+        )
+
+
+def _partitions(topic: CreateTopic) -> int:
+    """Of one that wants too many by itself the controller says so."""
+    return min(max(topic.num_partitions, len(topic.assignments), 1), MAX_NEW_PARTITIONS)
+
+
+def parts_of(request: ControllerRequest) -> list[ControllerRequest]:
+    """The same request in parts; mostly one."""
+    match request:
+        case CreateTopicsRequest(topics, validate_only):
+            return [CreateTopicsRequest(some, validate_only) for some in _some(topics)]
+        case DeleteTopicsRequest(names):
+            return [DeleteTopicsRequest(some) for some in _some(names)]
+        case ElectLeadersRequest(unclean, partitions) if partitions:
+            return [ElectLeadersRequest(unclean, some) for some in _some(partitions)]
+        case ListReassignmentsRequest(partitions) if partitions:
+            return [ListReassignmentsRequest(some) for some in _some(partitions)]
+        case AlterReassignmentsRequest(targets):
+            return [
+                AlterReassignmentsRequest({each: targets[each] for each in some})
+                for some in _some(list(targets))
+            ]
+    return [request]
+
+
+def failed(part: ControllerRequest, error: MinikafkaError) -> ControllerResponse:
+    """What is said of a part that failed when others have been done."""
+    return ControllerResponse([NamedResult(name, error) for name in _names(part)])
+
+
+def joined(responses: Sequence[ControllerResponse]) -> ControllerResponse:
+    if len(responses) == 1:
+        return responses[0]
+    return ControllerResponse(
+        [result for response in responses for result in response.results],
+        reassignments={
+            each: assignment
+            for response in responses
+            for each, assignment in response.reassignments.items()
+        },
+    )
+
+
+def _names(part: ControllerRequest) -> list[str]:
+    match part:
+        case CreateTopicsRequest(topics, _):
+            return [topic.name for topic in topics]
+        case DeleteTopicsRequest(names):
+            return list(names)
+        case ElectLeadersRequest(_, partitions):
+            return [str(each) for each in partitions]
+        case AlterReassignmentsRequest(targets):
+            return [str(each) for each in targets]
+    return []
+
+
+def _some(things: Sequence[T]) -> Iterator[list[T]]:
+    if not things:
+        yield []
+    left = iter(things)
+    while some := list(islice(left, NAMES_IN_PART)):
+        yield some
