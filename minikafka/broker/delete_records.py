@@ -22,6 +22,7 @@ from minikafka.errors import (
     RequestTimedOutError,
 )
 from minikafka.model import INTERNAL_TOPICS
+from minikafka.turns import in_slices
 
 FindReplica = Callable[..., Replica]
 
@@ -39,18 +40,18 @@ class DeleteRecordsHandler:
         deadline_ms = self._now_ms() + request.timeout_ms
         results = []
         waiting: list[tuple[DeleteRecordsResult, int]] = []
-        for item in request.partitions:
+        async for item in in_slices(request.partitions):
             result = DeleteRecordsResult(item.topic_partition)
             results.append(result)
             try:
                 waiting.append((result, self._begin(item)))
             except MinikafkaError as error:
-                result.error = error
+                result.error = error.with_traceback(None)
         for result, target in waiting:
             try:
                 result.low_watermark = await self._followed(result, target, deadline_ms)
             except MinikafkaError as error:
-                result.error = error
+                result.error = error.with_traceback(None)
         return results
 
     def _begin(self, item: DeleteRecordsPartition) -> int:

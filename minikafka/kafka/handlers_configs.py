@@ -44,7 +44,7 @@ async def describe_configs(service: BrokerService, call: Call, request: Any) -> 
         try:
             entries = await _describe(service, resource.resource_type, resource.resource_name)
         except MinikafkaError as raised:
-            error = raised
+            error = raised.with_traceback(None)
         results.append(
             {
                 **error_fields(error),
@@ -177,7 +177,7 @@ async def _alter(
 ) -> Values:
     responses = []
     times = Counter((each.resource_type, each.resource_name) for each in request.resources)
-    for resource in request.resources:
+    async for resource in in_slices(request.resources):
         error: MinikafkaError | None = None
         try:
             alter = _ALTER.get(resource.resource_type)
@@ -191,7 +191,7 @@ async def _alter(
                 raise InvalidRequestError("all topics have no configuration: name one")
             await alter(service, request, resource.resource_name, await changes(resource))
         except MinikafkaError as raised:
-            error = raised
+            error = raised.with_traceback(None)
         responses.append(
             {
                 **error_fields(error),
