@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from minikafka import loop_watch
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
 from minikafka.broker.request_memory import RequestMemory
@@ -295,6 +297,7 @@ async def _announce_serving(broker: Broker, doors: Doors) -> None:
         logger.warning("no controller has spoken to this broker yet: waiting for one")
         await broker.wait_until_serving()
     await doors.start_serving()
+    _watch_loop()
     info = broker.info
     kafka = f", Kafka at {info.kafka_address}" if info.kafka_address else ""
     metrics = f", http://{doors.metrics_address}/metrics" if doors.metrics_address else ""
@@ -302,6 +305,23 @@ async def _announce_serving(broker: Broker, doors: Doors) -> None:
         f"broker {info.broker_id} ({info.name}) serves gRPC at {info.grpc_address}{kafka}{metrics}",
         flush=True,
     )
+
+
+def _watch_loop() -> None:
+    """If the environment asks for it (loop_watch.py): from when the broker serves until the process
+    ends. Starting may take what it takes."""
+    asked = loop_watch.wanted()
+    if asked is None:
+        return
+
+    def tell(held_ms: int, by: str) -> None:
+        line = f"the loop was held for {held_ms} ms of CPU by {by}"
+        logger.error("%s", line)
+        if asked.file:
+            with open(asked.file, "a") as file:
+                file.write(f"process {os.getpid()}: {line}\n")
+
+    loop_watch.LoopWatch(asked.bound_ms, tell).start()
 
 
 def _now_ms() -> int:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from minikafka import loop_watch
 from tests.helpers import leash
+from tests.helpers.held_loops import HeldLoops
 
 leash.hold_children()
 
@@ -14,6 +20,42 @@ leash.hold_children()
 # then nobody could be ended by Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# No loop may be held for longer: 50 ms is the rule, and a machine that is busy with others makes
+# everything take more CPU time. Where each line is traced, all of it takes a few times as long.
+HELD_MS = 150
+HELD_WHEN_TRACED_MS = 1_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def held_loops_of_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file to which brokers append who held their loops: all that are started by tests do,
+    once they serve, since they inherit the environment."""
+    file = tmp_path_factory.mktemp("loops") / "held"
+    file.touch()
+    before = os.environ.get(loop_watch.VARIABLE)
+    os.environ[loop_watch.VARIABLE] = f"{HELD_MS}:{file}"
+    yield file
+    if before is None:
+        del os.environ[loop_watch.VARIABLE]
+    else:
+        os.environ[loop_watch.VARIABLE] = before
+
+
+@pytest.fixture(autouse=True)
+def nobody_holds_a_loop(
+    request: pytest.FixtureRequest, held_loops_of_processes: Path
+) -> Iterator[None]:
+    """A test fails if a callback in this process, or a broker that was started, held its loop."""
+    seen_bytes = held_loops_of_processes.stat().st_size
+    with HeldLoops(HELD_MS if sys.gettrace() is None else HELD_WHEN_TRACED_MS) as held:
+        yield
+    with held_loops_of_processes.open() as file:
+        file.seek(seen_bytes)
+        found = held.found + file.read().splitlines()
+    if found and request.node.get_closest_marker("holds_the_loop") is None:
+        pytest.fail("\n".join(found), pytrace=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
