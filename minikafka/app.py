@@ -24,7 +24,6 @@ import uvloop
 from minikafka import loop_watch
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
-from minikafka.broker.request_memory import RequestMemory
 from minikafka.config import BrokerConfig
 from minikafka.descriptors import descriptor_budget, raise_descriptor_limit
 from minikafka.duties import Duties
@@ -155,12 +154,12 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
 
 class Doors:
     """The servers of one broker: gRPC, Kafka's protocol if `listeners` is set, and /metrics if
-    `metrics.listener` is. The first two share the memory for requests that are not answered yet."""
+    `metrics.listener` is. The first two share the account of what clients make the broker hold."""
 
     def __init__(self, config: BrokerConfig, broker: Broker, duties: Duties) -> None:
         self._config = config
         self._broker = broker
-        memory = RequestMemory(config.queued_max_request_bytes)
+        memory = broker.service.memory
         counters = broker.replicas.counters.requests
         self.grpc = GrpcServer(
             broker.service,

@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.produce import ALL_ACKS, Serving
 from minikafka.broker.replica import FetchWaiter, Replica
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import (
     FetchPartition,
     FetchRequest,
@@ -46,15 +47,18 @@ from minikafka.turns import next_turn
 T = TypeVar("T")
 FindReplica = Callable[..., Replica]
 
-# What a consumer can make this broker read at once, whatever it asks for (Kafka's fetch.max.bytes).
-MAX_FETCH_BYTES = 55 * 1024 * 1024
+# What a consumer can make this broker read at once, whatever it asks for; nobody else is served
+# meanwhile. (Kafka's fetch.max.bytes is 55 MiB, read as it is sent.)
+MAX_FETCH_BYTES = 16 * 1024 * 1024
+UNLIMITED_BYTES = 2**62
 _SLICE = 256  # partitions of a consumer's fetch that are looked at in one go
 
 
 class FetchHandler:
     """`find_replica(topic_partition)` gives the replica or raises what the fetcher is to be told;
     `now_ms` is the broker's monotonic clock. `serving(leader, acks)` raises while another broker
-    may lead instead of that leader (out of touch with ZooKeeper)."""
+    may lead instead of that leader (out of touch with ZooKeeper). What is read for consumers is in
+    the account of `memory`, which says how much may be."""
 
     def __init__(
         self,
@@ -63,7 +67,9 @@ class FetchHandler:
         serving: Serving = lambda leader, acks: None,
         counters: BrokerCounters | None = None,
         throttle: ReplicationThrottle | None = None,
+        memory: RequestMemory | None = None,
     ) -> None:
+        self._memory = memory or RequestMemory(UNLIMITED_BYTES)
         self._throttle = throttle or ReplicationThrottle()
         self._find_replica = find_replica
         self._now_ms = now_ms
@@ -80,7 +86,11 @@ class FetchHandler:
         for nothing is told, or would wait here for ever while records arrive elsewhere.
         """
         await self._wait_for_consumer(request)
-        results, size_bytes, failed = await self._read_all(request)
+        results: list[FetchResult] = []
+        try:
+            size_bytes, failed = await self._read_all(request, results)
+        finally:
+            self._memory.hand_over(sum(len(result.records) for result in results))
         if not size_bytes and not failed:
             self._tell_if_another_may_lead(results)
         self._count(results)
@@ -137,20 +147,25 @@ class FetchHandler:
             except MinikafkaError as error:
                 result.error = error
 
-    async def _read_all(self, request: FetchRequest) -> tuple[list[FetchResult], int, bool]:
-        results = []
+    async def _read_all(
+        self, request: FetchRequest, results: list[FetchResult]
+    ) -> tuple[int, bool]:
+        """Adds a result for each partition. Returns how many bytes they have, and whether any
+        failed."""
         size_bytes, failed = 0, False
         max_bytes = min(request.max_bytes, MAX_FETCH_BYTES)
         async for item in _in_slices(request.partitions):
             result = FetchResult(item.topic_partition)
-            limit = min(item.max_bytes, max_bytes - size_bytes)
+            room = self._memory.read_room_bytes
+            limit = min(item.max_bytes, max_bytes - size_bytes, room)
             try:
                 self._read_consumer(item, result, limit if size_bytes else max(limit, 1))
             except MinikafkaError as error:
                 result.error, failed = error.with_traceback(None), True
             size_bytes += len(result.records)
+            self._memory.take(len(result.records))
             results.append(result)
-        return results, size_bytes, failed
+        return size_bytes, failed
 
     def _read_consumer(self, item: FetchPartition, result: FetchResult, max_bytes: int) -> None:
         replica = self._find_replica(item.topic_partition)

@@ -65,16 +65,13 @@ class RequestMemory:
             for wake in waiting:
                 wake()
 
-    def pass_on(self, size_bytes: int) -> None:
-        """What was read and is handed to a door counts until the door has taken it over, which it
-        does in the next turns of the loop."""
-        self.take(size_bytes)
-        self._release_in_turns(size_bytes, 4)
-
-    def _release_in_turns(self, size_bytes: int, turns: int) -> None:
+    def hand_over(self, size_bytes: int, turns: int = 4) -> None:
+        """What was taken, and is handed to a door now, counts until the door has taken it over,
+        which it does in the next turns of the loop."""
+        if not size_bytes:
+            return
         if turns:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._release_in_turns, size_bytes, turns - 1)
+            asyncio.get_running_loop().call_soon(self.hand_over, size_bytes, turns - 1)
         else:
             self.give_back(size_bytes)
 

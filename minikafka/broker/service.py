@@ -25,6 +25,7 @@ from minikafka.broker.produce import ALL_ACKS, ProduceHandler
 from minikafka.broker.produced import RecordChecker
 from minikafka.broker.replica import Replica
 from minikafka.broker.replica_manager import ReplicaManager
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
@@ -125,8 +126,14 @@ class Service:
         self._produce = ProduceHandler(
             replicas.find, self._check_leads, RecordChecker(now_timestamp_ms), replicas.counters
         )
+        self.memory = RequestMemory(config.queued_max_request_bytes)
         self._fetch = FetchHandler(
-            replicas.find, now_ms, self._check_leads, replicas.counters, replicas.leader_throttle
+            replicas.find,
+            now_ms,
+            self._check_leads,
+            replicas.counters,
+            replicas.leader_throttle,
+            self.memory,
         )
         self._delete_records = DeleteRecordsHandler(replicas.find, now_ms)
         self._offsets_topic = OffsetsTopic(config, metadata, self.administer)

@@ -3,19 +3,31 @@
     frame   length (int32, of what follows), then so many bytes
 
 A frame that lies in one piece of the stream comes as a memoryview of that piece; one that does not
-is put together in a buffer, which is never larger than twice what has arrived of it: a length is
-only a claim. A length that is negative or larger than the limit raises MalformedRequestError: there
-is no way to go on after that.
+is put together in a buffer, of which never more than twice what has arrived is memory: a length is
+only a claim. A large one is a mapping of which the system makes memory as it is written to, so that
+it need not be copied to grow. A length that is negative or larger than the limit raises
+MalformedRequestError: there is no way to go on after that.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 
 from minikafka.kafka.wire import INT32, MalformedRequestError
 
 _MIN_BYTES = 8  # API key, version, correlation id
 _SPARE_BYTES = 256 * 1024
+_LARGE_BYTES = 4 * 1024 * 1024
+
+
+def _buffer(size: int) -> bytearray | mmap.mmap:
+    if size >= _LARGE_BYTES:
+        try:
+            return mmap.mmap(-1, size)
+        except OSError:
+            pass  # a system that counts what is not used yet
+    return bytearray()
 
 
 class FrameSplitter:
@@ -26,7 +38,7 @@ class FrameSplitter:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._head = b""
-        self._frame: bytearray | None = None
+        self._frame: bytearray | mmap.mmap | None = None
         self._filled = 0
         self._size = 0
         self.unfinished_count = 0
@@ -34,7 +46,9 @@ class FrameSplitter:
     @property
     def held_bytes(self) -> int:
         """What the buffer of an unfinished frame takes."""
-        return 0 if self._frame is None else len(self._frame)
+        if self._frame is None:
+            return 0
+        return self._filled if isinstance(self._frame, mmap.mmap) else len(self._frame)
 
     @property
     def size_bytes(self) -> int:
@@ -67,13 +81,13 @@ class FrameSplitter:
                 yield view[position : position + size]
                 position += size
             else:
-                self._frame, self._filled, self._size = bytearray(), 0, size
+                self._frame, self._filled, self._size = _buffer(size), 0, size
                 self.unfinished_count += 1
 
-    def _fill(self, frame: bytearray, view: memoryview, position: int) -> int:
+    def _fill(self, frame: bytearray | mmap.mmap, view: memoryview, position: int) -> int:
         taken = min(len(view) - position, self._size - self._filled)
         filled = self._filled + taken
-        if filled > len(frame):
+        if isinstance(frame, bytearray) and filled > len(frame):
             spare = min(filled, max(filled // 4, _SPARE_BYTES))
             frame += bytes(min(self._size, filled + spare) - len(frame))
         frame[self._filled : filled] = view[position : position + taken]

@@ -28,6 +28,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from minikafka.broker.counters import RequestCounters
+from minikafka.broker.fetch import MAX_FETCH_BYTES
 from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.broker.requests import ClusterUpdate
@@ -370,11 +371,16 @@ class Streams:
             try:
                 if len(raw) > self._max_request_bytes:
                     raise too_large(len(raw), self._max_request_bytes)
+                request.max_bytes = min(request.max_bytes, MAX_FETCH_BYTES)
                 answer = hot.replicated_to_wire(await self._service.replica_fetch(request))
             except Exception as raised:
                 answer = hot.replicate_failed_to_wire(error_for_peer(raised, "Replicate"))
             self._counters.add("FetchFollower", perf_counter() - started_s)
-            await context.write(answer)
+            self.memory.take(len(answer))
+            try:
+                await context.write(answer)
+            finally:
+                self.memory.give_back(len(answer))
 
     async def _watch(self, raw: bytes, context: Context) -> None:
         if len(raw) > SHORT_BYTES:

@@ -41,6 +41,7 @@ _IN_KAFKAS_WORDS = {
 
 
 MAX_FIELDS = 50_000
+_MAX_BYTES = 8 * 1024 * 1024  # none of these carries records; protobuf copies all of it in one go
 _OF_BROKERS = 1_000_000  # a controller tells a broker of all partitions that there are
 
 
@@ -68,12 +69,14 @@ def unary_handler(
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     kind = _IN_KAFKAS_WORDS.get(name, name)
 
+    limit_bytes = min(max_request_bytes, _MAX_BYTES)
+
     async def handle(raw: bytes, context: Context) -> bytes:
         started_s = perf_counter()
         memory.take(len(raw))
         try:
-            if len(raw) > max_request_bytes:
-                raise too_large(len(raw), max_request_bytes)
+            if len(raw) > limit_bytes:
+                raise too_large(len(raw), limit_bytes)
             if len(raw) > SHORT_BYTES:
                 await aside(check_fields, raw, method.request, method.max_fields, give_way)
             request = method.request.FromString(raw)

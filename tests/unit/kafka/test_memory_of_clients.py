@@ -35,6 +35,18 @@ def test_a_buffer_grows_with_what_has_arrived_and_not_with_what_is_claimed() -> 
     assert 5_010 <= splitter.held_bytes <= 10_020
 
 
+def test_a_large_frame_is_put_together_without_being_memory_before_it_has_come() -> None:
+    splitter = FrameSplitter(200 * MB)
+    body = bytes(range(256)) * 40_000
+    stream = memoryview(struct.pack(">i", len(body)) + body + struct.pack(">i", 9) + b"follower!")
+    found = []
+    for start in range(0, len(stream), 999_983):
+        found += [bytes(frame) for frame in splitter.feed(bytes(stream[start : start + 999_983]))]
+    assert found == [body, b"follower!"]
+    list(splitter.feed(struct.pack(">i", 100 * MB) + bytes(MB)))
+    assert splitter.held_bytes == MB
+
+
 def test_a_whole_frame_takes_what_it_has_and_nothing_after() -> None:
     splitter = FrameSplitter(MB)
     list(splitter.feed(struct.pack(">i", 1_000) + bytes(700)))
@@ -212,9 +224,10 @@ def test_a_fetch_may_read_half_of_what_is_left_however_many_there_are() -> None:
     assert memory.used_bytes < memory.half_bytes == 500
 
 
-async def test_what_is_passed_on_counts_until_a_door_has_it() -> None:
+async def test_what_is_handed_over_counts_until_a_door_has_it() -> None:
     memory = RequestMemory(1_000)
-    memory.pass_on(100)
+    memory.take(100)
+    memory.hand_over(100)
     assert memory.used_bytes == 100
     await until(lambda: memory.used_bytes == 0)
 
