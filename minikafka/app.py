@@ -167,7 +167,7 @@ class Doors:
             memory=memory,
             counters=counters,
             more=duties.services(),
-            max_connections=descriptor_budget().connections // 8,
+            max_connections=descriptor_budget().connections // 4,
             max_idle_ms=config.connections_max_idle_ms,
         )
         self._kafka: KafkaListener | None = None
