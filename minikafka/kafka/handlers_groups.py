@@ -33,6 +33,8 @@ from minikafka.errors import (
     CoordinatorNotAvailableError,
     InconsistentGroupProtocolError,
     MinikafkaError,
+    TransactionalIdAuthorizationFailedError,
+    UnsupportedVersionError,
 )
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
@@ -51,6 +53,7 @@ _NULLABLE_PROTOCOL = 7
 _GROUP_ERRORS = 2
 _SEVERAL_GROUPS = 8
 _SEVERAL_KEYS = 4
+_LIBRDKAFKA_LAST = 2  # of FindCoordinator
 _SEVERAL_MEMBERS = 3
 _PROTOCOL_REQUIRED = 5
 
@@ -66,10 +69,20 @@ async def find_coordinator(service: BrokerService, call: Call, request: Any) -> 
     keys = request.coordinator_keys if call.version >= _SEVERAL_KEYS else [request.key]
     wanted = FindCoordinatorRequest(keys, get(request, "key_type", COORDINATES_GROUPS))
     found = (await service.groups.find_coordinator(wanted)).coordinators
+    if call.version <= _LIBRDKAFKA_LAST:
+        found = [_final(each) for each in found]
     answers = [_coordinator(each) async for each in in_slices(found)]
     if call.version >= _SEVERAL_KEYS:
         return {"throttle_time": 0, "coordinators": answers}
     return {"throttle_time": 0, **answers[0]}
+
+
+def _final(found: FoundCoordinator) -> FoundCoordinator:
+    """librdkafka looks for the coordinator of a transaction until its time is over, whatever it
+    hears, and tells nobody; but for this error, at which it stops and shows the sentence."""
+    if not isinstance(found.error, UnsupportedVersionError):
+        return found
+    return FoundCoordinator(found.key, TransactionalIdAuthorizationFailedError(str(found.error)))
 
 
 def _coordinator(found: FoundCoordinator) -> Values:

@@ -319,7 +319,7 @@ class BrokerCluster:
 
     async def read_all(self, topic_partition: TopicPartition) -> list[bytes]:
         """All committed values, read at the leader."""
-        state = await self.until_state(topic_partition, lambda state: state.leader > 0)
+        state = await self.until_state(topic_partition, lambda state: state.leader >= 0)
         values: list[bytes] = []
         offset = 0
         while True:

@@ -71,6 +71,22 @@ async def test_a_record_that_is_acknowledged_is_on_every_replica(cluster: Broker
     assert await cluster.read_all(tp) == [b"one", b"two"]
 
 
+async def test_broker_0_leads_controls_and_takes_over_like_any_other(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(0, 1)
+    tp = await cluster.create_topic("t", [1, 0])
+    found = await cluster.service(1).metadata(["t"], False)
+    assert (found.controller_id, {each.broker_id for each in found.brokers}) == (0, {0, 1})
+    assert (await cluster.produce(tp, b"one")).error is None
+    await cluster.kill(1)
+    await cluster.until_state(tp, lambda state: state.leader == 0, at=0)
+    assert await cluster.read_all(tp) == [b"one"]
+    await cluster.produce_until_acked(tp, b"two")
+    described = await cluster.service(0).describe_broker_configs("0")
+    assert next(each.value for each in described if each.name == "broker.id") == "0"
+
+
 async def test_a_killed_follower_leaves_the_isr_and_the_epoch_moves(
     cluster: BrokerCluster,
 ) -> None:
