@@ -75,6 +75,10 @@ class Disk:
                 parts.append(part)
                 position += len(part)
             return b"".join(parts)
+        except OSError as error:
+            if error.filename is None:
+                error.filename = str(path)
+            raise
         finally:
             self.close(fd)
 
