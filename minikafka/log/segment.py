@@ -37,6 +37,7 @@ _HOP = Struct(">qi11xi")  # base offset, batch length, last offset delta
 _HOP_CHUNK_BYTES = 4096
 _REBUILD_INTERVAL_BYTES = 4096
 _CLOSED = -1
+_MAX_ENTRY = 2**32 - 1  # above it an index entry cannot be made (earlier versions let that happen)
 _OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -382,6 +383,7 @@ class Segment:
                     f"record batch at position {position} has base offset {header.base_offset}; "
                     f"at least {self.next_offset} was due"
                 )
+            self._check_range(header, position)
             if position == 0:
                 self.first_timestamp_ms = header.max_timestamp_ms
             self._count(header, position, index_interval_bytes)
@@ -424,9 +426,19 @@ class Segment:
         self.next_offset = self.base_offset
         self._bytes_since_entry = 0
         for position, header in scan(self._disk, self._fd, start, end):
+            self._check_range(header, position)
             self._count(header, position, index_interval_bytes)
             self.size_bytes = position + header.size_bytes
             self.next_offset = header.next_offset
+
+    def _check_range(self, header: BatchHeader, position: int) -> None:
+        """OSError for a batch that does not fit the segment's index. Not CorruptMessageError: it is
+        not cut, since it may have been acknowledged, and what follows as well."""
+        if header.last_offset - self.base_offset > _MAX_ENTRY:
+            raise OSError(
+                f"the batch at position {position} claims offsets up to {header.last_offset}, "
+                f"which a segment that begins at {self.base_offset} cannot hold"
+            )
 
     def _remove_index_files(self) -> None:
         """An active segment has none, so that no old one is ever taken for its own."""

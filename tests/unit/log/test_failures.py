@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from minikafka.core.producer_state import ProducerStateTable
-from minikafka.errors import KafkaStorageError, MinikafkaError
+from minikafka.errors import InvalidRecordError, KafkaStorageError, MinikafkaError
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.store import DiskLogStore
 from minikafka.model import EpochEntry, TopicPartition
@@ -464,3 +464,88 @@ def test_whatever_fails_while_a_directory_is_opened_the_next_start_has_all_of_it
         opened(step)
         check_opened_anew(tmp_path / str(step), told, SMALL, f"{kind} step {step}: {error}")
         shutil.rmtree(tmp_path / str(step))
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_segment_that_an_earlier_version_let_overflow_is_one_offline_log_and_is_not_cut(
+    tmp_path: Path, clean: bool
+) -> None:
+    store = open_store(tmp_path / "data", disk=QuickDisk())
+    fill(store)
+    path = store.logs()[OTHER].directory / "00000000000000000000.log"
+    close(store, clean)
+    step = 2**31 - 1
+    with path.open("ab") as file:
+        file.write(b"".join(huge(1 + number * step) for number in range(4)) + batch(1))
+    size_bytes = path.stat().st_size
+    for _ in range(2):
+        store = open_store(tmp_path / "data", disk=QuickDisk())
+        with pytest.raises(KafkaStorageError, match=r"others-3 .* claims offsets up to 6442450941"):
+            store.open(OTHER, TOPIC_ID, CONFIG)
+        assert len(contents(store.open(TP, TOPIC_ID, SMALL))) == 12
+        close(store, clean)
+    assert path.stat().st_size == size_bytes
+    store = open_store(tmp_path / "data", disk=QuickDisk())
+    store.delete(OTHER, TOPIC_ID)
+    assert contents(store.open(OTHER, TOPIC_ID, CONFIG)) == {}
+    close(store)
+
+
+def test_batches_that_claim_all_offsets_get_a_segment_each_and_no_offset_is_given_twice(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path / "data", disk=QuickDisk())
+    log = store.open(TP, TOPIC_ID, CONFIG)
+    step = 2**31 - 1
+    append(log, batch(0))
+    append(log, *(huge(1 + number * step) for number in range(4)))
+    append(log, batch(1 + 4 * step))
+    assert sorted(int(path.stem) for path in log.directory.glob("*.log")) == [
+        0,
+        *(1 + number * step for number in range(1, 4)),
+    ]
+    before = contents(log)
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "data", copy)
+    close(store)
+    for directory in (copy, tmp_path / "data"):
+        store = open_store(directory, disk=QuickDisk())
+        assert store.logs()[TP].log_end_offset == 2 + 4 * step
+        assert contents(store.logs()[TP]) == before
+        close(store)
+
+
+@pytest.mark.parametrize(
+    ("bases", "why"),
+    [
+        ([2], "where 3 comes next"),
+        ([3, 3], "where 4 comes next"),
+        ([4, 3], "where 5 comes next"),
+        ([3, 2**63 - 1], "the largest offset is"),
+        ([2**40], "fits no segment that begins at 3"),
+    ],
+)
+def test_what_cannot_follow_is_refused_before_a_byte_is_written(
+    tmp_path: Path, bases: list[int], why: str
+) -> None:
+    store = open_store(tmp_path / "data", disk=QuickDisk())
+    log = store.open(TP, TOPIC_ID, CONFIG)
+    append(log, batch(0, 3))
+    with pytest.raises(InvalidRecordError, match=why):
+        append(log, *map(batch, bases))
+    assert (log.directory / "00000000000000000000.log").stat().st_size == log.size_bytes
+    append(log, batch(3))
+    assert log.log_end_offset == 4
+    close(store)
+
+
+def test_bytes_that_are_not_those_of_the_headers_fence_the_log_and_are_cut_back(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path / "data", disk=QuickDisk())
+    log = store.open(TP, TOPIC_ID, CONFIG)
+    append(log, batch(0, 3))
+    with pytest.raises(KafkaStorageError, match="74 were told"):
+        log.append([batch(3) + b"more"], [parse_header(batch(3))])
+    assert (log.directory / "00000000000000000000.log").stat().st_size == log.size_bytes
+    close(store)
