@@ -79,6 +79,8 @@ logger = logging.getLogger(__name__)
 COMMIT_TIMEOUT_S = 5.0  # offsets.commit.timeout.ms in Kafka
 _MS_PER_MINUTE = 60_000
 CLASSIC = "classic"
+_LONGEST_ID = 32_767  # bytes, as `__consumer_offsets` has it
+_SHOWN_OF_CLIENT = 200  # characters of a client's id in its member id, which is stored as well
 
 R = TypeVar("R")
 
@@ -192,6 +194,10 @@ class GroupCoordinator:
         will do (as of old consumers that only keep offsets)."""
         if not group_id and not empty_id:
             raise InvalidGroupIdError("the group id is empty")
+        if len(group_id.encode()) > _LONGEST_ID:
+            raise InvalidGroupIdError(
+                f"a group id of {len(group_id)} characters: it is stored in {_LONGEST_ID} bytes"
+            )
         number = self._topic.partition_of(group_id)
         shard = None if number is None else self._shards.get(number)
         if shard is None:
@@ -240,7 +246,7 @@ class GroupCoordinator:
         except MinikafkaError as error:
             return JoinGroupResult(error, request.member_id)
         whose = request.client_id if request.instance_id is None else request.instance_id
-        fresh_id = f"{whose}-{self._make_id()}"
+        fresh_id = f"{whose[:_SHOWN_OF_CLIENT]}-{self._make_id()}"
         token = _token(JoinGroupResult)
         shard.apply(group, group.join(request, fresh_id, token, self._now()))
         return await token

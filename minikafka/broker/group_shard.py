@@ -106,10 +106,7 @@ class GroupShard:
         if not self._leads():
             return
         for group_id in snapshots.keys() | offsets.keys():
-            group = Group(group_id, self._settings, self._now())
-            self.groups[group_id] = group
-            snapshot, committed = snapshots.get(group_id), offsets.get(group_id, {})
-            self.apply(group, group.restore(snapshot, committed, self._now()))
+            self._restore(group_id, snapshots.get(group_id), offsets.get(group_id, {}))
         self.loaded = True
         logger.info(
             "%s: coordinates %d groups now, read in %d ms",
@@ -117,6 +114,27 @@ class GroupShard:
             len(self.groups),
             self._now().ms - began_ms,
         )
+
+    def _restore(
+        self,
+        group_id: str,
+        snapshot: GroupSnapshot | None,
+        committed: dict[TopicPartition, OffsetAndMetadata],
+    ) -> None:
+        """A group whose members make no sense keeps its offsets; the others do not hear of it."""
+        try:
+            group = Group(group_id, self._settings, self._now())
+            effects = group.restore(snapshot, committed, self._now())
+        except Exception:
+            logger.exception(
+                "%s: the members of group %s cannot be what is stored of them: they join anew",
+                self.topic_partition,
+                group_id,
+            )
+            group = Group(group_id, self._settings, self._now())
+            effects = group.restore(None, committed, self._now())
+        self.groups[group_id] = group
+        self.apply(group, effects)
 
     def _leads(self) -> bool:
         core = self._replica.core
@@ -143,9 +161,17 @@ class GroupShard:
             batch = memoryview(data)[at : at + header.size_bytes]
             at += header.size_bytes
             if not is_control(header):
-                for record in iter_records(batch, header):
-                    if record.offset >= position:
-                        self._take(record.offset, record.key, record.value, snapshots, offsets)
+                try:
+                    for record in iter_records(batch, header):
+                        if record.offset >= position:
+                            self._take(record.offset, record.key, record.value, snapshots, offsets)
+                except MinikafkaError as error:
+                    logger.error(
+                        "%s: the batch at offset %d is left out from where it cannot be read: %s",
+                        self.topic_partition,
+                        header.base_offset,
+                        error,
+                    )
             position = header.next_offset
         return position
 

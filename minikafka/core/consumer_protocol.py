@@ -58,6 +58,20 @@ def decode_subscription(data: bytes) -> Subscription:
     return Subscription(topics, user_data, owned, generation_id)
 
 
+def subscribed_topics(data: bytes, most: int) -> tuple[str, ...]:
+    """The topics of a subscription alone. Raises InvalidRequestError also for more than `most` of
+    them: who reads it for somebody else does not take as long as that one likes."""
+    reader = FieldReader(data)
+    try:
+        reader.int16()
+        count = reader.int32()
+        if count > most:
+            raise ValueError(f"{count} topics, at most {most} are looked at")
+        return tuple(reader.string() for _ in range(count))
+    except (error, ValueError) as problem:
+        raise InvalidRequestError(f"this is no subscription of a consumer: {problem}") from None
+
+
 def encode_subscription(subscription: Subscription) -> bytes:
     topics = [string(topic) for topic in subscription.topics]
     return b"".join(

@@ -15,7 +15,7 @@ so, unless its tombstones could not be written, and answers CoordinatorNotAvaila
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from minikafka.core.consumer_protocol import CONSUMER_PROTOCOL_TYPE
@@ -59,6 +59,10 @@ from minikafka.errors import (
     UnknownMemberIdError,
 )
 from minikafka.model import TopicPartition
+
+# A batch of tombstones is smaller than what any topic takes by default (1 MiB).
+MAX_BATCH_BYTES = 500_000
+RECORD_BYTES = 64  # of one, without the names in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +288,29 @@ class Group(Membership):
     def forget_partitions(self, gone: Callable[[TopicPartition], bool]) -> list[Effect]:
         """Topics have been deleted: their offsets go, whoever reads them."""
         partitions = tuple(each for each in self.offsets.committed if gone(each))
-        if partitions and self.state is not GroupState.DEAD:
-            self._forget(partitions, ForgetWrite(None, (), partitions))
+        if self.state is not GroupState.DEAD:
+            self._forget_all(partitions)
         return self._done()
+
+    def _forget_all(self, partitions: Sequence[TopicPartition]) -> None:
+        for some in self._in_batches(partitions):
+            self._forget(some, ForgetWrite(None, (), some))
+
+    def _in_batches(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Iterator[tuple[TopicPartition, ...]]:
+        """As many of their records as surely go into one batch of `__consumer_offsets`."""
+        some: list[TopicPartition] = []
+        size_bytes = 0
+        for each in partitions:
+            record_bytes = RECORD_BYTES + 4 * (len(self.group_id) + len(each.topic))
+            if some and size_bytes + record_bytes > MAX_BATCH_BYTES:
+                yield tuple(some)
+                some, size_bytes = [], 0
+            some.append(each)
+            size_bytes += record_bytes
+        if some:
+            yield tuple(some)
 
     def _forget(self, partitions: Sequence[TopicPartition], write: object) -> None:
         records = tuple(OffsetRecord(self.group_id, each, None) for each in partitions)
@@ -302,8 +326,8 @@ class Group(Membership):
         everything = len(partitions) == len(self.offsets.committed)
         if everything and self.state is GroupState.EMPTY and not self.members.pending:
             self._bury(None, now, "nothing is left of it")
-        elif partitions:
-            self._forget(partitions, ForgetWrite(None, (), tuple(partitions)))
+        else:
+            self._forget_all(partitions)
         return self._done()
 
     def _expired(self, retention_ms: int, now: Now) -> list[TopicPartition]:
@@ -340,7 +364,10 @@ class Group(Membership):
         self.members.pending.clear()
         # Also those that are on their way: they may be committed before the tombstones are.
         partitions = sorted(self.offsets.committed.keys() | self.offsets.pending.keys())
-        records: list[Record] = [OffsetRecord(self.group_id, each, None) for each in partitions]
+        *before, last = self._in_batches(partitions) if partitions else [()]
+        for some in before:
+            self._forget(some, ForgetWrite(None, (), some))
+        records: list[Record] = [OffsetRecord(self.group_id, each, None) for each in last]
         records.append(GroupRecord(self.group_id, None))
         self._effects.append(Append(tuple(records), BuryWrite(token)))
 

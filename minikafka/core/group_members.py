@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from minikafka.core.consumer_protocol import CONSUMER_PROTOCOL_TYPE, decode_subscription
+from minikafka.core.consumer_protocol import CONSUMER_PROTOCOL_TYPE, subscribed_topics
 from minikafka.core.group_effects import GroupSnapshot, MemberSnapshot
 from minikafka.core.group_messages import (
     GroupMember,
@@ -27,6 +27,15 @@ from minikafka.errors import (
     InvalidRequestError,
     UnknownMemberIdError,
 )
+
+# Of all members together; whoever names more is not looked at.
+MAX_SUBSCRIBED = 50_000
+# Ids that are given out and not yet used. The oldest goes for the next: its client joins anew.
+MAX_PENDING = 2_000
+
+
+def size_of(protocols: Iterable[GroupProtocol]) -> int:
+    return sum(len(each.name) + len(each.metadata) for each in protocols)
 
 
 @dataclass(slots=True)
@@ -47,6 +56,11 @@ class Member:
     join_token: object | None = None
     sync_token: object | None = None
     is_new: bool = True
+
+    @property
+    def size_bytes(self) -> int:
+        """What it told of its protocols."""
+        return size_of(self.protocols)
 
     @property
     def awaits_join(self) -> bool:
@@ -149,6 +163,12 @@ class Members:
 
     # --- changes ---------------------------------------------------------------------------------
 
+    def give_out(self, member_id: str, until_ms: int) -> None:
+        """An id that its client is to join with."""
+        if len(self.pending) >= MAX_PENDING:
+            del self.pending[next(iter(self.pending))]
+        self.pending[member_id] = until_ms
+
     def add(self, member: Member) -> None:
         assert member.member_id not in self._by_id, member.member_id
         self.pending.pop(member.member_id, None)
@@ -226,9 +246,12 @@ class Members:
         if protocol_type != CONSUMER_PROTOCOL_TYPE:
             return None
         topics: set[str] = set()
+        left = MAX_SUBSCRIBED
         try:
             for each in self:
-                topics.update(decode_subscription(each.metadata(protocol_name)).topics)
+                of_member = subscribed_topics(each.metadata(protocol_name), left)
+                left -= len(of_member)
+                topics.update(of_member)
         except InvalidRequestError:
             return None
         return frozenset(topics)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minikafka.core.group_effects import Effect, Now, Reply
-from minikafka.core.group_members import Member, new_member
+from minikafka.core.group_members import Member, new_member, size_of
 from minikafka.core.group_messages import (
     UNKNOWN_MEMBER,
     GroupProtocol,
@@ -32,6 +32,7 @@ from minikafka.errors import (
     FencedInstanceIdError,
     GroupMaxSizeReachedError,
     InconsistentGroupProtocolError,
+    InvalidRequestError,
     InvalidSessionTimeoutError,
     MemberIdRequiredError,
     MinikafkaError,
@@ -40,6 +41,11 @@ from minikafka.errors import (
 
 # How long a member is kept that has joined and was not answered yet: its client may be gone.
 NEW_MEMBER_JOIN_TIMEOUT_MS = 300_000
+# Of what members tell. A group is stored as one record, which is smaller than all of this.
+MAX_PROTOCOLS = 100
+MAX_TEXT = 1_000
+MAX_MEMBER_BYTES = 1 << 20
+MAX_GROUP_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class Membership(Rebalance):
                 f"session timeout {request.session_timeout_ms} ms is not within "
                 f"group.min.session.timeout.ms={low} and group.max.session.timeout.ms={high}"
             )
+        self._check_sizes(request)
         if not self._has_room(request):
             self.members.pending.pop(request.member_id, None)
             raise GroupMaxSizeReachedError(
@@ -102,6 +109,29 @@ class Membership(Rebalance):
                 f"{request.protocol_type!r} with "
                 f"{', '.join(each.name for each in request.protocols) or 'no protocol'} "
                 "has nothing in common with all the others"
+            )
+
+    def _check_sizes(self, request: JoinGroupRequest) -> None:
+        """What could never be stored, or would cost everybody in the group too much."""
+        texts = [request.protocol_type, request.instance_id or ""]
+        texts += [each.name for each in request.protocols]
+        size_bytes = size_of(request.protocols)
+        if len(request.protocols) > MAX_PROTOCOLS or max(map(len, texts)) > MAX_TEXT:
+            raise InvalidRequestError(
+                f"a member has at most {MAX_PROTOCOLS} protocols, and texts of at most {MAX_TEXT} "
+                "characters"
+            )
+        if size_bytes > MAX_MEMBER_BYTES:
+            raise InvalidRequestError(
+                f"a member tells {size_bytes} bytes of its protocols: at most {MAX_MEMBER_BYTES}"
+            )
+        others = sum(
+            each.size_bytes for each in self.members if each.member_id != request.member_id
+        )
+        if size_bytes + others > MAX_GROUP_BYTES:
+            raise GroupMaxSizeReachedError(
+                f"the members of group {self.group_id!r} tell {others} bytes of their protocols: "
+                f"together at most {MAX_GROUP_BYTES}"
             )
 
     def _has_room(self, request: JoinGroupRequest) -> bool:
@@ -131,7 +161,7 @@ class Membership(Rebalance):
         if old_id is not None:
             self._replace_static(request, old_id, member_id, token, now)
         elif request.instance_id is None and request.requires_known_member_id:
-            self.members.pending[member_id] = now.ms + request.session_timeout_ms
+            self.members.give_out(member_id, now.ms + request.session_timeout_ms)
             raise MemberIdRequiredError("join again with the member id that you are given")
         else:
             self._add(request, member_id, token, now)

@@ -43,6 +43,8 @@ from minikafka.errors import (
 )
 
 _HISTORY_LENGTH = 16
+MAX_GENERATION = 2**31 - 1  # the next one is 1 again
+LOOK_AGAIN_MS = 1_000  # while nobody has joined, whatever timeout they ask for
 
 
 class GroupState(Enum):
@@ -197,9 +199,10 @@ class Rebalance:
         if self.members and not self.members.elect_joined_leader():
             # Static members only, and none of them has joined: their sessions decide.
             self._initial_remaining_ms = None
-            self._rebalance_deadline_ms = now.ms + self.members.rebalance_timeout_ms
+            timeout_ms = max(self.members.rebalance_timeout_ms, LOOK_AGAIN_MS)
+            self._rebalance_deadline_ms = now.ms + timeout_ms
             return
-        self.generation_id += 1
+        self.generation_id = self.generation_id % MAX_GENERATION + 1
         self._rebalance_deadline_ms = None
         self._initial_remaining_ms = None
         if not self.members:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from minikafka.broker.group_records import encode_batch
 from minikafka.broker.group_requests import (
     COORDINATES_TRANSACTIONS,
     DeleteGroupsRequest,
@@ -28,15 +29,18 @@ from minikafka.broker.group_requests import (
 )
 from minikafka.broker.offsets_topic import partition_for
 from minikafka.broker.requests import AlterTopicConfigRequest, DeleteTopicsRequest
+from minikafka.core.group_effects import GroupRecord, GroupSnapshot, MemberSnapshot
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     GroupIdNotFoundError,
     IllegalGenerationError,
     InvalidCommitOffsetSizeError,
+    InvalidGroupIdError,
     InvalidRequestError,
     InvalidTopicError,
     KafkaStorageError,
+    MemberIdRequiredError,
     NonEmptyGroupError,
     NotCoordinatorError,
     RebalanceInProgressError,
@@ -50,6 +54,7 @@ from tests.helpers.brokers import BrokerCluster
 from tests.helpers.group_bench import subscription
 from tests.helpers.group_client import TP, GroupClient, coordinator_of
 from tests.helpers.waiting import until
+from tests.integration.torment import lies
 
 SETTINGS = {
     "group.initial.rebalance.delay.ms": "10",
@@ -510,12 +515,37 @@ async def test_records_that_cannot_be_read_are_left_out(cluster: BrokerCluster) 
     builder = BatchBuilder()
     builder.append(b"\0\1\0\x09", b"damaged", (), 1)
     builder.append(b"\0\x63", b"of a later Kafka", (), 1)
-    await cluster.service(1)._produce.append(shard.topic_partition, builder.build())
+    twice = MemberSnapshot("m", None, "client", "host", 1, 1, b"", b"")
+    record = GroupRecord("g", GroupSnapshot("consumer", 7, "range", "m", 1, (twice, twice)))
+    for batch in (
+        builder.build(),
+        encode_batch([record], 1),
+        lies.batch(b"\xff" * 30, 2),
+        lies.batch(b"no zstd", 1, attributes=lies.ZSTD),
+    ):
+        await cluster.service(1)._produce.append(shard.topic_partition, batch)
     await client.commit(4)
     shard.loaded = False
     shard.groups.clear()
     await shard.load()
     assert (await client.committed()).offset == 4
+    assert len(shard.groups["g"].members) == 0
+
+
+async def test_names_that_cannot_be_stored_are_refused_or_shortened(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1)
+    client = await stable(cluster)
+    groups = await client.groups()
+    request = JoinGroupRequest("g" * 32_768, "", "consumer", [], 10_000, 10_000)
+    assert isinstance((await groups.join_group(request)).error, InvalidGroupIdError)
+    request = JoinGroupRequest(
+        "g", "", "consumer", [GroupProtocol("range", b"")], 10_000, 10_000, client_id="c" * 30_000
+    )
+    joined = await groups.join_group(request)
+    assert isinstance(joined.error, MemberIdRequiredError)
+    assert len(joined.member_id) < 300
 
 
 async def test_a_shard_that_is_unloaded_while_it_reads_stays_unloaded(

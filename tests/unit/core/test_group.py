@@ -343,3 +343,30 @@ def test_a_stable_group_shows_what_its_members_told_and_were_given(bench: GroupB
 def test_a_new_group_shows_nothing() -> None:
     group = Group("g", GroupSettings(), GroupBench().now)
     assert group.describe() == GroupDescription("g", None, "Empty", "", "", [])
+
+
+def many_offsets(monkeypatch: pytest.MonkeyPatch) -> GroupBench:
+    """Five, of which two go into a batch."""
+    monkeypatch.setattr("minikafka.core.group.MAX_BATCH_BYTES", 200)
+    bench = GroupBench()
+    for topic in ("a", "b", "c", "d", "e"):
+        bench.commit(topic=topic)
+    bench.writes_at_once = False
+    return bench
+
+
+def test_more_offsets_than_a_batch_takes_are_forgotten_in_several(monkeypatch):
+    bench = many_offsets(monkeypatch)
+    bench.apply(bench.group.forget_partitions(lambda each: each.topic in "abc"))
+    assert [len(append.records) for append in bench.unwritten] == [2, 1]
+    bench.written()
+    assert [each.topic for each in bench.group.offsets.committed] == ["d", "e"]
+
+
+def test_a_group_of_many_offsets_is_buried_in_several_batches(monkeypatch):
+    bench = many_offsets(monkeypatch)
+    token = bench.delete()
+    assert [len(append.records) for append in bench.unwritten] == [2, 2, 2]
+    bench.written()
+    assert bench.error(token) is None
+    assert bench.group.is_over

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from minikafka.core.group_members import MAX_PENDING
+from minikafka.core.group_membership import MAX_MEMBER_BYTES, MAX_PROTOCOLS, MAX_TEXT
 from minikafka.core.group_messages import GroupProtocol, JoinedMember, LeavingMember
-from minikafka.core.group_rebalance import GroupState
+from minikafka.core.group_rebalance import MAX_GENERATION, GroupState
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     FencedInstanceIdError,
     GroupMaxSizeReachedError,
     IllegalGenerationError,
     InconsistentGroupProtocolError,
+    InvalidRequestError,
     InvalidSessionTimeoutError,
     MemberIdRequiredError,
     NotCoordinatorError,
@@ -371,3 +374,80 @@ def test_a_group_that_is_being_deleted_takes_no_members(bench: GroupBench) -> No
     assert isinstance(bench.heartbeat("a"), CoordinatorNotAvailableError)
     with pytest.raises(CoordinatorNotAvailableError):
         bench.leave("a")
+
+
+# --- more than a group takes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "protocols",
+    [
+        [GroupProtocol(f"p{number}", b"") for number in range(MAX_PROTOCOLS + 1)],
+        [GroupProtocol("p" * (MAX_TEXT + 1), b"")],
+        [GroupProtocol("range", bytes(MAX_MEMBER_BYTES))],
+    ],
+    ids=["protocols", "a name", "metadata"],
+)
+def test_a_member_that_tells_too_much_is_refused_and_the_others_do_not_hear_of_it(
+    bench: GroupBench, protocols: list[GroupProtocol]
+) -> None:
+    bench.stable("a")
+    token = bench.join(fresh="b", protocols=[*RANGE, *protocols])
+    assert bench.error(token) is InvalidRequestError
+    assert bench.group.state is GroupState.STABLE
+
+
+def test_texts_that_could_not_be_stored_are_refused(bench: GroupBench) -> None:
+    assert bench.error(bench.join(instance_id="i" * (MAX_TEXT + 1))) is InvalidRequestError
+    assert bench.error(bench.join(protocol_type="t" * (MAX_TEXT + 1))) is InvalidRequestError
+
+
+def test_members_together_tell_no_more_than_a_group_takes(bench: GroupBench) -> None:
+    large = [GroupProtocol("range", bytes(MAX_MEMBER_BYTES - 100))]
+    waiting = [bench.join(fresh=f"m{number}", protocols=large) for number in range(16)]
+    assert not any(token in bench.answers for token in waiting)
+    assert bench.error(bench.join(fresh="late", protocols=large)) is GroupMaxSizeReachedError
+    # Who is there already may say the same again.
+    again = bench.join("m0", protocols=large)
+    assert again not in bench.answers
+
+
+def test_of_ids_that_nobody_joins_with_the_oldest_goes(bench: GroupBench) -> None:
+    for number in range(MAX_PENDING + 1):
+        bench.join(fresh=f"m{number}", requires_id=True)
+    assert len(bench.group.members.pending) == MAX_PENDING
+    assert bench.error(bench.join("m0")) is UnknownMemberIdError
+    bench.join("m1")
+    assert "m1" in bench.group.members
+
+
+def test_static_members_with_no_time_to_join_do_not_keep_the_group_busy(bench: GroupBench) -> None:
+    token = bench.join(fresh="a", instance_id="a", rebalance_timeout_ms=0)
+    bench.tick(2 * DELAY_MS)
+    bench.sync("a", [("a", b"")])
+    assert bench.error(token) is None
+    # It is thrown into a rebalance by one who goes again.
+    bench.join(fresh="b")
+    bench.leave("b")
+    before = bench.group.next_deadline_ms()
+    bench.apply(bench.group.on_time(bench.now))
+    after = bench.group.next_deadline_ms()
+    assert before is not None
+    assert after is not None
+    assert after > bench.now.ms
+
+
+def test_after_the_last_generation_comes_the_first(bench: GroupBench) -> None:
+    bench.group.generation_id = MAX_GENERATION
+    bench.completing("a")
+    assert bench.group.generation_id == 1
+
+
+def test_a_subscription_to_more_topics_than_anybody_looks_at_is_not_known(
+    bench: GroupBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minikafka.core.group_members.MAX_SUBSCRIBED", 3)
+    for name in ("a", "b"):
+        bench.join(fresh=name, protocols=[GroupProtocol("range", subscription("s", "t"))])
+    bench.tick(3 * DELAY_MS)
+    assert bench.group.subscribed_topics is None
