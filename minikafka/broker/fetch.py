@@ -15,10 +15,10 @@ wait, which tells all.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.produce import ALL_ACKS, Serving
@@ -44,14 +44,16 @@ from minikafka.errors import (
 from minikafka.model import FollowerPosition, TopicPartition
 from minikafka.turns import next_turn
 
-T = TypeVar("T")
 FindReplica = Callable[..., Replica]
 
 # What a consumer can make this broker read at once, whatever it asks for; nobody else is served
 # meanwhile. (Kafka's fetch.max.bytes is 55 MiB, read as it is sent.)
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 UNLIMITED_BYTES = 2**62
-_SLICE = 256  # partitions of a consumer's fetch that are looked at in one go
+# Partitions of a consumer's fetch that are looked at in one go: by number, not by time, so that the
+# same events have the same course in every run.
+_SLICE = 256
+_PEEKED = 8  # partitions that are looked at before anything is prepared for a wait
 
 
 class FetchHandler:
@@ -85,7 +87,8 @@ class FetchHandler:
         What is here may be read also while another may lead: it is committed. But who has waited
         for nothing is told, or would wait here for ever while records arrive elsewhere.
         """
-        await self._wait_for_consumer(request)
+        if not self._begins_with_records(request):
+            await self._wait_for_consumer(request)
         results: list[FetchResult] = []
         try:
             size_bytes, failed = await self._read_all(request, results)
@@ -95,6 +98,19 @@ class FetchHandler:
             self._tell_if_another_may_lead(results)
         self._count(results)
         return results
+
+    def _begins_with_records(self, request: FetchRequest) -> bool:
+        """Whether one record is enough, and is there: seen at once by who reads what there is."""
+        if request.min_bytes > 1:
+            return False
+        for item in request.partitions[:_PEEKED]:
+            try:
+                log = self._find_replica(item.topic_partition).core.log
+            except MinikafkaError:
+                return True  # the answer says why
+            if item.fetch_offset < log.high_watermark:
+                return True
+        return False
 
     async def _wait_for_consumer(self, request: FetchRequest) -> None:
         """Until there is as much as is wanted (more than an answer may hold is not waited for), an
@@ -108,14 +124,16 @@ class FetchHandler:
             due: Iterable[int] = range(len(request.partitions))
             by_partition: dict[TopicPartition, list[int]] | None = None
             while True:
-                async for index in _in_slices(due):
+                for count, index in enumerate(due, start=1):
                     try:
-                        size_bytes = self._consumable_bytes(watch, request.partitions[index])
-                        counted.put(index, size_bytes)
+                        item = request.partitions[index]
+                        counted.put(index, self._consumable_bytes(watch, item, wanted_bytes))
                     except MinikafkaError:
                         return  # the answer says which
                     if counted.enough:
                         return
+                    if count % _SLICE == 0:
+                        await next_turn()
                 changed = await watch.changed(deadline_ms - self._now_ms())
                 if not changed:
                     return
@@ -125,12 +143,15 @@ class FetchHandler:
                         by_partition[item.topic_partition].append(index)
                 due = [index for each in changed for index in by_partition[each]]
 
-    def _consumable_bytes(self, watch: _Watch, item: FetchPartition) -> int:
+    def _consumable_bytes(self, watch: _Watch, item: FetchPartition, wanted_bytes: int) -> int:
+        """What there is to read; only whether there is any, where that is enough."""
         replica = watch.at(item.topic_partition)
         replica.core.leader().check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
         high_watermark = replica.core.log.high_watermark
         if item.fetch_offset >= high_watermark:
             return 0
+        if wanted_bytes == 1:  # what is committed ends with a batch: at least that one is there
+            return 1
         return replica.size_of(item.fetch_offset, max(item.max_bytes, 1), high_watermark)
 
     def _count(self, results: Sequence[FetchResult]) -> None:
@@ -154,7 +175,7 @@ class FetchHandler:
         failed."""
         size_bytes, failed = 0, False
         max_bytes = min(request.max_bytes, MAX_FETCH_BYTES)
-        async for item in _in_slices(request.partitions):
+        for count, item in enumerate(request.partitions, start=1):
             result = FetchResult(item.topic_partition)
             room = self._memory.read_room_bytes
             limit = min(item.max_bytes, max_bytes - size_bytes, room)
@@ -165,6 +186,8 @@ class FetchHandler:
             size_bytes += len(result.records)
             self._memory.take(len(result.records))
             results.append(result)
+            if count % _SLICE == 0:
+                await next_turn()
         return size_bytes, failed
 
     def _read_consumer(self, item: FetchPartition, result: FetchResult, max_bytes: int) -> None:
@@ -427,12 +450,3 @@ class _Watch:
     ) -> None:
         for replica in self._replicas.values():
             replica.discard_waiter(self._waiter)
-
-
-async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items, with a break after every _SLICE of them: by number, not by time, so that the same
-    events have the same course in every run."""
-    for count, item in enumerate(items, start=1):
-        yield item
-        if count % _SLICE == 0:
-            await next_turn()
