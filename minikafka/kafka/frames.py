@@ -3,9 +3,9 @@
     frame   length (int32, of what follows), then so many bytes
 
 A frame that lies in one piece of the stream comes as a memoryview of that piece; one that does not
-is put together in a buffer, of which never more than twice what has arrived is memory: a length is
-only a claim. A large one is a mapping of which the system makes memory as it is written to, so that
-it need not be copied to grow. A length that is negative or larger than the limit raises
+is put together of its pieces, and takes memory for what has arrived of it, not for what is claimed.
+A large one goes into a mapping, of which the system makes memory as it is written to: joining it at
+the end would hold up everybody else. A length that is negative or larger than the limit raises
 MalformedRequestError: there is no way to go on after that.
 """
 
@@ -17,17 +17,49 @@ from collections.abc import Iterator
 from minikafka.kafka.wire import INT32, MalformedRequestError
 
 _MIN_BYTES = 8  # API key, version, correlation id
-_SPARE_BYTES = 256 * 1024
 _LARGE_BYTES = 4 * 1024 * 1024
+_SMALL_PIECE_BYTES = 16 * 1024
 
 
-def _buffer(size: int) -> bytearray | mmap.mmap:
+class _Pieces:
+    """A frame of moderate size. Small pieces are gathered, or a stream of single bytes would take
+    many times what it has."""
+
+    def __init__(self) -> None:
+        self._pieces: list[memoryview | bytearray] = []
+
+    def add(self, piece: memoryview, at: int) -> None:
+        if len(piece) >= _SMALL_PIECE_BYTES:
+            self._pieces.append(piece)
+        elif self._pieces and isinstance(self._pieces[-1], bytearray):
+            self._pieces[-1] += piece
+        else:
+            self._pieces.append(bytearray(piece))
+
+    def frame(self) -> memoryview:
+        return memoryview(b"".join(self._pieces))
+
+
+class _Mapping:
+    """A large frame."""
+
+    def __init__(self, size: int) -> None:
+        self._mapping = mmap.mmap(-1, size)
+
+    def add(self, piece: memoryview, at: int) -> None:
+        self._mapping[at : at + len(piece)] = piece
+
+    def frame(self) -> memoryview:
+        return memoryview(self._mapping)
+
+
+def _unfinished(size: int) -> _Pieces | _Mapping:
     if size >= _LARGE_BYTES:
         try:
-            return mmap.mmap(-1, size)
+            return _Mapping(size)
         except OSError:
             pass  # a system that counts what is not used yet
-    return bytearray()
+    return _Pieces()
 
 
 class FrameSplitter:
@@ -38,17 +70,15 @@ class FrameSplitter:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._head = b""
-        self._frame: bytearray | mmap.mmap | None = None
+        self._frame: _Pieces | _Mapping | None = None
         self._filled = 0
         self._size = 0
         self.unfinished_count = 0
 
     @property
     def held_bytes(self) -> int:
-        """What the buffer of an unfinished frame takes."""
-        if self._frame is None:
-            return 0
-        return self._filled if isinstance(self._frame, mmap.mmap) else len(self._frame)
+        """What an unfinished frame takes."""
+        return 0 if self._frame is None else self._filled
 
     @property
     def size_bytes(self) -> int:
@@ -67,8 +97,8 @@ class FrameSplitter:
             if self._frame is not None:
                 position = self._fill(self._frame, view, position)
                 if self._filled == self._size:
-                    frame, self._frame = self._frame, None
-                    yield memoryview(frame)
+                    frame, self._frame = self._frame.frame(), None
+                    yield frame
                 continue
             missing = INT32.size - len(self._head)
             self._head += bytes(view[position : position + missing])
@@ -81,17 +111,13 @@ class FrameSplitter:
                 yield view[position : position + size]
                 position += size
             else:
-                self._frame, self._filled, self._size = _buffer(size), 0, size
+                self._frame, self._filled, self._size = _unfinished(size), 0, size
                 self.unfinished_count += 1
 
-    def _fill(self, frame: bytearray | mmap.mmap, view: memoryview, position: int) -> int:
+    def _fill(self, frame: _Pieces | _Mapping, view: memoryview, position: int) -> int:
         taken = min(len(view) - position, self._size - self._filled)
-        filled = self._filled + taken
-        if isinstance(frame, bytearray) and filled > len(frame):
-            spare = min(filled, max(filled // 4, _SPARE_BYTES))
-            frame += bytes(min(self._size, filled + spare) - len(frame))
-        frame[self._filled : filled] = view[position : position + taken]
-        self._filled = filled
+        frame.add(view[position : position + taken], self._filled)
+        self._filled += taken
         return position + taken
 
     def _checked_size(self, head: bytes) -> int:
