@@ -71,14 +71,24 @@ async def next_turn() -> None:
     await queue.turn()
 
 
-async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items, with a break whenever SLICE_S has been used up since the last."""
-    end_s = perf_counter() + SLICE_S
-    for item in items:
-        if perf_counter() >= end_s:
+class in_slices(AsyncIterator[T]):
+    """The items, with a break whenever SLICE_S has been used up since the last.
+
+    No generator: a loop keeps account of those, which costs more than a short list of items."""
+
+    __slots__ = ("_end_s", "_items")
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self._end_s = perf_counter() + SLICE_S
+
+    async def __anext__(self) -> T:
+        if perf_counter() >= self._end_s:
             await next_turn()
-            end_s = perf_counter() + SLICE_S
-        yield item
+            self._end_s = perf_counter() + SLICE_S
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
 
 
 async def aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
