@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from minikafka.core.assignment import (
     MAX_PARTITIONS,
     explicit_assignments,
+    is_legal_name,
     place_replicas,
     ring_index,
     validate_counts,
@@ -178,3 +179,12 @@ def test_every_placement_is_fair(
         assert all(used[rack] >= min(most - 1, available[rack]) for rack in available)
     leaders = Counter(assignment.replicas[0] for assignment in placed.values())
     assert max(leaders.values()) - min(leaders[b.broker_id] for b in brokers) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "legal"),
+    [("a.b_c-1", True), ("x" * 249, True), ("x" * 250, False), ("", False), ("..", False),
+     ("a b", False), ("é", False)],
+)  # fmt: skip
+def test_a_name_is_legal_whatever_others_there_are(name: str, legal: bool) -> None:
+    assert is_legal_name(name) is legal
