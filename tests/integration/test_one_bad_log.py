@@ -18,7 +18,7 @@ from minikafka.model import TopicPartition
 from tests.helpers.processes import ProcessCluster
 from tests.helpers.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 class LimitedCluster(ProcessCluster):
