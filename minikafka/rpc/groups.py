@@ -16,7 +16,7 @@ from minikafka.rpc.calls import Connection
 from minikafka.rpc.convert import raise_error_of
 from minikafka.rpc.generated import group_pb2 as wire
 from minikafka.rpc.mirror import from_wire, to_wire
-from minikafka.rpc.unary import Method
+from minikafka.rpc.unary import Method, converted
 
 SERVICE = "minikafka.v1.GroupService"
 R = TypeVar("R")
@@ -118,9 +118,15 @@ METHODS = {
 
 def _method(kinds: _Kinds) -> Method:
     async def serve(service: BrokerService, message: Message) -> Message:
-        request = from_wire(message, kinds.request)
+        def read(message: Message) -> Any:
+            return from_wire(message, kinds.request)
+
+        def write(result: Any) -> Message:
+            return to_wire(result, kinds.response_message)
+
+        request = await converted(read, message, of=message)
         result = await getattr(service.groups, kinds.call)(request)
-        return to_wire(result, kinds.response_message)
+        return await converted(write, result, of=message)
 
     names_host = "client_host" in kinds.request_message.DESCRIPTOR.fields_by_name
     host_field = "client_host" if names_host else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
@@ -40,7 +40,11 @@ _IN_KAFKAS_WORDS = {
 }
 
 
+V = TypeVar("V")
+R = TypeVar("R")
+
 MAX_FIELDS = 50_000
+_FEW = 500
 _MAX_BYTES = 8 * 1024 * 1024  # none of these carries records; protobuf copies all of it in one go
 _OF_BROKERS = 1_000_000  # a controller tells a broker of all partitions that there are
 
@@ -111,6 +115,14 @@ def _failed(method: Method, raised: Exception, name: str) -> bytes:
     return bytes(response.SerializeToString())
 
 
+async def converted(convert: Callable[[V], R], value: V, *, of: Message, more: int = 0) -> R:
+    """The message of an answer, or the value of a request: made beside the loop if the request was
+    long, or if the answer has `more` to tell than a few things."""
+    if of.ByteSize() > SHORT_BYTES or more > _FEW:
+        return await aside(convert, value)
+    return convert(value)
+
+
 # --- brokers -------------------------------------------------------------------------------------
 
 
@@ -159,7 +171,7 @@ async def _administer(service: BrokerService, wire: control_pb2.AdministerReques
 
 async def _list_offsets(service: BrokerService, wire: client_pb2.ListOffsetsRequest) -> Message:
     results = await service.list_offsets(convert_client.list_offsets_from_wire(wire))
-    return convert_client.offsets_to_wire(results)
+    return await converted(convert_client.offsets_to_wire, results, of=wire)
 
 
 async def _delete_records(service: BrokerService, wire: client_pb2.DeleteRecordsRequest) -> Message:
@@ -172,14 +184,15 @@ async def _delete_records(service: BrokerService, wire: client_pb2.DeleteRecords
 async def _get_metadata(service: BrokerService, wire: client_pb2.GetMetadataRequest) -> Message:
     topics = convert_client.wanted_topics(wire)
     metadata = await service.metadata(topics, wire.allow_auto_topic_creation)
-    return convert_client.metadata_to_wire(metadata)
+    partitions = sum(len(topic.partitions) for topic in metadata.topics)
+    return await converted(convert_client.metadata_to_wire, metadata, of=wire, more=partitions)
 
 
 async def _describe_partitions(
     service: BrokerService, wire: client_pb2.DescribePartitionsRequest
 ) -> Message:
     statuses = await service.describe_partitions(tps_from_wire(wire.partitions))
-    return convert_client.statuses_to_wire(statuses)
+    return await converted(convert_client.statuses_to_wire, statuses, of=wire)
 
 
 async def _describe_topic_configs(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import grpc.aio
 import pytest
 from google.protobuf.message import DecodeError
 
+from minikafka.broker.requests import PartitionStatus
 from minikafka.errors import InvalidRequestError, NetworkError
-from minikafka.rpc import unary
+from minikafka.model import TopicPartition
+from minikafka.rpc import convert_client, unary
 from minikafka.rpc.calls import error_for_status
 from minikafka.rpc.generated import client_pb2, control_pb2
 from minikafka.rpc.hot import produce_from_wire
@@ -83,3 +86,25 @@ async def test_a_call_with_too_many_fields_is_refused_with_a_sentence_and_others
 def test_a_server_with_too_much_to_do_may_be_asked_again() -> None:
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     assert isinstance(error_for_status(code, "Concurrent RPC limit exceeded!", "a:1"), NetworkError)
+
+
+async def test_a_long_call_is_answered_in_full_and_made_beside_the_loop(
+    loopback: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[str] = set()
+    to_wire = convert_client.statuses_to_wire
+
+    def noted(statuses: Any) -> Any:
+        threads.add(threading.current_thread().name)
+        return to_wire(statuses)
+
+    monkeypatch.setattr(convert_client, "statuses_to_wire", noted)
+    await loopback.start()
+    tps = [TopicPartition("t", number) for number in range(3_000)]
+    loopback.service.replies["describe_partitions"] = [PartitionStatus(each, None) for each in tps]
+    channel = loopback.channel()
+    found = await soon(channel.describe_partitions(tps))
+    assert [each.topic_partition for each in found] == tps
+    assert threads == {"aside_0"}
+    await soon(channel.describe_partitions(tps[:1]))
+    assert threads == {"aside_0", "MainThread"}
