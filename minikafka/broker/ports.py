@@ -156,13 +156,13 @@ class PartitionLog(Protocol):
     def expire_producers(self, now_timestamp_ms: int, idle_ms: int) -> None:
         """Forget the idempotent producers that have written nothing for so long."""
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
-        """(offset, timestamp) of the first record at or after `timestamp_ms`, or None. Works by
-        batch header and, inside an uncompressed batch, by record; a compressed batch answers with
-        its base offset and base timestamp if that is enough, else its base offset."""
+    async def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record at or after this time, compressed or not; None
+        if there is none. The records are looked at off the loop."""
 
-    def max_timestamp(self) -> tuple[int, int] | None:
-        """(offset of the last record of the batch with the largest timestamp, that timestamp)."""
+    async def max_timestamp(self) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record that has the largest timestamp (KIP-734); None
+        if no record has one. Off the loop, too."""
 
     def configure(self, config: TopicConfig) -> None: ...
 

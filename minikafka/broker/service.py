@@ -95,6 +95,7 @@ METADATA_WAIT_MS = 5_000
 MAX_NOTICES = 20  # of one request
 MAX_AUTO_CREATED = 100  # by one request for metadata: a client asks again for what is missing
 FETCH_MARGIN_MS = 1_000
+LOOKUPS_AT_ONCE = 2  # by timestamp, in threads
 
 
 class Service:
@@ -147,6 +148,7 @@ class Service:
             on_task_done,
         )
         replicas.role_listeners.append(self.groups.on_role_changed)
+        self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         self._producer_ids = (0, 0)
         self._producer_ids_lock = asyncio.Lock()
 
@@ -206,7 +208,7 @@ class Service:
         async for item in in_slices(partitions):
             result = ListOffsetsResult(item.topic_partition)
             try:
-                self._list_offset(item, result)
+                await self._list_offset(item, result)
             except MinikafkaError as error:
                 result.error = error.with_traceback(None)  # which would hold whole frames
             results.append(result)
@@ -215,7 +217,7 @@ class Service:
     async def delete_records(self, request: DeleteRecordsRequest) -> Sequence[DeleteRecordsResult]:
         return await self._delete_records.delete_records(request)
 
-    def _list_offset(self, item: ListOffsetsPartition, result: ListOffsetsResult) -> None:
+    async def _list_offset(self, item: ListOffsetsPartition, result: ListOffsetsResult) -> None:
         replica = self._replicas.find(item.topic_partition)
         leader = replica.core.leader()
         _check_epoch(leader, item.current_leader_epoch)
@@ -232,11 +234,12 @@ class Service:
                 f"timestamp {item.timestamp_ms} has no meaning; give one from 0 on, "
                 "-1 (latest), -2 (earliest) or -3 (of the largest timestamp)"
             )
-        with replica.fenced_by_its_disk():
-            if item.timestamp_ms == MAX_TIMESTAMP:
-                found = replica.log.max_timestamp()
-            else:
-                found = replica.log.offset_for_timestamp(item.timestamp_ms)
+        async with self._lookups:
+            with replica.fenced_by_its_disk():
+                if item.timestamp_ms == MAX_TIMESTAMP:
+                    found = await replica.log.max_timestamp()
+                else:
+                    found = await replica.log.offset_for_timestamp(item.timestamp_ms)
         if found is not None and found[0] < latest:
             result.offset, result.timestamp_ms = found
             result.leader_epoch = _epoch_at(leader, result.offset)

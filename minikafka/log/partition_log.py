@@ -22,7 +22,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 from minikafka.broker.ports import RecoveredLog
@@ -458,19 +460,47 @@ class DiskLog:
             self.log_start_offset,
         )
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+    async def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """See the port."""
+        from_offset = self.log_start_offset
+        while True:
+            try:
+                stretch = timestamps.stretch_from(
+                    self._disk, self._segments, from_offset, timestamp_ms
+                )
+            except Exception as error:
+                self._fence.on_read_failed("search by timestamp", error)
+            if stretch is None:
+                return None
+            found = await self._look(stretch, partial(stretch.first_from, timestamp_ms))
+            if found is not None or stretch.next_offset >= self.log_end_offset:
+                return found
+            from_offset = stretch.next_offset
+
+    async def max_timestamp(self) -> tuple[int, int] | None:
         """See the port."""
         try:
-            return timestamps.offset_for_timestamp(
-                self._segments, self.log_start_offset, timestamp_ms
+            stretches = timestamps.newest_stretches(
+                self._disk, self._segments, self.log_start_offset
             )
         except Exception as error:
             self._fence.on_read_failed("search by timestamp", error)
+        found = [await self._look(stretch, stretch.newest) for stretch in stretches]
+        return max((each for each in found if each), key=itemgetter(1), default=None)
 
-    def max_timestamp(self) -> tuple[int, int] | None:
-        """See the port."""
+    async def _look(
+        self, stretch: timestamps.Stretch, look: Callable[[], tuple[int, int] | None]
+    ) -> tuple[int, int] | None:
+        """In a thread. If nobody waits any more, the thread looks on, and lets go of the file."""
+
+        def look_and_close() -> tuple[int, int] | None:
+            try:
+                return look()
+            finally:
+                stretch.close()
+
         try:
-            return timestamps.max_timestamp(self._segments, self.log_start_offset)
+            return await asyncio.get_running_loop().run_in_executor(None, look_and_close)
         except Exception as error:
             self._fence.on_read_failed("search by timestamp", error)
 

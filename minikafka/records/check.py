@@ -20,7 +20,6 @@ the largest record, as the records are looked at piece by piece.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,12 +33,10 @@ from minikafka.errors import (
 )
 from minikafka.model import BatchHeader
 from minikafka.records.compression import (
-    CHUNK_BYTES,
     MAX_DECOMPRESSED_BYTES,
     Codec,
     DecompressedTooLargeError,
     compress,
-    decompressed_chunks,
 )
 from minikafka.records.header import (
     CODEC_MASK,
@@ -54,7 +51,8 @@ from minikafka.records.header import (
     restated,
     verify_crc,
 )
-from minikafka.records.walk import NAMED_AT_MOST, walk
+from minikafka.records.pieces import WrongRecordError, pieces
+from minikafka.records.walk import NAMED_AT_MOST
 
 _ALWAYS = (-(2**63), 2**63 - 1)
 _MAX_INT64 = 2**63 - 1
@@ -181,6 +179,9 @@ def checked(
         seen = _look_at(view, header, rules, now_timestamp_ms, max_bytes, keep=wanted != codec)
     except DecompressedTooLargeError:
         raise
+    except WrongRecordError as error:
+        named = ((error.place, error.problem),) if error.place >= 0 else ()
+        raise InvalidRecordError(f"of a produced batch: {error}", named) from error
     except CorruptMessageError as error:
         # CORRUPT_MESSAGE is about the way here: clients send again what is refused with it.
         raise InvalidRecordError(f"a produced record batch cannot be read: {error}") from error
@@ -230,56 +231,23 @@ def _look_at(
     if not rules.append_time:
         oldest_ms = max(oldest_ms, now_timestamp_ms - rules.before_ms)
         newest_ms = min(newest_ms, now_timestamp_ms + rules.after_ms)
-    count = header.record_count
-    max_timestamp_ms, walked, wanted, plain_bytes = -1, 0, 0, 0
+    max_timestamp_ms, plain_bytes = -1, 0
     keyless: list[int] = []
     untimely: list[int] = []
     kept: list[Buffer] = []
-    rest = bytearray()  # of a record that goes on in the next piece
-    for chunk in _chunks(view, header, max_bytes):
-        plain_bytes += len(chunk)
+    times = (oldest_ms, newest_ms)
+    for piece in pieces(view, header, keyed=rules.keyed, times=times, max_bytes=max_bytes):
+        plain_bytes += len(piece.chunk)
         if keep:
-            kept.append(chunk)
-        if rest:
-            rest += chunk
-            if len(rest) < wanted:
-                continue
-        data: Buffer = rest or chunk
-        end, more, wanted, newest, _, without, late, problem = walk(
-            data, 0, count - walked, walked, header.base_timestamp_ms, rules.keyed,
-            oldest_ms, newest_ms,
-        )  # fmt: skip
-        walked += more
-        if problem is not None:
-            raise InvalidRecordError(
-                f"record {walked} of a produced batch is wrong: {problem}", ((walked, problem),)
-            )
-        if walked == count and end < len(data):
-            raise InvalidRecordError(
-                f"bytes follow the {count} records that a produced batch counts"
-            )
-        max_timestamp_ms = max(max_timestamp_ms, newest)
-        keyless += without or ()
-        untimely += late or ()
-        rest = bytearray(memoryview(data)[end:])
-    if walked < count:
-        raise InvalidRecordError(f"a produced batch counts {count} records and holds {walked}")
+            kept.append(piece.chunk)
+        max_timestamp_ms = max(max_timestamp_ms, piece.walked.max_ms)
+        keyless += piece.walked.keyless or ()
+        untimely += piece.walked.untimely or ()
     if keyless:
         raise _without_keys(keyless, rules)
     if untimely:
         raise _out_of_time(untimely, oldest_ms, newest_ms)
     return _Seen(max_timestamp_ms, plain_bytes, b"".join(kept))
-
-
-def _chunks(view: memoryview, header: BatchHeader, max_bytes: int) -> Iterable[Buffer]:
-    """The records decompressed, piece by piece; at least one piece."""
-    body = view[HEADER_BYTES:]
-    codec = header.attributes & CODEC_MASK
-    if codec != Codec.NONE:
-        return decompressed_chunks(codec, body, max_bytes)
-    if len(body) > max_bytes:
-        raise DecompressedTooLargeError(f"the records have {len(body)} bytes, above {max_bytes}")
-    return (body,) if len(body) <= CHUNK_BYTES else decompressed_chunks(codec, body, max_bytes)
 
 
 def _without_keys(places: list[int], rules: RecordRules) -> InvalidRecordError:

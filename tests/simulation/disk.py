@@ -341,13 +341,13 @@ class SimulatedLog:
         if cache.truncate_from_start(stored.start):
             stored.epochs = tuple(cache.entries())
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+    async def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
         for batch in self.stored.batches:
             if batch.header.max_timestamp_ms >= timestamp_ms:
                 return batch.header.base_offset, batch.header.max_timestamp_ms
         return None
 
-    def max_timestamp(self) -> tuple[int, int] | None:
+    async def max_timestamp(self) -> tuple[int, int] | None:
         newest = max(self.stored.batches, key=lambda b: b.header.max_timestamp_ms, default=None)
         if newest is None:
             return None

@@ -167,3 +167,12 @@ class QuickDisk(FaultyDisk):
     def fsync(self, fd: int) -> None:  # type: ignore[override]
         self._check("fsync")
         self.fsyncs += 1
+
+
+def at_time(log: DiskLog, timestamp_ms: int) -> tuple[int, int] | None:
+    """(offset, timestamp) of the first record from this time on."""
+    return asyncio.run(log.offset_for_timestamp(timestamp_ms))
+
+
+def newest(log: DiskLog) -> tuple[int, int] | None:
+    return asyncio.run(log.max_timestamp())

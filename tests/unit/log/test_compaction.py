@@ -29,10 +29,12 @@ from tests.unit.log.helpers import (
     QuickDisk,
     append,
     append_keyed,
+    at_time,
     close,
     crashed_copy,
     keyed,
     marker,
+    newest,
 )
 from tests.unit.log.helpers import open_store as open_any_store
 
@@ -251,9 +253,9 @@ def test_timestamps_are_found_in_batches_with_a_delete_horizon(
     roll(log)
     compact(store)
     assert [delete_horizon_ms(header) for header in headers(log)] == [NOW_MS + DAY_MS] * 2
-    assert log.offset_for_timestamp(5500) == (2, 6000)
-    assert log.offset_for_timestamp(5001) == (0, 5001)
-    assert log.max_timestamp() == (3, 6001)
+    assert at_time(log, 5500) == (2, 6000)
+    assert at_time(log, 5001) == (1, 5001)
+    assert newest(log) == (3, 6001)
 
 
 # --- what stays besides --------------------------------------------------------------------------

@@ -29,9 +29,11 @@ from tests.unit.log.helpers import (
     TP,
     QuickDisk,
     append,
+    at_time,
     batch,
     close,
     keyed,
+    newest,
     open_store,
 )
 
@@ -286,8 +288,8 @@ def compact(store: DiskLogStore, log: DiskLog, told: Told) -> None:
 
 def read(store: DiskLogStore, log: DiskLog, told: Told) -> None:
     assert contents(log) == told.acknowledged
-    log.offset_for_timestamp(1003)
-    log.max_timestamp()
+    at_time(log, 1003)
+    newest(log)
     log.load_producers()
 
 

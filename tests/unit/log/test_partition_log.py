@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.errors import OffsetOutOfRangeError
+from minikafka.errors import CorruptMessageError, OffsetOutOfRangeError
+from minikafka.log import timestamps
 from minikafka.log.index import OFFSET_ENTRY
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.segment import Segment
@@ -25,9 +26,11 @@ from tests.unit.log.helpers import (
     FaultyDisk,
     append,
     append_values,
+    at_time,
     batch,
     close,
     crashed_copy,
+    newest,
     open_store,
     read_all,
 )
@@ -58,8 +61,8 @@ def names(log: DiskLog) -> list[str]:
 def test_an_empty_log_begins_and_ends_at_zero(log: DiskLog) -> None:
     assert (log.log_start_offset, log.log_end_offset, log.size_bytes) == (0, 0, 0)
     assert log.read(0, 1000, 10) == b""
-    assert log.max_timestamp() is None
-    assert log.offset_for_timestamp(0) is None
+    assert newest(log) is None
+    assert at_time(log, 0) is None
     assert names(log) == ["00000000000000000000.log", "partition.metadata"]
     assert (
         log.directory / "partition.metadata"
@@ -382,14 +385,14 @@ def test_offsets_are_found_by_timestamp_in_every_segment(store: DiskLogStore) ->
     log = store.open(TP, TOPIC_ID, SMALL)
     for index in range(30):
         append(log, batch(log.log_end_offset, 2, timestamp_ms=1000 + 10 * index))
-    assert log.offset_for_timestamp(0) == (0, 1000)
+    assert at_time(log, 0) == (0, 1000)
     for index in range(30):
-        assert log.offset_for_timestamp(1000 + 10 * index) == (2 * index, 1000 + 10 * index)
-        assert log.offset_for_timestamp(1001 + 10 * index) == (2 * index + 1, 1001 + 10 * index)
-    assert log.offset_for_timestamp(1292) is None
-    assert log.max_timestamp() == (59, 1291)
+        assert at_time(log, 1000 + 10 * index) == (2 * index, 1000 + 10 * index)
+        assert at_time(log, 1001 + 10 * index) == (2 * index + 1, 1001 + 10 * index)
+    assert at_time(log, 1292) is None
+    assert newest(log) == (59, 1291)
     log.advance_log_start(7)
-    assert log.offset_for_timestamp(0) == (7, 1031)
+    assert at_time(log, 0) == (7, 1031)
 
 
 def test_timestamps_out_of_order_find_the_first_that_is_late_enough(log: DiskLog) -> None:
@@ -397,17 +400,17 @@ def test_timestamps_out_of_order_find_the_first_that_is_late_enough(log: DiskLog
         append(log, batch(offset, timestamp_ms=timestamp_ms))
     expected = {0: 0, 50: 0, 51: 2, 90: 2, 91: 5, 95: 5}
     for timestamp_ms, offset in expected.items():
-        assert log.offset_for_timestamp(timestamp_ms)[0] == offset  # type: ignore[index]
-    assert log.offset_for_timestamp(96) is None
-    assert log.max_timestamp() == (5, 95)
+        assert at_time(log, timestamp_ms)[0] == offset  # type: ignore[index]
+    assert at_time(log, 96) is None
+    assert newest(log) == (5, 95)
     log.advance_log_start(6)
-    assert log.max_timestamp() == (6, 30)
+    assert newest(log) == (6, 30)
 
 
-def test_a_compressed_batch_answers_with_its_first_offset(log: DiskLog) -> None:
+def test_a_compressed_batch_is_opened_for_the_record_that_is_sought(log: DiskLog) -> None:
     append(log, batch(0, 5, timestamp_ms=100), batch(5, 5, timestamp_ms=200, codec=Codec.GZIP))
-    assert log.offset_for_timestamp(150) == (5, 200)
-    assert log.offset_for_timestamp(203) == (5, 204)
+    assert at_time(log, 150) == (5, 200)
+    assert at_time(log, 203) == (8, 203)
 
 
 def test_timestamps_survive_truncation_and_restart(tmp_path: Path, store: DiskLogStore) -> None:
@@ -416,9 +419,9 @@ def test_timestamps_survive_truncation_and_restart(tmp_path: Path, store: DiskLo
         append(log, batch(offset, timestamp_ms=1000 + offset))
     for offset in (49, 33, 12, 1):
         log.truncate_to(offset)
-        assert log.max_timestamp() == (offset - 1, 999 + offset)
+        assert newest(log) == (offset - 1, 999 + offset)
         recovered = open_store(crashed_copy(tmp_path / "data", tmp_path / str(offset)))
-        assert recovered.logs()[TP].max_timestamp() == (offset - 1, 999 + offset)
+        assert newest(recovered.logs()[TP]) == (offset - 1, 999 + offset)
         close(recovered)
 
 
@@ -617,7 +620,7 @@ async def test_when_a_producer_was_active_is_known_after_a_restart(tmp_path: Pat
 def test_closed_segments_keep_no_file_open_and_no_index_in_memory(store: DiskLogStore) -> None:
     log = filled(store)
     log.read(0, 10**6, 11)
-    log.offset_for_timestamp(1500)
+    at_time(log, 1500)
     closed: list[Segment] = log._segments[:-1]
     assert [segment._fd for segment in closed] == [-1] * 10
     assert all(len(segment._index) == 0 for segment in closed)
@@ -649,7 +652,7 @@ def test_index_files_are_rebuilt_when_they_do_not_fit(tmp_path: Path, damage: st
     for offset in range(200):
         log._hints.clear()
         assert split(log.read(offset, 1, 200))[0].base_offset == offset
-        assert log.offset_for_timestamp(1000 + offset) == (offset, 1000 + offset)
+        assert at_time(log, 1000 + offset) == (offset, 1000 + offset)
     close(store)
 
 
@@ -697,3 +700,42 @@ def test_index_entries_name_the_last_offset_of_a_batch_and_those_with_the_first_
     append(log, batch(log.log_end_offset, 5))
     assert [offset for offset, _ in read_all(log)] == list(range(0, end - 10, 5))
     close(store)
+
+
+def test_the_largest_time_is_that_of_what_is_left_of_a_log(log: DiskLog) -> None:
+    for offset, timestamp_ms in ((0, 900), (2, 500), (4, 700), (6, 700)):
+        append(log, batch(offset, 2, timestamp_ms=timestamp_ms))
+    assert newest(log) == (1, 901)
+    log.set_high_watermark(8)
+    log.advance_log_start(1)
+    assert newest(log) == (1, 901)
+    log.advance_log_start(2)
+    assert newest(log) == (5, 701)
+    log.advance_log_start(6)
+    assert newest(log) == (7, 701)
+
+
+async def test_a_log_that_is_cut_while_it_is_looked_at_is_not_fenced(
+    log: DiskLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(log, batch(0, timestamp_ms=100), batch(1, timestamp_ms=200))
+    look = timestamps.Stretch.first_from
+
+    def cut_first(stretch: timestamps.Stretch, timestamp_ms: int) -> tuple[int, int] | None:
+        log.truncate_to(1)
+        return look(stretch, timestamp_ms)
+
+    monkeypatch.setattr(timestamps.Stretch, "first_from", cut_first)
+    with pytest.raises(CorruptMessageError):
+        await log.offset_for_timestamp(200)
+    append(log, batch(1, timestamp_ms=300))
+    assert log.log_end_offset == 2
+
+
+def test_no_file_stays_open_that_was_looked_into(log: DiskLog) -> None:
+    append(log, batch(0, 3, timestamp_ms=100))
+    before = len(os.listdir("/proc/self/fd"))
+    assert at_time(log, 101) == (1, 101)
+    assert newest(log) == (2, 102)
+    assert at_time(log, 500) is None
+    assert len(os.listdir("/proc/self/fd")) == before
