@@ -95,8 +95,8 @@ class Twin:
     def known_epochs(self, entries: list[EpochEntry]) -> list[EpochEntry]:
         """Entries as far as they speak of records that are there."""
         cache = EpochCache(entries)
-        cache.truncate_from_end(self.log_end_offset)
         cache.truncate_from_start(self.log_start_offset)
+        cache.truncate_from_end(self.log_end_offset)
         return cache.entries()
 
 
