@@ -33,6 +33,7 @@ from minikafka.errors import (
 )
 from minikafka.model import BatchHeader
 from minikafka.records.compression import (
+    CHUNK_BYTES,
     MAX_DECOMPRESSED_BYTES,
     Codec,
     DecompressedTooLargeError,
@@ -52,11 +53,12 @@ from minikafka.records.header import (
     verify_crc,
 )
 from minikafka.records.pieces import WrongRecordError, pieces
-from minikafka.records.walk import NAMED_AT_MOST
+from minikafka.records.walk import NAMED_AT_MOST, walk
 
 _ALWAYS = (-(2**63), 2**63 - 1)
 _MAX_INT64 = 2**63 - 1
 _SHOWN = 3
+_LAST_CODEC = max(Codec)
 _LZ4_FLAGS = 4  # the byte after the magic number
 _LZ4_INDEPENDENT = 0x20
 
@@ -147,8 +149,8 @@ def _problem_of(header: BatchHeader) -> str | None:
         return "is a control batch; only brokers write those"
     if header.attributes & DELETE_HORIZON:
         return "has a delete horizon; only compaction gives one"
-    if header.attributes & CODEC_MASK > max(Codec):
-        return f"has unknown codec {header.attributes & CODEC_MASK}; valid are 0 to {max(Codec)}"
+    if header.attributes & CODEC_MASK > _LAST_CODEC:
+        return f"has unknown codec {header.attributes & CODEC_MASK}; valid are 0 to {_LAST_CODEC}"
     if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
         return (
             f"of producer {header.producer_id} has epoch {header.producer_epoch} and sequence "
@@ -172,6 +174,9 @@ def checked(
     compressed as the topic wants; DecompressedTooLargeError above `max_bytes`.
     """
     view = memoryview(batch)[position : position + header.size_bytes]
+    is_short = header.size_bytes <= min(max_bytes, CHUNK_BYTES)
+    if header.attributes & CODEC_MASK == 0 and is_short and _is_plainly_right(view, header, rules):
+        return CheckedBatch(header, (view[STAMP_BYTES:],), header.size_bytes - HEADER_BYTES)
     codec = Codec(header.attributes & CODEC_MASK)
     wanted = codec if rules.codec is None else rules.codec
     try:
@@ -203,6 +208,24 @@ def checked(
     changed, fields = restated(header, attributes, max_timestamp_ms, body)
     check_size(changed.size_bytes, rules)
     return CheckedBatch(changed, (fields, body), seen.plain_bytes)
+
+
+def _is_plainly_right(view: memoryview, header: BatchHeader, rules: RecordRules) -> bool:
+    """The short way for what nearly all batches are that are not compressed: one walk, nothing to
+    change, nothing to complain of. False says nothing."""
+    if rules.append_time or rules.codec or rules.before_ms != _MAX_INT64:
+        return False
+    if rules.after_ms != _MAX_INT64:
+        return False
+    count = header.record_count
+    found = walk(view, HEADER_BYTES, count, 0, header.base_timestamp_ms, rules.keyed, *_ALWAYS)
+    end, walked, _, max_ms, _, keyless, _, _ = found
+    return (
+        walked == count
+        and end == header.size_bytes
+        and max_ms == header.max_timestamp_ms
+        and keyless is None
+    )
 
 
 def _check_lz4(codec: Codec, view: memoryview) -> None:

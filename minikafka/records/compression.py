@@ -37,6 +37,7 @@ class Codec(IntEnum):
 CODEC_NAMES = tuple(codec.name.lower() for codec in Codec)
 MAX_DECOMPRESSED_BYTES = 256 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
+_LEAST_CHUNK_BYTES = 64 * 1024
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -122,6 +123,11 @@ def _gzip(data: bytes, level: int | None) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
+def _first_chunk_bytes(data: memoryview) -> int:
+    """Room for what a batch of ordinary size and content holds."""
+    return min(max(_LEAST_CHUNK_BYTES, 4 * len(data)), CHUNK_BYTES)
+
+
 def _slices(data: memoryview, max_bytes: int) -> Iterator[Buffer]:
     for start in range(0, len(data), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
@@ -202,9 +208,10 @@ def _unlz4(data: memoryview, max_bytes: int) -> Iterator[Buffer]:
     decompressor = frame.LZ4FrameDecompressor()
     rest: Buffer = data
     room = max_bytes
+    size = _first_chunk_bytes(data)  # is allocated whatever comes out
     while not decompressor.eof:
-        part = decompressor.decompress(rest, max_length=min(room + 1, CHUNK_BYTES))
-        rest = b""
+        part = decompressor.decompress(rest, max_length=min(room + 1, size))
+        rest, size = b"", CHUNK_BYTES
         room -= len(part)
         if room < 0:
             raise _too_large(Codec.LZ4, max_bytes)
@@ -233,11 +240,14 @@ def _unzstd(data: memoryview, max_bytes: int) -> Iterator[Buffer]:
     # early; the batch's CRC and record count do.
     reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
     room = max_bytes
-    while part := reader.read(min(room + 1, CHUNK_BYTES)):
+    told = 0 <= size < CHUNK_BYTES
+    chunk_bytes = size + 1 if told else _first_chunk_bytes(data)
+    while part := reader.read(min(room + 1, chunk_bytes)):
         room -= len(part)
         if room < 0:
             raise _too_large(Codec.ZSTD, max_bytes)
         yield part
+        chunk_bytes = _LEAST_CHUNK_BYTES if told else CHUNK_BYTES
     if max_bytes - room < size:
         raise CorruptMessageError(f"zstd frame claims {size} bytes; it holds {max_bytes - room}")
 
