@@ -455,3 +455,14 @@ def test_an_installation_goes_on_without_a_compiler(pyproject: dict[str, Any]) -
     (compiled,) = pyproject["tool"]["setuptools"]["ext-modules"]
     assert compiled["optional"] is True
     assert [source for source in compiled["sources"] if not (ROOT / source).is_file()] == []
+
+
+def test_every_decision_has_a_number_of_its_own_and_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    found = sorted(path.name for path in folder.glob("0*.md"))
+    numbers = [name[:4] for name in found]
+    assert numbers == [f"{number:04d}" for number in range(1, len(found) + 1)]
+    listed = re.findall(r"^\| \[(\d+)\]\((\S+)\)", (folder / "README.md").read_text(), re.M)
+    assert listed == [(name[:4], name) for name in found]
+    titles = {(folder / name).read_text()[:6] for name in found}
+    assert titles == {f"# {number}" for number in numbers}
