@@ -28,6 +28,7 @@ from minikafka.core.controller_commands import (
     WriteStates,
     WriteTopicConfig,
 )
+from minikafka.turns import in_slices
 
 log = logging.getLogger("minikafka.controller")
 
@@ -88,7 +89,7 @@ async def _write_states(
     written = await store.write_states(
         [StateWrite(c.topic_partition, c.new, c.expected_version) for c in changes]
     )
-    for change, outcome in zip(changes, written, strict=True):
+    async for change, outcome in in_slices(zip(changes, written, strict=True)):
         if outcome is WriteOutcome.WRITTEN:
             level = logging.WARNING if change.unclean else logging.INFO
             log.log(level, "%s", change.describe(names))

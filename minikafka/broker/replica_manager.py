@@ -177,7 +177,8 @@ class ReplicaManager(ReplicaOwner):
                     failed = self._on_adopting_failed(metadata, error)
                     errors.append((metadata.topic_partition, failed))
             deleted = []
-            for topic_partition, topic_id in self._to_delete(request):
+            async for topic_partition, topic_id in in_slices(self._to_delete(request)):
+                self._fence(request)
                 try:
                     self._delete(topic_partition, topic_id)
                 except KafkaStorageError as error:
