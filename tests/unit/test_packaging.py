@@ -165,6 +165,8 @@ def test_ci_installs_what_is_missing_and_nothing_else(
     stubs = {name: f'echo {name} "$@" >> {log}' for name in ("apt-get", *present)}
     stubs |= {"dpkg-query": f"printf {status}", "sudo": 'exec "$@"'}
     stubs |= {"git": "echo commit", "date": "echo 1700000000"}
+    version = "go1.26.8" if len(present) > 2 else "go1.19.8"
+    stubs["go"] = f'[ "$1" = env ] && echo {version} || echo go "$@" >> {log}'
     for name, body in stubs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
@@ -173,7 +175,10 @@ def test_ci_installs_what_is_missing_and_nothing_else(
     environment = {"PATH": str(tmp_path)}
     subprocess.run([ROOT / ".ci/run"], env=environment, check=True, timeout=60)
     lives = "SEEDS= ARGS=--fresh 100000 --seconds 100 --fresh-from commit-1700000000"
-    steps = ["make check", "make kazoo-suite", f"make simulate {lives}", "make test"]
+    vets = ["go vet ./...", "go vet -modfile=sarama-1.43.mod ./sarama ./spoken"]
+    steps = ["make check", *vets, "make kazoo-suite", f"make simulate {lives}", "make test"]
+    if len(present) == 2:
+        steps = ["make go", *steps]
     if installed is not None:
         options = "--quiet --yes --no-install-recommends"
         steps = ["apt-get update --quiet", f"apt-get install {options} {installed}", *steps]
