@@ -243,6 +243,8 @@ class FetchHandler:
                     if result.diverging is not None or counted.enough:
                         return
                 remaining_ms = deadline_ms - self._now_ms()
+                if remaining_ms <= 0:
+                    return
                 throttled_ms = self._throttle.wait_ms(self._now_ms())
                 if throttled_ms:
                     remaining_ms = min(remaining_ms, throttled_ms)

@@ -148,6 +148,30 @@ async def test_a_follower_out_of_sync_waits_for_the_leaders_throttle_and_others_
     assert fetched.results[0].records
 
 
+async def test_a_wait_ends_in_time_also_while_the_throttle_holds_back_what_there_is(
+    bench: Bench,
+) -> None:
+    """It did not: the loop stood until the throttle let go."""
+    bench.overrides = {"t": {"leader.replication.throttled.replicas": "0:1"}}
+    bench.broker_overrides = {"1": {"leader.replication.throttled.rate": "1000"}}
+    await bench.manager.reload_configs()
+    await bench.lead(1)  # alone in sync: what it appends is committed, and 3 is out of sync
+    append(bench, b"a" * 8_000)
+
+    def now_ms() -> int:
+        bench.clock.now_ms += 3
+        return bench.clock.now_ms
+
+    handler = FetchHandler(bench.manager.find, now_ms, throttle=bench.manager.leader_throttle)
+    outside = {"replica_id": 3, "broker_epoch": 300}
+    first = await handler.replica_fetch(request(position(), max_wait_ms=0, **outside))
+    assert first.results[0].records
+    began_ms = bench.clock.now_ms
+    held_back = await handler.replica_fetch(request(position(), max_wait_ms=60, **outside))
+    assert not held_back.results[0].records
+    assert bench.clock.now_ms - began_ms < 200
+
+
 async def test_an_empty_wait_ends_with_the_offsets_of_every_partition(
     bench: Bench, handler: FetchHandler
 ) -> None:
