@@ -19,8 +19,6 @@ from types import TracebackType
 from minikafka.broker.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
-    FetchPartition,
-    FetchRequest,
     ListOffsetsResult,
 )
 from minikafka.client.backoff import Random
@@ -33,7 +31,6 @@ from minikafka.client.subscribing import Partition, Subscribing, as_partition
 from minikafka.client.values import ConsumerRecord, check_positive
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import TopicPartition
-from minikafka.records.header import split
 
 FETCH_MAX_BYTES = 50 * 1024 * 1024
 MAX_PARTITION_FETCH_BYTES = 1024 * 1024
@@ -222,13 +219,10 @@ class AsyncConsumer(Subscribing):
         for each, timestamp_ms in timestamps_ms.items():
             if timestamp_ms < 0:
                 raise UsageError(f"timestamp {timestamp_ms} of {each} is before 1970")
-        offsets: dict[TopicPartition, int | None] = {}
-        for each, result in (await self._lookup(timestamps_ms)).items():
-            offset = None if result.offset < 0 else result.offset
-            if offset is not None and result.timestamp_ms < timestamps_ms[each]:
-                offset = await self._offset_within(each, offset, timestamps_ms[each])
-            offsets[each] = offset
-        return offsets
+        found = await self._lookup(timestamps_ms)
+        return {
+            each: None if result.offset < 0 else result.offset for each, result in found.items()
+        }
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -394,26 +388,6 @@ class AsyncConsumer(Subscribing):
     ) -> dict[TopicPartition, ListOffsetsResult]:
         self._running()
         return await lookup_offsets(self._cluster, wanted, self._options.max_block_ms)
-
-    async def _offset_within(
-        self, topic_partition: TopicPartition, offset: int, timestamp_ms: int
-    ) -> int:
-        """A leader does not decompress: it gave the batch that a time is in. Find the record
-        there."""
-        view = self._cluster.leader(topic_partition)
-        if view is None:
-            return offset
-        request = FetchRequest(0, 0, 1, [FetchPartition(topic_partition, offset, 1)])
-        [result] = await self._cluster.channel(view.leader).fetch(request)
-        if result.error is not None:
-            raise result.error
-        headers = split(result.records)[:1]
-        size_bytes = sum(header.size_bytes for header in headers)
-        batch = FetchedBatches(topic_partition, offset, result.records[:size_bytes], headers, -1)
-        for record in batch.records(self._options.check_crcs):
-            if record.timestamp_ms >= timestamp_ms:
-                return record.offset
-        return batch.next_offset if headers else offset
 
 
 def _keys(partitions: Iterable[TopicPartition]) -> set[tuple[str, int]]:

@@ -416,14 +416,10 @@ class FakeChannel:
             for header, data in partition.batches:
                 if header.max_timestamp_ms < wanted.timestamp_ms:
                     continue
-                result.offset = header.base_offset
-                result.timestamp_ms = header.base_timestamp_ms
-                if not header.attributes & 7:
-                    for record in iter_records(data, header):
-                        if record.timestamp_ms >= wanted.timestamp_ms:
-                            result.offset, result.timestamp_ms = record.offset, record.timestamp_ms
-                            break
-                break
+                for record in iter_records(data, header):
+                    if record.timestamp_ms >= wanted.timestamp_ms:
+                        result.offset, result.timestamp_ms = record.offset, record.timestamp_ms
+                        return result
         return result
 
     # --- the rest --------------------------------------------------------------------------------
