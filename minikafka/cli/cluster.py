@@ -297,6 +297,7 @@ class LocalCluster:
 
     def start_broker(self, broker: BrokerEntry) -> BrokerEntry:
         """Start its process and record it in cluster.json; `wait_serving` tells how it went."""
+        keep_from_others()
         command = [*self._broker_command, "--config", str(self.layout.properties(broker.id))]
         with (
             self.layout.log(broker.id).open("ab") as log,

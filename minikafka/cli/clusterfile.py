@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from minikafka.errors import UsageError
+from minikafka.privacy import keep_from_others
 from minikafka.processes import start_of
 
 FILE_NAME = "cluster.json"
@@ -136,6 +137,7 @@ def _decode(document: dict[str, Any]) -> ClusterFile:
 
 def save(data_dir: Path, cluster: ClusterFile) -> None:
     """Replace the file as a whole."""
+    keep_from_others()
     path = path_of(data_dir)
     temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
     with temporary.open("w") as file:
@@ -150,6 +152,7 @@ def save(data_dir: Path, cluster: ClusterFile) -> None:
 def changing(data_dir: Path) -> Iterator[None]:
     """Keeps other commands from changing the file between a load and a save. Raises UsageError if
     another one is at it for far too long."""
+    keep_from_others()
     deadline = time.monotonic() + _LOCK_WAIT_S
     with (data_dir / _LOCK_NAME).open("w") as lock:
         while True:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 
+from minikafka import turns
 from minikafka.broker.isr_proposals import IsrProposals
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import ReplicationStream
@@ -169,7 +171,12 @@ class Bench:
     async def update(
         self, *partitions: PartitionMetadata, **changes: object
     ) -> UpdateStateResponse:
-        return await self.manager.update_state(self.message(*partitions, **changes))
+        """In one go, however slow the machine: where it is cut would depend on the clock."""
+        slice_s, turns.SLICE_S = turns.SLICE_S, inf
+        try:
+            return await self.manager.update_state(self.message(*partitions, **changes))
+        finally:
+            turns.SLICE_S = slice_s
 
     async def lead(self, *isr: int) -> Replica:
         """Broker 1 registers and leads `t-0` of replicas 1, 2, 3 with this ISR."""

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikafka.broker.node_ports import ControllerReport
+from minikafka.broker.node_ports import ControllerReport, NodeReport
 from minikafka.broker.requests import (
     ClusterMetadata,
     DeleteRecordsResult,
@@ -76,6 +76,9 @@ class FakeAdmin:
         found = [known.get(name) or TopicMetadata(name, "", missing) for name in wanted]
         return ClusterMetadata("c", 2, 5, self.brokers, found)
 
+    async def list_nodes(self) -> list[NodeReport]:
+        return []
+
     async def describe_partitions(self, asked: Sequence[TopicPartition]) -> list[PartitionStatus]:
         return [
             PartitionStatus(each, None, 10, 42, 41)
@@ -105,7 +108,7 @@ class FakeAdmin:
         config = topic_config(overrides, layers.effective().topic_defaults())
         return describe_topic(layers, overrides, config)
 
-    async def describe_controller(self) -> ControllerReport:
+    async def describe_controller(self, address: str | None = None) -> ControllerReport:
         if self.controller is None:
             raise BrokerNotAvailableError("ZooKeeper cannot be read now")
         return self.controller
@@ -413,6 +416,8 @@ def test_the_status_in_json_has_the_documented_fields(monkeypatch: pytest.Monkey
     partitions = document.pop("partitions")
     assert [each["isr"] for each in partitions] == [[1, 2, 3], [2, 3]]
     assert document == {
+        "offline_replicas": [],
+        "unreadable": [],
         "healthy": False,
         "controller": 2,
         "controller_epoch": 5,

@@ -192,7 +192,7 @@ async def test_a_produce_request_to_the_wrong_broker_is_told_so(ground: Ground) 
 
 @pytest.mark.parametrize(
     ("timestamp", "offset", "at"),
-    [(-1, 2, -1), (-2, 0, -1), (-3, 1, 1_700_000_000_000), (1_700_000_000_000, 0, None)],
+    [(-1, 2, -1), (-2, 0, -1), (-3, 0, 1_700_000_000_000), (1_700_000_000_000, 0, None)],
     ids=["latest", "earliest", "largest timestamp", "by time"],
 )
 async def test_offsets_are_listed(
