@@ -177,6 +177,6 @@ def test_others_cannot_read_what_lies_in_a_data_directory(data: Path) -> None:
                 open_to_others.append((oct(mode), str(path)))
         assert not open_to_others
         logs = {path.name for path in cluster.path.rglob("*.log")}
-        assert {"broker-A.log", f"{0:020d}.log"} <= logs, logs
+        assert {"broker-1.log", f"{0:020d}.log"} <= logs, logs
     finally:
         cluster.down()
