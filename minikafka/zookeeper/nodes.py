@@ -156,7 +156,7 @@ class ZooKeeperNodes:
             controller_id,
             controller_epoch,
             tuple(dict.fromkeys(candidates)),
-            [UnreadableNode(path, why) for path, why in sorted(unreadable.nodes.items())],
+            tuple(UnreadableNode(path, why) for path, why in sorted(unreadable.nodes.items())),
         )
 
     # --- the controller's ---

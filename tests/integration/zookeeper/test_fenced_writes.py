@@ -74,7 +74,7 @@ async def test_a_state_is_created_with_version_0_and_read_back(controller):
 
 
 async def test_a_state_is_written_over_the_version_that_was_expected(controller):
-    changed = write(0, leader_epoch=1, isr=(1, 2))
+    changed = write(0, leader_epoch=1, isr=(1, 2), isr_storage={1: "a", 2: "b"})
     assert await controller.write_states([write(-1)]) == [WRITTEN]
     assert await controller.write_states([changed]) == [WRITTEN]
     assert await state_of(controller) == changed.state

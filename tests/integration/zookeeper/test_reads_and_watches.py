@@ -194,26 +194,33 @@ async def test_old_announcements_of_config_changes_are_purged_by_who_writes_the_
         ("config/topics/words", "read_topic_configs"),
         ("config/brokers/1", "read_broker_configs"),
         ("admin/preferred_replica_election", "read_preferred_election"),
-        ("cluster/id", "cluster_id"),
     ],
 )
-async def test_a_node_that_cannot_be_read_is_named(pair, path, read):
+async def test_a_node_that_cannot_be_read_is_named_and_left_alone(pair, path, read):
     actor, reader = pair
     full = f"{layout_of(actor).root}/{path}"
     await put(actor, full, b"not JSON")
+    await getattr(reader, read)()
+    assert "not JSON" in reader.unreadable.nodes[full]
+
+
+async def test_without_a_cluster_id_that_can_be_read_nothing_can_be_done(pair):
+    actor, reader = pair
+    full = f"{layout_of(actor).root}/cluster/id"
+    await put(actor, full, b"not JSON")
     with pytest.raises(CorruptNodeError, match=f"{full} cannot be read: .*not JSON"):
-        await getattr(reader, read)()
+        await reader.cluster_id()
 
 
-async def test_a_corrupt_state_is_named(pair):
+async def test_a_corrupt_state_is_named_and_left_alone(pair):
     actor, reader = pair
     await actor.elect_controller(1)
     await actor.create_topic(TOPIC)
     layout = layout_of(actor)
     await put(actor, layout.partition("words", 0), b"")
     await put(actor, layout.state("words", 0), b'{"version":9}')
-    with pytest.raises(CorruptNodeError, match=r"words/partitions/0/state .*version is 9"):
-        await reader.read_states({"words": TOPIC})
+    assert list((await reader.read_states({"words": TOPIC})).values()) == [None]
+    assert "version is 9" in reader.unreadable.nodes[layout.state("words", 0)]
 
 
 async def test_a_persistent_node_that_somebody_deleted_is_named(pair):
