@@ -68,7 +68,9 @@ async def test_every_lie_is_answered_or_refused_and_none_fails_unexpectedly(
             for number in range(COUNT):
                 fuzzed = requests.request(1, 0, number, NOW_MS)
                 answered += await liar.send(fuzzed)
-                assert not caplog.records, (number, str(fuzzed), caplog.text)
+                # Tasks of tests before this one may be missed by asyncio at any time.
+                ours = [each for each in caplog.records if each.name.startswith("minikafka")]
+                assert not ours, (number, str(fuzzed), caplog.text)
         liar.hang_up()
         assert answered > COUNT / 10  # how many in time is the machine's affair
     finally:
