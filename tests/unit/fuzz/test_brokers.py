@@ -72,7 +72,7 @@ async def test_every_lie_is_answered_or_refused_and_none_fails_unexpectedly(
                 ours = [each for each in caplog.records if each.name.startswith("minikafka")]
                 assert not ours, (number, str(fuzzed), caplog.text)
         liar.hang_up()
-        assert answered > COUNT / 10  # how many in time is the machine's affair
+        assert answered > COUNT / 2
     finally:
         if listener is not None:
             await listener.stop()
