@@ -130,6 +130,7 @@ class PostOffice:
             log.log(level, "broker %s cannot be told: %s (it is tried again)", broker.name, error)
             self._outbox.put_back(letter)
             return False
+        self._outbox.acknowledge(letter)
         self._on_answer(broker, response)
         missing = tuple(replica for replica in letter.deletions if replica not in response.deleted)
         drops = tuple(drop for drop in letter.drops if drop[:2] not in response.deleted)

@@ -433,6 +433,8 @@ class ControllerTerm:
             self._enqueue(self._finish_takeover)
         if response.deleted or response.errors:
             self._enqueue(lambda: self._take_answer(broker, response))
+        if self._core.awaits_word:
+            self._enqueue(lambda: self._drive(self._core.on_word()))
 
     async def _take_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:
         core = self._core

@@ -204,6 +204,11 @@ class Controller(TopicController):
             if view.state.leader == broker_id and len(view.assignment.replicas) > 1
         ]
 
+    @event
+    def on_word(self) -> Operation[None]:
+        """A broker has acknowledged what it was told, and an election waited for that."""
+        yield from self.settle()
+
     # --- proposals of leaders ---
 
     @event
@@ -268,7 +273,11 @@ class Controller(TopicController):
         errors = {tp: self._election_error(tp, unclean) for tp in named}
         wanted = [tp for tp in named if errors[tp] is None]
         yield from self.commit(
-            lambda: self.changes(_forced_election if unclean else preferred_election, wanted)
+            lambda: (
+                self.change(tp, view, decision)
+                for tp in wanted
+                if (view := self._view(tp)) and (decision := _elected(view, unclean))
+            )
         )
         yield from self.retire_replicas(wanted)
         return [
@@ -277,16 +286,25 @@ class Controller(TopicController):
             if partitions or not isinstance(error, ElectionNotNeededError)
         ]
 
+    def _view(self, tp: TopicPartition) -> PartitionView | None:
+        view = self.context.view(tp)
+        if view is None or view.state.leader != NO_LEADER:
+            return view
+        return self.with_untold(tp, view)
+
     def _election_error(self, tp: TopicPartition, unclean: bool) -> MinikafkaError | None:
         """Why there is no such election, or None."""
-        view = self.context.view(tp)
+        view = self._view(tp)
         if view is None:
             return _unknown(tp)
         preferred = view.assignment.replicas[0]
         if view.state.leader != NO_LEADER if unclean else view.state.leader == preferred:
             return ElectionNotNeededError(f"{tp}: {view.name(view.state.leader)} leads already")
-        if (_forced_election if unclean else preferred_election)(view) is not None:
+        if _elected(view, unclean) is not None:
             return None
+        if view.untold:
+            new = ", ".join(view.name(b) for b in sorted(view.untold))
+            return EligibleLeadersNotAvailableError(f"{tp}: {new}: not told yet: try again")
         if unclean:
             return EligibleLeadersNotAvailableError(f"{tp}: no replica is alive")
         return PreferredLeaderNotAvailableError(
@@ -339,8 +357,11 @@ class Controller(TopicController):
         return block
 
 
-def _forced_election(view: PartitionView) -> Decision | None:
-    """An admin accepts loss; a clean candidate is still taken first."""
+def _elected(view: PartitionView, unclean: bool) -> Decision | None:
+    """A preferred election, or one where an admin accepts loss; a clean candidate is still taken
+    first."""
+    if not unclean:
+        return preferred_election(view)
     decision = for_leaderless(view, unclean=True)
     return None if decision is None or decision.leader == NO_LEADER else decision
 

@@ -12,6 +12,7 @@ the next begins; every State that is written obeys `check_transition`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -59,6 +60,7 @@ class ControllerBase:
         self.counters = ControllerCounters()
         self.unclean_allowed = unclean_allowed
         self.min_insync = min_insync
+        self.awaits_word = False  # an election waits for a replica to acknowledge what it is
         self._handling: str | None = None
 
     def begin(self, event_name: str) -> None:
@@ -182,11 +184,21 @@ class ControllerBase:
         yield from self.commit(self._births)
 
     def _offline_elections(self) -> Iterator[StateChange]:
+        self.awaits_word = False
         for tp, view in self.context.views():
             if view.state.leader == NO_LEADER:
+                view = self.with_untold(tp, view)
                 decision = for_leaderless(view, unclean=self.unclean_allowed(tp.topic))
                 if decision is not None:
                     yield self.change(tp, view, decision)
+                self.awaits_word |= bool(view.untold)
+
+    def with_untold(self, tp: TopicPartition, view: PartitionView) -> PartitionView:
+        """The view of a leaderless partition, with the replicas that do not know yet that they
+        are being added."""
+        adding = [b for b in view.assignment.adding if b in view.brokers]
+        untold = frozenset(b for b in adding if not self.outbox.has_heard(b, tp))
+        return replace(view, untold=untold) if untold else view
 
     def changes(
         self,

@@ -40,7 +40,8 @@ class Condition(Enum):
 class PartitionView:
     """All that a decision about one partition rests on. `brokers` are the live ones, `failed` the
     replicas of this partition whose disk failed in their present incarnation, `names` what people
-    call brokers, dead ones too."""
+    call brokers, dead ones too. `untold`: replicas that are being added and have not acknowledged
+    that: they may still be deleting the log that they had when they were dropped before."""
 
     state: PartitionState
     assignment: Assignment
@@ -48,6 +49,7 @@ class PartitionView:
     shutting_down: Collection[int] = ()
     failed: Collection[int] = ()
     names: Mapping[int, str] = field(default_factory=dict)
+    untold: Collection[int] = ()
 
     def condition(self, member: int) -> Condition:
         """How a member of the ISR is."""
@@ -178,10 +180,11 @@ def for_leaderless(view: PartitionView, *, unclean: bool) -> Decision | None:
 
 def unclean_election(view: PartitionView) -> Decision | None:
     """A replica from outside the ISR leads alone: what only the others held is lost. One that a
-    reassignment adds has least of it, and one that has lost its own log comes last."""
+    reassignment adds has least of it, has to know of it, and one that has lost its own log comes
+    last."""
     adding = view.assignment.adding
     ranked = sorted(view.assignment.replicas, key=lambda replica: replica in adding)
-    live = tuple(replica for replica in ranked if view.usable(replica))
+    live = tuple(r for r in ranked if view.usable(r) and r not in view.untold)
     lost = view.members(Condition.LOST)
     live = tuple(r for r in live if r not in lost) or live
     candidates = view.staying(live) or live

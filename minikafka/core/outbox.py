@@ -11,7 +11,9 @@ waiting; a replica that is to be dropped has none waiting that counts on it.
 
 A drop (a reassignment has moved the replica away) is ordered among the States by a version: should
 it arrive late, when the replica is wanted again, the broker has a newer State and keeps its log. A
-deletion (the topic is deleted) is final. All is bounded by the number of brokers times partitions.
+deletion (the topic is deleted) is final. Until a newer State is acknowledged, nobody knows whether
+the broker still carries a drop out (`has_heard`). All is bounded by the number of brokers times
+partitions.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class _Box:
     deleted_topics: dict[tuple[str, str], None] = field(default_factory=dict)
     due: bool = True  # something is to be said, if only who lives
     drops: dict[Replica, int] = field(default_factory=dict)
+    on_its_way: Letter | None = None
 
     def reconcile(self, metadata: PartitionMetadata) -> None:
         """A State that waits: it annuls a drop if it counts on the replica, and else lets it hold
@@ -115,6 +118,17 @@ class Outbox:
         box, replica = self._boxes.get(broker_id), (topic_partition, topic_id)
         return box is not None and (replica in box.deletions or replica in box.drops)
 
+    def has_heard(self, broker_id: int, topic_partition: TopicPartition) -> bool:
+        """Has this broker acknowledged the newest State of the partition? Then it carries out
+        nothing any more that an older one, or an earlier controller, wanted."""
+        box = self._boxes.get(broker_id)
+        if box is None or box.full or topic_partition in box.partitions:
+            return False
+        letter = box.on_its_way
+        return letter is None or not (
+            letter.full or any(m.topic_partition == topic_partition for m in letter.partitions)
+        )
+
     def put_deleted_topic(self, name: str, topic_id: str, to: Iterable[int] | None = None) -> None:
         """A topic to forget; its waiting States go."""
         for box in self._chosen(to):
@@ -129,8 +143,7 @@ class Outbox:
         box = self._boxes.get(broker_id)
         if box is None or box.broker.broker_epoch != broker_epoch or not box.due:
             return None
-        self._boxes[broker_id] = _Box(box.broker, full=False, due=False)
-        return Letter(
+        letter = Letter(
             box.broker,
             tuple(box.partitions[tp] for tp in sorted(box.partitions)),
             tuple(box.deletions),
@@ -138,12 +151,21 @@ class Outbox:
             box.full,
             tuple((tp, topic_id, version) for (tp, topic_id), version in box.drops.items()),
         )
+        self._boxes[broker_id] = _Box(box.broker, full=False, due=False, on_its_way=letter)
+        return letter
+
+    def acknowledge(self, letter: Letter) -> None:
+        """The broker has done what this letter said, or has answered what it could not."""
+        box = self._boxes.get(letter.broker.broker_id)
+        if box is not None and box.on_its_way is letter:
+            box.on_its_way = None
 
     def put_back(self, letter: Letter) -> None:
         """A letter was not acknowledged: what it said waits again, unless something newer does."""
         box = self._boxes.get(letter.broker.broker_id)
         if box is None or box.broker.broker_epoch != letter.broker.broker_epoch:
             return
+        box.on_its_way = None
         box.full = box.full or letter.full
         for metadata in letter.partitions:
             tp = metadata.topic_partition

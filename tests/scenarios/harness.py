@@ -384,6 +384,7 @@ class Cluster:
         if controller is None:
             return
         context = controller.context
+        sent = []
         for broker_id, broker in controller.outbox.brokers().items():
             letter = controller.outbox.take(broker_id, broker.broker_epoch)
             if letter is None:
@@ -402,7 +403,13 @@ class Cluster:
             )
             if not self.send(node.name, broker.name, "state", request):
                 controller.outbox.put_back(letter)
+            else:
+                sent.append(letter)
         self.deliver_all()
+        for letter in sent:
+            controller.outbox.acknowledge(letter)
+        if sent and controller.awaits_word:
+            self.run(node, lambda controller: controller.on_word())
 
     def _next_number(self) -> int:
         self._messages += 1

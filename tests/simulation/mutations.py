@@ -415,6 +415,14 @@ MUTATIONS = (
         "if False:",
     ),
     Mutation(
+        "reassignment: who leads has to know of it",
+        "a replica that is added may lead while it deletes the log that it had before",
+        "core.election",
+        "unclean_election",
+        "view.usable(r) and r not in view.untold",
+        "view.usable(r)",
+    ),
+    Mutation(
         "reassignment: the failed disk of a log that is gone",
         "a replica that begins anew is kept out of the ISR for the log that failed before",
         "core.controller_reassignment",

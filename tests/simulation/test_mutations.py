@@ -51,6 +51,7 @@ SCENARIOS = {
     "reassignment: drops while away": "a_broker_that_was_away",
     "reassignment: an assignment with a State that is known": "race_13_a_leader_takes",
     "reassignment: positions of replicas that are added": "race_13_what_a_replica_fetched",
+    "reassignment: who leads has to know of it": "does_not_lead_before_it_knows",
     "reassignment: the failed disk of a log that is gone": "a_replica_whose_log_failed",
 }
 MOST_LIVES = 40

@@ -235,3 +235,23 @@ def test_a_replica_whose_log_failed_and_was_deleted_comes_back_with_a_new_one():
         stage.do("reassign C t-0 AB")
         stage.until(lambda: stage.isr == "AB")
         stage.end()
+
+
+def test_a_replica_that_comes_back_does_not_lead_before_it_knows():
+    """Found by a walk (seed 43971827268275): with nobody in sync it was elected, against the rule
+    of clean elections, while the message was on its way that makes it delete its log."""
+    with Stage("AB", controller="C", configs="unclean.leader.election.enable=true") as stage:
+        stage.produce("A", run_ms=50)
+        drop = stage.hold("update_state", source="C", target="B", answers=False)
+        stage.do("reassign C t-0 A")
+        stage.until(lambda: drop and is_over(stage))
+        stage.do("kill A", run_ms=5_000)
+        assert stage.leader == "none"
+        stage.do("reassign C t-0 AB", run_ms=100)
+        assert stage.leader == "none"
+        stage.pass_all()
+        stage.release(drop)
+        stage.until(lambda: stage.leader == "B")
+        stage.do("restart A")
+        stage.end()
+        assert replicas(stage) == "AB"

@@ -14,6 +14,7 @@ from minikafka.core.controller_commands import (
     WriteStates,
 )
 from minikafka.errors import (
+    EligibleLeadersNotAvailableError,
     IneligibleReplicaError,
     InvalidReplicaAssignmentError,
     MinikafkaError,
@@ -477,3 +478,27 @@ def test_a_topic_grows_again_when_it_is_over_although_a_log_is_left(bench: Bench
     assert assignment(bench) == Assignment((1,), dropped=(2,))
     assert bench.run(bench.core.create_partitions("t", 2, [])) == [("t", None)]
     assert assignment(bench) == Assignment((1,), dropped=(2,))
+
+
+def test_a_new_replica_leads_against_the_rule_only_once_it_knows(bench: Bench) -> None:
+    """It may still be about to delete the log that it had when it was dropped before."""
+    bench.core.unclean_allowed = lambda topic: True
+    bench.kill(1)
+    bench.kill(2)
+    bench.see_brokers()
+    bench.letters()
+    reassign(bench, (3,))
+    assert bench.line().startswith("Leader=none")
+    assert bench.core.awaits_word
+    [(_, refused)] = bench.run(bench.core.elect_leaders([TP], unclean=True))
+    assert isinstance(refused, EligibleLeadersNotAvailableError)
+    assert str(refused) == "t-0: C: not told yet: try again"
+
+    letter = bench.letters_to(3)
+    bench.run(bench.core.on_word())
+    assert bench.line().startswith("Leader=none")
+    bench.core.outbox.acknowledge(letter)
+    bench.run(bench.core.on_word())
+    assert bench.line() == "Leader=C Epoch=4 ISR={C}"
+    assert assignment(bench) == Assignment((3,), dropped=(1, 2))
+    assert not bench.core.awaits_word

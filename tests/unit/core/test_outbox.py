@@ -192,3 +192,33 @@ def test_a_replica_that_a_state_counts_on_is_never_dropped() -> None:
     box = outbox()
     with pytest.raises(AssertionError, match="Assignment"):
         box.put_drop(1, told(3))
+
+
+def test_a_state_is_heard_when_the_letter_with_it_is_acknowledged() -> None:
+    box = outbox()
+    other = TopicPartition("u", 0)
+    assert not box.has_heard(1, TP), "its first letter is on its way"
+    box.open(A)
+    assert not box.has_heard(1, TP)
+    first = box.take(1, 10)
+    assert first is not None
+    box.acknowledge(first)
+    assert box.has_heard(1, TP)
+    assert not box.has_heard(9, TP)
+
+    box.put_state(told(1))
+    assert not box.has_heard(1, TP)
+    letter = box.take(1, 10)
+    assert letter is not None
+    assert not box.has_heard(1, TP)
+    assert box.has_heard(1, other)
+    box.acknowledge(first)
+    assert not box.has_heard(1, TP), "that was another letter"
+    box.put_back(letter)
+    assert not box.has_heard(1, TP)
+    again = box.take(1, 10)
+    assert again is not None
+    box.acknowledge(again)
+    assert box.has_heard(1, TP)
+    box.close(1)
+    box.acknowledge(again)
