@@ -17,6 +17,7 @@ from minikafka.core.controller_commands import (
     Command,
     CreateTopicNode,
     MarkTopicDeleted,
+    NextTurn,
     Outcome,
     ReadBrokerConfigs,
     ReadStates,
@@ -28,7 +29,7 @@ from minikafka.core.controller_commands import (
     WriteStates,
     WriteTopicConfig,
 )
-from minikafka.turns import in_slices
+from minikafka.turns import in_slices, next_turn
 
 log = logging.getLogger("minikafka.controller")
 
@@ -69,6 +70,9 @@ async def execute(store: ClusterStore, command: Command, names: Mapping[int, str
             return None
         case AllocateProducerIds():
             return await store.allocate_producer_ids(command.broker_id, PRODUCER_ID_BLOCK)
+        case NextTurn():
+            await next_turn()
+            return None
         case _:
             assert_never(command)
 

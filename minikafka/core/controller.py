@@ -52,6 +52,7 @@ from minikafka.errors import (
 from minikafka.model import (
     NO_LEADER,
     BrokerInfo,
+    PartitionMetadata,
     PartitionState,
     TopicDescription,
     TopicPartition,
@@ -95,16 +96,18 @@ class Controller(TopicController):
         newest = max((s.controller_epoch for s in read.states.values()), default=-1)
         if newest > self.context.controller_epoch:
             raise DeposedError(f"controller epoch {newest} has written States already")
-        self.context.topics.update(read.topics)
-        self.context.states.update(read.states)
+        for topic in read.topics.values():
+            self.context.put_topic(topic)
+        for tp, state in read.states.items():
+            self.context.put_state(tp, state)
+        self.context.unsettled.update(read.states)
         self.context.unreadable_topics = read.unreadable_topics
         self.context.unreadable.update(read.unreadable)
         self.context.deletions.update(read.deletions & read.topics.keys())
         self.context.take_brokers(read.brokers)
         yield from self.settle()
         yield from self.resume_reassignments()
-        for broker_id in sorted(read.brokers):
-            self._welcome(broker_id)
+        yield from self._welcome(sorted(read.brokers))
         yield from self.start_deletions(set(read.deletions))
         if read.preferred_election is not None:
             yield from self._run_preferred_election(read.preferred_election)
@@ -120,19 +123,28 @@ class Controller(TopicController):
         if not changed:
             return batch
         yield from self.settle()
-        for broker_id in batch.started:
-            self._welcome(broker_id)
+        yield from self._welcome(batch.started)
         self.outbox.announce()
         return batch
 
-    def _welcome(self, broker_id: int) -> None:
-        """Tell an incarnation everything: each partition, and what it is to delete."""
-        self.outbox.open(self.context.brokers[broker_id])
-        for tp, _ in self.context.views():
-            self.outbox.put_state(self.context.metadata(tp), to=[broker_id])
-        self.tell_dropped(broker_id)
-        for name in sorted(self.context.deletions):
-            self.tell_deletion(name, broker_id)
+    def _welcome(self, broker_ids: Sequence[int]) -> Operation[None]:
+        """Tell incarnations everything: each partition, and what they are to delete."""
+        if not broker_ids:
+            return
+        told: list[PartitionMetadata] = []
+
+        def gather(some: Sequence[TopicPartition]) -> Operation[None]:
+            told.extend(self.context.metadata(tp) for tp in some)
+            yield from ()
+
+        yield from self.in_turns(self.context.present(self.context.states), gather)
+        for broker_id in broker_ids:
+            self.outbox.open(self.context.brokers[broker_id])
+            for metadata in told:
+                self.outbox.put_state(metadata, to=[broker_id])
+            self.tell_dropped(broker_id)
+            for name in sorted(self.context.deletions):
+                self.tell_deletion(name, broker_id)
 
     @event
     def on_configs(self) -> Operation[None]:
@@ -182,6 +194,7 @@ class Controller(TopicController):
                 results.append((str(tp), None))
                 continue
             self.context.failed_replicas.setdefault(tp, {})[broker_id] = broker_epoch
+            self.context.unsettled.add(tp)
             results.append((str(tp), None))
         yield from self.settle()
         return results
@@ -195,13 +208,19 @@ class Controller(TopicController):
         self.check_incarnation(broker_id, broker_epoch)
         self.context.shutting_down[broker_id] = broker_epoch
         self.outbox.announce()
-        yield from self.commit(
-            lambda: self.changes(lambda view: controlled_shutdown(view, broker_id))
-        )
+
+        def leave(some: Sequence[TopicPartition]) -> Operation[None]:
+            yield from self.commit(
+                lambda: self.changes(lambda view: controlled_shutdown(view, broker_id), some)
+            )
+
+        yield from self.in_turns(self.context.in_isr_of(broker_id), leave)
         return [
             tp
-            for tp, view in self.context.views()
-            if view.state.leader == broker_id and len(view.assignment.replicas) > 1
+            for tp in self.context.in_isr_of(broker_id)
+            if (view := self.context.view(tp)) is not None
+            and view.state.leader == broker_id
+            and len(view.assignment.replicas) > 1
         ]
 
     @event

@@ -19,6 +19,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from minikafka.core.controller_commands import (
     DeposedError,
     GaveUpError,
+    NextTurn,
     Operation,
     Outcome,
     ReadStates,
@@ -39,6 +40,7 @@ from minikafka.errors import NotControllerError, StaleBrokerEpochError
 from minikafka.model import NO_LEADER, PartitionState, TopicPartition
 
 MAX_CONFLICTS = 10
+AT_ONCE = 200  # partitions that are worked on in one turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,7 +135,7 @@ class ControllerBase:
         ]
 
     def _adopt(self, change: StateChange, *, tell: bool) -> None:
-        self.context.states[change.topic_partition] = change.new
+        self.context.put_state(change.topic_partition, change.new)
         if tell:
             self.outbox.put_state(self.context.metadata(change.topic_partition))
         old_isr = set(change.old.isr) if change.old else set(change.new.isr)
@@ -149,13 +151,14 @@ class ControllerBase:
         for tp in conflicts:
             state = found.get(tp)
             if state is None:
-                self.context.states.pop(tp, None)
+                self.context.drop_state(tp)
                 if tp in found:
                     self.context.unreadable.add(tp)
                 continue
             if state.controller_epoch > self.context.controller_epoch:
                 raise DeposedError(f"{tp} was written by controller epoch {state.controller_epoch}")
-            self.context.states[tp] = state
+            self.context.put_state(tp, state)
+            self.context.unsettled.add(tp)
             self.outbox.put_state(self.context.metadata(tp))
 
     def read_unreadable(self) -> Operation[None]:
@@ -171,22 +174,46 @@ class ControllerBase:
                 continue
             context.unreadable.discard(tp)
             if (state := found.get(tp)) is not None and context.assignment(tp) is not None:
-                context.states[tp] = state
+                context.put_state(tp, state)
+                context.unsettled.add(tp)
                 self.outbox.put_state(context.metadata(tp))
 
     # --- the standing rules ---
 
     def settle(self) -> Operation[None]:
-        """Bring every partition to where it should be, seeing who lives: failures first, all in
-        one batch; then elections where there is no leader; then States for new partitions."""
-        yield from self.commit(lambda: self.changes(after_failures))
-        yield from self.commit(self._offline_elections)
-        yield from self.commit(self._births)
-
-    def _offline_elections(self) -> Iterator[StateChange]:
+        """Bring every partition to where it should be, seeing who lives: failures first; then
+        elections where there is no leader; then States for new partitions. What has not changed
+        since the last time, and lacks nothing, is not looked at."""
+        context = self.context
+        changed, context.unsettled = context.unsettled, set()
         self.awaits_word = False
-        for tp, view in self.context.views():
-            if view.state.leader == NO_LEADER:
+        to_see = context.present(changed | context.leaderless | context.stateless)
+        try:
+            yield from self.in_turns(to_see, self._settle_some)
+        except BaseException:  # it was broken off: the next event looks again
+            context.unsettled |= changed
+            raise
+
+    def _settle_some(self, some: Sequence[TopicPartition]) -> Operation[None]:
+        yield from self.commit(lambda: self.changes(after_failures, some))
+        yield from self.commit(lambda: self._offline_elections(some))
+        yield from self.commit(lambda: self._births(some))
+
+    def in_turns(
+        self,
+        partitions: Sequence[TopicPartition],
+        work: Callable[[Sequence[TopicPartition]], Operation[None]],
+    ) -> Operation[None]:
+        """Work on many partitions, and let others have their turn in between."""
+        for start in range(0, len(partitions), AT_ONCE):
+            if start:
+                yield NextTurn()
+            yield from work(partitions[start : start + AT_ONCE])
+
+    def _offline_elections(self, among: Sequence[TopicPartition]) -> Iterator[StateChange]:
+        for tp in among:
+            view = self.context.view(tp)
+            if view is not None and view.state.leader == NO_LEADER:
                 view = self.with_untold(tp, view)
                 decision = for_leaderless(view, unclean=self.unclean_allowed(tp.topic))
                 if decision is not None:
@@ -203,10 +230,10 @@ class ControllerBase:
     def changes(
         self,
         rule: Callable[[PartitionView], Decision | None],
-        among: Iterable[TopicPartition] | None = None,
+        among: Iterable[TopicPartition],
     ) -> Iterator[StateChange]:
-        """What a rule changes, among all partitions or some."""
-        for tp in (tp for tp, _ in self.context.partitions()) if among is None else among:
+        """What a rule changes among these partitions."""
+        for tp in among:
             view = self.context.view(tp)
             if view is not None and (decision := rule(view)) is not None:
                 yield self.change(tp, view, decision)
@@ -224,10 +251,11 @@ class ControllerBase:
             decision.reassigned,
         )
 
-    def _births(self) -> Iterator[StateChange]:
+    def _births(self, among: Sequence[TopicPartition]) -> Iterator[StateChange]:
         context = self.context
-        for tp, assignment in context.partitions():
-            if tp not in context.states and tp not in context.unreadable:
+        for tp in among:
+            assignment = context.assignment(tp)
+            if assignment and tp not in context.states and tp not in context.unreadable:
                 state = first_state(
                     assignment, context.brokers, context.shutting_down, context.controller_epoch
                 )
@@ -256,13 +284,17 @@ Handler = TypeVar("Handler", bound=ControllerBase)
 def event(
     handle: Callable[Concatenate[Handler, P], Operation[T]],
 ) -> Callable[Concatenate[Handler, P], Operation[T]]:
-    """Marks a method as the handling of one event: asserts that no other is under way."""
+    """Marks a method as the handling of one event: asserts that no other is under way, and leaves
+    nothing unsettled (after a conflict, what was read again)."""
 
     @wraps(handle)
     def handle_alone(self: Handler, /, *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
         self.begin(handle.__name__)
         try:
-            return (yield from handle(self, *args, **kwargs))
+            result = yield from handle(self, *args, **kwargs)
+            while self.context.unsettled:
+                yield from self.settle()
+            return result
         finally:
             self.end()
 

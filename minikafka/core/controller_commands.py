@@ -14,6 +14,7 @@ commands with asyncio, tests and the simulator as they like.
 | ReadBrokerConfigs | dict of broker (id as text, or DEFAULT_BROKER) to overrides |
 | WriteTopicConfig, WriteBrokerConfig, MarkTopicDeleted | None |
 | AllocateProducerIds | (first, exclusive end) |
+| NextTurn | None: others have had their turn; the core is as it was |
 """
 
 from __future__ import annotations
@@ -129,6 +130,11 @@ class AllocateProducerIds:
     broker_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class NextTurn:
+    pass
+
+
 Command: TypeAlias = (
     WriteStates
     | ReadStates
@@ -142,6 +148,7 @@ Command: TypeAlias = (
     | WriteBrokerConfig
     | MarkTopicDeleted
     | AllocateProducerIds
+    | NextTurn
 )
 
 T = TypeVar("T")

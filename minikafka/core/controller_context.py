@@ -3,15 +3,19 @@
 State: live brokers, topics with their assignments, the State of each partition (all three are
 copies of ZooKeeper's), and what concerns single incarnations: who is shutting down, whose disk
 failed, which replicas of topics under deletion are gone. The phases of a partition (nonexistent,
-new, online, offline) and of a replica follow from these: nothing keeps a second truth.
+new, online, offline) and of a replica follow from these: nothing keeps a second truth. Beside them
+lie indexes of them (who is in which ISR, what has no leader), so that an event costs what it is
+about and not what there is.
 
-Invariant: an entry about an incarnation goes as soon as that incarnation is gone.
+Invariants: the indexes are right whenever nothing is being changed (`check_indexes`); an entry
+about an incarnation goes as soon as that incarnation is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from minikafka.core.election import PartitionView
 from minikafka.model import (
@@ -78,6 +82,13 @@ class ClusterContext:
     failed_replicas: dict[TopicPartition, dict[int, int]] = field(default_factory=dict)
     # What people call the brokers, those that were seen in this term and are dead too.
     names: dict[int, str] = field(default_factory=dict)
+    # Which partitions there is something to do about, so that nobody walks over all of them.
+    in_isr: dict[int, set[TopicPartition]] = field(default_factory=dict)  # by member
+    leaderless: set[TopicPartition] = field(default_factory=set)
+    stateless: set[TopicPartition] = field(default_factory=set)
+    moving: set[TopicPartition] = field(default_factory=set)  # whose reassignment is in progress
+    dropping: set[TopicPartition] = field(default_factory=set)  # with replicas still to go
+    unsettled: set[TopicPartition] = field(default_factory=set)  # of which something has changed
 
     # --- questions ---
 
@@ -139,13 +150,67 @@ class ClusterContext:
 
     def offline_partitions(self) -> list[TopicPartition]:
         """Partitions without a leader, or that never had one."""
-        return [
-            tp
-            for tp, _ in self.partitions()
-            if (state := self.states.get(tp)) is None or state.leader == NO_LEADER
-        ]
+        return self.present(self.leaderless | self.stateless)
+
+    def present(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
+        """Those that there are and that are not being deleted, in order."""
+        found = [tp for tp in partitions if self.assignment(tp) is not None]
+        return sorted(found, key=attrgetter("topic", "partition"))
+
+    def in_isr_of(self, broker_id: int) -> list[TopicPartition]:
+        """The partitions in whose ISR a broker is, in order."""
+        return self.present(self.in_isr.get(broker_id, ()))
+
+    def check_indexes(self) -> None:
+        """Asserts that the indexes are as the whole says: for tests, since it walks over all."""
+        in_isr: dict[int, set[TopicPartition]] = {}
+        for tp, state in self.states.items():
+            for member in state.isr:
+                in_isr.setdefault(member, set()).add(tp)
+        assert {m: some for m, some in self.in_isr.items() if some} == in_isr
+        assert self.leaderless == {tp for tp, s in self.states.items() if s.leader == NO_LEADER}
+        there = dict(self.partitions())
+        for index, wanted in (
+            (self.stateless, {tp for tp in there if tp not in self.states}),
+            (self.moving, {tp for tp, a in there.items() if a.in_progress}),
+            (self.dropping, {tp for tp, a in there.items() if a.dropped}),
+        ):
+            assert {tp for tp in index if tp in there} == wanted
 
     # --- changes ---
+
+    def put_state(self, topic_partition: TopicPartition, state: PartitionState) -> None:
+        """What was written, or read."""
+        self.drop_state(topic_partition)
+        self.states[topic_partition] = state
+        for member in state.isr:
+            self.in_isr.setdefault(member, set()).add(topic_partition)
+        if state.leader == NO_LEADER:
+            self.leaderless.add(topic_partition)
+        self.stateless.discard(topic_partition)
+
+    def drop_state(self, topic_partition: TopicPartition) -> None:
+        """There is none, or none that can be read."""
+        known = self.states.pop(topic_partition, None)
+        if known is not None:
+            for member in known.isr:
+                self.in_isr[member].discard(topic_partition)
+            self.leaderless.discard(topic_partition)
+            self.stateless.add(topic_partition)
+
+    def put_topic(self, topic: TopicDescription) -> None:
+        """A topic, as it was written or read."""
+        known = self.topics.get(topic.name)
+        self.topics[topic.name] = topic
+        before = {} if known is None else known.assignments
+        for partition, assignment in topic.assignments.items():
+            if before.get(partition) == assignment:
+                continue
+            tp = TopicPartition(topic.name, partition)
+            (self.moving.add if assignment.in_progress else self.moving.discard)(tp)
+            (self.dropping.add if assignment.dropped else self.dropping.discard)(tp)
+            if tp not in self.states:
+                self.stateless.add(tp)
 
     def take_brokers(self, brokers: Mapping[int, BrokerInfo]) -> BrokerBatch:
         """Replace the live set; says how it changed. What was about incarnations gone goes."""
@@ -162,6 +227,8 @@ class ClusterContext:
             new=tuple(sorted(brokers.keys() - known.keys())),
         )
         self.brokers = dict(brokers)
+        for broker_id in batch.dead + batch.bounced + batch.new:
+            self.unsettled |= self.in_isr.get(broker_id, set())
         self.names.update({b: broker.name for b, broker in brokers.items()})
         current = {b: broker.broker_epoch for b, broker in brokers.items()}
         self.shutting_down = {
@@ -180,7 +247,15 @@ class ClusterContext:
         del self.topics[name]
         self.deletions.discard(name)
         self.deleted_replicas = {entry for entry in self.deleted_replicas if entry[0].topic != name}
-        for table in (self.states, self.failed_replicas):
-            for tp in [tp for tp in table if tp.topic == name]:
-                del table[tp]
-        self.unreadable = {tp for tp in self.unreadable if tp.topic != name}
+        for tp in [tp for tp in self.states if tp.topic == name]:
+            self.drop_state(tp)
+        for tp in [tp for tp in self.failed_replicas if tp.topic == name]:
+            del self.failed_replicas[tp]
+        for some in (
+            self.unreadable,
+            self.stateless,
+            self.moving,
+            self.dropping,
+            self.unsettled,
+        ):
+            some.difference_update([tp for tp in some if tp.topic == name])

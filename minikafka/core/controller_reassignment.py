@@ -71,14 +71,15 @@ class ReassignmentController(ControllerBase):
 
     def reassignments(self) -> dict[TopicPartition, Assignment]:
         """Those that are under way."""
-        return {tp: each for tp, each in self.context.partitions() if each.in_progress}
+        found = ((tp, self.context.assignment(tp)) for tp in sorted(self.context.moving))
+        return {tp: each for tp, each in found if each is not None}
 
     # --- the steps ---
 
     def settle(self) -> Operation[None]:
         """As before; then whoever can leave for good, leaves."""
         yield from super().settle()
-        yield from self.retire_replicas(self.reassignments())
+        yield from self.in_turns(list(self.reassignments()), self.retire_replicas)
 
     def resume_reassignments(self) -> Operation[None]:
         """A new controller cannot know whether those that it finds were announced."""
@@ -122,8 +123,9 @@ class ReassignmentController(ControllerBase):
 
     def tell_dropped(self, broker_id: int) -> None:
         """Let a broker delete the logs that it should have deleted while it was away."""
-        for tp, view in self.context.views():
-            if broker_id in view.assignment.dropped:
+        for tp in self.context.present(self.context.dropping):
+            assignment = self.context.assignment(tp)
+            if assignment and broker_id in assignment.dropped and tp in self.context.states:
                 self.outbox.put_drop(broker_id, self.context.metadata(tp))
 
     def forget_dropped(
@@ -164,7 +166,7 @@ class ReassignmentController(ControllerBase):
         self.require_term(outcome)
         if outcome is Outcome.CONFLICT:
             return False
-        self.context.topics[topic.name] = topic
+        self.context.put_topic(topic)
         return True
 
     @staticmethod

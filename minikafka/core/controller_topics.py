@@ -139,7 +139,7 @@ class TopicController(ReassignmentController):
         self.require_term(outcome)
         if outcome is Outcome.CONFLICT:
             raise TopicAlreadyExistsError(f"topic {topic.name} already exists")
-        self.context.topics[topic.name] = topic
+        self.context.put_topic(topic)
 
     def _known_topic(self, name: str) -> TopicDescription:
         topic = self.context.topic(name)
@@ -241,7 +241,8 @@ class TopicController(ReassignmentController):
             if found is None or found.topic_id != known.topic_id:
                 context.forget_topic(name)
                 self.outbox.put_deleted_topic(name, known.topic_id)
-        context.topics.update(topics)
+        for topic in topics.values():
+            context.put_topic(topic)
 
     # --- deletion ---
 

@@ -20,11 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from minikafka.model import BrokerInfo, PartitionMetadata, TopicPartition
 
 Replica = tuple[TopicPartition, str]  # with the topic id
 Drop = tuple[TopicPartition, str, int]  # and the version up to which it holds
+
+
+_in_order = attrgetter("topic", "partition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,7 @@ class Outbox:
             return None
         letter = Letter(
             box.broker,
-            tuple(box.partitions[tp] for tp in sorted(box.partitions)),
+            tuple(box.partitions[tp] for tp in sorted(box.partitions, key=_in_order)),
             tuple(box.deletions),
             tuple(box.deleted_topics),
             box.full,

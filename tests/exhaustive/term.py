@@ -79,7 +79,7 @@ class TermStep:
             {"t": topic(self.replicas)},
             {} if state is None else {TP: to_state(state)},
         )
-        live.controller.context.topics.clear()
+        live.controller.context.forget_topic("t")
         return live.run(lambda controller: controller.load(read))
 
     def read_brokers(self, term: Term, zookeeper: ZooKeeper, fault: str | None) -> TermResult:
@@ -165,11 +165,11 @@ class LiveTerm:
         self.letters = dict(term.letters)
         self.controller = Controller(CONTROLLER_ID, term.controller_epoch, lambda _: around.unclean)
         context = self.controller.context
-        context.topics["t"] = topic(around.replicas)
+        context.put_topic(topic(around.replicas))
         context.brokers.update(_infos(term.brokers))
         context.shutting_down.update(term.shutting_down)
         if term.state is not None:
-            context.states[TP] = to_state(term.state)
+            context.put_state(TP, to_state(term.state))
         for broker_id, box in term.boxes:
             waiting = {} if box.state is None else {TP: self.metadata(box.state)}
             self.controller.outbox._boxes[broker_id] = _Box(
@@ -189,6 +189,7 @@ class LiveTerm:
                     command = steps.send(sent)
                 except StopIteration as stop:
                     self.result = stop.value
+                    assert not self.controller.context.unsettled
                     break
                 self.post()
                 sent = self.execute(command)

@@ -17,6 +17,7 @@ from minikafka.core.controller_commands import (
     Command,
     CreateTopicNode,
     MarkTopicDeleted,
+    NextTurn,
     Operation,
     Outcome,
     ReadBrokerConfigs,
@@ -30,6 +31,7 @@ from minikafka.core.controller_commands import (
     WriteTopicConfig,
 )
 from minikafka.core.controller_topics import Chance, NewTopic
+from minikafka.core.election import after_failures
 from minikafka.core.outbox import Letter
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
 from tests.helpers.cluster_store import FakeZooKeeper
@@ -63,6 +65,14 @@ def apart(found: Mapping[K, V | None]) -> tuple[dict[K, V], frozenset[K]]:
     """What can be read, and what is there and cannot (None)."""
     readable = {key: value for key, value in found.items() if value is not None}
     return readable, frozenset(found.keys() - readable.keys())
+
+
+def check_settled(core: Controller) -> None:
+    """What an event leaves: the indexes say what the whole says, and nobody who is not in sync is
+    in an ISR that has a leader, looked for in all partitions."""
+    core.context.check_indexes()
+    assert not core.context.unsettled
+    assert all(after_failures(view) is None for _, view in core.context.views())
 
 
 class Bench:
@@ -176,6 +186,7 @@ class Bench:
                     command = operation.send(result)
                 except StopIteration as stop:
                     value: T = stop.value
+                    check_settled(self.core)
                     return value
                 self.commands.append(command)
                 result = self._execute(command)
@@ -217,6 +228,8 @@ class Bench:
                 return zookeeper.mark_topic_deleted(command.topic)
             case AllocateProducerIds():
                 return zookeeper.allocate_producer_ids(1000)
+            case NextTurn():
+                return None
 
     def _write(self, change: StateChange, epoch: int) -> Outcome:
         write = StateWrite(change.topic_partition, change.new, change.expected_version)

@@ -33,6 +33,7 @@ from minikafka.model import (
     TopicDescription,
     describe_state,
 )
+from tests.helpers.controller_bench import check_settled
 from tests.scenarios.invariants import Ledger, check_cluster
 from tests.scenarios.node import TP, Answer, Deleted, Fetch, Node, Produce, Proposed, Reply
 from tests.scenarios.zookeeper import MemoryZooKeeper
@@ -339,6 +340,7 @@ class Cluster:
                 epoch = controller.context.controller_epoch
                 result = self.zookeeper.execute(command, epoch)
         except StopIteration as stop:
+            check_settled(controller)
             return stop.value
         except (DeposedError, GaveUpError):
             node.controller = None
