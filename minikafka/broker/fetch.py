@@ -166,7 +166,7 @@ class FetchHandler:
             try:
                 self._serving(self._find_replica(result.topic_partition).core.leader(), ALL_ACKS)
             except MinikafkaError as error:
-                result.error = error
+                result.error = error.with_traceback(None)
 
     async def _read_all(
         self, request: FetchRequest, results: list[FetchResult]
@@ -266,7 +266,7 @@ class FetchHandler:
                 size_bytes = self._look(request, position, result, limit, first=first)
                 counted.put(position.topic_partition, size_bytes, limit)
             except MinikafkaError as error:
-                result.error = error
+                result.error = error.with_traceback(None)
             results.append(result)
         return results
 
@@ -329,7 +329,7 @@ class FetchHandler:
         try:
             result.records = replica.read(position.fetch_offset, max_bytes, result.log_end_offset)
         except MinikafkaError as error:
-            result.error = error
+            result.error = error.with_traceback(None)
         if throttled:
             self._throttle.on_bytes(len(result.records), self._now_ms())
 

@@ -364,11 +364,11 @@ class GroupCoordinator:
         """What is not there has an error of its own, unless the group as a whole has one."""
         unknown = [
             OffsetCommitPartitionResult(each, error)
-            for each in request.partitions
+            async for each in in_slices(request.partitions)
             if (error := self._unknown(each)) is not None
         ]
         missing = {result.topic_partition for result in unknown}
-        known = [each for each in request.partitions if each not in missing]
+        known = [each async for each in in_slices(request.partitions) if each not in missing]
         try:
             shard = self._shard(request.group_id)
             group = shard.groups.get(request.group_id)

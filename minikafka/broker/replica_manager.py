@@ -172,7 +172,7 @@ class ReplicaManager(ReplicaOwner):
                 try:
                     self._adopt(metadata)
                 except KafkaStorageError as error:
-                    errors.append((metadata.topic_partition, error))
+                    errors.append((metadata.topic_partition, error.with_traceback(None)))
                 except Exception as error:
                     failed = self._on_adopting_failed(metadata, error)
                     errors.append((metadata.topic_partition, failed))
@@ -183,7 +183,7 @@ class ReplicaManager(ReplicaOwner):
                     self._delete(topic_partition, topic_id)
                 except KafkaStorageError as error:
                     logger.error("%s: cannot be deleted: %s", topic_partition, error)
-                    errors.append((topic_partition, error))
+                    errors.append((topic_partition, error.with_traceback(None)))
                     continue
                 except Exception as error:
                     logger.critical("%s: cannot be deleted", topic_partition, exc_info=error)

@@ -48,7 +48,7 @@ class ReassignmentController(ControllerBase):
                     planned[tp] = assignment
                 errors[tp] = None
             except MinikafkaError as refused:
-                errors[tp] = refused
+                errors[tp] = refused.with_traceback(None)
         written = yield from self._write_assignments(planned)
         for tp in planned.keys() - set(written):
             errors[tp] = UnknownTopicOrPartitionError(f"{tp} has just been deleted")

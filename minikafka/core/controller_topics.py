@@ -95,7 +95,7 @@ class TopicController(ReassignmentController):
                         yield WriteTopicConfig(topic.name, topic.configs)
                     yield from self._create(description)
             except MinikafkaError as refused:
-                error = refused
+                error = refused.with_traceback(None)
             results.append((topic.name, error))
         yield from self.settle()
         return results

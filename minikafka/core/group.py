@@ -203,7 +203,7 @@ class Group(Membership):
             self._check_commit(request, now)
         except MinikafkaError as error:
             for result in results:
-                result.error = error
+                result.error = error.with_traceback(None)
         else:
             for result, each in zip(results, request.partitions, strict=True):
                 if len(each.metadata.encode()) > max_metadata_bytes:

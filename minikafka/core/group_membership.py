@@ -289,7 +289,7 @@ class Membership(Rebalance):
             try:
                 self._leave_one(each, now)
             except MinikafkaError as error:
-                outcome.error = error
+                outcome.error = error.with_traceback(None)
             left.append(outcome)
         return left, self._done()
 

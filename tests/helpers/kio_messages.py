@@ -85,7 +85,7 @@ def built(definition: Any, values: dict[str, Any]) -> Any:
 def _built(hint: Any, metadata: Any, value: Any) -> Any:
     if value is None:
         return None
-    hint = _without_none(hint)
+    hint = without_none(hint)
     if get_origin(hint) is tuple:
         return tuple(_built(get_args(hint)[0], metadata, item) for item in value)
     if is_dataclass(hint):
@@ -98,7 +98,7 @@ def _built(hint: Any, metadata: Any, value: Any) -> Any:
     return value
 
 
-def _without_none(hint: Any) -> Any:
+def without_none(hint: Any) -> Any:
     arguments = get_args(hint)
     if NoneType not in arguments:
         return hint
@@ -133,7 +133,7 @@ def _needed(field: Any) -> bool:
 
 
 def _values_of(hint: Any, metadata: Any) -> st.SearchStrategy[Any]:
-    inner = _without_none(hint)
+    inner = without_none(hint)
     if inner is not hint:
         return st.none() | _values_of(inner, metadata)
     if get_origin(hint) is tuple:
