@@ -47,9 +47,9 @@ logger = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 SERVING_WAIT_S = 10.0
-# Objects, and rounds of the younger generation. Nearly all that a broker makes goes when nobody holds
-# it any more; what the collector walks over is what is alive, and everybody waits while it does: a
-# long request makes a hundred thousand objects, and is not to bring on a walk over all there are.
+# Objects, and rounds of the younger generations. Nearly all that a broker makes goes when nobody
+# holds it any more; what the collector walks over is what is alive, and everybody waits while it
+# does: a long request makes a hundred thousand objects, and must not bring on a walk over all.
 _COLLECTED_AFTER = (10_000, 5, 200)
 _FILES_OF_CALLS = 16  # what reads, fsyncs and a compaction open for a moment
 
