@@ -47,9 +47,9 @@ from minikafka.broker.requests import (
 )
 from minikafka.broker.takeover import TakeoverCount, WakeupCounter
 from minikafka.config import BrokerConfig
-from minikafka.core.controller import Controller
-from minikafka.core.controller_commands import DeposedError, Operation
-from minikafka.core.controller_context import ControllerCounters
+from minikafka.core.control.commands import DeposedError, Operation
+from minikafka.core.control.context import ControllerCounters
+from minikafka.core.control.controller import Controller
 from minikafka.errors import NotControllerError, StaleControllerEpochError
 from minikafka.model import BrokerInfo
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from minikafka.broker.ports import ClusterStore, StateWrite, WriteOutcome
-from minikafka.core.controller_commands import (
+from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,
     Command,
@@ -37,7 +37,7 @@ PRODUCER_ID_BLOCK = 1000
 
 
 async def execute(store: ClusterStore, command: Command, names: Mapping[int, str]) -> object:
-    """The result of a command, as controller_commands.py of the core lists them. `names`: brokers'
+    """The result of a command, as commands.py of the core lists them. `names`: brokers'
     names for the log. Raises SessionLostError."""
     match command:
         case WriteStates():

@@ -26,11 +26,11 @@ from minikafka.broker.requests import (
     NamedResult,
     ReportFailedReplicas,
 )
-from minikafka.core.alter_partition import Proposal
-from minikafka.core.controller import Controller, Judged
-from minikafka.core.controller_commands import Operation
-from minikafka.core.controller_reassignment import Results
-from minikafka.core.controller_topics import Chance, NewTopic
+from minikafka.core.control.alter_partition import Proposal
+from minikafka.core.control.commands import Operation
+from minikafka.core.control.controller import Controller, Judged
+from minikafka.core.control.reassigning import Results
+from minikafka.core.control.topics import Chance, NewTopic
 
 Plan: TypeAlias = Callable[[Controller], Operation[ControllerResponse]]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
-from minikafka.core.outbox import Letter, Outbox
+from minikafka.core.control.outbox import Letter, Outbox
 from minikafka.errors import MinikafkaError, StaleBrokerEpochError, StaleControllerEpochError
 from minikafka.model import BrokerInfo
 

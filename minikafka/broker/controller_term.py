@@ -36,11 +36,11 @@ from minikafka.broker.requests import (
 )
 from minikafka.broker.takeover import TakeoverCount, describe_takeover
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
-from minikafka.core.controller import ClusterRead, Controller
-from minikafka.core.controller_commands import Command, DeposedError, Operation
-from minikafka.core.controller_context import BrokerBatch
-from minikafka.core.controller_topics import Chance
-from minikafka.core.outbox import Letter
+from minikafka.core.control.commands import Command, DeposedError, Operation
+from minikafka.core.control.context import BrokerBatch
+from minikafka.core.control.controller import ClusterRead, Controller
+from minikafka.core.control.outbox import Letter
+from minikafka.core.control.topics import Chance
 from minikafka.errors import (
     InvalidConfigError,
     MinikafkaError,

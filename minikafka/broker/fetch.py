@@ -33,7 +33,7 @@ from minikafka.broker.requests import (
     ReplicaFetchResponse,
     ReplicaFetchResult,
 )
-from minikafka.core.throttle import ReplicationThrottle
+from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
     FencedLeaderEpochError,
     InconsistentTopicIdError,

@@ -56,10 +56,10 @@ from minikafka.broker.offsets_topic import OffsetsTopic
 from minikafka.broker.produce import ALL_ACKS
 from minikafka.broker.replica import Replica
 from minikafka.config import BrokerConfig
-from minikafka.core.group import Group
-from minikafka.core.group_effects import DeleteGroupResult, Now
-from minikafka.core.group_rebalance import GroupSettings, GroupState
-from minikafka.core.leader import Leader
+from minikafka.core.groups.effects import DeleteGroupResult, Now
+from minikafka.core.groups.group import Group
+from minikafka.core.groups.rebalance import GroupSettings, GroupState
+from minikafka.core.replication.leader import Leader
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,

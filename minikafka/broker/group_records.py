@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import error
 
-from minikafka.core.group_effects import (
+from minikafka.core.groups.effects import (
     GroupRecord,
     GroupSnapshot,
     MemberSnapshot,
@@ -30,7 +30,7 @@ from minikafka.core.group_effects import (
     OffsetRecord,
     Record,
 )
-from minikafka.core.plain_fields import (
+from minikafka.core.groups.plain_fields import (
     INT16,
     INT32,
     INT64,

@@ -23,8 +23,7 @@ from functools import partial
 
 from minikafka.broker.group_records import decode, encode_batch
 from minikafka.broker.replica import FetchWaiter, Replica
-from minikafka.core.group import Group
-from minikafka.core.group_effects import (
+from minikafka.core.groups.effects import (
     Append,
     Effect,
     GroupSnapshot,
@@ -34,8 +33,9 @@ from minikafka.core.group_effects import (
     Record,
     Reply,
 )
-from minikafka.core.group_rebalance import GroupSettings
-from minikafka.core.leader import Leader
+from minikafka.core.groups.group import Group
+from minikafka.core.groups.rebalance import GroupSettings
+from minikafka.core.replication.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
     CoordinatorNotAvailableError,

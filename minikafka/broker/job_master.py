@@ -15,8 +15,8 @@ from minikafka.broker.companion import TermQueue
 from minikafka.broker.job_ports import JobStore
 from minikafka.broker.node_ports import LiveNode
 from minikafka.broker.ports import StoreEvent, WriteOutcome
-from minikafka.core.controller_commands import DeposedError
-from minikafka.core.jobs import Assign, End, Master, Worker
+from minikafka.core.control.commands import DeposedError
+from minikafka.core.jobs.master import Assign, End, Master, Worker
 from minikafka.errors import MinikafkaError
 
 log = logging.getLogger("minikafka.jobs")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from minikafka.broker.ports import WriteOutcome
-from minikafka.core.jobs import Assign, End, Entry, Forget, JobState, JobView, RemoveEntry
+from minikafka.core.jobs.master import Assign, End, Entry, Forget, JobState, JobView, RemoveEntry
 from minikafka.model import BrokerInfo, TopicPartition
 
 SCRUB = "scrub"

@@ -11,7 +11,7 @@ from typing import TypeVar
 from minikafka.broker.job_ports import KINDS, REASSIGN, JobReport, JobSpec, JobStore
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import SessionLostError
-from minikafka.core.jobs import JobState
+from minikafka.core.jobs.master import JobState
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRequestError,

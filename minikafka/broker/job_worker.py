@@ -16,7 +16,7 @@ from functools import partial
 from minikafka.broker.job_kinds import KINDS, Surroundings, Work
 from minikafka.broker.job_ports import JobHold, JobResult, JobStore
 from minikafka.broker.ports import SessionLostError, StoreEvent
-from minikafka.core.jobs import Entry, JobState
+from minikafka.core.jobs.master import Entry, JobState
 from minikafka.errors import MinikafkaError
 
 log = logging.getLogger("minikafka.jobs")

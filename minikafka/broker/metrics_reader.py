@@ -23,9 +23,9 @@ from minikafka.broker.metrics import (
 )
 from minikafka.broker.replica import Replica
 from minikafka.broker.replica_manager import ReplicaManager
-from minikafka.core.controller import Controller
-from minikafka.core.controller_context import ControllerCounters
-from minikafka.core.group_rebalance import GroupState
+from minikafka.core.control.context import ControllerCounters
+from minikafka.core.control.controller import Controller
+from minikafka.core.groups.rebalance import GroupState
 from minikafka.model import NO_LEADER
 
 QUANTILES = (0.5, 0.99)

@@ -25,7 +25,7 @@ from minikafka.broker.node_ports import (
     SeenNode,
 )
 from minikafka.broker.ports import SessionLostError, StoreEvent, WriteOutcome
-from minikafka.core.controller_commands import DeposedError
+from minikafka.core.control.commands import DeposedError
 from minikafka.errors import BrokerNotAvailableError, MinikafkaError
 from minikafka.model import TopicPartition
 

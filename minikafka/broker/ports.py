@@ -66,7 +66,7 @@ from minikafka.broker.requests import (
     UpdateStateResponse,
 )
 from minikafka.config import TopicConfig
-from minikafka.core.producer_state import ProducerStateTable
+from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.errors import FatalError
 from minikafka.model import (
     BatchHeader,

@@ -29,8 +29,8 @@ from minikafka.broker.requests import (
     ProduceRequest,
     ProduceResult,
 )
-from minikafka.core.leader import Leader
-from minikafka.core.parked import ParkedProduce
+from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.parked import ParkedProduce
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRequiredAcksError,

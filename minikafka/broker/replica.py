@@ -23,7 +23,7 @@ from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.ports import Buffer, PartitionLog
 from minikafka.broker.produced import rules_of
 from minikafka.config import TopicConfig
-from minikafka.core.effects import (
+from minikafka.core.replication.effects import (
     CompleteProduce,
     Effect,
     HighWatermarkAdvanced,
@@ -34,11 +34,11 @@ from minikafka.core.effects import (
     StoreEpochs,
     TruncateLog,
 )
-from minikafka.core.epochs import EpochCache
-from minikafka.core.leader import PartitionSettings
-from minikafka.core.parked import ParkedProduce
-from minikafka.core.partition import Partition
-from minikafka.core.replica_log import ReplicaLog
+from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.leader import PartitionSettings
+from minikafka.core.replication.parked import ParkedProduce
+from minikafka.core.replication.partition import Partition
+from minikafka.core.replication.replica_log import ReplicaLog
 from minikafka.errors import KafkaStorageError, MinikafkaError, ResourceShortageError
 from minikafka.model import (
     Assignment,

@@ -29,8 +29,8 @@ from minikafka.broker.replica import Replica, ReplicaOwner
 from minikafka.broker.replicator import Replicator
 from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
-from minikafka.core.isr import LagCheckSchedule
-from minikafka.core.throttle import ReplicationThrottle
+from minikafka.core.replication.isr import LagCheckSchedule
+from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
     InvalidConfigError,
     KafkaStorageError,

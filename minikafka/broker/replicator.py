@@ -29,8 +29,8 @@ from minikafka.broker.requests import (
     ReplicaFetchResult,
 )
 from minikafka.config import BrokerConfig
-from minikafka.core.effects import Role
-from minikafka.core.throttle import ReplicationThrottle
+from minikafka.core.replication.effects import Role
+from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
     CorruptMessageError,
     FencedLeaderEpochError,

@@ -63,10 +63,10 @@ from minikafka.broker.requests import (
     UpdateStateResponse,
 )
 from minikafka.config import BrokerConfig, topic_config, validate_topic_overrides
-from minikafka.core.assignment import validate_topic_name
-from minikafka.core.group_effects import Now
-from minikafka.core.isr import NEVER_MS
-from minikafka.core.leader import Leader
+from minikafka.core.control.assignment import validate_topic_name
+from minikafka.core.groups.effects import Now
+from minikafka.core.replication.isr import NEVER_MS
+from minikafka.core.replication.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
     FencedLeaderEpochError,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from minikafka.cli.connection import require_topics
 from minikafka.cli.output import tell
-from minikafka.core.consumer_protocol import CONSUMER_PROTOCOL_TYPE, decode_assignment
+from minikafka.core.groups.consumer_protocol import CONSUMER_PROTOCOL_TYPE, decode_assignment
 from minikafka.errors import (
     GroupIdNotFoundError,
     InvalidRequestError,

@@ -29,7 +29,7 @@ from typing import Any
 from minikafka.client.backoff import Backoff
 from minikafka.client.metadata import LeaderView
 from minikafka.client.values import UNKNOWN_RECORD_OFFSET, RecordMetadata
-from minikafka.core.producer_state import BATCHES_REMEMBERED, sequence_after
+from minikafka.core.replication.producer_state import BATCHES_REMEMBERED, sequence_after
 from minikafka.errors import MinikafkaError, RequestTimedOutError
 from minikafka.model import TopicPartition
 from minikafka.records.build import BatchBuilder, record_size_bound

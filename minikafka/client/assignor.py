@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cmp_to_key
 
 from minikafka.broker.group_requests import JoinedMember
-from minikafka.core.consumer_protocol import decode_subscription
+from minikafka.core.groups.consumer_protocol import decode_subscription
 from minikafka.model import TopicPartition
 
 RANGE = "range"

@@ -41,7 +41,7 @@ from minikafka.broker.group_requests import (
 from minikafka.client.assignor import RANGE, assign_range, subscribed_topics
 from minikafka.client.coordinator import Coordinator, error_of
 from minikafka.client.metadata import Cluster
-from minikafka.core.consumer_protocol import (
+from minikafka.core.groups.consumer_protocol import (
     CONSUMER_PROTOCOL_TYPE,
     Subscription,
     decode_assignment,

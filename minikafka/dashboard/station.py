@@ -19,7 +19,7 @@ from minikafka.cli.board import (
     PartitionChanged,
     TopicDeleted,
 )
-from minikafka.core.incarnation import marked_epoch
+from minikafka.core.control.incarnation import marked_epoch
 from minikafka.dashboard.documents import (
     event_document,
     picture_document,

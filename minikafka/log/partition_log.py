@@ -29,7 +29,7 @@ from pathlib import Path
 
 from minikafka.broker.ports import RecoveredLog
 from minikafka.config import TopicConfig
-from minikafka.core.producer_state import ProducerStateTable
+from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.errors import OffsetOutOfRangeError
 from minikafka.log import fitting, producers, retention, swap, timestamps
 from minikafka.log.failures import Fence, HalfDoneError, is_shortage

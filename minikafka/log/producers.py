@@ -27,7 +27,11 @@ from struct import error as StructError
 
 from crc32c import crc32c
 
-from minikafka.core.producer_state import ProducedBatch, ProducerState, ProducerStateTable
+from minikafka.core.replication.producer_state import (
+    ProducedBatch,
+    ProducerState,
+    ProducerStateTable,
+)
 from minikafka.log.files import Disk
 from minikafka.log.segment import SNAPSHOT_SUFFIX, Segment, offset_name
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minikafka.config import TopicConfig
-from minikafka.core.epochs import EpochCache
+from minikafka.core.replication.epochs import EpochCache
 from minikafka.errors import CorruptMessageError
 from minikafka.log import checkpoints, producers, swap
 from minikafka.log.files import DELETED_SUFFIX, TEMPORARY_SUFFIX, Disk

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from minikafka.core.epochs import EpochCache
+from minikafka.core.replication.epochs import EpochCache
 from minikafka.log import checkpoints
 from minikafka.log.files import Disk
 from minikafka.model import EpochEntry

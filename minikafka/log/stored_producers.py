@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from minikafka.core.producer_state import ProducerStateTable
+from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.log import producers
 from minikafka.log.files import Disk
 from minikafka.log.segment import Segment

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar
 
 from minikafka.broker.ports import Takeover
-from minikafka.core.assignment import is_legal_name
+from minikafka.core.control.assignment import is_legal_name
 from minikafka.errors import InvalidRequestError
 from minikafka.model import (
     NO_LEADER,

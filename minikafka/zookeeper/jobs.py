@@ -19,7 +19,7 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from minikafka.broker.job_ports import JobRecord, JobReport, JobResult, JobSpec
 from minikafka.broker.ports import WriteOutcome
-from minikafka.core.jobs import (
+from minikafka.core.jobs.master import (
     NO_NODE,
     NO_STATUS,
     Assign,

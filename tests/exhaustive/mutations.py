@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from minikafka.core import alter_partition, controller, controller_base, election
-from minikafka.core import leader as leader_module
-from minikafka.core.controller import Controller
-from minikafka.core.epochs import EpochCache
-from minikafka.core.follower import Follower
-from minikafka.core.incarnation import Standing, marked_epoch
-from minikafka.core.isr import IsrTracker
-from minikafka.core.leader import Leader
-from minikafka.core.partition import Partition
-from minikafka.core.replica_log import ReplicaLog
+from minikafka.core.control import alter_partition, controller, deciding, election
+from minikafka.core.control.controller import Controller
+from minikafka.core.control.incarnation import Standing, marked_epoch
+from minikafka.core.replication import leader as leader_module
+from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.follower import Follower
+from minikafka.core.replication.isr import IsrTracker
+from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.partition import Partition
+from minikafka.core.replication.replica_log import ReplicaLog
 from minikafka.errors import IneligibleReplicaError
 from tests.exhaustive import checks
 from tests.exhaustive import replica as replica_module
@@ -227,8 +227,8 @@ def _always(*_: Any) -> bool:
     return True
 
 
-_for_leaderless = controller_base.for_leaderless
-_after_failures = controller_base.after_failures
+_for_leaderless = deciding.for_leaderless
+_after_failures = deciding.after_failures
 _judge = controller.judge
 
 
@@ -412,14 +412,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "last-members-stay",
         "if nobody in sync is left, all stay in the ISR whose log is not lost",
-        [(controller_base, "after_failures", _drop_the_last)],
+        [(deciding, "after_failures", _drop_the_last)],
         _bounds(2, records=1, crashes=2),
         breaks="no. 3",
     ),
     Mutation(
         "clean-election",
         "only a member of the ISR is elected",
-        [(controller_base, "for_leaderless", _elect_anybody)],
+        [(deciding, "for_leaderless", _elect_anybody)],
         _bounds(2, records=1, crashes=2, lags=1),
         breaks="nos. 4, 6",
     ),
@@ -483,7 +483,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "proposer-incarnation",
         "the controller hears only the incarnation of the leader that lives",
-        [(controller_base.ControllerBase, "check_incarnation", _nothing)],
+        [(deciding.ControllerBase, "check_incarnation", _nothing)],
         _bounds(2, records=1, crashes=1, late=1),
         start="alone",
         why_not="where the leader's end is known, the version has moved on; where not, it is live",

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from minikafka.core.effects import (
+from minikafka.core.replication.effects import (
     CompleteProduce,
     Effect,
     HighWatermarkAdvanced,
@@ -28,14 +28,14 @@ from minikafka.core.effects import (
     StoreEpochs,
     TruncateLog,
 )
-from minikafka.core.epochs import EpochCache
-from minikafka.core.follower import Follower
-from minikafka.core.isr import NEVER_MS, FollowerProgress, IsrTracker
-from minikafka.core.leader import Leader, PartitionSettings
-from minikafka.core.parked import ParkedProduce, ParkedProduces
-from minikafka.core.partition import Partition
-from minikafka.core.producer_state import ProducerStateTable
-from minikafka.core.replica_log import ReplicaLog
+from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.follower import Follower
+from minikafka.core.replication.isr import NEVER_MS, FollowerProgress, IsrTracker
+from minikafka.core.replication.leader import Leader, PartitionSettings
+from minikafka.core.replication.parked import ParkedProduce, ParkedProduces
+from minikafka.core.replication.partition import Partition
+from minikafka.core.replication.producer_state import ProducerStateTable
+from minikafka.core.replication.replica_log import ReplicaLog
 from minikafka.errors import (
     FencedLeaderEpochError,
     MinikafkaError,

@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from minikafka.core.alter_partition import Proposal
-from minikafka.core.controller import ClusterRead, Controller
-from minikafka.core.controller_commands import (
+from minikafka.core.control.alter_partition import Proposal
+from minikafka.core.control.commands import (
     DeposedError,
     GaveUpError,
     Operation,
@@ -26,7 +25,8 @@ from minikafka.core.controller_commands import (
     ReadStates,
     WriteStates,
 )
-from minikafka.core.outbox import _Box
+from minikafka.core.control.controller import ClusterRead, Controller
+from minikafka.core.control.outbox import _Box
 from minikafka.errors import MinikafkaError, NotControllerError
 from minikafka.model import BrokerInfo, PartitionMetadata
 from tests.exhaustive.values import (

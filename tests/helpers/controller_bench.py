@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from minikafka.broker.ports import StateWrite
-from minikafka.core.controller import ClusterRead, Controller
-from minikafka.core.controller_commands import (
+from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,
     Command,
@@ -30,9 +29,10 @@ from minikafka.core.controller_commands import (
     WriteStates,
     WriteTopicConfig,
 )
-from minikafka.core.controller_topics import Chance, NewTopic
-from minikafka.core.election import after_failures
-from minikafka.core.outbox import Letter
+from minikafka.core.control.controller import ClusterRead, Controller
+from minikafka.core.control.election import after_failures
+from minikafka.core.control.outbox import Letter
+from minikafka.core.control.topics import Chance, NewTopic
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
 from tests.helpers.cluster_store import FakeZooKeeper
 

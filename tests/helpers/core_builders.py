@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from minikafka.core.leader import Leader, PartitionSettings
-from minikafka.core.partition import Partition
-from minikafka.core.replica_log import ReplicaLog
+from minikafka.core.replication.leader import Leader, PartitionSettings
+from minikafka.core.replication.partition import Partition
+from minikafka.core.replication.replica_log import ReplicaLog
 from minikafka.model import (
     Assignment,
     BatchHeader,

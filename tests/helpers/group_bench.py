@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minikafka.core.consumer_protocol import Subscription, encode_subscription
-from minikafka.core.group import Group
-from minikafka.core.group_effects import Append, Effect, Now, Record, Reply
 from minikafka.core.group_messages import (
     GroupProtocol,
     HeartbeatRequest,
@@ -25,7 +22,10 @@ from minikafka.core.group_messages import (
     SyncGroupRequest,
     SyncGroupResult,
 )
-from minikafka.core.group_rebalance import GroupSettings
+from minikafka.core.groups.consumer_protocol import Subscription, encode_subscription
+from minikafka.core.groups.effects import Append, Effect, Now, Record, Reply
+from minikafka.core.groups.group import Group
+from minikafka.core.groups.rebalance import GroupSettings
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minikafka.broker.requests import UpdateStateRequest
-from minikafka.core.alter_partition import Proposal
-from minikafka.core.controller import ClusterRead, Controller
-from minikafka.core.controller_commands import (
+from minikafka.core.control.alter_partition import Proposal
+from minikafka.core.control.commands import (
     DeposedError,
     GaveUpError,
     Operation,
     StateChange,
 )
-from minikafka.core.controller_topics import Chance, NewTopic
-from minikafka.core.leader import PartitionSettings
+from minikafka.core.control.controller import ClusterRead, Controller
+from minikafka.core.control.topics import Chance, NewTopic
+from minikafka.core.replication.leader import PartitionSettings
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
     Assignment,

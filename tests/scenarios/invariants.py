@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from minikafka.core.effects import Role
+from minikafka.core.replication.effects import Role
 from minikafka.model import NO_LEADER, PartitionState
 
 if TYPE_CHECKING:

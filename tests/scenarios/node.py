@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from minikafka.broker.requests import UpdateStateRequest
-from minikafka.core.controller import Controller
-from minikafka.core.effects import (
+from minikafka.core.control.controller import Controller
+from minikafka.core.replication.effects import (
     CompleteProduce,
     Effect,
     HighWatermarkAdvanced,
@@ -25,12 +25,12 @@ from minikafka.core.effects import (
     StoreEpochs,
     TruncateLog,
 )
-from minikafka.core.epochs import EpochCache
-from minikafka.core.isr import LagCheckSchedule
-from minikafka.core.leader import Leader
-from minikafka.core.partition import Partition
-from minikafka.core.producer_state import ProducerStateTable
-from minikafka.core.replica_log import ReplicaLog
+from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.isr import LagCheckSchedule
+from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.partition import Partition
+from minikafka.core.replication.producer_state import ProducerStateTable
+from minikafka.core.replication.replica_log import ReplicaLog
 from minikafka.errors import (
     BrokerNotAvailableError,
     FencedLeaderEpochError,

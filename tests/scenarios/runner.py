@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minikafka.core.leader import PartitionSettings
+from minikafka.core.replication.leader import PartitionSettings
 from minikafka.errors import MinikafkaError
 from minikafka.model import UNKNOWN_OFFSET
 from tests.scenarios.harness import Cluster, Link

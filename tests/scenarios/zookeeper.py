@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from minikafka.core.controller_commands import (
+from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,
     Command,

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minikafka.broker.ports import Buffer, RecoveredLog
 from minikafka.config import TopicConfig
-from minikafka.core.epochs import EpochCache
-from minikafka.core.producer_state import ProducerState, ProducerStateTable
+from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.producer_state import ProducerState, ProducerStateTable
 from minikafka.errors import KafkaStorageError
 from minikafka.model import BatchHeader, EpochEntry, TopicPartition
 from tests.simulation.strangers import check_readable

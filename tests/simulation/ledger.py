@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from minikafka.broker.requests import UpdateStateRequest
-from minikafka.core.effects import Role
+from minikafka.core.replication.effects import Role
 from minikafka.model import NO_LEADER, BatchHeader, PartitionState, TopicPartition
 from tests.simulation.states import PartitionLedger, StateRules, storage_in
 

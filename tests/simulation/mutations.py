@@ -44,7 +44,7 @@ MUTATIONS = (
     Mutation(
         "R2 epoch",
         "removals from the ISR do not move the leader epoch",
-        "core.election",
+        "core.control.election",
         "next_state",
         "bump = decision.leader != old.leader or bool(left)",
         "bump = decision.leader != old.leader",
@@ -52,7 +52,7 @@ MUTATIONS = (
     Mutation(
         "R3 order",
         "an older State replaces a newer one",
-        "core.partition",
+        "core.replication.partition",
         "Partition.adopt",
         "state.partition_version <= held.partition_version",
         "state.partition_version == held.partition_version",
@@ -60,7 +60,7 @@ MUTATIONS = (
     Mutation(
         "R4 continuity",
         "positions of followers are kept over a gap in the versions",
-        "core.partition",
+        "core.replication.partition",
         "Partition._lead",
         "held.partition_version + 1 == state.partition_version",
         "held.partition_version < state.partition_version",
@@ -68,7 +68,7 @@ MUTATIONS = (
     Mutation(
         "R5 maximal ISR, removals",
         "a proposed removal counts at once",
-        "core.high_watermark",
+        "core.replication.high_watermark",
         "committed_offset",
         "maximal = isr.maximal if isr.additions else isr.committed",
         "maximal = {m for m, _ in isr.pending.isr} if isr.pending else isr.committed",
@@ -76,7 +76,7 @@ MUTATIONS = (
     Mutation(
         "R5 maximal ISR, additions",
         "a proposed addition does not count yet",
-        "core.high_watermark",
+        "core.replication.high_watermark",
         "committed_offset",
         "maximal = isr.maximal if isr.additions else isr.committed",
         "maximal = isr.committed",
@@ -84,7 +84,7 @@ MUTATIONS = (
     Mutation(
         "R6 incarnation of a joiner",
         "another incarnation joins than the leader saw (KIP-903)",
-        "core.alter_partition",
+        "core.control.alter_partition",
         "_ineligible",
         "if broker.broker_epoch != broker_epoch:",
         "if False:",
@@ -92,7 +92,7 @@ MUTATIONS = (
     Mutation(
         "R6 incarnation of a fetcher",
         "fetches of an older incarnation count",
-        "core.leader",
+        "core.replication.leader",
         "Leader.record_replica_fetch",
         "if replica_broker_epoch < progress.broker_epoch:",
         "if False:",
@@ -116,7 +116,7 @@ MUTATIONS = (
     Mutation(
         "R7 epoch of a fetch",
         "fetches of another leader epoch count",
-        "core.leader",
+        "core.replication.leader",
         "Leader.check_replica_fetch",
         "self.check_leader_epoch(position.current_leader_epoch)",
         "pass",
@@ -124,7 +124,7 @@ MUTATIONS = (
     Mutation(
         "R7 last fetched epoch",
         "a log that diverges is not noticed",
-        "core.leader",
+        "core.replication.leader",
         "Leader.check_replica_fetch",
         "if position.last_fetched_epoch >= 0:",
         "if False:",
@@ -132,7 +132,7 @@ MUTATIONS = (
     Mutation(
         "R7 replies by offset only",
         "a reply counts if the offset is the same",
-        "core.follower",
+        "core.replication.follower",
         "Follower.answers",
         "position.topic_id == self.topic_id\n"
         "        and position.fetch_offset == self.log.log_end_offset\n"
@@ -143,7 +143,7 @@ MUTATIONS = (
     Mutation(
         "epoch check on append",
         "a reply counts whatever leader epoch it was asked under",
-        "core.follower",
+        "core.replication.follower",
         "Follower.answers",
         "and position.current_leader_epoch == self.state.leader_epoch",
         "",
@@ -151,7 +151,7 @@ MUTATIONS = (
     Mutation(
         "HW gating",
         "the high watermark moves with fewer than min.insync.replicas",
-        "core.high_watermark",
+        "core.replication.high_watermark",
         "committed_offset",
         "if len(isr.committed) < min_insync:",
         "if False:",
@@ -159,7 +159,7 @@ MUTATIONS = (
     Mutation(
         "HW waits for the unknown",
         "a member of whom nothing is known does not hold the high watermark",
-        "core.high_watermark",
+        "core.replication.high_watermark",
         "committed_offset",
         "return None\n        lowest = min(lowest, progress.log_end_offset)",
         "continue\n        lowest = min(lowest, progress.log_end_offset)",
@@ -167,7 +167,7 @@ MUTATIONS = (
     Mutation(
         "truncation by epoch",
         "a follower cuts to its own high watermark (KIP-101)",
-        "core.follower",
+        "core.replication.follower",
         "Follower.on_diverging",
         "return self._truncate(min(target, self.log.log_end_offset))",
         "return self._truncate(self.log.high_watermark)",
@@ -175,7 +175,7 @@ MUTATIONS = (
     Mutation(
         "truncation by the largest common epoch",
         "an unknown epoch is cut at the leader's offset (KIP-279)",
-        "core.follower",
+        "core.replication.follower",
         "Follower.on_diverging",
         "target = local.offset",
         "target = end.offset",
@@ -183,7 +183,7 @@ MUTATIONS = (
     Mutation(
         "dead before bounced",
         "the dead fail first, while the bounced still count as they were",
-        "core.controller",
+        "core.control.controller",
         "Controller.on_brokers",
         "yield from self.settle()",
         "self.context.brokers = {b: known.get(b, brokers[b]) for b in brokers}\n"
@@ -201,7 +201,7 @@ MUTATIONS = (
     Mutation(
         "epoch_start on join",
         "a replica joins that has not reached the start of the epoch (KAFKA-7128)",
-        "core.leader",
+        "core.replication.leader",
         "Leader._may_join",
         "max(self.log.high_watermark, self.epoch_start)",
         "self.log.high_watermark",
@@ -209,7 +209,7 @@ MUTATIONS = (
     Mutation(
         "join below the high watermark",
         "a replica joins wherever it is",
-        "core.leader",
+        "core.replication.leader",
         "Leader._may_join",
         "progress.log_end_offset >= max(self.log.high_watermark, self.epoch_start)",
         "progress.log_end_offset >= 0",
@@ -217,7 +217,7 @@ MUTATIONS = (
     Mutation(
         "eligibility: shutting down",
         "a broker that shuts down joins again (KIP-841)",
-        "core.alter_partition",
+        "core.control.alter_partition",
         "_ineligible",
         "if member in view.shutting_down:",
         "if False:",
@@ -225,7 +225,7 @@ MUTATIONS = (
     Mutation(
         "ineligible is forgotten",
         "a refused addition is simply forgotten, while a copy of it is on its way",
-        "core.leader",
+        "core.replication.leader",
         "Leader.on_proposal_refused",
         'return self._propose(set(self.isr.committed), "the addition was refused")',
         "self.isr.adopt(self.isr.committed)\n        return []",
@@ -241,7 +241,7 @@ MUTATIONS = (
     Mutation(
         "work of a later controller",
         "a controller that was deposed while it took over decides on what it read",
-        "core.controller",
+        "core.control.controller",
         "Controller.load",
         "if newest > self.context.controller_epoch:",
         "if False:",
@@ -249,7 +249,7 @@ MUTATIONS = (
     Mutation(
         "storage identity",
         "a lost disk is not noticed",
-        "core.incarnation",
+        "core.control.incarnation",
         "standing",
         "if broker.dirty or (storage_id is not None and storage_id != broker.storage_id):",
         "if False:",
@@ -258,7 +258,7 @@ MUTATIONS = (
         "term of parked requests",
         "who waits for an acknowledgement waits on when leadership is lost, and the next time that "
         "this replica leads is told (KAFKA-1148)",
-        "core.partition",
+        "core.replication.partition",
         "Partition._follow",
         "effects = self._leader.fail_all_parked(self._not_leader())",
         "self._kept = self._leader.parked",
@@ -275,7 +275,7 @@ MUTATIONS = (
     Mutation(
         "acknowledgement without waiting",
         "acks=all is answered after the leader's append",
-        "core.leader",
+        "core.replication.leader",
         "Leader.park",
         "if required_offset <= self.log.high_watermark:",
         "if True:",
@@ -293,7 +293,7 @@ MUTATIONS = (
     Mutation(
         "latest offset of a new leader",
         "it is told before the predecessor's is known (KIP-207)",
-        "core.leader",
+        "core.replication.leader",
         "Leader.latest_offset",
         "if self.log.high_watermark < self.first_own_offset:",
         "if False:",
@@ -301,7 +301,7 @@ MUTATIONS = (
     Mutation(
         "the last members stay",
         "an ISR of which all died is emptied",
-        "core.election",
+        "core.control.election",
         "after_failures",
         "kept = view.ordered(m for m in state.isr if view.condition(m) is not Condition.LOST)",
         "kept = ()",
@@ -309,7 +309,7 @@ MUTATIONS = (
     Mutation(
         "election from the ISR",
         "any live replica may lead",
-        "core.election",
+        "core.control.election",
         "for_leaderless",
         "intact = view.members(Condition.HEALTHY, Condition.RETURNED)",
         "intact = tuple(r for r in view.assignment.replicas if view.usable(r))",
@@ -333,7 +333,7 @@ MUTATIONS = (
     Mutation(
         "flush before acknowledging, leader",
         "a leader counts what is not on its disk",
-        "core.leader",
+        "core.replication.leader",
         "Leader.advance_high_watermark",
         "if self.settings.flush_before_ack:",
         "if False:",
@@ -357,7 +357,7 @@ MUTATIONS = (
     Mutation(
         "reassignment: the target is in sync",
         "the old replicas leave as soon as one of the new ones is in sync",
-        "core.reassignment",
+        "core.control.reassignment",
         "retirement",
         "set(state.isr).issuperset(assignment.target)",
         "not set(state.isr).isdisjoint(assignment.target)",
@@ -365,7 +365,7 @@ MUTATIONS = (
     Mutation(
         "reassignment: State before assignment",
         "the assignment is written before the ISR is shrunk",
-        "core.controller_reassignment",
+        "core.control.reassigning",
         "ReassignmentController.retire_replicas",
         "written = yield from self.commit_once(moving, rule, tell=False)\n"
         "    yield from self._write_assignments({tp: after[tp] for tp in written})",
@@ -385,7 +385,7 @@ MUTATIONS = (
     Mutation(
         "reassignment: drops while away",
         "a broker that comes back is not told what to delete",
-        "core.controller",
+        "core.control.controller",
         "Controller._welcome",
         "self.tell_dropped(broker_id)",
         "pass",
@@ -393,7 +393,7 @@ MUTATIONS = (
     Mutation(
         "reassignment: an assignment with a State that is known",
         "a leader that has the State already does not take the assignment",
-        "core.partition",
+        "core.replication.partition",
         "Partition.adopt",
         "return self._reassign(assignment, now_ms) if known else []",
         "return []",
@@ -401,7 +401,7 @@ MUTATIONS = (
     Mutation(
         "an outsider that has just left",
         "who has left the ISR is waited for as one that is about to join",
-        "core.leader",
+        "core.replication.leader",
         "Leader._forget_outsiders",
         "if broker_id not in state.isr:",
         "if broker_id in self.assignment.adding and broker_id not in state.isr:",
@@ -409,7 +409,7 @@ MUTATIONS = (
     Mutation(
         "reassignment: positions of replicas that are added",
         "what a replica fetched before it was dropped and added again counts",
-        "core.leader",
+        "core.replication.leader",
         "Leader._forget_outsiders",
         "if broker_id not in state.isr:",
         "if False:",
@@ -417,7 +417,7 @@ MUTATIONS = (
     Mutation(
         "reassignment: who leads has to know of it",
         "a replica that is added may lead while it deletes the log that it had before",
-        "core.election",
+        "core.control.election",
         "unclean_election",
         "view.usable(r) and r not in view.untold",
         "view.usable(r)",
@@ -425,7 +425,7 @@ MUTATIONS = (
     Mutation(
         "reassignment: the failed disk of a log that is gone",
         "a replica that begins anew is kept out of the ISR for the log that failed before",
-        "core.controller_reassignment",
+        "core.control.reassigning",
         "ReassignmentController.forget_dropped",
         "self.context.failed_replicas.get(tp, {}).pop(broker_id, None)",
         "pass",

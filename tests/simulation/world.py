@@ -29,8 +29,8 @@ from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
 from minikafka.broker.replica import Replica
 from minikafka.config import BrokerConfig, parse_broker_config
-from minikafka.core.effects import Role
-from minikafka.core.leader import Leader
+from minikafka.core.replication.effects import Role
+from minikafka.core.replication.leader import Leader
 from minikafka.errors import KafkaStorageError, MinikafkaError, UsageError
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
 from minikafka.zookeeper import candidates, cluster, election, registration, session, store

@@ -25,7 +25,7 @@ from minikafka.config import (
     parse_broker_config,
     properties,
 )
-from minikafka.core.throttle import ReplicationThrottle
+from minikafka.core.replication.throttle import ReplicationThrottle
 from tests.helpers.replicas import TP, Bench
 
 PACKAGE = Path(minikafka.__file__).parent

@@ -8,7 +8,7 @@ import pytest
 
 from minikafka.broker.job_ports import JobRecord, JobResult, JobSpec
 from minikafka.broker.ports import WriteOutcome
-from minikafka.core.jobs import (
+from minikafka.core.jobs.master import (
     NO_NODE,
     NO_STATUS,
     Assign,

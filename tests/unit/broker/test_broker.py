@@ -22,8 +22,8 @@ from minikafka.broker.requests import (
     ProducePartition,
     ProduceRequest,
 )
-from minikafka.core.effects import Role
-from minikafka.core.isr import FollowerProgress
+from minikafka.core.replication.effects import Role
+from minikafka.core.replication.isr import FollowerProgress
 from minikafka.errors import (
     BrokerNotAvailableError,
     KafkaStorageError,

@@ -35,7 +35,7 @@ from minikafka.broker.requests import (
     UpdateStateResponse,
 )
 from minikafka.config import parse_broker_config
-from minikafka.core.incarnation import storage_mark
+from minikafka.core.control.incarnation import storage_mark
 from minikafka.errors import (
     KafkaStorageError,
     NetworkError,

@@ -9,7 +9,7 @@ import pytest
 
 from minikafka.broker.controller_sender import PostOffice
 from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
-from minikafka.core.outbox import Letter, Outbox
+from minikafka.core.control.outbox import Letter, Outbox
 from minikafka.errors import NetworkError, StaleBrokerEpochError, StaleControllerEpochError
 from minikafka.model import (
     Assignment,

@@ -19,8 +19,8 @@ from minikafka.broker.requests import (
     ReplicaFetchRequest,
     ReplicaFetchResponse,
 )
-from minikafka.core.effects import Role
-from minikafka.core.leader import Leader
+from minikafka.core.replication.effects import Role
+from minikafka.core.replication.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
     FencedLeaderEpochError,

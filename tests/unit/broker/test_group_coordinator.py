@@ -29,7 +29,7 @@ from minikafka.broker.group_requests import (
 )
 from minikafka.broker.offsets_topic import partition_for
 from minikafka.broker.requests import AlterTopicConfigRequest, DeleteTopicsRequest
-from minikafka.core.group_effects import GroupRecord, GroupSnapshot, MemberSnapshot
+from minikafka.core.groups.effects import GroupRecord, GroupSnapshot, MemberSnapshot
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,

@@ -6,7 +6,7 @@ import pytest
 
 from minikafka.broker.group_records import decode, encode_batch, encode_key, encode_value
 from minikafka.broker.offsets_topic import java_hash, partition_for
-from minikafka.core.group_effects import (
+from minikafka.core.groups.effects import (
     GroupRecord,
     GroupSnapshot,
     MemberSnapshot,

@@ -37,8 +37,8 @@ from minikafka.broker.requests import (
     NamedResult,
     UpdateStateRequest,
 )
-from minikafka.core.controller_commands import DeposedError
-from minikafka.core.jobs import Assign, Entry, JobEffect, JobState, JobView
+from minikafka.core.control.commands import DeposedError
+from minikafka.core.jobs.master import Assign, Entry, JobEffect, JobState, JobView
 from minikafka.errors import (
     BrokerNotAvailableError,
     ElectionNotNeededError,

@@ -12,7 +12,7 @@ from minikafka.broker import produced
 from minikafka.broker.produce import ProduceHandler
 from minikafka.broker.produced import INLINE_BYTES, RecordChecker
 from minikafka.broker.requests import ProducePartition, ProduceRequest, ProduceResult
-from minikafka.core.leader import Leader
+from minikafka.core.replication.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRecordError,

@@ -14,7 +14,7 @@ from minikafka.broker.produce import ProduceHandler
 from minikafka.broker.produced import RecordChecker
 from minikafka.broker.replica import FetchWaiter, Replica
 from minikafka.broker.requests import ProducePartition, ProduceRequest, ProduceResult
-from minikafka.core.effects import (
+from minikafka.core.replication.effects import (
     HighWatermarkAdvanced,
     ProposeIsr,
     RestartLog,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from minikafka.broker.requests import UpdateStateResponse
-from minikafka.core.effects import Role
+from minikafka.core.replication.effects import Role
 from minikafka.errors import (
     KafkaStorageError,
     NotLeaderOrFollowerError,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from minikafka.broker.requests import ReplicaFetchResponse, ReplicaFetchResult
-from minikafka.core.effects import Role
+from minikafka.core.replication.effects import Role
 from minikafka.errors import (
     FencedLeaderEpochError,
     KafkaStorageError,

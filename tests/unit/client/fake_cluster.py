@@ -34,7 +34,7 @@ from minikafka.broker.requests import (
     TopicConfigEntry,
     TopicMetadata,
 )
-from minikafka.core.producer_state import ProducerStateTable
+from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.errors import (
     FencedLeaderEpochError,
     InvalidTopicError,

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from minikafka.core.epochs import EpochCache
+from minikafka.core.replication.epochs import EpochCache
 from minikafka.log import checkpoints
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.store import DiskLogStore

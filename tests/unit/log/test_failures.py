@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from minikafka.core.producer_state import ProducerStateTable
+from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.errors import InvalidRecordError, KafkaStorageError, MinikafkaError
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.store import DiskLogStore

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from minikafka.core.epochs import EpochCache
-from minikafka.core.producer_state import ProducerStateTable
+from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.log.partition_log import DiskLog
 from minikafka.model import BatchHeader, EpochEntry
 from minikafka.records.header import parse_header, split

@@ -1,0 +1,1 @@
+"""What the controller decides: leaders, ISRs, topics, replicas that move."""

@@ -1,0 +1,1 @@
+"""What the master of jobs decides: which worker does which task."""

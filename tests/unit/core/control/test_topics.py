@@ -1,0 +1,424 @@
+"""Creation, growth, configuration and deletion of topics by the controller's core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from minikafka.core.control.commands import (
+    DeposedError,
+    Outcome,
+    RemoveTopic,
+    StateChange,
+    WriteTopicConfig,
+)
+from minikafka.core.control.topics import NewTopic, Results
+from minikafka.errors import (
+    InvalidConfigError,
+    InvalidPartitionsError,
+    InvalidReplicaAssignmentError,
+    InvalidReplicationFactorError,
+    InvalidRequestError,
+    InvalidTopicError,
+    ReassignmentInProgressError,
+    TopicAlreadyExistsError,
+    TopicDeletionDisabledError,
+    UnknownTopicOrPartitionError,
+)
+from minikafka.model import Assignment, PartitionState, TopicDescription, TopicPartition
+from tests.helpers.controller_bench import Bench
+
+
+@pytest.fixture
+def three() -> Bench:
+    bench = Bench()
+    bench.register(1, 2, 3)
+    bench.elect()
+    bench.letters()
+    return bench
+
+
+def create(bench: Bench, *topics: NewTopic, **options: Any) -> Results:
+    return bench.run(bench.core.create_topics(topics, bench.chance(), **options))
+
+
+def only_error(results: Results) -> Any:
+    [(_, error)] = results
+    return error
+
+
+# --- creation ------------------------------------------------------------------------------------
+
+
+def test_a_topic_gets_its_states_and_everybody_hears_of_it(three: Bench) -> None:
+    assert create(three, NewTopic("t", 2, 3)) == [("t", None)]
+    assert three.zookeeper.topics["t"] == TopicDescription(
+        "t", "topic-id-1", {0: Assignment((1, 2, 3)), 1: Assignment((2, 3, 1))}
+    )
+    assert three.line("t", 0) == "Leader=A Epoch=0 ISR={A,B,C}"
+    assert three.line("t", 1) == "Leader=B Epoch=0 ISR={A,B,C}"
+    state = three.zookeeper.states[TopicPartition("t", 1)]
+    assert state == PartitionState(
+        2,
+        0,
+        (2, 3, 1),
+        1,
+        0,
+        {b: f"disk-{n}@{three.epoch(b)}" for b, n in ((2, "B"), (3, "C"), (1, "A"))},
+    )
+    assert all(len(letter.partitions) == 2 for letter in three.letters().values())
+
+
+def test_counts_that_are_not_given_are_the_defaults(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    assert three.zookeeper.topics["t"].assignments == {0: Assignment((1,))}
+
+
+def test_an_explicit_assignment_is_taken(three: Bench) -> None:
+    create(three, NewTopic("t", assignments={0: [3, 1]}))
+    assert three.line() == "Leader=C Epoch=0 ISR={A,C}"
+
+
+def test_configs_are_written_before_the_topic(three: Bench) -> None:
+    create(three, NewTopic("t", configs={"min.insync.replicas": "2"}))
+    names = [type(command).__name__ for command in three.commands]
+    assert names.index("WriteTopicConfig") < names.index("CreateTopicNode")
+    assert three.zookeeper.configs["t"] == {"min.insync.replicas": "2"}
+
+
+def test_configs_that_a_half_done_creation_left_are_overwritten(three: Bench) -> None:
+    three.zookeeper.configs["t"] = {"retention.ms": "1"}
+    create(three, NewTopic("t"), NewTopic("u"))
+    assert three.zookeeper.configs == {"t": {}}
+    assert [c.topic for c in three.commands if isinstance(c, WriteTopicConfig)] == ["t"]
+
+
+def test_validation_alone_writes_nothing(three: Bench) -> None:
+    before = len(three.commands)
+    results = create(
+        three, NewTopic("t", configs={"retention.ms": "5"}), NewTopic("a b"), validate_only=True
+    )
+    assert [(name, type(error)) for name, error in results] == [
+        ("t", type(None)),
+        ("a b", InvalidTopicError),
+    ]
+    assert len(three.commands) == before
+
+
+@pytest.mark.parametrize(
+    ("topic", "error", "why"),
+    [
+        (NewTopic("old"), TopicAlreadyExistsError, "already exists"),
+        (NewTopic("doomed"), TopicAlreadyExistsError, "still being deleted"),
+        (NewTopic("an.old_one"), InvalidTopicError, "collides"),
+        (NewTopic("t", 0), InvalidPartitionsError, "larger than 0"),
+        (NewTopic("t", 1, 4), InvalidReplicationFactorError, "4 larger than available brokers: 3"),
+        (NewTopic("t", 1, assignments={0: [1]}), InvalidRequestError, "either"),
+        (NewTopic("t", assignments={0: [9]}), InvalidReplicaAssignmentError, "no live broker 9"),
+        (NewTopic("t", configs={"retention.msec": "1"}), InvalidConfigError, "retention.ms"),
+    ],
+)
+def test_a_topic_that_cannot_be_made_says_why(
+    three: Bench, topic: NewTopic, error: type[Exception], why: str
+) -> None:
+    create(three, NewTopic("old"), NewTopic("doomed", 1, 3), NewTopic("an_old.one"))
+    three.run(three.core.delete_topics(["doomed"]))
+    refused = only_error(create(three, topic))
+    assert isinstance(refused, error)
+    assert why in str(refused)
+
+
+def test_one_name_twice_in_a_request_is_refused_both_times(three: Bench) -> None:
+    results = create(three, NewTopic("t"), NewTopic("t"), NewTopic("u"))
+    assert [(name, type(error)) for name, error in results] == [
+        ("t", InvalidRequestError),
+        ("t", InvalidRequestError),
+        ("u", type(None)),
+    ]
+
+
+def test_brokers_that_leave_get_no_new_replicas(three: Bench) -> None:
+    three.run(three.core.on_controlled_shutdown(2, three.epoch(2)))
+    refused = only_error(create(three, NewTopic("t", 1, 3)))
+    assert isinstance(refused, InvalidReplicationFactorError)
+    create(three, NewTopic("u", 1, 2))
+    assert three.zookeeper.topics["u"].assignments == {0: Assignment((1, 3))}
+
+
+def test_a_topic_that_another_made_meanwhile_is_a_conflict(three: Bench) -> None:
+    three.put_topic("t", [1])
+    assert isinstance(only_error(create(three, NewTopic("t"))), TopicAlreadyExistsError)
+
+
+def test_a_deposed_controller_creates_nothing(three: Bench) -> None:
+    three.zookeeper.controller_epoch += 1
+    with pytest.raises(DeposedError):
+        create(three, NewTopic("t"))
+
+
+# --- more partitions -----------------------------------------------------------------------------
+
+
+def grow(bench: Bench, count: int, *assignments: list[int], name: str = "t") -> Any:
+    return only_error(bench.run(bench.core.create_partitions(name, count, assignments)))
+
+
+def test_partitions_are_appended_where_the_ring_goes_on(three: Bench) -> None:
+    create(three, NewTopic("t", 2, 2))
+    assert grow(three, 4) is None
+    assignments = three.zookeeper.topics["t"].assignments
+    assert [assignments[p].replicas for p in range(4)] == [(1, 2), (2, 3), (3, 1), (1, 3)]
+    assert three.line("t", 3) == "Leader=A Epoch=0 ISR={A,C}"
+
+
+def test_whether_a_topic_can_grow_is_told_without_growing_it(three: Bench) -> None:
+    create(three, NewTopic("t", 1, 2))
+    for count, error in ((3, None), (1, InvalidPartitionsError)):
+        told = three.run(three.core.create_partitions("t", count, [], validate_only=True))
+        refused = only_error(told)
+        assert refused is None if error is None else isinstance(refused, error)
+    assert len(three.zookeeper.topics["t"].assignments) == 1
+
+
+def test_new_partitions_can_be_assigned_explicitly(three: Bench) -> None:
+    create(three, NewTopic("t", 1, 2))
+    assert grow(three, 2, [3, 2]) is None
+    assert three.line("t", 1) == "Leader=C Epoch=0 ISR={B,C}"
+    assert isinstance(grow(three, 3, [3]), InvalidReplicaAssignmentError)
+    assert isinstance(grow(three, 4, [3, 2]), InvalidReplicaAssignmentError)
+
+
+def test_a_topic_never_shrinks(three: Bench) -> None:
+    create(three, NewTopic("t", 2, 1))
+    for count in (0, 1, 2):
+        refused = grow(three, count)
+        assert isinstance(refused, InvalidPartitionsError)
+        assert "currently has 2 partitions" in str(refused)
+
+
+def test_only_a_topic_that_is_there_and_at_rest_can_grow(three: Bench) -> None:
+    assert isinstance(grow(three, 2, name="x"), UnknownTopicOrPartitionError)
+    for moving in (Assignment((1, 9), adding=(9,)), Assignment((9, 1), removing=(1,))):
+        three.zookeeper.topics["t"] = TopicDescription("t", "id", {0: moving})
+        three.elect()
+        assert isinstance(grow(three, 2), ReassignmentInProgressError)
+
+
+def test_a_topic_that_vanishes_while_it_grows_is_a_conflict(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    del three.zookeeper.topics["t"]
+    assert isinstance(grow(three, 2), UnknownTopicOrPartitionError)
+    three.injected.append(Outcome.DEPOSED)
+    with pytest.raises(DeposedError):
+        grow(three, 2)
+
+
+# --- configuration -------------------------------------------------------------------------------
+
+
+def test_overrides_are_merged_and_taken_away(three: Bench) -> None:
+    create(three, NewTopic("t", configs={"retention.ms": "5", "segment.ms": "6"}))
+    changes = {"retention.ms": None, "min.insync.replicas": "2"}
+    assert only_error(three.run(three.core.alter_topic_config("t", changes))) is None
+    assert three.zookeeper.configs["t"] == {"segment.ms": "6", "min.insync.replicas": "2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "error"),
+    [
+        ("x", {"retention.ms": "5"}, UnknownTopicOrPartitionError),
+        ("t", {"retention.ms": "soon"}, InvalidConfigError),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(
+    three: Bench, name: str, changes: dict[str, str | None], error: type[Exception]
+) -> None:
+    create(three, NewTopic("t"))
+    assert isinstance(only_error(three.run(three.core.alter_topic_config(name, changes))), error)
+    assert three.zookeeper.configs == {}
+
+
+# --- topics that others wrote --------------------------------------------------------------------
+
+
+def test_topics_and_partitions_that_others_wrote_get_their_states(three: Bench) -> None:
+    create(three, NewTopic("t", 1, 1))
+    three.put_topic("u", [2, 3])
+    topic = three.zookeeper.topics["t"]
+    three.zookeeper.topics["t"] = TopicDescription(
+        "t", topic.topic_id, {**topic.assignments, 1: Assignment((3,))}
+    )
+    three.run(three.core.on_topics(dict(three.zookeeper.topics)))
+    assert three.line("u") == "Leader=B Epoch=0 ISR={B,C}"
+    assert three.line("t", 1) == "Leader=C Epoch=0 ISR={C}"
+
+
+def test_topics_that_others_removed_or_replaced_are_forgotten(three: Bench) -> None:
+    create(three, NewTopic("gone", 1, 1), NewTopic("new", 1, 1))
+    three.zookeeper.states.clear()
+    del three.zookeeper.topics["gone"]
+    three.put_topic("new", [2])
+    three.letters()
+    three.run(three.core.on_topics(dict(three.zookeeper.topics)))
+    assert three.line("new") == "Leader=B Epoch=0 ISR={B}"
+    assert sorted(three.core.context.topics) == ["new"]
+    assert three.letters()[1].deleted_topics == (("gone", "topic-id-1"), ("new", "topic-id-2"))
+
+
+# --- deletion ------------------------------------------------------------------------------------
+
+
+def delete(bench: Bench, *names: str) -> Results:
+    return bench.run(bench.core.delete_topics(names))
+
+
+def acknowledge(bench: Bench, broker_id: int, letter: Any) -> None:
+    bench.run(bench.core.on_replicas_deleted(broker_id, letter.deletions))
+
+
+def test_a_topic_goes_when_every_replica_has_gone(three: Bench) -> None:
+    create(three, NewTopic("t", assignments={0: [1, 2], 1: [2, 1]}))
+    topic_id = three.zookeeper.topics["t"].topic_id
+    replicas = ((TopicPartition("t", 0), topic_id), (TopicPartition("t", 1), topic_id))
+    three.letters()
+    assert delete(three, "t") == [("t", None)]
+    letters = three.letters()
+    assert {b: letter.deletions for b, letter in letters.items()} == {
+        1: replicas,
+        2: replicas,
+        3: (),
+    }
+    assert all(letter.deleted_topics == (("t", topic_id),) for letter in letters.values())
+    acknowledge(three, 1, letters[1])
+    assert "t" in three.zookeeper.topics
+    assert three.core.context.offline_partitions() == []
+    acknowledge(three, 2, letters[2])
+    assert (three.zookeeper.topics, three.zookeeper.states) == ({}, {})
+    assert three.zookeeper.deletions == set()
+    assert three.core.context.topics == {}
+
+
+def test_deletion_waits_for_brokers_that_are_down(three: Bench) -> None:
+    create(three, NewTopic("t", assignments={0: [1, 2]}))
+    three.kill(2)
+    three.see_brokers()
+    three.letters()
+    assert not three.core.waits_for_absent("t")
+    delete(three, "t")
+    acknowledge(three, 1, three.letters()[1])
+    assert three.core.waits_for_absent("t")
+    assert "t" in three.zookeeper.topics
+    three.register(2)
+    three.see_brokers()
+    letter = three.letters()[2]
+    assert letter.partitions == ()
+    assert len(letter.deletions) == 1
+    assert not three.core.waits_for_absent("t")
+    acknowledge(three, 2, letter)
+    assert three.zookeeper.topics == {}
+
+
+def test_the_next_controller_goes_on_with_a_deletion(three: Bench) -> None:
+    create(three, NewTopic("t", 1, 2))
+    delete(three, "t")
+    acknowledge(three, 1, three.letters()[1])
+    three.elect()
+    letters = three.letters()
+    assert [len(letters[b].deletions) for b in (1, 2, 3)] == [1, 1, 0]
+    for broker_id in (1, 2):
+        acknowledge(three, broker_id, letters[broker_id])
+    assert three.zookeeper.topics == {}
+
+
+def test_members_outside_the_assignment_delete_too(three: Bench) -> None:
+    create(three, NewTopic("t", 1, 1))
+    tp = TopicPartition("t", 0)
+    three.zookeeper.states[tp] = PartitionState(1, 0, (1, 3), 1, 0)
+    three.elect()
+    three.letters()
+    delete(three, "t")
+    assert {b: len(letter.deletions) for b, letter in three.letters().items()} == {1: 1, 2: 0, 3: 1}
+
+
+def test_a_marker_that_somebody_left_starts_a_deletion(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    three.letters()
+    three.zookeeper.mark_topic_deleted("t")
+    for _ in range(2):  # the second one changes nothing
+        three.run(three.core.on_deletions(three.zookeeper.deletions))
+    assert three.letters()[1].deleted_topics == (("t", "topic-id-1"),)
+
+
+def test_a_marker_for_a_topic_that_does_not_exist_goes(three: Bench) -> None:
+    three.zookeeper.mark_topic_deleted("ghost")
+    three.run(three.core.on_deletions(three.zookeeper.deletions))
+    assert three.zookeeper.deletions == set()
+    three.zookeeper.mark_topic_deleted("ghost")
+    three.elect()
+    assert three.zookeeper.deletions == set()
+
+
+def test_acknowledgements_of_an_earlier_topic_count_for_nothing(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    delete(three, "t")
+    for replica in ((TopicPartition("t", 0), "earlier"), (TopicPartition("x", 0), "x")):
+        three.run(three.core.on_replicas_deleted(1, [replica]))
+    assert "t" in three.zookeeper.topics
+
+
+def test_a_topic_made_again_has_another_id(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    delete(three, "t")
+    acknowledge(three, 1, three.letters()[1])
+    create(three, NewTopic("t"))
+    assert three.zookeeper.topics["t"].topic_id == "topic-id-2"
+    assert three.line() == "Leader=A Epoch=0 ISR={A}"
+
+
+def test_nodes_that_cannot_be_removed_are_tried_again(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    delete(three, "t")
+    three.injected.append(Outcome.CONFLICT)
+    acknowledge(three, 1, three.letters()[1])
+    assert "t" in three.core.context.deletions
+    three.run(three.core.on_deletions(set()))
+    assert three.zookeeper.topics == {}
+
+
+def test_a_deposed_controller_removes_nothing(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    delete(three, "t")
+    letter = three.letters()[1]
+    three.zookeeper.controller_epoch += 1
+    with pytest.raises(DeposedError):
+        acknowledge(three, 1, letter)
+
+
+def test_deleting_what_is_not_there_or_twice(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    results = delete(three, "t", "x", "t")
+    assert [(name, type(error)) for name, error in results] == [
+        ("t", type(None)),
+        ("x", UnknownTopicOrPartitionError),
+        ("t", type(None)),
+    ]
+    assert delete(three, "t") == [("t", None)]
+    removals = [c for c in three.commands if isinstance(c, RemoveTopic)]
+    assert removals == []
+
+
+def test_deletion_can_be_switched_off(three: Bench) -> None:
+    create(three, NewTopic("t"))
+    results = three.run(three.core.delete_topics(["t"], enabled=False))
+    assert isinstance(only_error(results), TopicDeletionDisabledError)
+    assert three.zookeeper.deletions == set()
+
+
+def test_failures_in_a_topic_under_deletion_are_left_alone(three: Bench) -> None:
+    create(three, NewTopic("t", 1, 3))
+    delete(three, "t")
+    changes: list[StateChange] = list(three.changes)
+    three.kill(1)
+    three.see_brokers()
+    assert three.changes == changes
