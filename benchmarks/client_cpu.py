@@ -18,7 +18,7 @@ from typing import Any
 
 import uvloop
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     ClusterMetadata,
     FetchResult,
     ListOffsetsResult,

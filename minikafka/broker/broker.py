@@ -17,19 +17,19 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from minikafka.api.metrics import ProcessUsage
+from minikafka.api.requests import (
+    ControlledShutdownRequest,
+    ReportFailedReplicas,
+)
 from minikafka.broker.controller import ControllerRuntime
 from minikafka.broker.controller_client import CALL_TIMEOUT_MS, ControllerClient
 from minikafka.broker.isr_proposals import IsrProposals
 from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.metrics import ProcessUsage
 from minikafka.broker.metrics_reader import MetricsReader
 from minikafka.broker.ports import ClusterStore, LogStore, Peers, SessionLostError, StoreEvent
 from minikafka.broker.replica_manager import ReplicaManager, StoredConfigs
 from minikafka.broker.replicator import Replicator
-from minikafka.broker.requests import (
-    ControlledShutdownRequest,
-    ReportFailedReplicas,
-)
 from minikafka.broker.service import Service
 from minikafka.config import BrokerConfig
 from minikafka.errors import BrokerNotAvailableError, MinikafkaError, UsageError

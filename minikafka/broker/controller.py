@@ -23,6 +23,17 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from minikafka.api.requests import (
+    AlterPartitionRequest,
+    AlterPartitionResponse,
+    ControlledShutdownRequest,
+    ControlledShutdownResponse,
+    ControllerRequest,
+    ControllerResponse,
+    DeleteTopicsRequest,
+    UpdateStateRequest,
+    UpdateStateResponse,
+)
 from minikafka.broker import controller_requests
 from minikafka.broker.companion import Companion
 from minikafka.broker.controller_term import ControllerTerm, Surroundings
@@ -33,17 +44,6 @@ from minikafka.broker.ports import (
     SessionLostError,
     StoreEvent,
     UnreadableNodeError,
-)
-from minikafka.broker.requests import (
-    AlterPartitionRequest,
-    AlterPartitionResponse,
-    ControlledShutdownRequest,
-    ControlledShutdownResponse,
-    ControllerRequest,
-    ControllerResponse,
-    DeleteTopicsRequest,
-    UpdateStateRequest,
-    UpdateStateResponse,
 )
 from minikafka.broker.takeover import TakeoverCount, WakeupCounter
 from minikafka.config import BrokerConfig

@@ -11,9 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.ports import ClusterStore, Peers, SessionLostError
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     ControlledShutdownRequest,
@@ -23,6 +21,8 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.ports import ClusterStore, Peers, SessionLostError
 from minikafka.errors import NetworkError, NotControllerError, RequestTimedOutError
 from minikafka.model import BrokerInfo
 

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Mapping
 from typing import assert_never
 
-from minikafka.broker.ports import ClusterStore, StateWrite, WriteOutcome
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.ports import ClusterStore, StateWrite
 from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,

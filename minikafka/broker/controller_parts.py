@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterReassignmentsRequest,
     ControllerRequest,
     ControllerResponse,

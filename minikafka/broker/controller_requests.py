@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, assert_never
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AllocateProducerIdsRequest,
     AlterBrokerConfigRequest,
     AlterPartitionRequest,

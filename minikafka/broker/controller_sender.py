@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
+from minikafka.api.requests import UpdateStateRequest, UpdateStateResponse
 from minikafka.core.control.outbox import Letter, Outbox
 from minikafka.errors import MinikafkaError, StaleBrokerEpochError, StaleControllerEpochError
 from minikafka.model import BrokerInfo

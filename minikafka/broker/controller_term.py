@@ -23,17 +23,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from minikafka.broker.companion import Companion
-from minikafka.broker.controller_commands import execute
-from minikafka.broker.controller_sender import PostOffice, Send
-from minikafka.broker.live_config import LiveConfig
-from minikafka.broker.ports import ClusterStore, StoreEvent, UnreadableNodeError, WriteOutcome
-from minikafka.broker.requests import (
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import (
     ControllerResponse,
     DeleteTopicsRequest,
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.companion import Companion
+from minikafka.broker.controller_commands import execute
+from minikafka.broker.controller_sender import PostOffice, Send
+from minikafka.broker.live_config import LiveConfig
+from minikafka.broker.ports import ClusterStore, StoreEvent, UnreadableNodeError
 from minikafka.broker.takeover import TakeoverCount, describe_takeover
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
 from minikafka.core.control.commands import Command, DeposedError, Operation

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from minikafka.broker.replica import FetchWaiter, Replica
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
     DeleteRecordsResult,
 )
+from minikafka.broker.replica import FetchWaiter, Replica
 from minikafka.errors import (
     InvalidTopicError,
     MinikafkaError,

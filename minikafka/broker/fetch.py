@@ -20,11 +20,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from minikafka.broker.counters import BrokerCounters
-from minikafka.broker.produce import ALL_ACKS, Serving
-from minikafka.broker.replica import FetchWaiter, Replica
-from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     FetchPartition,
     FetchRequest,
     FetchResult,
@@ -33,6 +29,10 @@ from minikafka.broker.requests import (
     ReplicaFetchResponse,
     ReplicaFetchResult,
 )
+from minikafka.broker.counters import BrokerCounters
+from minikafka.broker.produce import ALL_ACKS, Serving
+from minikafka.broker.replica import FetchWaiter, Replica
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
     FencedLeaderEpochError,

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from typing import TypeVar
 from uuid import uuid4
 
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     UNKNOWN_MEMBER,
     DeletedGroup,
     DeleteGroupsRequest,

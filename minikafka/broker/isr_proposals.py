@@ -12,8 +12,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from minikafka.api.requests import AlterPartitionRequest, AlterPartitionResponse
 from minikafka.broker.replica import Replica
-from minikafka.broker.requests import AlterPartitionRequest, AlterPartitionResponse
 from minikafka.errors import MinikafkaError, NotControllerError
 from minikafka.model import IsrProposal, TopicPartition
 

@@ -14,26 +14,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from minikafka.api.jobs import COMPARE, PREFERRED_ELECTION, REASSIGN, SCRUB, JobSpec
+from minikafka.api.requests import (
+    AlterReassignmentsRequest,
+    ElectLeadersRequest,
+    ListReassignmentsRequest,
+)
 from minikafka.broker.controller_client import ControllerClient
 from minikafka.broker.job_ports import (
-    COMPARE,
-    PREFERRED_ELECTION,
-    REASSIGN,
-    SCRUB,
     DigestRequest,
     DigestResult,
     JobResult,
-    JobSpec,
     JobStore,
     ReplicaAccess,
     VerifyRequest,
 )
 from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.requests import (
-    AlterReassignmentsRequest,
-    ElectLeadersRequest,
-    ListReassignmentsRequest,
-)
 from minikafka.errors import (
     ElectionNotNeededError,
     InvalidRequestError,

@@ -11,10 +11,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.companion import TermQueue
 from minikafka.broker.job_ports import JobStore
 from minikafka.broker.node_ports import LiveNode
-from minikafka.broker.ports import StoreEvent, WriteOutcome
+from minikafka.broker.ports import StoreEvent
 from minikafka.core.control.commands import DeposedError
 from minikafka.core.jobs.master import Assign, End, Master, Worker
 from minikafka.errors import MinikafkaError

@@ -8,7 +8,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from minikafka.broker.job_ports import KINDS, REASSIGN, JobReport, JobSpec, JobStore
+from minikafka.api.jobs import KINDS, REASSIGN, JobReport, JobSpec
+from minikafka.broker.job_ports import JobStore
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import SessionLostError
 from minikafka.core.jobs.master import JobState

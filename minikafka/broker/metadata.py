@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
-from minikafka.broker.requests import ClusterUpdate, UpdateStateRequest
+from minikafka.api.requests import ClusterUpdate, UpdateStateRequest
 from minikafka.errors import (
     BrokerNotAvailableError,
     MinikafkaError,

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from minikafka.broker.counters import BrokerCounters, TopicCounters
-from minikafka.broker.group_coordinator import GroupCoordinator
-from minikafka.broker.metrics import (
+from minikafka.api.metrics import (
     BrokerMetrics,
     ControllerMetrics,
     GroupMetrics,
@@ -21,6 +19,8 @@ from minikafka.broker.metrics import (
     RequestMetrics,
     TopicMetrics,
 )
+from minikafka.broker.counters import BrokerCounters, TopicCounters
+from minikafka.broker.group_coordinator import GroupCoordinator
 from minikafka.broker.replica import Replica
 from minikafka.broker.replica_manager import ReplicaManager
 from minikafka.core.control.context import ControllerCounters

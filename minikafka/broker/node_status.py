@@ -15,16 +15,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from minikafka.api.nodes import ControllerReport, NodeReport, NodeStatus
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.companion import TermQueue
-from minikafka.broker.node_ports import (
-    ControllerReport,
-    LiveNode,
-    NodeReport,
-    NodeStatus,
-    NodeStore,
-    SeenNode,
-)
-from minikafka.broker.ports import SessionLostError, StoreEvent, WriteOutcome
+from minikafka.broker.node_ports import LiveNode, NodeStore, SeenNode
+from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.core.control.commands import DeposedError
 from minikafka.errors import BrokerNotAvailableError, MinikafkaError
 from minikafka.model import TopicPartition

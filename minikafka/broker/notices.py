@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterBrokerConfigRequest,
     AlterTopicConfigRequest,
     ControllerRequest,

@@ -12,20 +12,20 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     COORDINATES_GROUPS,
     COORDINATES_TRANSACTIONS,
     FindCoordinatorRequest,
     FindCoordinatorResult,
     FoundCoordinator,
 )
-from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     ControllerRequest,
     ControllerResponse,
     CreateTopic,
     CreateTopicsRequest,
 )
+from minikafka.broker.metadata import MetadataCache
 from minikafka.config import BrokerConfig
 from minikafka.errors import (
     CoordinatorNotAvailableError,

@@ -13,6 +13,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from minikafka.api.requests import (
+    LeaderHint,
+    ProducePartition,
+    ProduceRequest,
+    ProduceResult,
+)
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.ports import Buffer
 from minikafka.broker.produced import (
@@ -23,12 +29,6 @@ from minikafka.broker.produced import (
     own_batches,
 )
 from minikafka.broker.replica import Replica
-from minikafka.broker.requests import (
-    LeaderHint,
-    ProducePartition,
-    ProduceRequest,
-    ProduceResult,
-)
 from minikafka.core.replication.leader import Leader
 from minikafka.core.replication.parked import ParkedProduce
 from minikafka.errors import (

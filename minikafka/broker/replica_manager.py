@@ -20,6 +20,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from minikafka.api.requests import UpdateStateRequest, UpdateStateResponse
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.isr_proposals import IsrProposals
 from minikafka.broker.live_config import BrokerOverrides, LiveConfig
@@ -27,7 +28,6 @@ from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import LogStore
 from minikafka.broker.replica import Replica, ReplicaOwner
 from minikafka.broker.replicator import Replicator
-from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
 from minikafka.core.replication.isr import LagCheckSchedule
 from minikafka.core.replication.throttle import ReplicationThrottle

@@ -20,14 +20,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minikafka.broker.ports import Peers, ReplicationStream
-from minikafka.broker.replica import Replica
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     FollowerPosition,
     ReplicaFetchRequest,
     ReplicaFetchResponse,
     ReplicaFetchResult,
 )
+from minikafka.broker.ports import Peers, ReplicationStream
+from minikafka.broker.replica import Replica
 from minikafka.config import BrokerConfig
 from minikafka.core.replication.effects import Role
 from minikafka.core.replication.throttle import ReplicationThrottle

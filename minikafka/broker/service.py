@@ -11,22 +11,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 
-from minikafka.broker.controller_client import ControllerClient, LocalController
-from minikafka.broker.controller_parts import check_size, failed, joined, parts_of
-from minikafka.broker.delete_records import DeleteRecordsHandler
-from minikafka.broker.fetch import FetchHandler
-from minikafka.broker.group_coordinator import GroupCoordinator
-from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.notices import notices
-from minikafka.broker.offsets_topic import OffsetsTopic
-from minikafka.broker.ports import ClusterStore
-from minikafka.broker.produce import ALL_ACKS, ProduceHandler
-from minikafka.broker.produced import RecordChecker
-from minikafka.broker.replica import Replica
-from minikafka.broker.replica_manager import ReplicaManager
-from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import (
+from minikafka.api.metrics import BrokerMetrics
+from minikafka.api.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
     MAX_TIMESTAMP,
@@ -62,6 +48,20 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.controller_client import ControllerClient, LocalController
+from minikafka.broker.controller_parts import check_size, failed, joined, parts_of
+from minikafka.broker.delete_records import DeleteRecordsHandler
+from minikafka.broker.fetch import FetchHandler
+from minikafka.broker.group_coordinator import GroupCoordinator
+from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.notices import notices
+from minikafka.broker.offsets_topic import OffsetsTopic
+from minikafka.broker.ports import ClusterStore
+from minikafka.broker.produce import ALL_ACKS, ProduceHandler
+from minikafka.broker.produced import RecordChecker
+from minikafka.broker.replica import Replica
+from minikafka.broker.replica_manager import ReplicaManager
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.config import BrokerConfig, topic_config, validate_topic_overrides
 from minikafka.core.control.assignment import validate_topic_name
 from minikafka.core.groups.effects import Now

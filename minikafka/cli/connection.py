@@ -18,7 +18,7 @@ from minikafka.cli.output import tell
 from minikafka.errors import MinikafkaError, UnknownTopicOrPartitionError
 
 if TYPE_CHECKING:
-    from minikafka.broker.requests import ClusterMetadata, TopicMetadata
+    from minikafka.api.requests import ClusterMetadata, TopicMetadata
     from minikafka.client import AsyncAdmin, AsyncProducer
 
 _TOPIC_WAIT_MS = 10_000

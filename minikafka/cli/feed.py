@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from minikafka.broker.requests import ClusterUpdate
+from minikafka.api.requests import ClusterUpdate
 from minikafka.cli.board import Board, Change
 from minikafka.errors import MinikafkaError
 

@@ -18,7 +18,7 @@ from minikafka.errors import (
 from minikafka.model import TopicPartition
 
 if TYPE_CHECKING:
-    from minikafka.broker.group_requests import CommittedOffset, GroupDescription, GroupMember
+    from minikafka.api.groups import CommittedOffset, GroupDescription, GroupMember
     from minikafka.client import AsyncAdmin, AsyncConsumer
 
 Wanted = Sequence[tuple[str, list[int] | None]]  # topic, and some of its partitions or all

@@ -25,7 +25,7 @@ from minikafka.cli.reassign_throttle import lift_throttle, read_rate, set_thrott
 from minikafka.errors import MinikafkaError, UsageError
 
 if TYPE_CHECKING:
-    from minikafka.broker.job_ports import JobReport, JobSpec
+    from minikafka.api.jobs import JobReport, JobSpec
 
 COLUMNS = ("job", "kind", "of", "state", "node", "attempt", "submitted", "what")
 _POLL_S = 0.3
@@ -175,7 +175,7 @@ def cancel(job_id: str, bootstrap: str | None, data_dir: Path, output_format: st
 
 def read_spec(kind: str, topic: str, partitions: Sequence[int], replicas: str | None) -> JobSpec:
     """What the command line asks for. Raises UsageError for what can be no job in any cluster."""
-    from minikafka.broker.job_ports import JobSpec
+    from minikafka.api.jobs import JobSpec
     from minikafka.broker.job_service import check_spec
 
     try:

@@ -22,7 +22,7 @@ from minikafka.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from minikafka.broker.node_ports import NodeReport
+    from minikafka.api.nodes import NodeReport
     from minikafka.client import AsyncAdmin
 
 COLUMNS = (

@@ -13,7 +13,7 @@ from minikafka.cli.output import tell
 from minikafka.errors import MinikafkaError
 
 if TYPE_CHECKING:
-    from minikafka.broker.node_ports import NodeStatus
+    from minikafka.api.nodes import NodeStatus
     from minikafka.cli.board import Board
     from minikafka.client import AsyncAdmin
 

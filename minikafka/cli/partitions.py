@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from minikafka.broker.requests import ClusterMetadata, ClusterUpdate
+from minikafka.api.requests import ClusterMetadata, ClusterUpdate
 from minikafka.cli.board import Board, is_leaderless
 from minikafka.cli.screen import name_set
 from minikafka.model import PartitionMetadata, TopicPartition

@@ -28,7 +28,7 @@ from minikafka.cli.reassign_throttle import lift_throttle, read_rate, set_thrott
 from minikafka.errors import MinikafkaError, UsageError
 
 if TYPE_CHECKING:
-    from minikafka.broker.requests import PartitionStatus
+    from minikafka.api.requests import PartitionStatus
     from minikafka.client import AsyncAdmin
     from minikafka.model import Assignment, TopicPartition
 

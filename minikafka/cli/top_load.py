@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from minikafka.broker.metrics import BrokerMetrics, TopicMetrics
+from minikafka.api.metrics import BrokerMetrics, TopicMetrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from types import TracebackType
 from typing import TypeVar
 
-from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.requests import (
+from minikafka.api.metrics import BrokerMetrics
+from minikafka.api.requests import (
     AlterBrokerConfigRequest,
     AlterReassignmentsRequest,
     AlterTopicConfigRequest,

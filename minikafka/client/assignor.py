@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cmp_to_key
 
-from minikafka.broker.group_requests import JoinedMember
+from minikafka.api.groups import JoinedMember
 from minikafka.core.groups.consumer_protocol import decode_subscription
 from minikafka.model import TopicPartition
 

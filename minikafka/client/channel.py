@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
-from minikafka.broker.job_ports import JobService
-from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.node_ports import NodeService
-from minikafka.broker.ports import GroupService
-from minikafka.broker.requests import (
+from minikafka.api.jobs import JobService
+from minikafka.api.metrics import BrokerMetrics
+from minikafka.api.nodes import NodeService
+from minikafka.api.requests import (
     ClusterMetadata,
     ClusterUpdate,
     ControllerRequest,
@@ -31,6 +30,7 @@ from minikafka.broker.requests import (
     ProduceResult,
     TopicConfigEntry,
 )
+from minikafka.api.service import GroupService
 from minikafka.model import TopicPartition
 from minikafka.overrides import ConfigDescription
 

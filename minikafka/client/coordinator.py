@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from minikafka.broker.group_requests import FindCoordinatorRequest
-from minikafka.broker.ports import GroupService
+from minikafka.api.groups import FindCoordinatorRequest
+from minikafka.api.service import GroupService
 from minikafka.client.backoff import Backoff
 from minikafka.client.channel import Channel
 from minikafka.client.metadata import Cluster

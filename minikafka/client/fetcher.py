@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
     FetchPartition,

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     NO_GENERATION,
     UNKNOWN_MEMBER,
     CommittedOffset,

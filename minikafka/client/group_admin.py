@@ -10,7 +10,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     CommittedOffset,
     DeletedGroup,
     DeleteGroupsRequest,
@@ -24,8 +24,8 @@ from minikafka.broker.group_requests import (
     OffsetFetchGroup,
     OffsetFetchRequest,
 )
-from minikafka.broker.ports import GroupService
-from minikafka.broker.requests import ClusterMetadata
+from minikafka.api.requests import ClusterMetadata
+from minikafka.api.service import GroupService
 from minikafka.client.backoff import Backoff
 from minikafka.client.coordinator import Coordinator
 from minikafka.client.metadata import Cluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 
-from minikafka.broker.job_ports import JobReport, JobSpec
+from minikafka.api.jobs import JobReport, JobSpec
 from minikafka.client.metadata import Cluster
 
 

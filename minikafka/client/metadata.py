@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from minikafka.broker.requests import ClusterMetadata, LeaderHint, TopicMetadata
+from minikafka.api.requests import ClusterMetadata, LeaderHint, TopicMetadata
 from minikafka.client.backoff import Backoff, Random
 from minikafka.client.channel import Channel, Connect, connect_over_grpc
 from minikafka.client.values import parse_bootstrap

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from minikafka.broker.node_ports import ControllerReport, NodeReport
+from minikafka.api.nodes import ControllerReport, NodeReport
 from minikafka.client.metadata import Cluster
 
 

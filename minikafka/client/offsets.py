@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from minikafka.broker.requests import ListOffsetsPartition, ListOffsetsResult
+from minikafka.api.requests import ListOffsetsPartition, ListOffsetsResult
 from minikafka.client.backoff import Backoff
 from minikafka.client.metadata import Cluster
 from minikafka.errors import (

@@ -25,7 +25,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     LeaderHint,
     ProducePartition,
     ProduceRequest,

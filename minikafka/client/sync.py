@@ -24,16 +24,16 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     CommittedOffset,
     DeletedGroup,
     GroupDescription,
     ListedGroup,
 )
-from minikafka.broker.job_ports import JobReport, JobSpec
-from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.node_ports import ControllerReport, NodeReport
-from minikafka.broker.requests import (
+from minikafka.api.jobs import JobReport, JobSpec
+from minikafka.api.metrics import BrokerMetrics
+from minikafka.api.nodes import ControllerReport, NodeReport
+from minikafka.api.requests import (
     ClusterMetadata,
     ClusterUpdate,
     DeleteRecordsResult,

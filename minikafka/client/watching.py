@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from minikafka.broker.requests import ClusterUpdate
+from minikafka.api.requests import ClusterUpdate
 from minikafka.client.backoff import Backoff
 from minikafka.client.metadata import Cluster
 from minikafka.errors import MinikafkaError

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minikafka.broker.metrics import BrokerMetrics
+from minikafka.api.metrics import BrokerMetrics
 
 
 class Loads:

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.requests import ClusterUpdate, PartitionStatus
+from minikafka.api.metrics import BrokerMetrics
+from minikafka.api.requests import ClusterUpdate, PartitionStatus
 from minikafka.cli.feed import ClusterFeed
 from minikafka.cli.lines import text_or_base64
 from minikafka.dashboard.history import Process

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from struct import Struct
 
-from minikafka.broker.requests import FetchPartition, FetchResult
+from minikafka.api.requests import FetchPartition, FetchResult
 from minikafka.errors import InvalidRequestError, MinikafkaError, NotLeaderOrFollowerError
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.wire import INT8, INT16, INT32, INT64, MalformedRequestError, Reader, string

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from minikafka.broker.requests import FetchPartition, FetchResult
+from minikafka.api.requests import FetchPartition, FetchResult
 from minikafka.errors import FetchSessionIdNotFoundError, InvalidFetchSessionEpochError
 from minikafka.kafka.fetch import MAX_PARTITIONS, NO_SESSION, KafkaFetch
 from minikafka.kafka.wire import MalformedRequestError

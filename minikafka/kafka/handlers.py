@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from minikafka.broker.ports import BrokerService
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     EARLIEST_TIMESTAMP,
     MAX_TIMESTAMP,
     ClusterMetadata,
@@ -19,6 +18,7 @@ from minikafka.broker.requests import (
     ListOffsetsResult,
     TopicMetadata,
 )
+from minikafka.api.service import BrokerService
 from minikafka.errors import (
     InvalidRequestError,
     LeaderNotAvailableError,

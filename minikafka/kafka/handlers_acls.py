@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minikafka.broker.ports import BrokerService
+from minikafka.api.service import BrokerService
 from minikafka.errors import SecurityDisabledError
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call

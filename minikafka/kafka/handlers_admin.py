@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from minikafka.broker.ports import BrokerService
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     ControllerRequest,
     CreatePartitionsRequest,
     CreateTopic,
@@ -16,6 +15,7 @@ from minikafka.broker.requests import (
     DeleteTopicsRequest,
     ElectLeadersRequest,
 )
+from minikafka.api.service import BrokerService
 from minikafka.errors import (
     InvalidConfigError,
     InvalidRequestError,

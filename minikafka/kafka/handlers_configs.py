@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from minikafka.broker.ports import BrokerService
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterBrokerConfigRequest,
     AlterTopicConfigRequest,
     ControllerRequest,
 )
+from minikafka.api.service import BrokerService
 from minikafka.errors import (
     InvalidConfigError,
     InvalidRequestError,

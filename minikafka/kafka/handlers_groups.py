@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     COORDINATES_GROUPS,
     CommittedOffset,
     DeleteGroupsRequest,
@@ -28,7 +28,7 @@ from minikafka.broker.group_requests import (
     OffsetFetchRequest,
     SyncGroupRequest,
 )
-from minikafka.broker.ports import BrokerService
+from minikafka.api.service import BrokerService
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     InconsistentGroupProtocolError,

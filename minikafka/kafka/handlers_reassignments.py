@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minikafka.broker.ports import BrokerService
-from minikafka.broker.requests import AlterReassignmentsRequest, ListReassignmentsRequest
+from minikafka.api.requests import AlterReassignmentsRequest, ListReassignmentsRequest
+from minikafka.api.service import BrokerService
 from minikafka.errors import MinikafkaError
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call

@@ -15,10 +15,10 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
+from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
+from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
-from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
 from minikafka.errors import MinikafkaError
 from minikafka.kafka import fetch, messages, produce
 from minikafka.kafka.admission import Admission, ConnectionLimits

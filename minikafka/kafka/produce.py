@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from struct import Struct
 
-from minikafka.broker.requests import ProducePartition, ProduceRequest, ProduceResult
+from minikafka.api.requests import ProducePartition, ProduceRequest, ProduceResult
 from minikafka.errors import (
     CorruptMessageError,
     InvalidRecordError,

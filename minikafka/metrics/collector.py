@@ -18,8 +18,8 @@ from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CollectorRegistry, Metric
 
 from minikafka import __version__
+from minikafka.api.metrics import BrokerMetrics
 from minikafka.broker.counters import TopicCounters
-from minikafka.broker.metrics import BrokerMetrics
 from minikafka.broker.metrics_reader import IsrHealth, MetricsReader, isr_health
 from minikafka.broker.replica import Replica
 from minikafka.core.groups.rebalance import GroupState

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from minikafka.broker.metrics import BrokerMetrics
+from minikafka.api.metrics import BrokerMetrics
 
 Read = Callable[[BrokerMetrics], float]
 Row = tuple[str, str, Read]

@@ -6,7 +6,7 @@ import os
 import resource
 import time
 
-from minikafka.broker.metrics import ProcessUsage
+from minikafka.api.metrics import ProcessUsage
 
 _PAGE_BYTES = resource.getpagesize()
 

@@ -18,11 +18,10 @@ from typing import TypeVar
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from minikafka.broker.job_ports import JobService
-from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.node_ports import NodeService
-from minikafka.broker.ports import GroupService
-from minikafka.broker.requests import (
+from minikafka.api.jobs import JobService
+from minikafka.api.metrics import BrokerMetrics
+from minikafka.api.nodes import NodeService
+from minikafka.api.requests import (
     ClusterMetadata,
     ClusterUpdate,
     ControllerRequest,
@@ -38,6 +37,7 @@ from minikafka.broker.requests import (
     ProduceResult,
     TopicConfigEntry,
 )
+from minikafka.api.service import GroupService
 from minikafka.errors import NetworkError
 from minikafka.model import TopicPartition
 from minikafka.overrides import ConfigDescription

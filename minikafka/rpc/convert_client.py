@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     ClusterMetadata,
     ClusterUpdate,
     ListOffsetsPartition,

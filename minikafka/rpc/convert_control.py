@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AllocateProducerIdsRequest,
     AlterBrokerConfigRequest,
     AlterPartitionRequest,

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
-from minikafka.broker import group_requests as requests
-from minikafka.broker.ports import BrokerService, GroupService
+from minikafka.api import groups as requests
+from minikafka.api.service import BrokerService, GroupService
 from minikafka.rpc.calls import Connection
 from minikafka.rpc.convert import raise_error_of
 from minikafka.rpc.generated import group_pb2 as wire

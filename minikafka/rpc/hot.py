@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     FetchPartition,
     FetchRequest,
     FetchResult,

@@ -8,17 +8,15 @@ from typing import Any
 import grpc.aio
 from google.protobuf.message import Message
 
+from minikafka.api.jobs import JobReport, JobService, JobSpec
+from minikafka.api.service import BrokerService
 from minikafka.broker.job_ports import (
     DigestRequest,
     DigestResult,
-    JobReport,
-    JobService,
-    JobSpec,
     ReplicaService,
     VerifyRequest,
     VerifyResult,
 )
-from minikafka.broker.ports import BrokerService
 from minikafka.model import BrokerInfo
 from minikafka.rpc.calls import Connection
 from minikafka.rpc.convert import raise_error_of

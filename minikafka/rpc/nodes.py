@@ -8,8 +8,8 @@ from typing import Any
 import grpc.aio
 from google.protobuf.message import Message
 
-from minikafka.broker.node_ports import ControllerReport, NodeReport, NodeService
-from minikafka.broker.ports import BrokerService
+from minikafka.api.nodes import ControllerReport, NodeReport, NodeService
+from minikafka.api.service import BrokerService
 from minikafka.rpc.calls import Connection
 from minikafka.rpc.convert import raise_error_of
 from minikafka.rpc.generated import nodes_pb2 as wire

@@ -13,7 +13,7 @@ import logging
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AllocateProducerIdsRequest,
     AlterPartitionRequest,
     AlterPartitionResponse,

@@ -12,8 +12,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
-from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.errors import UsageError
 from minikafka.properties import Endpoint

@@ -27,11 +27,11 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from minikafka.api.requests import ClusterUpdate
+from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.fetch import MAX_FETCH_BYTES
-from minikafka.broker.ports import BrokerService
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import ClusterUpdate
 from minikafka.errors import BrokerNotAvailableError, MessageTooLargeError, MinikafkaError
 from minikafka.rpc import hot
 from minikafka.rpc.convert import error_for_peer, error_to_wire

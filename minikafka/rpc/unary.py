@@ -15,14 +15,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from minikafka.broker.counters import RequestCounters
-from minikafka.broker.ports import BrokerService
-from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     ControllerRequest,
     ControllerResponse,
     DeleteRecordsRequest,
 )
+from minikafka.api.service import BrokerService
+from minikafka.broker.counters import RequestCounters
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.errors import InvalidRequestError
 from minikafka.rpc import convert_client, convert_control, mirror
 from minikafka.rpc.convert import error_for_peer, error_to_wire, tps_from_wire

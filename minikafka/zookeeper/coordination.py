@@ -14,7 +14,7 @@ from typing import Any
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
 from kazoo.protocol.states import ZnodeStat
 
-from minikafka.broker.ports import WriteOutcome
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.errors import InvalidRequestError
 from minikafka.zookeeper.codec import MAX_DATA_BYTES, shown
 from minikafka.zookeeper.election import Controllership

@@ -16,7 +16,8 @@ from typing import Any
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
 from kazoo.protocol.states import ZnodeStat
 
-from minikafka.broker.ports import StateWrite, Takeover, WriteOutcome
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.ports import StateWrite, Takeover
 from minikafka.errors import NotControllerError
 from minikafka.model import TopicDescription
 from minikafka.zookeeper import codec

@@ -17,8 +17,9 @@ from typing import Any
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
-from minikafka.broker.job_ports import JobRecord, JobReport, JobResult, JobSpec
-from minikafka.broker.ports import WriteOutcome
+from minikafka.api.jobs import JobReport, JobSpec
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.job_ports import JobRecord, JobResult
 from minikafka.core.jobs.master import (
     NO_NODE,
     NO_STATUS,

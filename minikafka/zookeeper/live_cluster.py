@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 
-from minikafka.broker.requests import ClusterUpdate
+from minikafka.api.requests import ClusterUpdate
 from minikafka.model import BrokerInfo, PartitionMetadata, TopicDescription, TopicPartition
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.errors import CorruptNodeError

@@ -15,14 +15,9 @@ from typing import Any
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
-from minikafka.broker.node_ports import (
-    ControllerReport,
-    LiveNode,
-    NodeStatus,
-    SeenNode,
-    UnreadableNode,
-)
-from minikafka.broker.ports import WriteOutcome
+from minikafka.api.nodes import ControllerReport, NodeStatus, UnreadableNode
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.node_ports import LiveNode, SeenNode
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.candidates import broker_of, in_order
 from minikafka.zookeeper.coordination import Znodes, decode, encode, field

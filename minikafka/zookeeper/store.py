@@ -21,13 +21,13 @@ from typing import Any, TypeVar
 from kazoo.exceptions import NodeExistsError, NoNodeError
 from kazoo.protocol.states import ZnodeStat
 
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.ports import (
     ControllerElection,
     SessionLostError,
     StateWrite,
     StoreEvent,
     Takeover,
-    WriteOutcome,
 )
 from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper import codec, registration

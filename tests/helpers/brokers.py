@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from minikafka.broker.broker import Broker
-from minikafka.broker.ports import Peers, ReplicationStream
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     ControlledShutdownRequest,
@@ -32,6 +30,8 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.broker import Broker
+from minikafka.broker.ports import Peers, ReplicationStream
 from minikafka.broker.service import Service
 from minikafka.config import parse_broker_config
 from minikafka.errors import MinikafkaError, NetworkError

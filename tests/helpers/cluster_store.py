@@ -14,13 +14,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.ports import (
     ControllerElection,
     SessionLostError,
     StateWrite,
     StoreEvent,
     Takeover,
-    WriteOutcome,
 )
 from minikafka.errors import NotControllerError, UsageError
 from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
+from minikafka.api.requests import UpdateStateRequest, UpdateStateResponse
 from minikafka.errors import MinikafkaError, NetworkError, StaleBrokerEpochError
 from minikafka.model import BrokerInfo, PartitionMetadata, TopicPartition
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minikafka.core.group_messages import (
+from minikafka.api.groups import (
     GroupProtocol,
     HeartbeatRequest,
     JoinGroupRequest,

@@ -3,7 +3,7 @@ coordinator at run time."""
 
 from __future__ import annotations
 
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     CommittedOffset,
     FindCoordinatorRequest,
     GroupProtocol,
@@ -19,7 +19,7 @@ from minikafka.broker.group_requests import (
     SyncGroupRequest,
     SyncGroupResult,
 )
-from minikafka.broker.ports import GroupService
+from minikafka.api.service import GroupService
 from minikafka.errors import MemberIdRequiredError, MinikafkaError
 from minikafka.model import TopicPartition
 from tests.helpers.brokers import BrokerCluster

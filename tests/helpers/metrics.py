@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minikafka.broker.metrics import (
+from minikafka.api.metrics import (
     BrokerMetrics,
     ControllerMetrics,
     GroupMetrics,

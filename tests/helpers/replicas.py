@@ -12,13 +12,7 @@ from math import inf
 from pathlib import Path
 
 from minikafka import turns
-from minikafka.broker.isr_proposals import IsrProposals
-from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.ports import ReplicationStream
-from minikafka.broker.replica import Replica
-from minikafka.broker.replica_manager import ReplicaManager, StoredConfigs
-from minikafka.broker.replicator import Replicator
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     ReplicaFetchRequest,
@@ -27,6 +21,12 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.isr_proposals import IsrProposals
+from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.ports import ReplicationStream
+from minikafka.broker.replica import Replica
+from minikafka.broker.replica_manager import ReplicaManager, StoredConfigs
+from minikafka.broker.replicator import Replicator
 from minikafka.config import parse_broker_config
 from minikafka.errors import NetworkError
 from minikafka.log.store import DiskLogStore

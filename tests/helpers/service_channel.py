@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
-from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.requests import (
+from minikafka.api.metrics import BrokerMetrics
+from minikafka.api.requests import (
     ClusterMetadata,
     ClusterUpdate,
     ControllerRequest,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.requests import CreatePartitionsRequest, CreateTopic, CreateTopicsRequest
 from minikafka.broker.offsets_topic import partition_for
-from minikafka.broker.requests import CreatePartitionsRequest, CreateTopic, CreateTopicsRequest
 from minikafka.client.admin import AsyncAdmin
 from minikafka.client.consumer import AsyncConsumer
 from minikafka.errors import (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker.requests import EARLIEST_TIMESTAMP
+from minikafka.api.requests import EARLIEST_TIMESTAMP
 from minikafka.client import AsyncAdmin, AsyncProducer
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition, broker_name

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minikafka.broker.requests import UpdateStateRequest
+from minikafka.api.requests import UpdateStateRequest
 from minikafka.core.control.alter_partition import Proposal
 from minikafka.core.control.commands import (
     DeposedError,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from minikafka.broker.requests import UpdateStateRequest
+from minikafka.api.requests import UpdateStateRequest
 from minikafka.core.control.controller import Controller
 from minikafka.core.replication.effects import (
     CompleteProduce,

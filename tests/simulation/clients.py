@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     LATEST_TIMESTAMP,
     AlterReassignmentsRequest,
     AlterTopicConfigRequest,

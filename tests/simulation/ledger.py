@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from minikafka.broker.requests import UpdateStateRequest
+from minikafka.api.requests import UpdateStateRequest
 from minikafka.core.replication.effects import Role
 from minikafka.model import NO_LEADER, BatchHeader, PartitionState, TopicPartition
 from tests.simulation.states import PartitionLedger, StateRules, storage_in

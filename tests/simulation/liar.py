@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING
 
-from minikafka.broker.requests import ProducePartition, ProduceRequest
+from minikafka.api.requests import ProducePartition, ProduceRequest
 from minikafka.broker.service import Service
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     ControlledShutdownRequest,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from minikafka.core.group_messages import (
+from minikafka.api.groups import (
     JoinGroupResult,
     OffsetCommitResult,
     OffsetDeleteResult,

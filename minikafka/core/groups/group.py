@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from minikafka.core.group_messages import (
+from minikafka.api.groups import (
     UNKNOWN_MEMBER,
     CommittedOffset,
     GroupDescription,

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from minikafka.core.group_messages import (
+from minikafka.api.groups import (
     GroupMember,
     GroupProtocol,
     JoinedMember,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minikafka.core.group_messages import (
+from minikafka.api.groups import (
     UNKNOWN_MEMBER,
     GroupProtocol,
     HeartbeatRequest,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from minikafka.core.group_messages import CommittedOffset
+from minikafka.api.groups import CommittedOffset
 from minikafka.core.groups.effects import OffsetAndMetadata
 from minikafka.model import TopicPartition
 

@@ -25,7 +25,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
-from minikafka.core.group_messages import (
+from minikafka.api.groups import (
     JoinedMember,
     JoinGroupResult,
     SyncGroupRequest,

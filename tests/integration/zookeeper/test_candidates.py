@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from minikafka.broker.ports import ControllerElection, StoreEvent, Takeover, WriteOutcome
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.ports import ControllerElection, StoreEvent, Takeover
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.candidates import in_order
 from minikafka.zookeeper.paths import Layout

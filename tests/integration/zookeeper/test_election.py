@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from kazoo.client import KazooClient
 
-from minikafka.broker.ports import ControllerElection, SessionLostError, StoreEvent, WriteOutcome
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.ports import ControllerElection, SessionLostError, StoreEvent
 from minikafka.model import Assignment, TopicDescription
 from tests.helpers.waiting import until
 from tests.helpers.zookeeper import (

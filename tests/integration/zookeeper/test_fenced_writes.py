@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from kazoo.client import KazooClient
 
-from minikafka.broker.ports import StateWrite, WriteOutcome
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.ports import StateWrite
 from minikafka.errors import InvalidRequestError, NotControllerError
 from minikafka.model import Assignment, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper.inspect import open_inspector

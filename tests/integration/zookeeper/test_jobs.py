@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from minikafka.broker.job_ports import JobRecord, JobResult, JobSpec
-from minikafka.broker.ports import WriteOutcome
+from minikafka.api.jobs import JobSpec
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.job_ports import JobRecord, JobResult
 from minikafka.core.jobs.master import (
     NO_NODE,
     NO_STATUS,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.broker.node_ports import ControllerReport, NodeStatus, SeenNode
-from minikafka.broker.ports import WriteOutcome
+from minikafka.api.nodes import ControllerReport, NodeStatus
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.node_ports import SeenNode
 from minikafka.zookeeper.nodes import ZooKeeperNodes
 from minikafka.zookeeper.store import ZooKeeperStore
 from tests.helpers.waiting import until

@@ -8,7 +8,8 @@ import logging
 
 import pytest
 
-from minikafka.broker.ports import StateWrite, StoreEvent, WriteOutcome
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.ports import StateWrite, StoreEvent
 from minikafka.errors import MinikafkaError
 from minikafka.model import Assignment, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper import codec

@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker import broker as broker_module
-from minikafka.broker import replicator
-from minikafka.broker.broker import Broker
-from minikafka.broker.ports import SessionLostError, StoreEvent
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     ControlledShutdownRequest,
     ControlledShutdownResponse,
     CreateTopic,
@@ -22,6 +18,10 @@ from minikafka.broker.requests import (
     ProducePartition,
     ProduceRequest,
 )
+from minikafka.broker import broker as broker_module
+from minikafka.broker import replicator
+from minikafka.broker.broker import Broker
+from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.core.replication.effects import Role
 from minikafka.core.replication.isr import FollowerProgress
 from minikafka.errors import (

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker.ports import SessionLostError
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
     MAX_TIMESTAMP,
@@ -26,6 +25,7 @@ from minikafka.broker.requests import (
     ProduceRequest,
     UpdateStateRequest,
 )
+from minikafka.broker.ports import SessionLostError
 from minikafka.errors import (
     BrokerNotAvailableError,
     CorruptMessageError,

@@ -8,11 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from minikafka.broker import controller_client
-from minikafka.broker.controller_client import ControllerClient
-from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.ports import SessionLostError
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     ControlledShutdownRequest,
@@ -21,6 +17,10 @@ from minikafka.broker.requests import (
     DeleteTopicsRequest,
     UpdateStateRequest,
 )
+from minikafka.broker import controller_client
+from minikafka.broker.controller_client import ControllerClient
+from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.ports import SessionLostError
 from minikafka.errors import (
     NetworkError,
     NotControllerError,

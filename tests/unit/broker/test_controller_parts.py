@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.broker.controller_parts import (
-    MAX_NEW_PARTITIONS,
-    NAMES_IN_PART,
-    check_size,
-    failed,
-    joined,
-    parts_of,
-)
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ControllerResponse,
@@ -22,6 +14,14 @@ from minikafka.broker.requests import (
     ElectLeadersRequest,
     ListReassignmentsRequest,
     NamedResult,
+)
+from minikafka.broker.controller_parts import (
+    MAX_NEW_PARTITIONS,
+    NAMES_IN_PART,
+    check_size,
+    failed,
+    joined,
+    parts_of,
 )
 from minikafka.errors import NotControllerError, PolicyViolationError
 from minikafka.model import Assignment, TopicPartition

@@ -10,17 +10,8 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker import controller_term
-from minikafka.broker.controller import ControllerRuntime
-from minikafka.broker.ports import (
-    ClusterStore,
-    ControllerElection,
-    SessionLostError,
-    StoreEvent,
-    UnreadableNodeError,
-    WriteOutcome,
-)
-from minikafka.broker.requests import (
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import (
     AllocateProducerIdsRequest,
     AlterPartitionRequest,
     AlterTopicConfigRequest,
@@ -33,6 +24,15 @@ from minikafka.broker.requests import (
     IsrProposal,
     ReportFailedReplicas,
     UpdateStateResponse,
+)
+from minikafka.broker import controller_term
+from minikafka.broker.controller import ControllerRuntime
+from minikafka.broker.ports import (
+    ClusterStore,
+    ControllerElection,
+    SessionLostError,
+    StoreEvent,
+    UnreadableNodeError,
 )
 from minikafka.config import parse_broker_config
 from minikafka.core.control.incarnation import storage_mark

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from minikafka.api.requests import UpdateStateRequest, UpdateStateResponse
 from minikafka.broker.controller_sender import PostOffice
-from minikafka.broker.requests import UpdateStateRequest, UpdateStateResponse
 from minikafka.core.control.outbox import Letter, Outbox
 from minikafka.errors import NetworkError, StaleBrokerEpochError, StaleControllerEpochError
 from minikafka.model import (

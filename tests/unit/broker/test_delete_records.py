@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker.delete_records import DeleteRecordsHandler
-from minikafka.broker.fetch import FetchHandler
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
     DeleteRecordsResult,
     ReplicaFetchRequest,
 )
+from minikafka.broker.delete_records import DeleteRecordsHandler
+from minikafka.broker.fetch import FetchHandler
 from minikafka.errors import (
     InvalidTopicError,
     MinikafkaError,

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker import fetch as fetch_module
-from minikafka.broker.fetch import FetchHandler
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     FetchPartition,
     FetchRequest,
     FetchResult,
@@ -19,6 +17,8 @@ from minikafka.broker.requests import (
     ReplicaFetchRequest,
     ReplicaFetchResponse,
 )
+from minikafka.broker import fetch as fetch_module
+from minikafka.broker.fetch import FetchHandler
 from minikafka.core.replication.effects import Role
 from minikafka.core.replication.leader import Leader
 from minikafka.errors import (

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker.group_records import encode_batch
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     COORDINATES_TRANSACTIONS,
     DeleteGroupsRequest,
     DescribeGroupsRequest,
@@ -27,8 +26,9 @@ from minikafka.broker.group_requests import (
     OffsetFetchRequest,
     SyncGroupRequest,
 )
+from minikafka.api.requests import AlterTopicConfigRequest, DeleteTopicsRequest
+from minikafka.broker.group_records import encode_batch
 from minikafka.broker.offsets_topic import partition_for
-from minikafka.broker.requests import AlterTopicConfigRequest, DeleteTopicsRequest
 from minikafka.core.groups.effects import GroupRecord, GroupSnapshot, MemberSnapshot
 from minikafka.errors import (
     CoordinatorLoadInProgressError,

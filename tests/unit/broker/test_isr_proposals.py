@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker import isr_proposals
-from minikafka.broker.isr_proposals import IsrProposals
-from minikafka.broker.replica import Replica
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     AlterPartitionResult,
     IsrProposal,
 )
+from minikafka.broker import isr_proposals
+from minikafka.broker.isr_proposals import IsrProposals
+from minikafka.broker.replica import Replica
 from minikafka.errors import (
     IneligibleReplicaError,
     MinikafkaError,

@@ -9,6 +9,17 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.jobs import JobReport, JobSpec
+from minikafka.api.nodes import NodeStatus
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import (
+    AlterReassignmentsRequest,
+    ControllerResponse,
+    ElectLeadersRequest,
+    ListReassignmentsRequest,
+    NamedResult,
+    UpdateStateRequest,
+)
 from minikafka.broker import job_kinds
 from minikafka.broker.job_kinds import Surroundings
 from minikafka.broker.job_master import JobMaster
@@ -17,9 +28,7 @@ from minikafka.broker.job_ports import (
     DigestResult,
     EpochDigest,
     JobRecord,
-    JobReport,
     JobResult,
-    JobSpec,
     ReplicaService,
     VerifyRequest,
     VerifyResult,
@@ -27,16 +36,8 @@ from minikafka.broker.job_ports import (
 from minikafka.broker.job_service import MAX_UNFINISHED, JobDesk
 from minikafka.broker.job_worker import JobWorker
 from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.node_ports import LiveNode, NodeStatus
-from minikafka.broker.ports import SessionLostError, StoreEvent, WriteOutcome
-from minikafka.broker.requests import (
-    AlterReassignmentsRequest,
-    ControllerResponse,
-    ElectLeadersRequest,
-    ListReassignmentsRequest,
-    NamedResult,
-    UpdateStateRequest,
-)
+from minikafka.broker.node_ports import LiveNode
+from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.core.control.commands import DeposedError
 from minikafka.core.jobs.master import Assign, Entry, JobEffect, JobState, JobView
 from minikafka.errors import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from minikafka.api.requests import ClusterUpdate, UpdateStateRequest
 from minikafka.broker import metadata as metadata_module
 from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.requests import ClusterUpdate, UpdateStateRequest
 from minikafka.errors import BrokerNotAvailableError, UnknownTopicOrPartitionError
 from minikafka.model import PartitionMetadata, TopicPartition
 from tests.helpers.replicas import BROKERS, TP, partition

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker.counters import TopicCounters
-from minikafka.broker.metrics import BrokerMetrics, TopicMetrics
-from minikafka.broker.requests import (
+from minikafka.api.metrics import BrokerMetrics, TopicMetrics
+from minikafka.api.requests import (
     DeleteTopicsRequest,
     FetchPartition,
     FetchRequest,
     ProducePartition,
     ProduceRequest,
 )
+from minikafka.broker.counters import TopicCounters
 from minikafka.model import TopicPartition
 from tests.helpers.brokers import BrokerCluster, batch_of
 from tests.helpers.waiting import until

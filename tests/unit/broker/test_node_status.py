@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from minikafka.broker.node_ports import ControllerReport, LiveNode, NodeStatus, SeenNode
+from minikafka.api.nodes import ControllerReport, NodeStatus
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.node_ports import LiveNode, SeenNode
 from minikafka.broker.node_status import (
     QUIET_INTERVALS,
     SEEN_LIFETIME_MS,
@@ -17,7 +19,7 @@ from minikafka.broker.node_status import (
     NodeReporter,
     Usage,
 )
-from minikafka.broker.ports import SessionLostError, StoreEvent, WriteOutcome
+from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.core.control.commands import DeposedError
 from minikafka.errors import BrokerNotAvailableError, MinikafkaError
 from minikafka.model import TopicPartition

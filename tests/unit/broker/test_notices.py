@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from minikafka.broker.notices import notices
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterBrokerConfigRequest,
     AlterTopicConfigRequest,
     CreateTopic,
     CreateTopicsRequest,
     DeleteTopicsRequest,
 )
+from minikafka.broker.notices import notices
 
 WHY = "has no effect: the files of a log grow as they are written"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from minikafka.api.requests import ProducePartition, ProduceRequest, ProduceResult
 from minikafka.broker import produced
 from minikafka.broker.produce import ProduceHandler
 from minikafka.broker.produced import INLINE_BYTES, RecordChecker
-from minikafka.broker.requests import ProducePartition, ProduceRequest, ProduceResult
 from minikafka.core.replication.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.requests import ProducePartition, ProduceRequest, ProduceResult
 from minikafka.broker.produce import ProduceHandler
 from minikafka.broker.produced import RecordChecker
 from minikafka.broker.replica import FetchWaiter, Replica
-from minikafka.broker.requests import ProducePartition, ProduceRequest, ProduceResult
 from minikafka.core.replication.effects import (
     HighWatermarkAdvanced,
     ProposeIsr,

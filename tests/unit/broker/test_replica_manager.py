@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker.requests import UpdateStateResponse
+from minikafka.api.requests import UpdateStateResponse
 from minikafka.core.replication.effects import Role
 from minikafka.errors import (
     KafkaStorageError,

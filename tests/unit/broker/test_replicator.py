@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.broker.requests import ReplicaFetchResponse, ReplicaFetchResult
+from minikafka.api.requests import ReplicaFetchResponse, ReplicaFetchResult
 from minikafka.core.replication.effects import Role
 from minikafka.errors import (
     FencedLeaderEpochError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minikafka.broker.requests import ClusterUpdate
+from minikafka.api.requests import ClusterUpdate
 from minikafka.cli.board import (
     Board,
     BrokerCame,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from minikafka.broker.requests import ClusterUpdate
+from minikafka.api.requests import ClusterUpdate
 from minikafka.cli.board import Change, PartitionChanged
 from minikafka.cli.feed import ClusterFeed
 from minikafka.errors import NetworkError

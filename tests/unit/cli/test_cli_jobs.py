@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from minikafka.broker.job_ports import JobReport, JobSpec
+from minikafka.api.jobs import JobReport, JobSpec
 from minikafka.cli import jobs
 from minikafka.errors import UsageError
 

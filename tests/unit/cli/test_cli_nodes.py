@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minikafka.broker.node_ports import NodeReport, NodeStatus
+from minikafka.api.nodes import NodeReport, NodeStatus
 from minikafka.cli import nodes
 
 NOW_S = 1_700_000_000.0

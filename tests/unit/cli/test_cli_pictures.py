@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikafka.broker.node_ports import ControllerReport, NodeReport
-from minikafka.broker.requests import (
+from minikafka.api.nodes import ControllerReport, NodeReport
+from minikafka.api.requests import (
     ClusterMetadata,
     DeleteRecordsResult,
     PartitionStatus,

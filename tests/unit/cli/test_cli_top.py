@@ -12,13 +12,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikafka.broker.metrics import (
+from minikafka.api.metrics import (
     BrokerMetrics,
     ProcessUsage,
     ReplicaMetrics,
     RequestMetrics,
 )
-from minikafka.broker.requests import ClusterUpdate
+from minikafka.api.requests import ClusterUpdate
 from minikafka.cli.board import Board
 from minikafka.cli.discovery import Bootstrap
 from minikafka.cli.main import cli

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
     AlterBrokerConfigRequest,

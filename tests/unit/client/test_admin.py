@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from minikafka.broker.requests import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
+from minikafka.api.requests import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
 from minikafka.client.admin import AsyncAdmin
 from minikafka.errors import (
     BrokerNotAvailableError,

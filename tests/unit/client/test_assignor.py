@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minikafka.broker.group_requests import JoinedMember
+from minikafka.api.groups import JoinedMember
 from minikafka.client.assignor import assign_range
 from minikafka.model import TopicPartition
 from tests.helpers.group_bench import subscription

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from minikafka.broker.requests import EARLIEST_TIMESTAMP, ListOffsetsResult
+from minikafka.api.requests import EARLIEST_TIMESTAMP, ListOffsetsResult
 from minikafka.client.consumer import AsyncConsumer
 from minikafka.client.fetcher import Fetcher
 from minikafka.errors import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker.group_requests import (
+from minikafka.api.groups import (
     FindCoordinatorResult,
     FoundCoordinator,
     HeartbeatRequest,

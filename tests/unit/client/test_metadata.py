@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from minikafka.broker.requests import LeaderHint
+from minikafka.api.requests import LeaderHint
 from minikafka.client.metadata import Cluster, LeaderView
 from minikafka.errors import NetworkError, UsageError
 from minikafka.model import TopicPartition

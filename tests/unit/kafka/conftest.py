@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker.counters import RequestCounters
-from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     ClusterMetadata,
     FetchRequest,
     FetchResult,
     ProduceRequest,
     ProduceResult,
 )
+from minikafka.broker.counters import RequestCounters
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.kafka.admission import ConnectionLimits
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.listener import KafkaListener

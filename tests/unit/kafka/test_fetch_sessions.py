@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.broker.requests import FetchPartition, FetchResult
+from minikafka.api.requests import FetchPartition, FetchResult
 from minikafka.errors import (
     FetchSessionIdNotFoundError,
     InvalidFetchSessionEpochError,

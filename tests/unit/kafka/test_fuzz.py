@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.handlers import HANDLERS
 from minikafka.kafka.listener import KafkaListener

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker import group_requests as requests
+from minikafka.api import groups as requests
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     GroupIdNotFoundError,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikafka.broker.requests import FetchPartition, FetchResult, ProduceResult
+from minikafka.api.requests import FetchPartition, FetchResult, ProduceResult
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRecordError,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.requests import ControllerResponse
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import ControllerResponse
 from minikafka.errors import NotControllerError
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.listener import KafkaListener

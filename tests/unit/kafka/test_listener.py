@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker.requests import FetchResult, ProduceResult
+from minikafka.api.requests import FetchResult, ProduceResult
 from minikafka.errors import (
     BrokerNotAvailableError,
     NotEnoughReplicasError,

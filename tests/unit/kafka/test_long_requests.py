@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker.requests import FetchResult, ProduceResult
+from minikafka.api.requests import FetchResult, ProduceResult
 from minikafka.kafka import fetch, fetch_sessions, messages
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.encoding import QUICK_ITEMS, LongAnswerError

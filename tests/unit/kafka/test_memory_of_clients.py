@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.requests import FetchResult
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import FetchResult
 from minikafka.kafka import listener
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.arriving import PACE_BYTES_PER_S, PATIENCE_S, SMALL_BYTES, Arriving

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from minikafka.broker.group_requests import OffsetCommitPartition, OffsetCommitRequest
-from minikafka.broker.requests import CreateTopic, CreateTopicsRequest
+from minikafka.api.groups import OffsetCommitPartition, OffsetCommitRequest
+from minikafka.api.requests import CreateTopic, CreateTopicsRequest
 from minikafka.metrics.collector import PORTION, BrokerCollector
 from minikafka.metrics.endpoint import MetricsEndpoint
 from minikafka.metrics.exposition import render_in_portions

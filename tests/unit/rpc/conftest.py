@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker.metrics import BrokerMetrics
-from minikafka.broker.requests import (
+from minikafka.api.metrics import BrokerMetrics
+from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
     ClusterMetadata,
@@ -258,7 +258,7 @@ def free_port() -> Iterator[int]:
 
 BROKER_IN_A_PROCESS = """
 import asyncio
-from minikafka.broker.requests import ClusterUpdate
+from minikafka.api.requests import ClusterUpdate
 from minikafka.rpc.server import GrpcServer
 
 class Service:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker.counters import RequestCounters
-from minikafka.broker.metrics import (
+from minikafka.api.metrics import (
     BrokerMetrics,
     ControllerMetrics,
     GroupMetrics,
@@ -19,7 +18,7 @@ from minikafka.broker.metrics import (
     RequestMetrics,
     TopicMetrics,
 )
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AlterBrokerConfigRequest,
     AlterTopicConfigRequest,
     ClusterMetadata,
@@ -41,6 +40,7 @@ from minikafka.broker.requests import (
     ProduceResult,
     TopicConfigEntry,
 )
+from minikafka.broker.counters import RequestCounters
 from minikafka.errors import (
     InvalidRequestError,
     MessageTooLargeError,
@@ -354,7 +354,7 @@ async def test_requests_above_the_limit_are_refused_with_a_sentence_and_others_g
 
 
 async def test_what_no_client_may_ask_is_refused_before_it_is_sent(loopback: Any) -> None:
-    from minikafka.broker.requests import AllocateProducerIdsRequest
+    from minikafka.api.requests import AllocateProducerIdsRequest
 
     with pytest.raises(InvalidRequestError):
         await loopback.channel("127.0.0.1:1").administer(AllocateProducerIdsRequest(1, 1), 1_000)

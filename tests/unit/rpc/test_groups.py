@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikafka import errors
-from minikafka.broker import group_requests as requests
+from minikafka.api import groups as requests
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     MemberIdRequiredError,

@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     FetchPartition,
     FetchRequest,
     ProducePartition,

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     FetchResult,
     ProducePartition,
     ProduceRequest,

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from minikafka.api.jobs import JobReport, JobService, JobSpec
 from minikafka.broker.job_ports import (
     DigestRequest,
     DigestResult,
     EpochDigest,
-    JobReport,
-    JobService,
-    JobSpec,
     ReplicaService,
     VerifyRequest,
     VerifyResult,

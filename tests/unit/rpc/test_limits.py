@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 from google.protobuf.message import DecodeError
 
-from minikafka.broker.requests import PartitionStatus
+from minikafka.api.requests import PartitionStatus
 from minikafka.errors import InvalidRequestError, NetworkError
 from minikafka.model import TopicPartition
 from minikafka.rpc import convert_client, unary

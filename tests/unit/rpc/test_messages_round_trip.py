@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minikafka import errors, model
-from minikafka.broker import requests as r
+from minikafka.api import requests as r
 from minikafka.errors import (
     InvalidRequestError,
     MinikafkaError,

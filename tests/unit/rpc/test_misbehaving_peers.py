@@ -11,9 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from minikafka.broker.counters import RequestCounters
-from minikafka.broker.request_memory import RequestMemory
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     FetchRequest,
     FetchResult,
     ProducePartition,
@@ -22,6 +20,8 @@ from minikafka.broker.requests import (
     ReplicaFetchRequest,
     ReplicaFetchResponse,
 )
+from minikafka.broker.counters import RequestCounters
+from minikafka.broker.request_memory import RequestMemory
 from minikafka.errors import NetworkError, UnknownServerError, UnsupportedVersionError
 from minikafka.model import BrokerInfo, TopicPartition
 from minikafka.rpc import hot

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from minikafka.broker.node_ports import ControllerReport, NodeReport, NodeService, NodeStatus
+from minikafka.api.nodes import ControllerReport, NodeReport, NodeService, NodeStatus
 from minikafka.errors import BrokerNotAvailableError
 from minikafka.rpc import nodes
 from minikafka.rpc.channel import BrokerChannel

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker.ports import Peers
-from minikafka.broker.requests import (
+from minikafka.api.requests import (
     AllocateProducerIdsRequest,
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -28,6 +27,7 @@ from minikafka.broker.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.ports import Peers
 from minikafka.errors import (
     MessageTooLargeError,
     NetworkError,

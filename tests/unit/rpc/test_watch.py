@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minikafka.broker.requests import ClusterUpdate
+from minikafka.api.requests import ClusterUpdate
 from minikafka.errors import BrokerNotAvailableError, NetworkError
 from minikafka.model import (
     Assignment,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.core.group_messages import CommittedOffset, GroupDescription, GroupProtocol
+from minikafka.api.groups import CommittedOffset, GroupDescription, GroupProtocol
 from minikafka.core.groups.effects import (
     GroupRecord,
     GroupSnapshot,

@@ -16,7 +16,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikafka.core.group_messages import JoinGroupResult, SyncGroupResult
+from minikafka.api.groups import JoinGroupResult, SyncGroupResult
 from minikafka.core.groups.rebalance import GroupState
 from minikafka.errors import (
     FencedInstanceIdError,

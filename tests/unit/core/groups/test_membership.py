@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.core.group_messages import GroupProtocol, JoinedMember, LeavingMember
+from minikafka.api.groups import GroupProtocol, JoinedMember, LeavingMember
 from minikafka.core.groups.members import MAX_PENDING
 from minikafka.core.groups.membership import MAX_MEMBER_BYTES, MAX_PROTOCOLS, MAX_TEXT
 from minikafka.core.groups.rebalance import MAX_GENERATION, GroupState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.core.group_messages import GroupProtocol
+from minikafka.api.groups import GroupProtocol
 from minikafka.core.groups.effects import GroupRecord, GroupSnapshot, MemberSnapshot
 from minikafka.core.groups.rebalance import GroupState
 from minikafka.errors import (

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minikafka.errors import MinikafkaError
-from minikafka.model import TopicPartition
+from minikafka.model import BrokerInfo, TopicPartition
 
 NO_GENERATION = -1
 UNKNOWN_MEMBER = ""
@@ -259,3 +259,84 @@ class GroupDescription:
     protocol_type: str = ""
     protocol_name: str = ""
     members: Sequence[GroupMember] = ()
+
+
+# --- coordinators and administration -------------------------------------------------------------
+
+COORDINATES_GROUPS = 0
+COORDINATES_TRANSACTIONS = 1
+
+
+@dataclass(slots=True)
+class FindCoordinatorRequest:
+    """`key_type`: COORDINATES_GROUPS (keys are group ids) or COORDINATES_TRANSACTIONS."""
+
+    keys: Sequence[str]
+    key_type: int = COORDINATES_GROUPS
+
+
+@dataclass(slots=True)
+class FoundCoordinator:
+    """`broker` is None exactly with an error."""
+
+    key: str
+    error: MinikafkaError | None
+    broker: BrokerInfo | None = None
+
+
+@dataclass(slots=True)
+class FindCoordinatorResult:
+    """One for each key, in order."""
+
+    coordinators: Sequence[FoundCoordinator]
+
+
+@dataclass(slots=True)
+class DescribeGroupsRequest:
+    group_ids: Sequence[str]
+
+
+@dataclass(slots=True)
+class DescribeGroupsResult:
+    groups: Sequence[GroupDescription]
+
+
+@dataclass(slots=True)
+class ListGroupsRequest:
+    """The groups that this broker coordinates; with `states`, those in one of them (whatever the
+    case); with `types`, those of one of them ("classic" is the only one here)."""
+
+    states: Sequence[str] = ()
+    types: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class ListedGroup:
+    group_id: str
+    protocol_type: str
+    state: str
+    group_type: str = "classic"
+
+
+@dataclass(slots=True)
+class ListGroupsResult:
+    """With CoordinatorLoadInProgressError, `groups` holds what is known already."""
+
+    error: MinikafkaError | None
+    groups: Sequence[ListedGroup] = ()
+
+
+@dataclass(slots=True)
+class DeleteGroupsRequest:
+    group_ids: Sequence[str]
+
+
+@dataclass(slots=True)
+class DeletedGroup:
+    group_id: str
+    error: MinikafkaError | None = None
+
+
+@dataclass(slots=True)
+class DeleteGroupsResult:
+    groups: Sequence[DeletedGroup]
