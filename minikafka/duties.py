@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from minikafka.broker.broker import Broker
-from minikafka.broker.job_kinds import Surroundings
-from minikafka.broker.job_master import JobMaster
-from minikafka.broker.job_replicas import ReplicaReader
-from minikafka.broker.job_service import JobDesk
-from minikafka.broker.job_worker import JobWorker
-from minikafka.broker.node_status import NodeLister, NodeMonitor, NodeReporter, Usage
+from minikafka.broker.jobs.kinds import Surroundings
+from minikafka.broker.jobs.master import JobMaster
+from minikafka.broker.jobs.replicas import ReplicaReader
+from minikafka.broker.jobs.service import JobDesk
+from minikafka.broker.jobs.worker import JobWorker
+from minikafka.broker.nodes.status import NodeLister, NodeMonitor, NodeReporter, Usage
 from minikafka.config import BrokerConfig
 from minikafka.log.store import DiskLogStore
 from minikafka.log.verify import VerifiedSlice, verify_slice

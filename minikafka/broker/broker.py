@@ -22,14 +22,14 @@ from minikafka.api.requests import (
     ControlledShutdownRequest,
     ReportFailedReplicas,
 )
-from minikafka.broker.controller import ControllerRuntime
-from minikafka.broker.controller_client import CALL_TIMEOUT_MS, ControllerClient
-from minikafka.broker.isr_proposals import IsrProposals
+from minikafka.broker.control.candidate import ControllerRuntime
+from minikafka.broker.control.client import CALL_TIMEOUT_MS, ControllerClient
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.metrics_reader import MetricsReader
 from minikafka.broker.ports import ClusterStore, LogStore, Peers, SessionLostError, StoreEvent
-from minikafka.broker.replica_manager import ReplicaManager, StoredConfigs
-from minikafka.broker.replicator import Replicator
+from minikafka.broker.replication.isr_proposals import IsrProposals
+from minikafka.broker.replication.replica_manager import ReplicaManager, StoredConfigs
+from minikafka.broker.replication.replicator import Replicator
 from minikafka.broker.service import Service
 from minikafka.config import BrokerConfig
 from minikafka.errors import BrokerNotAvailableError, MinikafkaError, UsageError

@@ -20,9 +20,9 @@ from minikafka.api.metrics import (
     TopicMetrics,
 )
 from minikafka.broker.counters import BrokerCounters, TopicCounters
-from minikafka.broker.group_coordinator import GroupCoordinator
-from minikafka.broker.replica import Replica
-from minikafka.broker.replica_manager import ReplicaManager
+from minikafka.broker.groups.coordinator import GroupCoordinator
+from minikafka.broker.replication.replica import Replica
+from minikafka.broker.replication.replica_manager import ReplicaManager
 from minikafka.core.control.context import ControllerCounters
 from minikafka.core.control.controller import Controller
 from minikafka.core.groups.rebalance import GroupState

@@ -48,19 +48,19 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
-from minikafka.broker.controller_client import ControllerClient, LocalController
-from minikafka.broker.controller_parts import check_size, failed, joined, parts_of
-from minikafka.broker.delete_records import DeleteRecordsHandler
-from minikafka.broker.fetch import FetchHandler
-from minikafka.broker.group_coordinator import GroupCoordinator
+from minikafka.broker.control.client import ControllerClient, LocalController
+from minikafka.broker.control.parts import check_size, failed, joined, parts_of
+from minikafka.broker.groups.coordinator import GroupCoordinator
+from minikafka.broker.groups.offsets_topic import OffsetsTopic
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.notices import notices
-from minikafka.broker.offsets_topic import OffsetsTopic
 from minikafka.broker.ports import ClusterStore
-from minikafka.broker.produce import ALL_ACKS, ProduceHandler
-from minikafka.broker.produced import RecordChecker
-from minikafka.broker.replica import Replica
-from minikafka.broker.replica_manager import ReplicaManager
+from minikafka.broker.replication.delete_records import DeleteRecordsHandler
+from minikafka.broker.replication.fetch import FetchHandler
+from minikafka.broker.replication.produce import ALL_ACKS, ProduceHandler
+from minikafka.broker.replication.produced import RecordChecker
+from minikafka.broker.replication.replica import Replica
+from minikafka.broker.replication.replica_manager import ReplicaManager
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.config import BrokerConfig, topic_config, validate_topic_overrides
 from minikafka.core.control.assignment import validate_topic_name

@@ -176,7 +176,7 @@ def cancel(job_id: str, bootstrap: str | None, data_dir: Path, output_format: st
 def read_spec(kind: str, topic: str, partitions: Sequence[int], replicas: str | None) -> JobSpec:
     """What the command line asks for. Raises UsageError for what can be no job in any cluster."""
     from minikafka.api.jobs import JobSpec
-    from minikafka.broker.job_service import check_spec
+    from minikafka.broker.jobs.service import check_spec
 
     try:
         target = tuple(int(each) for each in replicas.split(",")) if replicas else ()

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from minikafka.api.jobs import JobReport, JobService, JobSpec
 from minikafka.api.service import BrokerService
-from minikafka.broker.job_ports import (
+from minikafka.broker.jobs.ports import (
     DigestRequest,
     DigestResult,
     ReplicaService,

@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError
 from minikafka.api.requests import ClusterUpdate
 from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
-from minikafka.broker.fetch import MAX_FETCH_BYTES
+from minikafka.broker.replication.fetch import MAX_FETCH_BYTES
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.errors import BrokerNotAvailableError, MessageTooLargeError, MinikafkaError
 from minikafka.rpc import hot

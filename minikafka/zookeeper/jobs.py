@@ -19,7 +19,7 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from minikafka.api.jobs import JobReport, JobSpec
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.job_ports import JobRecord, JobResult
+from minikafka.broker.jobs.ports import JobRecord, JobResult
 from minikafka.core.jobs.master import (
     NO_NODE,
     NO_STATUS,

@@ -17,7 +17,7 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from minikafka.api.nodes import ControllerReport, NodeStatus, UnreadableNode
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.node_ports import LiveNode, SeenNode
+from minikafka.broker.nodes.ports import LiveNode, SeenNode
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.candidates import broker_of, in_order
 from minikafka.zookeeper.coordination import Znodes, decode, encode, field

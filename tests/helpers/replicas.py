@@ -21,12 +21,12 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
-from minikafka.broker.isr_proposals import IsrProposals
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import ReplicationStream
-from minikafka.broker.replica import Replica
-from minikafka.broker.replica_manager import ReplicaManager, StoredConfigs
-from minikafka.broker.replicator import Replicator
+from minikafka.broker.replication.isr_proposals import IsrProposals
+from minikafka.broker.replication.replica import Replica
+from minikafka.broker.replication.replica_manager import ReplicaManager, StoredConfigs
+from minikafka.broker.replication.replicator import Replicator
 from minikafka.config import parse_broker_config
 from minikafka.errors import NetworkError
 from minikafka.log.store import DiskLogStore

@@ -7,7 +7,7 @@ And what must come true when everything has been healed (no. 19): `unsettled`.
 
 from __future__ import annotations
 
-from minikafka.broker.replica import Replica
+from minikafka.broker.replication.replica import Replica
 from minikafka.core.replication.effects import Role
 from minikafka.model import NO_LEADER, Assignment, EpochEntry
 from tests.simulation.states import PartitionLedger

@@ -25,7 +25,7 @@ from minikafka.model import NO_LEADER, BatchHeader, PartitionState, TopicPartiti
 from tests.simulation.states import PartitionLedger, StateRules, storage_in
 
 if TYPE_CHECKING:
-    from minikafka.broker.replica import Replica
+    from minikafka.broker.replication.replica import Replica
     from tests.simulation.disk import SimulatedLog, StoredLog
     from tests.simulation.world import Host, World
 

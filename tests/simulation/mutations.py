@@ -100,7 +100,7 @@ MUTATIONS = (
     Mutation(
         "R6 incarnation of a target",
         "messages to an older incarnation are taken",
-        "broker.replica_manager",
+        "broker.replication.replica_manager",
         "ReplicaManager._fence",
         "if request.target_broker_epoch < self.broker_epoch:",
         "if False:",
@@ -108,7 +108,7 @@ MUTATIONS = (
     Mutation(
         "R6 controller epoch",
         "messages of an older controller are taken",
-        "broker.replica_manager",
+        "broker.replication.replica_manager",
         "ReplicaManager._fence",
         "if request.controller_epoch < self.metadata.controller_epoch:",
         "if False:",
@@ -283,7 +283,7 @@ MUTATIONS = (
     Mutation(
         "consumers read all",
         "consumers see what is not committed",
-        "broker.fetch",
+        "broker.replication.fetch",
         "FetchHandler._read_consumer",
         "if max_bytes > 0 and item.fetch_offset < log.high_watermark:\n"
         "        result.records = replica.read(item.fetch_offset, max_bytes, log.high_watermark)",
@@ -317,7 +317,7 @@ MUTATIONS = (
     Mutation(
         "producers after truncation",
         "what was cut is still remembered of producers (KAFKA-12153)",
-        "broker.replica",
+        "broker.replication.replica",
         "Replica._truncate",
         "self.core.restore_producers(self.log.log_end_offset, self.log.load_producers())",
         "self.core.restore_producers(self.log.log_end_offset, self.core.log.producers)",
@@ -325,7 +325,7 @@ MUTATIONS = (
     Mutation(
         "flush before acknowledging, follower",
         "a follower fetches on before what it has is on the disk",
-        "broker.replicator",
+        "broker.replication.replicator",
         "LeaderLoop._fetch_once",
         "await self._flush_what_must()",
         "pass",
@@ -341,7 +341,7 @@ MUTATIONS = (
     Mutation(
         "messages in order",
         "a message of the controller that was overtaken is taken all the same",
-        "broker.replica_manager",
+        "broker.replication.replica_manager",
         "ReplicaManager.update_state",
         "if order < self._last_message:",
         "if False:",
@@ -377,7 +377,7 @@ MUTATIONS = (
     Mutation(
         "reassignment: a late drop",
         "a replica that is wanted again deletes its log",
-        "broker.replica_manager",
+        "broker.replication.replica_manager",
         "ReplicaManager._to_delete",
         "held.partition_version > partition_version",
         "False",

@@ -12,7 +12,7 @@ from minikafka.zookeeper import codec
 from minikafka.zookeeper.embedded import model
 
 if TYPE_CHECKING:
-    from minikafka.broker.replica import Replica
+    from minikafka.broker.replication.replica import Replica
     from tests.simulation.disk import StoredLog
     from tests.simulation.world import World
 

@@ -24,10 +24,10 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from minikafka.broker import controller_term
 from minikafka.broker.broker import Broker
+from minikafka.broker.control import term
 from minikafka.broker.ports import SessionLostError
-from minikafka.broker.replica import Replica
+from minikafka.broker.replication.replica import Replica
 from minikafka.config import BrokerConfig, parse_broker_config
 from minikafka.core.replication.effects import Role
 from minikafka.core.replication.leader import Leader
@@ -420,7 +420,11 @@ def _config(number: int, settings: tuple[tuple[str, str], ...]) -> BrokerConfig:
 
 
 # Who says at INFO what the story tells anyway.
-_WORDY = ("broker.replicator", "broker.replica_manager", "broker.replica")
+_WORDY = (
+    "broker.replication.replicator",
+    "broker.replication.replica_manager",
+    "broker.replication.replica",
+)
 
 
 class _ErrorsOfTheProduct(logging.Handler):
@@ -455,8 +459,8 @@ def patched(world: World) -> Iterator[World]:
         (session, "stop_client_in_thread", stop_at_once),
         (registration, "time", clock),
         (election, "time", clock),
-        (controller_term, "new_topic_id", world.new_topic_id),
-        (controller_term, "random", world.chance),
+        (term, "new_topic_id", world.new_topic_id),
+        (term, "random", world.chance),
         (candidates, "time", clock),
         (candidates, "uuid", SimpleNamespace(uuid4=world.new_uuid)),
         (cluster, "uuid", SimpleNamespace(uuid4=world.new_uuid)),

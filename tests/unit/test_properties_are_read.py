@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import minikafka
-from minikafka.broker import replica_manager
+from minikafka.broker.replication import replica_manager
 from minikafka.config import (
     BrokerConfig,
     Property,

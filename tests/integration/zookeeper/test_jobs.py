@@ -8,7 +8,7 @@ import pytest
 
 from minikafka.api.jobs import JobSpec
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.job_ports import JobRecord, JobResult
+from minikafka.broker.jobs.ports import JobRecord, JobResult
 from minikafka.core.jobs.master import (
     NO_NODE,
     NO_STATUS,

@@ -6,7 +6,7 @@ import pytest
 
 from minikafka.api.nodes import ControllerReport, NodeStatus
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.node_ports import SeenNode
+from minikafka.broker.nodes.ports import SeenNode
 from minikafka.zookeeper.nodes import ZooKeeperNodes
 from minikafka.zookeeper.store import ZooKeeperStore
 from tests.helpers.waiting import until

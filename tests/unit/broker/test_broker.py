@@ -19,9 +19,9 @@ from minikafka.api.requests import (
     ProduceRequest,
 )
 from minikafka.broker import broker as broker_module
-from minikafka.broker import replicator
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError, StoreEvent
+from minikafka.broker.replication import replicator
 from minikafka.core.replication.effects import Role
 from minikafka.core.replication.isr import FollowerProgress
 from minikafka.errors import (

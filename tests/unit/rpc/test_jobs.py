@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from minikafka.api.jobs import JobReport, JobService, JobSpec
-from minikafka.broker.job_ports import (
+from minikafka.broker.jobs.ports import (
     DigestRequest,
     DigestResult,
     EpochDigest,

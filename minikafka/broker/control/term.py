@@ -1,0 +1,491 @@
+"""One term as the active controller: the queue of events, and the core carried out.
+
+Everything happens in one task, `run`: load, then one event after the other, each to its end. An
+operation of the core yields commands; they are executed on the `ClusterStore`, and its results sent
+back in. Around it: hints from ZooKeeper (merged: each kind waits at most once), requests with their
+futures (bounded), answers of brokers, the clock of the automatic rebalance.
+
+Invariants: only `run` touches the core, apart from the senders, which take letters out of its
+outbox; nothing is written or sent while ZooKeeper is out of touch; whatever goes wrong ends the
+term, and with it everything that it knew: all futures fail with NotControllerError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import random
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import (
+    ControllerResponse,
+    DeleteTopicsRequest,
+    UpdateStateRequest,
+    UpdateStateResponse,
+)
+from minikafka.broker.control.commands import execute
+from minikafka.broker.control.companion import Companion
+from minikafka.broker.control.sender import PostOffice, Send
+from minikafka.broker.control.takeover import TakeoverCount, describe_takeover
+from minikafka.broker.live_config import LiveConfig
+from minikafka.broker.ports import ClusterStore, StoreEvent, UnreadableNodeError
+from minikafka.config import BrokerConfig, TopicConfig, topic_config
+from minikafka.core.control.commands import Command, DeposedError, Operation
+from minikafka.core.control.context import BrokerBatch
+from minikafka.core.control.controller import ClusterRead, Controller
+from minikafka.core.control.outbox import Letter
+from minikafka.core.control.topics import Chance
+from minikafka.errors import (
+    InvalidConfigError,
+    MinikafkaError,
+    NotControllerError,
+    RequestTimedOutError,
+)
+from minikafka.model import BrokerInfo
+
+log = logging.getLogger("minikafka.controller")
+
+MAX_WAITING_REQUESTS = 1000
+DELETION_WAIT_MS = 5_000
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a term works with. `in_touch` is set while ZooKeeper is in touch."""
+
+    store: ClusterStore
+    send: Send
+    config: BrokerConfig
+    in_touch: asyncio.Event
+    now_ms: Callable[[], int]
+    backoff_ms: int = 100
+    max_waiting_requests: int = MAX_WAITING_REQUESTS
+    deletion_wait_ms: int = DELETION_WAIT_MS
+    companions: Sequence[Companion] = ()
+
+
+@dataclass(slots=True)
+class _DeletionWait:
+    """Someone who deleted topics and hears of it when they are gone."""
+
+    names: frozenset[str]
+    future: asyncio.Future[None]
+
+
+class ControllerTerm:
+    """From the won election to the end of controllership."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        controller_id: int,
+        controller_epoch: int,
+        takeover: TakeoverCount,
+    ) -> None:
+        self._around = around
+        self._takeover = takeover
+        self._overrides: Mapping[str, Mapping[str, str]] = {}
+        self._live = LiveConfig(around.config)
+        self._core = Controller(
+            controller_id, controller_epoch, self._unclean_allowed, self._min_insync
+        )
+        self._post = PostOffice(
+            self._core.outbox,
+            self._address,
+            around.send,
+            in_touch=around.in_touch,
+            on_answer=self._on_answer,
+            on_failure=self.end,
+            backoff_ms=around.backoff_ms,
+        )
+        self._events: deque[Callable[[], Awaitable[None]]] = deque()
+        self._hints: set[StoreEvent] = set()
+        self._wake = asyncio.Event()
+        self._requests: dict[asyncio.Future[Any], None] = {}  # in order of arrival
+        self._waiting_requests = 0  # in _events, those that nobody waits for any more included
+        self._deletion_waits: list[_DeletionWait] = []
+        self._messages = 0  # that were sent to brokers
+        self._ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._rebalance_timer: asyncio.TimerHandle | None = None
+        self.loaded = False
+
+    @property
+    def core(self) -> Controller:
+        """For reading: metrics and status."""
+        return self._core
+
+    # --- the one task ---
+
+    async def run(self) -> Exception:
+        """Serve until the term ends; returns why it did. Cancelled: the term ends too."""
+        serving = asyncio.create_task(self._serve(), name="controller-term")
+        try:
+            either: set[asyncio.Future[Any]] = {serving, self._ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done() and not self._ended.done():
+                failure = serving.exception()
+                assert isinstance(failure, Exception), failure
+                self.end(failure)
+            return self._ended.result()
+        finally:
+            self.end(NotControllerError("the controller was stopped"))
+            serving.cancel()
+            await asyncio.wait({serving})
+            if not serving.cancelled() and (late := serving.exception()) is not None:
+                log.debug("the controller's term ended with %r", late)
+
+    def end(self, reason: Exception) -> None:
+        """End the term now: nothing more is sent, and nobody waits for it any more."""
+        if self._ended.done():
+            return
+        self._ended.set_result(reason)
+        self.loaded = False
+        self._post.close()
+        if self._rebalance_timer is not None:
+            self._rebalance_timer.cancel()
+        for companion in self._around.companions:
+            companion.end()
+        for future in list(self._requests):
+            if not future.done():
+                future.set_exception(NotControllerError("this broker is controller no more"))
+        for wait in self._deletion_waits:
+            if not wait.future.done():
+                wait.future.set_result(None)
+
+    async def _serve(self) -> None:
+        await self._around.in_touch.wait()
+        await self._load()
+        if self._ended.done():
+            return
+        self.loaded = True
+        self._arm_rebalance()
+        for companion in self._around.companions:
+            companion.begin(self)
+        while not self._ended.done():
+            await self._wake.wait()
+            await self._around.in_touch.wait()
+            if not self._events:
+                self._wake.clear()
+                continue
+            await self._events.popleft()()
+            self._end_deletion_waits()
+
+    def enqueue(self, event: Callable[[], Awaitable[None]]) -> None:
+        """For companions, see TermQueue."""
+        self._enqueue(event)
+
+    def _enqueue(self, event: Callable[[], Awaitable[None]], *, first: bool = False) -> None:
+        if first:
+            self._events.appendleft(event)
+        else:
+            self._events.append(event)
+        self._wake.set()
+
+    async def _drive(self, operation: Operation[T]) -> T:
+        """Carry an operation of the core out."""
+        result: Any = None
+        try:
+            while True:
+                try:
+                    command = operation.send(result)
+                except StopIteration as stop:
+                    value: T = stop.value
+                    return value
+                await self._around.in_touch.wait()
+                result = await self._execute(command)
+                self._post.wake()
+        finally:
+            operation.close()
+            self._post.wake()
+
+    async def _execute(self, command: Command) -> object:
+        if self._ended.done():
+            raise DeposedError("the term is over")
+        try:
+            return await execute(self._around.store, command, self._core.context.names)
+        except NotControllerError as error:
+            raise DeposedError(str(error)) from error
+        except UnreadableNodeError:
+            raise  # the answer to who asked for just this node
+        except MinikafkaError as error:  # of the store: no answer to a request, but a broken term
+            raise RuntimeError(f"{type(command).__name__} failed: {error}") from error
+
+    async def _load(self) -> None:
+        store = self._around.store
+        started_ms = self._around.now_ms()
+        await store.sync()
+        self._overrides = await store.read_topic_configs()
+        self._live.take(await store.read_broker_configs())
+        topics, unreadable_topics = _apart(await store.read_topics())
+        preferred = await store.read_preferred_election()
+        brokers = await store.read_brokers()
+        states, unreadable = _apart(await store.read_states(topics))
+        read = ClusterRead(
+            brokers=brokers,
+            topics=topics,
+            states=states,
+            deletions=frozenset(await self._read_deletions()),
+            preferred_election=None if preferred is None else tuple(preferred),
+            unreadable_topics=unreadable_topics,
+            unreadable=unreadable,
+        )
+        await self._drive(self._core.load(read))
+        log.info(
+            "broker %s is controller, controller epoch %d: %d brokers, %d topics, %d partitions, "
+            "taken over in %d ms",
+            self._core.context.names.get(self._core.context.controller_id, ""),
+            self._core.context.controller_epoch,
+            len(read.brokers),
+            len(read.topics),
+            len(read.states),
+            self._around.now_ms() - started_ms,
+        )
+
+    def _unclean_allowed(self, topic: str) -> bool:
+        """unclean.leader.election.enable of a topic."""
+        return self._topic_config(topic).unclean_leader_election_enable
+
+    def _min_insync(self, topic: str) -> int:
+        """min.insync.replicas of a topic."""
+        return self._topic_config(topic).min_insync_replicas
+
+    def _topic_config(self, topic: str) -> TopicConfig:
+        """As it is now. Where a value is wrong, the defaults count."""
+        default = self._live.topic_defaults
+        try:
+            return topic_config(self._overrides.get(topic, {}), default)
+        except InvalidConfigError as error:
+            log.warning("the configuration of topic %s is not valid: %s", topic, error)
+            return default
+
+    async def _read_deletions(self) -> set[str]:
+        """The deletion markers, which count for nothing where topics cannot be deleted."""
+        if not self._around.config.delete_topic_enable:
+            return set()
+        return await self._around.store.read_deletions()
+
+    # --- hints from ZooKeeper ---
+
+    def hint(self, event: StoreEvent) -> None:
+        """Something changed: look at it in its turn. One that waits already is not added again;
+        what was missed while ZooKeeper was out of touch comes before everything else."""
+        if event in self._hints:
+            return
+        self._hints.add(event)
+        self._enqueue(lambda: self._on_hint(event), first=event is StoreEvent.RECONNECTED)
+
+    async def _on_hint(self, event: StoreEvent) -> None:
+        self._hints.discard(event)  # before reading: what changes from now on is a new hint
+        if event is StoreEvent.RECONNECTED:
+            await self._around.store.sync()
+            await self._check_controller()
+            await self._read_brokers()
+            await self._read_topics()
+            await self._read_configs()
+            await self._drive(self._core.on_deletions(await self._read_deletions()))
+            await self._read_preferred_election()
+        elif event is StoreEvent.CONTROLLER_CHANGED:
+            await self._check_controller()
+        elif event is StoreEvent.BROKERS_CHANGED:
+            await self._read_brokers()
+        elif event is StoreEvent.TOPICS_CHANGED:
+            await self._read_topics()
+        elif event is StoreEvent.DELETE_TOPICS_CHANGED:
+            await self._drive(self._core.on_deletions(await self._read_deletions()))
+        elif event is StoreEvent.PREFERRED_ELECTION_CHANGED:
+            await self._read_preferred_election()
+        else:
+            assert event is StoreEvent.CONFIG_CHANGED, event
+            await self._read_configs()
+
+    async def _check_controller(self) -> None:
+        found = await self._around.store.read_controller(watch=True)
+        context = self._core.context
+        if (found.controller_id, found.controller_epoch) != (
+            context.controller_id,
+            context.controller_epoch,
+        ):
+            raise DeposedError(
+                f"broker {found.controller_id} is controller, epoch {found.controller_epoch}"
+            )
+
+    async def _read_brokers(self) -> None:
+        batch = await self._drive(self._core.on_brokers(await self._around.store.read_brokers()))
+        _log_batch(batch, self._core.context.names)
+        await self._finish_takeover()
+
+    async def _finish_takeover(self) -> None:
+        """Tell how this controller came to be it, when all have said whether they were woken."""
+        takeover = self._takeover.finish(self._core.context.brokers.keys())
+        if takeover is not None:
+            log.info("%s", describe_takeover(takeover, self._core.context.names))
+            if await self._around.store.record_takeover(takeover) is WriteOutcome.DEPOSED:
+                raise DeposedError("another controller has been elected")
+
+    async def _read_topics(self) -> None:
+        topics, unreadable = _apart(await self._around.store.read_topics())
+        await self._drive(self._core.on_topics(topics, unreadable))
+
+    async def _read_configs(self) -> None:
+        self._overrides = await self._around.store.read_topic_configs()
+        self._live.take(await self._around.store.read_broker_configs())
+        await self._drive(self._core.on_configs())
+
+    async def _read_preferred_election(self) -> None:
+        partitions = await self._around.store.read_preferred_election()
+        if partitions is not None:
+            await self._drive(self._core.on_preferred_election(partitions))
+
+    # --- requests ---
+
+    async def request(self, make: Callable[[Controller], Operation[T]]) -> T:
+        """Handle a request in its turn. Raises what the core answers, RequestTimedOutError if too
+        many wait, NotControllerError if the term ends first."""
+        if self._ended.done():
+            raise NotControllerError("this broker is not the controller")
+        if self._waiting_requests >= self._around.max_waiting_requests:
+            raise RequestTimedOutError(
+                f"{self._waiting_requests} requests wait for the controller already: try later"
+            )
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._requests[future] = None
+        self._waiting_requests += 1
+        self._enqueue(lambda: self._on_request(make, future))
+        try:
+            return await future
+        finally:
+            self._requests.pop(future, None)
+
+    async def _on_request(
+        self, make: Callable[[Controller], Operation[T]], future: asyncio.Future[T]
+    ) -> None:
+        self._waiting_requests -= 1
+        if future.done():  # whoever asked has given up
+            return
+        try:
+            result = await self._drive(make(self._core))
+        except MinikafkaError as refused:
+            answer = partial(future.set_exception, refused)
+        else:
+            answer = partial(future.set_result, result)
+        if not future.done():
+            answer()
+
+    async def deleted(self, request: DeleteTopicsRequest, response: ControllerResponse) -> None:
+        """Wait until the topics that were marked are gone, unless that has to wait for a broker
+        that is not there, and not for long: the marker is durable, they will go."""
+        names = frozenset(result.name for result in response.results if result.error is None)
+        assert names <= set(request.names)
+        wait = _DeletionWait(names, asyncio.get_running_loop().create_future())
+        if self._ended.done() or self._is_over(wait):
+            return
+        self._deletion_waits.append(wait)
+        await asyncio.wait({wait.future}, timeout=self._around.deletion_wait_ms / 1000)
+        self._deletion_waits.remove(wait)
+
+    def _is_over(self, wait: _DeletionWait) -> bool:
+        remaining = wait.names & self._core.context.deletions
+        return all(self._core.waits_for_absent(name) for name in remaining)
+
+    def _end_deletion_waits(self) -> None:
+        for wait in self._deletion_waits:
+            if not wait.future.done() and self._is_over(wait):
+                wait.future.set_result(None)
+
+    def chance(self) -> Chance:
+        """Randomness and defaults for new topics."""
+        config = self._around.config
+        return Chance(
+            random.randrange, new_topic_id, config.num_partitions, config.default_replication_factor
+        )
+
+    # --- brokers ---
+
+    def _address(self, letter: Letter) -> UpdateStateRequest:
+        context = self._core.context
+        self._messages += 1
+        return UpdateStateRequest(
+            controller_id=context.controller_id,
+            controller_epoch=context.controller_epoch,
+            target_broker_epoch=letter.broker.broker_epoch,
+            brokers=[broker for _, broker in sorted(context.brokers.items())],
+            shutting_down=sorted(context.shutting_down),
+            partitions=letter.partitions,
+            deletions=letter.deletions,
+            deleted_topics=letter.deleted_topics,
+            full=letter.full,
+            number=self._messages,
+            drops=letter.drops,
+        )
+
+    def _on_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:
+        if self._takeover.on_answer(broker.broker_id, response.wakeups):
+            self._enqueue(self._finish_takeover)
+        if response.deleted or response.errors:
+            self._enqueue(lambda: self._take_answer(broker, response))
+        if self._core.awaits_word:
+            self._enqueue(lambda: self._drive(self._core.on_word()))
+
+    async def _take_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:
+        core = self._core
+        if response.deleted:
+            await self._drive(core.on_replicas_deleted(broker.broker_id, response.deleted))
+        topics = core.context.topics
+        failed = [
+            (tp, topics[tp.topic].topic_id) for tp, _ in response.errors if tp.topic in topics
+        ]
+        for tp, error in response.errors:
+            log.warning("broker %s could not open %s: %s", broker.name, tp, error)
+        if failed:
+            try:
+                await self._drive(
+                    core.on_failed_replicas(broker.broker_id, broker.broker_epoch, failed)
+                )
+            except MinikafkaError as over:
+                log.info("broker %s is another incarnation by now: %s", broker.name, over)
+
+    # --- the automatic rebalance ---
+
+    def _arm_rebalance(self) -> None:
+        config = self._around.config
+        if config.auto_leader_rebalance_enable:
+            self._rebalance_timer = asyncio.get_running_loop().call_later(
+                config.leader_imbalance_check_interval_seconds,
+                lambda: self._enqueue(self.rebalance),
+            )
+
+    async def rebalance(self) -> None:
+        """Give leadership back to preferred replicas where too many partitions moved away."""
+        percent = self._around.config.leader_imbalance_per_broker_percentage
+        moved = await self._drive(self._core.rebalance(percent))
+        if moved:
+            log.info("leadership of %d partitions went back to the preferred replicas", moved)
+        self._arm_rebalance()
+
+
+def _apart(found: Mapping[K, V | None]) -> tuple[dict[K, V], frozenset[K]]:
+    """What could be read, and what could not."""
+    readable = {key: value for key, value in found.items() if value is not None}
+    return readable, frozenset(found.keys() - readable.keys())
+
+
+def new_topic_id() -> str:
+    """A random 22-character id (a UUID in URL-safe base64, as Kafka's are)."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
+
+def _log_batch(batch: BrokerBatch, names: dict[int, str]) -> None:
+    for ids, what in ((batch.dead, "died"), (batch.bounced, "restarted"), (batch.new, "started")):
+        for broker_id in ids:
+            log.info("broker %s %s", names.get(broker_id, broker_id), what)

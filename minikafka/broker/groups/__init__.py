@@ -1,0 +1,1 @@
+"""Group coordinators over the partitions of __consumer_offsets."""

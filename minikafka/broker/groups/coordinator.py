@@ -1,0 +1,461 @@
+"""The group coordinator of a broker: the GroupService of ports.py.
+
+A group belongs to the partition `hash(group id) % partitions` of `__consumer_offsets`, and is
+coordinated by the broker that leads it (core/group.py decides, broker/group_shard.py carries out).
+
+State: a shard for each such partition that this broker leads. ReplicaManager tells of every change
+of role; a shard is read anew exactly when this broker begins to lead, not when the epoch moves
+under it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
+from uuid import uuid4
+
+from minikafka.api.groups import (
+    UNKNOWN_MEMBER,
+    DeletedGroup,
+    DeleteGroupsRequest,
+    DeleteGroupsResult,
+    DescribeGroupsRequest,
+    DescribeGroupsResult,
+    FindCoordinatorRequest,
+    FindCoordinatorResult,
+    FoundCoordinator,
+    GroupDescription,
+    HeartbeatRequest,
+    HeartbeatResult,
+    JoinGroupRequest,
+    JoinGroupResult,
+    LeaveGroupRequest,
+    LeaveGroupResult,
+    LeftMember,
+    ListedGroup,
+    ListGroupsRequest,
+    ListGroupsResult,
+    OffsetCommitPartitionResult,
+    OffsetCommitRequest,
+    OffsetCommitResult,
+    OffsetDeleteRequest,
+    OffsetDeleteResult,
+    OffsetFetchGroup,
+    OffsetFetchGroupResult,
+    OffsetFetchRequest,
+    OffsetFetchResult,
+    SyncGroupRequest,
+    SyncGroupResult,
+)
+from minikafka.broker.groups.offsets_topic import OffsetsTopic
+from minikafka.broker.groups.shard import AppendBatch, GroupShard
+from minikafka.broker.metadata import MetadataCache
+from minikafka.broker.replication.produce import ALL_ACKS
+from minikafka.broker.replication.replica import Replica
+from minikafka.config import BrokerConfig
+from minikafka.core.groups.effects import DeleteGroupResult, Now
+from minikafka.core.groups.group import Group
+from minikafka.core.groups.rebalance import GroupSettings, GroupState
+from minikafka.core.replication.leader import Leader
+from minikafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    GroupIdNotFoundError,
+    IllegalGenerationError,
+    InvalidGroupIdError,
+    MinikafkaError,
+    NotCoordinatorError,
+    RequestTimedOutError,
+    UnknownMemberIdError,
+)
+from minikafka.model import OFFSETS_TOPIC, TopicPartition
+from minikafka.turns import in_slices
+
+logger = logging.getLogger(__name__)
+
+COMMIT_TIMEOUT_S = 5.0  # offsets.commit.timeout.ms in Kafka
+_MS_PER_MINUTE = 60_000
+CLASSIC = "classic"
+_LONGEST_ID = 32_767  # bytes, as `__consumer_offsets` has it
+_SHOWN_OF_CLIENT = 200  # characters of a client's id in its member id, which is stored as well
+
+R = TypeVar("R")
+
+
+def new_id() -> str:
+    return str(uuid4())
+
+
+class GroupCoordinator:
+    """`append` writes to a partition that this broker leads; `now` gives both times; `serving`
+    raises while another may lead instead of that leader (out of touch with ZooKeeper), and for
+    None while others may lead anything."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        metadata: MetadataCache,
+        topic: OffsetsTopic,
+        append: AppendBatch,
+        serving: Callable[[Leader | None, int], None],
+        now: Callable[[], Now],
+        on_task_done: Callable[[asyncio.Task[None]], None],
+        make_id: Callable[[], str] = new_id,
+    ) -> None:
+        self._config = config
+        self._settings = GroupSettings(
+            config.group_min_session_timeout_ms,
+            config.group_max_session_timeout_ms,
+            config.group_initial_rebalance_delay_ms,
+            config.group_max_size,
+        )
+        self._metadata = metadata
+        self._topic = topic
+        self._append = append
+        self._serving = serving
+        self._now = now
+        self._on_task_done = on_task_done
+        self._make_id = make_id
+        self._shards: dict[int, GroupShard] = {}
+        self._loads: set[asyncio.Task[None]] = set()
+
+    # --- coming and going ------------------------------------------------------------------------
+
+    def on_role_changed(self, replica: Replica) -> None:
+        """A replica of this broker has another role, leader or epoch; or it is stopped."""
+        if replica.topic_partition.topic != OFFSETS_TOPIC:
+            return
+        number = replica.topic_partition.partition
+        shard = self._shards.get(number)
+        leads = replica.core.is_leader and not replica.stopped
+        if shard is not None:
+            if leads and shard.leader is replica.core.leader():
+                return  # another epoch of the same leadership
+            del self._shards[number]
+            shard.unload()
+        if leads:
+            shard = GroupShard(replica, self._settings, self._append, self._now)
+            self._shards[number] = shard
+            task = asyncio.get_running_loop().create_task(self._load(shard))
+            self._loads.add(task)
+            task.add_done_callback(self._on_load_done)
+
+    async def _load(self, shard: GroupShard) -> None:
+        try:
+            await shard.load()
+        except MinikafkaError as error:
+            # The disk: the replica is fenced by now, and leads no more.
+            logger.error("%s: its groups cannot be read: %s", shard.topic_partition, error)
+
+    def _on_load_done(self, task: asyncio.Task[None]) -> None:
+        self._loads.discard(task)
+        self._on_task_done(task)
+
+    async def run_expiry(self) -> None:
+        """For as long as the broker lives: forget offsets that nobody needs any more."""
+        retention_ms = self._config.offsets_retention_minutes * _MS_PER_MINUTE
+        while True:
+            await asyncio.sleep(self._config.offsets_retention_check_interval_ms / 1000)
+            for shard in self._loaded():
+                shard.expire_offsets(retention_ms)
+
+    async def run_topic_deletions(self) -> None:
+        """For as long as the broker lives: offsets of deleted topics go."""
+        async with aclosing(self._metadata.watch()) as updates:
+            async for update in updates:
+                deleted = [name for name, _ in update.deleted_topics]
+                if deleted:
+                    for shard in self._loaded():
+                        shard.forget_topics(deleted)
+
+    def close(self) -> None:
+        """The broker ends: whoever waits is told."""
+        for shard in self._shards.values():
+            shard.unload()
+        self._shards.clear()
+        for task in self._loads:
+            task.cancel()
+
+    def loaded_groups(self) -> list[Group]:
+        """The groups that this broker coordinates, for reading."""
+        return [group for shard in self._loaded() for group in shard.groups.values()]
+
+    def _loaded(self) -> list[GroupShard]:
+        return [shard for shard in self._shards.values() if shard.loaded]
+
+    # --- whose group is it -----------------------------------------------------------------------
+
+    def _shard(self, group_id: str, *, empty_id: bool = False) -> GroupShard:
+        """The shard of a group. Raises InvalidGroupIdError, NotCoordinatorError,
+        CoordinatorNotAvailableError, or CoordinatorLoadInProgressError. `empty_id`: the empty one
+        will do (as of old consumers that only keep offsets)."""
+        if not group_id and not empty_id:
+            raise InvalidGroupIdError("the group id is empty")
+        if len(group_id.encode()) > _LONGEST_ID:
+            raise InvalidGroupIdError(
+                f"a group id of {len(group_id)} characters: it is stored in {_LONGEST_ID} bytes"
+            )
+        number = self._topic.partition_of(group_id)
+        shard = None if number is None else self._shards.get(number)
+        if shard is None:
+            raise NotCoordinatorError(
+                f"broker {self._config.broker_id} does not coordinate group {group_id!r}"
+            )
+        self._check_serving(shard.leader)
+        if not shard.loaded:
+            raise CoordinatorLoadInProgressError(
+                f"broker {self._config.broker_id} still reads the groups of {shard.topic_partition}"
+            )
+        return shard
+
+    def _check_serving(self, leader: Leader | None) -> None:
+        try:
+            self._serving(leader, ALL_ACKS)
+        except MinikafkaError as error:
+            raise CoordinatorNotAvailableError(str(error)) from None
+
+    async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
+        try:
+            self._check_serving(None)  # or the client would be sent to who led before
+        except MinikafkaError as error:
+            keys = in_slices(dict.fromkeys(request.keys))
+            return FindCoordinatorResult([self._is_coordinator(k, error) async for k in keys])
+        return await self._topic.find_coordinators(request)
+
+    def _is_coordinator(self, group_id: str, error: MinikafkaError) -> FoundCoordinator:
+        """What a broker out of touch still knows: of which groups it is the coordinator itself."""
+        here = self._metadata.brokers.get(self._config.broker_id)
+        try:
+            self._shard(group_id, empty_id=True)
+        except MinikafkaError:
+            return FoundCoordinator(group_id, error)
+        return FoundCoordinator(group_id, None, here)
+
+    # --- membership ------------------------------------------------------------------------------
+
+    async def join_group(self, request: JoinGroupRequest) -> JoinGroupResult:
+        try:
+            shard = self._shard(request.group_id)
+            if request.member_id == UNKNOWN_MEMBER:
+                group = shard.get_or_create(request.group_id)
+            else:
+                group = self._known(shard, request.group_id, request.member_id)
+        except MinikafkaError as error:
+            return JoinGroupResult(error, request.member_id)
+        whose = request.client_id if request.instance_id is None else request.instance_id
+        fresh_id = f"{whose[:_SHOWN_OF_CLIENT]}-{self._make_id()}"
+        token = _token(JoinGroupResult)
+        shard.apply(group, group.join(request, fresh_id, token, self._now()))
+        return await token
+
+    async def sync_group(self, request: SyncGroupRequest) -> SyncGroupResult:
+        try:
+            shard = self._shard(request.group_id)
+            group = self._known(shard, request.group_id, request.member_id)
+        except MinikafkaError as error:
+            return SyncGroupResult(error)
+        token = _token(SyncGroupResult)
+        shard.apply(group, group.sync(request, token, self._now()))
+        return await token
+
+    async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResult:
+        try:
+            shard = self._shard(request.group_id)
+            self._known(shard, request.group_id, request.member_id).heartbeat(request, self._now())
+        except CoordinatorLoadInProgressError:
+            return HeartbeatResult(None)  # it will be known soon; its session begins then
+        except MinikafkaError as error:
+            return HeartbeatResult(error)
+        return HeartbeatResult(None)
+
+    async def leave_group(self, request: LeaveGroupRequest) -> LeaveGroupResult:
+        try:
+            shard = self._shard(request.group_id)
+            group = shard.groups.get(request.group_id)
+            if group is None:
+                return LeaveGroupResult(
+                    None,
+                    [
+                        LeftMember(each.member_id, each.instance_id, _no_member(each.member_id))
+                        for each in request.members
+                    ],
+                )
+            left, effects = group.leave(request, self._now())
+        except MinikafkaError as error:
+            return LeaveGroupResult(error)
+        shard.apply(group, effects)
+        return LeaveGroupResult(None, left)
+
+    @staticmethod
+    def _known(shard: GroupShard, group_id: str, member_id: str) -> Group:
+        group = shard.groups.get(group_id)
+        if group is None:
+            raise _no_member(member_id)
+        return group
+
+    # --- offsets ---------------------------------------------------------------------------------
+
+    async def commit_offsets(self, request: OffsetCommitRequest) -> OffsetCommitResult:
+        """A partition that is named more than once counts as it is named last."""
+        wanted = {each.topic_partition: each for each in request.partitions}
+        results = [
+            OffsetCommitPartitionResult(each, self._unknown(each))
+            async for each in in_slices(wanted)
+        ]
+        known = [wanted[each.topic_partition] for each in results if each.error is None]
+        reduced = OffsetCommitRequest(
+            request.group_id, known, request.generation_id, request.member_id, request.instance_id
+        )
+        if known:
+            answers = {
+                each.topic_partition: each.error for each in await self._commit_known(reduced)
+            }
+            for result in results:
+                result.error = answers.get(result.topic_partition, result.error)
+        return OffsetCommitResult(results)
+
+    async def _commit_known(
+        self, request: OffsetCommitRequest
+    ) -> Sequence[OffsetCommitPartitionResult]:
+        try:
+            shard = self._shard(request.group_id, empty_id=True)
+            if request.generation_id < 0:
+                group = shard.get_or_create(request.group_id)
+            elif request.group_id in shard.groups:
+                group = shard.groups[request.group_id]
+            else:
+                raise IllegalGenerationError(
+                    f"group {request.group_id!r} has no generation {request.generation_id}"
+                )
+            token = _token(OffsetCommitResult)
+            limit = self._config.offset_metadata_max_bytes
+            shard.apply(group, group.commit(request, limit, token, self._now()))
+            return (await _in_time(token)).partitions
+        except MinikafkaError as error:
+            return [
+                OffsetCommitPartitionResult(each.topic_partition, error)
+                for each in request.partitions
+            ]
+
+    def _unknown(self, topic_partition: TopicPartition) -> MinikafkaError | None:
+        if self._metadata.partition(topic_partition) is None:
+            return self._metadata.missing(f"there is no partition {topic_partition}")
+        return None
+
+    async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchResult:
+        return OffsetFetchResult(
+            [self._fetch_group(each) async for each in in_slices(request.groups)]
+        )
+
+    def _fetch_group(self, wanted: OffsetFetchGroup) -> OffsetFetchGroupResult:
+        try:
+            shard = self._shard(wanted.group_id, empty_id=True)
+        except MinikafkaError as error:
+            return OffsetFetchGroupResult(wanted.group_id, error.with_traceback(None))
+        group = shard.groups.get(wanted.group_id)
+        if group is None:
+            group = Group(wanted.group_id, self._settings, self._now())
+        return OffsetFetchGroupResult(wanted.group_id, None, group.fetch_offsets(wanted.partitions))
+
+    async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResult:
+        """What is not there has an error of its own, unless the group as a whole has one."""
+        unknown = [
+            OffsetCommitPartitionResult(each, error)
+            async for each in in_slices(request.partitions)
+            if (error := self._unknown(each)) is not None
+        ]
+        missing = {result.topic_partition for result in unknown}
+        known = [each async for each in in_slices(request.partitions) if each not in missing]
+        try:
+            shard = self._shard(request.group_id)
+            group = shard.groups.get(request.group_id)
+            if group is None:
+                raise _no_group(request.group_id)
+            token = _token(OffsetDeleteResult)
+            reduced = OffsetDeleteRequest(request.group_id, known)
+            shard.apply(group, group.delete_offsets(reduced, token))
+            result = await _in_time(token)
+        except MinikafkaError as error:
+            return OffsetDeleteResult(error)
+        if result.error is None:
+            result.partitions = [*result.partitions, *unknown]
+        return result
+
+    # --- administration --------------------------------------------------------------------------
+
+    async def describe_groups(self, request: DescribeGroupsRequest) -> DescribeGroupsResult:
+        ids = in_slices(dict.fromkeys(request.group_ids))
+        return DescribeGroupsResult([self._describe(each) async for each in ids])
+
+    def _describe(self, group_id: str) -> GroupDescription:
+        try:
+            group = self._shard(group_id, empty_id=True).groups.get(group_id)
+        except MinikafkaError as error:
+            return GroupDescription(group_id, error.with_traceback(None))
+        if group is None:
+            return GroupDescription(group_id, None, GroupState.DEAD.value)
+        return group.describe()
+
+    async def list_groups(self, request: ListGroupsRequest) -> ListGroupsResult:
+        states = {state.lower() for state in request.states}
+        types = {kind.lower() for kind in request.types}
+        loading = any(not shard.loaded for shard in self._shards.values())
+        groups = [
+            ListedGroup(group.group_id, group.protocol_type or "", group.state.value)
+            for shard in self._loaded()
+            for group in shard.groups.values()
+            if (not states or group.state.value.lower() in states)
+            and (not types or CLASSIC in types)
+        ]
+        error = None
+        if loading:
+            error = CoordinatorLoadInProgressError(
+                f"broker {self._config.broker_id} still reads some of its groups"
+            )
+        return ListGroupsResult(error, sorted(groups, key=lambda each: each.group_id))
+
+    async def delete_groups(self, request: DeleteGroupsRequest) -> DeleteGroupsResult:
+        deleting = [
+            asyncio.ensure_future(self._delete(each))
+            async for each in in_slices(dict.fromkeys(request.group_ids))
+        ]
+        return DeleteGroupsResult([await each async for each in in_slices(deleting)])
+
+    async def _delete(self, group_id: str) -> DeletedGroup:
+        try:
+            shard = self._shard(group_id, empty_id=True)
+            group = shard.groups.get(group_id)
+            if group is None:
+                raise _no_group(group_id)
+            token = _token(DeleteGroupResult)
+            shard.apply(group, group.delete(token, self._now()))
+            return DeletedGroup(group_id, (await _in_time(token)).error)
+        except MinikafkaError as error:
+            return DeletedGroup(group_id, error.with_traceback(None))
+
+
+def _no_member(member_id: str) -> UnknownMemberIdError:
+    return UnknownMemberIdError(f"there is no member {member_id!r}: its group is gone")
+
+
+def _no_group(group_id: str) -> GroupIdNotFoundError:
+    return GroupIdNotFoundError(f"there is no group {group_id!r}")
+
+
+def _token(_: type[R]) -> asyncio.Future[R]:
+    """What a group answers with; typed by the kind of answer."""
+    return asyncio.get_running_loop().create_future()
+
+
+async def _in_time(token: asyncio.Future[R]) -> R:
+    try:
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            return await token
+    except TimeoutError:
+        raise RequestTimedOutError(
+            f"not all in-sync replicas had the record within {COMMIT_TIMEOUT_S:.0f} s; "
+            "it may yet be committed"
+        ) from None

@@ -1,0 +1,1 @@
+"""Jobs: the master that assigns them, the workers that do them."""

@@ -1,0 +1,1 @@
+"""Replicas: producing, fetching, following a leader, proposing ISRs."""

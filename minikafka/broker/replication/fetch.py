@@ -1,0 +1,454 @@
+"""Fetch requests of consumers and of followers: read what may be read, or wait for it.
+
+What there is for a fetch is counted, not read, until it is enough: bytes are read once, for the
+answer. A fetch that does not find enough parks with a waiter at each of its replicas, and is woken
+by an append, by the high watermark, or by a change of role or epoch. Then it looks at those that
+changed, and only at them, from the start: what held when it was parked need not hold now. The
+answer looks at all of them once more. A follower's position counts once, when its fetch arrives.
+
+State: which high watermark and log start each follower was told last, so that an answer with one
+partition's records also carries what is new of the others: otherwise a busy partition would keep
+the news of all quiet ones from it. An answer that got lost is made good by the one at the end of a
+wait, which tells all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from minikafka.api.requests import (
+    FetchPartition,
+    FetchRequest,
+    FetchResult,
+    LeaderHint,
+    ReplicaFetchRequest,
+    ReplicaFetchResponse,
+    ReplicaFetchResult,
+)
+from minikafka.broker.counters import BrokerCounters
+from minikafka.broker.replication.produce import ALL_ACKS, Serving
+from minikafka.broker.replication.replica import FetchWaiter, Replica
+from minikafka.broker.request_memory import RequestMemory
+from minikafka.core.replication.throttle import ReplicationThrottle
+from minikafka.errors import (
+    FencedLeaderEpochError,
+    InconsistentTopicIdError,
+    MinikafkaError,
+    NotLeaderOrFollowerError,
+    OffsetOutOfRangeError,
+)
+from minikafka.model import FollowerPosition, TopicPartition
+from minikafka.turns import next_turn
+
+FindReplica = Callable[..., Replica]
+
+# What a consumer can make this broker read at once, whatever it asks for; nobody else is served
+# meanwhile. (Kafka's fetch.max.bytes is 55 MiB, read as it is sent.)
+MAX_FETCH_BYTES = 16 * 1024 * 1024
+UNLIMITED_BYTES = 2**62
+# Partitions of a consumer's fetch that are looked at in one go: by number, not by time, so that the
+# same events have the same course in every run.
+_SLICE = 256
+_PEEKED = 8  # partitions that are looked at before anything is prepared for a wait
+
+
+class FetchHandler:
+    """`find_replica(topic_partition)` gives the replica or raises what the fetcher is to be told;
+    `now_ms` is the broker's monotonic clock. `serving(leader, acks)` raises while another broker
+    may lead instead of that leader (out of touch with ZooKeeper). What is read for consumers is in
+    the account of `memory`, which says how much may be."""
+
+    def __init__(
+        self,
+        find_replica: FindReplica,
+        now_ms: Callable[[], int],
+        serving: Serving = lambda leader, acks: None,
+        counters: BrokerCounters | None = None,
+        throttle: ReplicationThrottle | None = None,
+        memory: RequestMemory | None = None,
+    ) -> None:
+        self._memory = memory or RequestMemory(UNLIMITED_BYTES)
+        self._throttle = throttle or ReplicationThrottle()
+        self._find_replica = find_replica
+        self._now_ms = now_ms
+        self._serving = serving
+        self._counters = counters or BrokerCounters()
+        self._told: dict[int, _Told] = {}  # by follower
+
+    # --- consumers -------------------------------------------------------------------------------
+
+    async def fetch(self, request: FetchRequest) -> Sequence[FetchResult]:
+        """See BrokerService.fetch. An error in any partition ends the wait at once.
+
+        What is here may be read also while another may lead: it is committed. But who has waited
+        for nothing is told, or would wait here for ever while records arrive elsewhere.
+        """
+        if not self._begins_with_records(request):
+            await self._wait_for_consumer(request)
+        results: list[FetchResult] = []
+        try:
+            size_bytes, failed = await self._read_all(request, results)
+        finally:
+            self._memory.hand_over(sum(len(result.records) for result in results))
+        if not size_bytes and not failed:
+            self._tell_if_another_may_lead(results)
+        self._count(results)
+        return results
+
+    def _begins_with_records(self, request: FetchRequest) -> bool:
+        """Whether one record is enough, and is there: seen at once by who reads what there is."""
+        if request.min_bytes > 1:
+            return False
+        for item in request.partitions[:_PEEKED]:
+            try:
+                log = self._find_replica(item.topic_partition).core.log
+            except MinikafkaError:
+                return True  # the answer says why
+            if item.fetch_offset < log.high_watermark:
+                return True
+        return False
+
+    async def _wait_for_consumer(self, request: FetchRequest) -> None:
+        """Until there is as much as is wanted (more than an answer may hold is not waited for), an
+        error to tell, or no time left."""
+        deadline_ms = self._now_ms() + request.max_wait_ms
+        wanted_bytes = min(request.min_bytes, request.max_bytes, MAX_FETCH_BYTES)
+        if not request.partitions or wanted_bytes <= 0 or request.max_wait_ms <= 0:
+            return
+        counted = _Counted(wanted_bytes)
+        with _Watch(self._find_replica, Replica.add_consumer_waiter) as watch:
+            due: Iterable[int] = range(len(request.partitions))
+            by_partition: dict[TopicPartition, list[int]] | None = None
+            while True:
+                for count, index in enumerate(due, start=1):
+                    try:
+                        item = request.partitions[index]
+                        counted.put(index, self._consumable_bytes(watch, item, wanted_bytes))
+                    except MinikafkaError:
+                        return  # the answer says which
+                    if counted.enough:
+                        return
+                    if count % _SLICE == 0:
+                        await next_turn()
+                changed = await watch.changed(deadline_ms - self._now_ms())
+                if not changed:
+                    return
+                if by_partition is None:
+                    by_partition = defaultdict(list)
+                    for index, item in enumerate(request.partitions):
+                        by_partition[item.topic_partition].append(index)
+                due = [index for each in changed for index in by_partition[each]]
+
+    def _consumable_bytes(self, watch: _Watch, item: FetchPartition, wanted_bytes: int) -> int:
+        """What there is to read; only whether there is any, where that is enough."""
+        replica = watch.at(item.topic_partition)
+        replica.core.leader().check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
+        high_watermark = replica.core.log.high_watermark
+        if item.fetch_offset >= high_watermark:
+            return 0
+        if wanted_bytes == 1:  # what is committed ends with a batch: at least that one is there
+            return 1
+        return replica.size_of(item.fetch_offset, max(item.max_bytes, 1), high_watermark)
+
+    def _count(self, results: Sequence[FetchResult]) -> None:
+        for result in results:
+            traffic = self._counters.of(result.topic_partition.topic)
+            traffic.fetch_requests += 1
+            traffic.bytes_out += len(result.records)
+            traffic.failed_fetch_requests += result.error is not None
+
+    def _tell_if_another_may_lead(self, results: Sequence[FetchResult]) -> None:
+        for result in results:
+            try:
+                self._serving(self._find_replica(result.topic_partition).core.leader(), ALL_ACKS)
+            except MinikafkaError as error:
+                result.error = error.with_traceback(None)
+
+    async def _read_all(
+        self, request: FetchRequest, results: list[FetchResult]
+    ) -> tuple[int, bool]:
+        """Adds a result for each partition. Returns how many bytes they have, and whether any
+        failed."""
+        size_bytes, failed = 0, False
+        max_bytes = min(request.max_bytes, MAX_FETCH_BYTES)
+        for count, item in enumerate(request.partitions, start=1):
+            result = FetchResult(item.topic_partition)
+            room = self._memory.read_room_bytes
+            limit = min(item.max_bytes, max_bytes - size_bytes, room)
+            try:
+                self._read_consumer(item, result, limit if size_bytes else max(limit, 1))
+            except MinikafkaError as error:
+                result.error, failed = error.with_traceback(None), True
+            size_bytes += len(result.records)
+            self._memory.take(len(result.records))
+            results.append(result)
+            if count % _SLICE == 0:
+                await next_turn()
+        return size_bytes, failed
+
+    def _read_consumer(self, item: FetchPartition, result: FetchResult, max_bytes: int) -> None:
+        replica = self._find_replica(item.topic_partition)
+        try:
+            leader = replica.core.leader()
+        except NotLeaderOrFollowerError:
+            if replica.core.state is not None:
+                state = replica.core.state
+                result.leader_hint = LeaderHint(state.leader, state.leader_epoch)
+            raise
+        log = replica.core.log
+        leader.check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
+        result.high_watermark = log.high_watermark
+        result.log_start_offset = log.log_start_offset
+        if max_bytes > 0 and item.fetch_offset < log.high_watermark:
+            result.records = replica.read(item.fetch_offset, max_bytes, log.high_watermark)
+
+    # --- followers -------------------------------------------------------------------------------
+
+    async def replica_fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
+        """See BrokerService.replica_fetch."""
+        deadline_ms = self._now_ms() + request.max_wait_ms
+        counted = _Counted(min(request.min_bytes, request.max_bytes))
+        results = self._look_at_all(request, counted, first=True)
+        if request.max_wait_ms > 0 and not counted.enough and not _any_is_urgent(results):
+            await self._wait_for_follower(request, counted, deadline_ms)
+            results = self._look_at_all(request, counted, first=False)
+        # Nothing has come between the look and this: what was counted is what is read.
+        for position, result in zip(request.positions, results, strict=True):
+            if limit_bytes := counted.limits.get(position.topic_partition, 0):
+                self._read_follower(request, position, result, limit_bytes)
+        return self._select(request, results, _any_is_urgent(results))
+
+    async def _wait_for_follower(
+        self, request: ReplicaFetchRequest, counted: _Counted, deadline_ms: int
+    ) -> None:
+        """Until there is as much as is wanted, something that cannot wait, or no time left."""
+        positions = {position.topic_partition: position for position in request.positions}
+        due: Iterable[TopicPartition] = positions
+        with _Watch(self._find_replica, Replica.add_follower_waiter) as watch:
+            while True:
+                for topic_partition in due:
+                    position = positions[topic_partition]
+                    result = ReplicaFetchResult(topic_partition)
+                    try:
+                        watch.at(topic_partition)
+                        limit = request.partition_max_bytes
+                        size_bytes = self._look(request, position, result, limit, first=False)
+                        counted.put(topic_partition, size_bytes)
+                    except MinikafkaError:
+                        return  # the answer says which
+                    if result.diverging is not None or counted.enough:
+                        return
+                remaining_ms = deadline_ms - self._now_ms()
+                if remaining_ms <= 0:
+                    return
+                throttled_ms = self._throttle.wait_ms(self._now_ms())
+                if throttled_ms:
+                    remaining_ms = min(remaining_ms, throttled_ms)
+                changed = await watch.changed(remaining_ms)
+                if not changed and not throttled_ms:
+                    return
+                due = changed or positions  # none: the throttle may let them go on
+
+    def _look_at_all(
+        self, request: ReplicaFetchRequest, counted: _Counted, *, first: bool
+    ) -> list[ReplicaFetchResult]:
+        """An answer for each position, but for the records, which are counted."""
+        results = []
+        counted.clear()
+        for position in request.positions:
+            result = ReplicaFetchResult(position.topic_partition)
+            limit = min(request.partition_max_bytes, request.max_bytes - counted.size_bytes)
+            try:
+                size_bytes = self._look(request, position, result, limit, first=first)
+                counted.put(position.topic_partition, size_bytes, limit)
+            except MinikafkaError as error:
+                result.error = error.with_traceback(None)
+            results.append(result)
+        return results
+
+    def _look(
+        self,
+        request: ReplicaFetchRequest,
+        position: FollowerPosition,
+        result: ReplicaFetchResult,
+        max_bytes: int,
+        *,
+        first: bool,
+    ) -> int:
+        """Fill in all but the records; returns how many bytes of them there are."""
+        replica = self._find_replica(position.topic_partition)
+        if replica.topic_id != position.topic_id:
+            raise InconsistentTopicIdError(
+                f"{position.topic_partition} has topic id {replica.topic_id} here, "
+                f"not {position.topic_id}"
+            )
+        leader = replica.core.leader()
+        log = replica.core.log
+        try:
+            result.diverging = leader.check_replica_fetch(request.replica_id, position)
+        except FencedLeaderEpochError:
+            result.state = replica.core.state
+            raise
+        except OffsetOutOfRangeError:
+            result.log_start_offset = log.log_start_offset
+            result.log_end_offset = log.log_end_offset
+            raise
+        if result.diverging is not None:
+            return 0
+        if first:
+            replica.apply(
+                leader.record_replica_fetch(
+                    request.replica_id, request.replica_broker_epoch, position, self._now_ms()
+                )
+            )
+            replica.on_follower_fetched()
+        result.high_watermark = log.high_watermark
+        result.log_start_offset = log.log_start_offset
+        result.log_end_offset = log.log_end_offset
+        if max_bytes <= 0 or position.fetch_offset >= log.log_end_offset:
+            return 0
+        if self._throttle.wait_ms(self._now_ms()) and self._is_throttled(replica, request):
+            return 0
+        return replica.size_of(position.fetch_offset, max_bytes, log.log_end_offset)
+
+    def _read_follower(
+        self,
+        request: ReplicaFetchRequest,
+        position: FollowerPosition,
+        result: ReplicaFetchResult,
+        max_bytes: int,
+    ) -> None:
+        replica = self._find_replica(position.topic_partition)
+        throttled = self._is_throttled(replica, request)
+        if throttled and self._throttle.wait_ms(self._now_ms()):
+            return
+        try:
+            result.records = replica.read(position.fetch_offset, max_bytes, result.log_end_offset)
+        except MinikafkaError as error:
+            result.error = error.with_traceback(None)
+        if throttled:
+            self._throttle.on_bytes(len(result.records), self._now_ms())
+
+    @staticmethod
+    def _is_throttled(replica: Replica, request: ReplicaFetchRequest) -> bool:
+        """Whether what this follower reads here counts: never that of one that is in sync."""
+        leader, partition = replica.core.leader(), replica.topic_partition.partition
+        return (
+            replica.config.throttles_leader(partition, leader.state.leader)
+            and request.replica_id not in leader.isr.maximal
+        )
+
+    def _select(
+        self, request: ReplicaFetchRequest, results: list[ReplicaFetchResult], urgent: bool
+    ) -> ReplicaFetchResponse:
+        """What of the results is worth sending: at the end of a wait all, else what says anything
+        that this follower has not heard."""
+        told = self._told.get(request.replica_id)
+        if told is None or told.broker_epoch != request.replica_broker_epoch:
+            told = self._told[request.replica_id] = _Told(request.replica_broker_epoch)
+        selected = []
+        for result in results:
+            offsets = (result.high_watermark, result.log_start_offset)
+            known = told.offsets.get(result.topic_partition)
+            if not urgent or _is_urgent(result) or known != offsets:
+                selected.append(result)
+                if result.records:
+                    traffic = self._counters.of(result.topic_partition.topic)
+                    traffic.replication_bytes_out += len(result.records)
+            if result.error is None and result.diverging is None:
+                told.offsets[result.topic_partition] = offsets
+            else:
+                told.offsets.pop(result.topic_partition, None)
+        if len(told.offsets) > len(results):  # it does not follow all of them any more
+            told.offsets = {
+                result.topic_partition: told.offsets[result.topic_partition]
+                for result in results
+                if result.topic_partition in told.offsets
+            }
+        return ReplicaFetchResponse(selected)
+
+
+@dataclass(slots=True)
+class _Told:
+    """High watermark and log start that one incarnation of a follower was told last."""
+
+    broker_epoch: int
+    offsets: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
+
+
+def _is_urgent(result: ReplicaFetchResult) -> bool:
+    """It cannot wait for the end of the fetch."""
+    return result.error is not None or result.diverging is not None or bool(result.records)
+
+
+def _any_is_urgent(results: Iterable[ReplicaFetchResult]) -> bool:
+    return any(_is_urgent(result) for result in results)
+
+
+class _Counted:
+    """How many bytes there are for a fetch, by what it asks for, and whether that is enough."""
+
+    def __init__(self, wanted_bytes: int) -> None:
+        """`wanted_bytes` below 1: one is enough."""
+        self._wanted_bytes = max(wanted_bytes, 1)
+        self._sizes: dict[object, int] = {}
+        self.limits: dict[object, int] = {}  # of what there is something of, the most to read
+        self.size_bytes = 0
+
+    @property
+    def enough(self) -> bool:
+        return self.size_bytes >= self._wanted_bytes
+
+    def clear(self) -> None:
+        self._sizes.clear()
+        self.limits.clear()
+        self.size_bytes = 0
+
+    def put(self, asked: object, size_bytes: int, limit_bytes: int = 0) -> None:
+        """In place of what was counted for it before."""
+        self.size_bytes += size_bytes - self._sizes.pop(asked, 0)
+        if size_bytes:
+            self._sizes[asked] = size_bytes
+            self.limits[asked] = limit_bytes
+
+
+class _Watch:
+    """A waiter at each of the replicas that a fetch waits for."""
+
+    def __init__(
+        self, find_replica: FindReplica, add: Callable[[Replica, FetchWaiter], Any]
+    ) -> None:
+        self._find_replica = find_replica
+        self._add = add
+        self._waiter = FetchWaiter()
+        self._replicas: dict[TopicPartition, Replica] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def at(self, topic_partition: TopicPartition) -> Replica:
+        """The replica, from now on watched. Raises what `find_replica` raises."""
+        replica = self._find_replica(topic_partition)
+        self._add(replica, self._waiter)
+        self._replicas[topic_partition] = replica
+        return replica
+
+    async def changed(self, timeout_ms: int) -> list[TopicPartition]:
+        """Wait for a change; of which partitions there is one, none when the time is over. They
+        are watched again when they are looked at again."""
+        if timeout_ms > 0:
+            await self._waiter.wait(timeout_ms / 1000)
+        return self._waiter.take_changed()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for replica in self._replicas.values():
+            replica.discard_waiter(self._waiter)

@@ -1,0 +1,98 @@
+"""Long requests for the controller go to it in parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from minikafka.api.requests import (
+    AlterReassignmentsRequest,
+    AlterTopicConfigRequest,
+    ControllerResponse,
+    CreateTopic,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    ElectLeadersRequest,
+    ListReassignmentsRequest,
+    NamedResult,
+)
+from minikafka.broker.control.parts import (
+    MAX_NEW_PARTITIONS,
+    NAMES_IN_PART,
+    check_size,
+    failed,
+    joined,
+    parts_of,
+)
+from minikafka.errors import NotControllerError, PolicyViolationError
+from minikafka.model import Assignment, TopicPartition
+
+MANY = 2 * NAMES_IN_PART + 1
+NAMES = [f"t{number}" for number in range(MANY)]
+PARTITIONS = [TopicPartition("t", number) for number in range(MANY)]
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda names: CreateTopicsRequest([CreateTopic(name) for name in names], True),
+        DeleteTopicsRequest,
+        lambda names: ElectLeadersRequest(True, [TopicPartition(name, 0) for name in names]),
+        lambda names: AlterReassignmentsRequest({TopicPartition(n, 0): [1] for n in names}),
+        lambda names: ListReassignmentsRequest([TopicPartition(name, 0) for name in names]),
+    ],
+)
+def test_a_part_names_so_many_and_all_of_them_name_all(request_of: object) -> None:
+    assert callable(request_of)
+    parts = parts_of(request_of(NAMES))
+    assert parts == [
+        request_of(NAMES[:NAMES_IN_PART]),
+        request_of(NAMES[NAMES_IN_PART : 2 * NAMES_IN_PART]),
+        request_of(NAMES[2 * NAMES_IN_PART :]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "short",
+    [
+        CreateTopicsRequest([]),
+        ElectLeadersRequest(False, []),
+        ListReassignmentsRequest([]),
+        AlterTopicConfigRequest("t", dict.fromkeys(NAMES)),
+        DeleteTopicsRequest(["t"]),
+    ],
+)
+def test_what_cannot_be_cut_or_is_short_goes_as_it_is(short: object) -> None:
+    assert parts_of(short) == [short]  # type: ignore[arg-type]
+
+
+def test_what_is_said_of_the_parts_is_said_of_the_whole() -> None:
+    first = ControllerResponse([NamedResult("a")], reassignments={PARTITIONS[0]: Assignment((1,))})
+    second = ControllerResponse([NamedResult("b")], reassignments={PARTITIONS[1]: Assignment((2,))})
+    assert joined([first]) is first
+    assert joined([first, second]) == ControllerResponse(
+        [NamedResult("a"), NamedResult("b")],
+        reassignments={PARTITIONS[0]: Assignment((1,)), PARTITIONS[1]: Assignment((2,))},
+    )
+
+
+def test_a_part_that_failed_has_its_error_for_each_name() -> None:
+    error = NotControllerError("moved")
+    assert failed(DeleteTopicsRequest(["a", "b"]), error).results == [
+        NamedResult("a", error),
+        NamedResult("b", error),
+    ]
+    for part in (
+        CreateTopicsRequest([CreateTopic("t-0")]),
+        ElectLeadersRequest(False, PARTITIONS[:1]),
+        AlterReassignmentsRequest({PARTITIONS[0]: None}),
+    ):
+        assert failed(part, error).results == [NamedResult("t-0", error)]
+    assert failed(ListReassignmentsRequest(PARTITIONS), error).results == []
+
+
+def test_one_request_makes_no_more_partitions_than_so_many() -> None:
+    check_size(CreateTopicsRequest([CreateTopic("a", MAX_NEW_PARTITIONS - 1), CreateTopic("b")]))
+    check_size(CreateTopicsRequest([CreateTopic("its own error says why", 2**31 - 1)]))
+    check_size(DeleteTopicsRequest(NAMES))
+    with pytest.raises(PolicyViolationError, match="10001 partitions would be made at once"):
+        check_size(CreateTopicsRequest([CreateTopic("a", MAX_NEW_PARTITIONS), CreateTopic("b")]))
