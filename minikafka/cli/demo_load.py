@@ -18,7 +18,7 @@ from minikafka.errors import MinikafkaError
 
 if TYPE_CHECKING:
     from minikafka.client import AsyncProducer
-    from minikafka.client.accumulator import Delivery
+    from minikafka.client.producing.accumulator import Delivery
 
 _LINES_AT_ONCE = 40
 _PAUSE_S = 0.02  # 2000 records a second

@@ -25,7 +25,7 @@ from minikafka.errors import RequestTimedOutError
 
 if TYPE_CHECKING:
     from minikafka.client import AsyncProducer
-    from minikafka.client.accumulator import Delivery
+    from minikafka.client.producing.accumulator import Delivery
 
 _RANDOM_BYTES = 4 * 1024 * 1024
 _LETTERS = bytes(65 + each % 26 for each in range(256))

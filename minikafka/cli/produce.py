@@ -35,7 +35,7 @@ from minikafka.errors import (
 
 if TYPE_CHECKING:
     from minikafka.client import AsyncProducer
-    from minikafka.client.accumulator import Delivery
+    from minikafka.client.producing.accumulator import Delivery
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 STANDARD_INPUT = "-"

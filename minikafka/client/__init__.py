@@ -8,27 +8,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minikafka.client.accumulator import Delivery
-    from minikafka.client.admin import AsyncAdmin
-    from minikafka.client.consumer import AsyncConsumer
-    from minikafka.client.fetcher import FetchedBatches
-    from minikafka.client.producer import AsyncProducer
+    from minikafka.client.administering.admin import AsyncAdmin
+    from minikafka.client.consuming.consumer import AsyncConsumer
+    from minikafka.client.consuming.fetcher import FetchedBatches
+    from minikafka.client.producing.accumulator import Delivery
+    from minikafka.client.producing.producer import AsyncProducer
     from minikafka.client.sync import Admin, Consumer, Producer
     from minikafka.client.values import ConsumerRecord, RecordMetadata, WouldBlockError
     from minikafka.model import TopicPartition
 
 _HOMES = {
     "Admin": "sync",
-    "AsyncAdmin": "admin",
-    "AsyncConsumer": "consumer",
-    "AsyncProducer": "producer",
+    "AsyncAdmin": "administering.admin",
+    "AsyncConsumer": "consuming.consumer",
+    "AsyncProducer": "producing.producer",
     "Consumer": "sync",
     "ConsumerRecord": "values",
-    "Delivery": "accumulator",
-    "FetchedBatches": "fetcher",
+    "Delivery": "producing.accumulator",
+    "FetchedBatches": "consuming.fetcher",
     "Producer": "sync",
     "RecordMetadata": "values",
-    "TopicPartition": "fetcher",
+    "TopicPartition": "consuming.fetcher",
     "WouldBlockError": "values",
 }
 

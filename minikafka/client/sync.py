@@ -43,13 +43,13 @@ from minikafka.api.requests import (
     TopicConfigEntry,
     TopicMetadata,
 )
-from minikafka.client.accumulator import Delivery
-from minikafka.client.admin import AsyncAdmin
+from minikafka.client.administering.admin import AsyncAdmin
 from minikafka.client.blocking import Blocking
-from minikafka.client.consumer import AsyncConsumer
-from minikafka.client.fetcher import FetchedBatches
-from minikafka.client.producer import AsyncProducer
-from minikafka.client.subscribing import Partition
+from minikafka.client.consuming.consumer import AsyncConsumer
+from minikafka.client.consuming.fetcher import FetchedBatches
+from minikafka.client.consuming.subscribing import Partition
+from minikafka.client.producing.accumulator import Delivery
+from minikafka.client.producing.producer import AsyncProducer
 from minikafka.client.values import ConsumerRecord, Headers, RecordMetadata, WouldBlockError
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import Assignment, TopicPartition

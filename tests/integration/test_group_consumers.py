@@ -12,8 +12,8 @@ import pytest
 
 from minikafka.api.requests import CreatePartitionsRequest, CreateTopic, CreateTopicsRequest
 from minikafka.broker.groups.offsets_topic import partition_for
-from minikafka.client.admin import AsyncAdmin
-from minikafka.client.consumer import AsyncConsumer
+from minikafka.client.administering.admin import AsyncAdmin
+from minikafka.client.consuming.consumer import AsyncConsumer
 from minikafka.errors import (
     FencedInstanceIdError,
     GroupIdNotFoundError,

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minikafka.client import AsyncAdmin, AsyncConsumer, AsyncProducer, ConsumerRecord, Delivery
-from minikafka.client.fate import certainly_not_written
+from minikafka.client.producing.fate import certainly_not_written
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
 from tests.helpers.waiting import until

@@ -31,11 +31,11 @@ from minikafka.api.requests import (
     ProduceRequest,
     ProduceResult,
 )
-from minikafka.client.accumulator import NO_SEQUENCE, Batch, Lane
-from minikafka.client.fate import certainly_not_written, expiry_error
 from minikafka.client.metadata import Cluster
 from minikafka.client.options import SenderOptions
-from minikafka.client.producer_ids import ProducerIds
+from minikafka.client.producing.accumulator import NO_SEQUENCE, Batch, Lane
+from minikafka.client.producing.fate import certainly_not_written, expiry_error
+from minikafka.client.producing.producer_ids import ProducerIds
 from minikafka.errors import (
     BrokerNotAvailableError,
     DuplicateSequenceNumberError,

@@ -6,7 +6,7 @@ import asyncio
 import pytest
 
 from minikafka.api.requests import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
-from minikafka.client.admin import AsyncAdmin
+from minikafka.client.administering.admin import AsyncAdmin
 from minikafka.errors import (
     BrokerNotAvailableError,
     LeaderNotAvailableError,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minikafka.client.partitioner import StickyPartitioner, murmur2, partition_for_key
+from minikafka.client.producing.partitioner import StickyPartitioner, murmur2, partition_for_key
 
 # Apache Kafka's own expectations (UtilsTest.testMurmur2), as signed 32-bit numbers.
 KAFKAS_VALUES = {

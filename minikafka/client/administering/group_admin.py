@@ -27,7 +27,7 @@ from minikafka.api.groups import (
 from minikafka.api.requests import ClusterMetadata
 from minikafka.api.service import GroupService
 from minikafka.client.backoff import Backoff
-from minikafka.client.coordinator import Coordinator
+from minikafka.client.consuming.coordinator import Coordinator
 from minikafka.client.metadata import Cluster
 from minikafka.errors import MinikafkaError
 from minikafka.model import BrokerInfo, TopicPartition

@@ -38,15 +38,15 @@ from minikafka.api.requests import (
     TopicConfigEntry,
     TopicMetadata,
 )
+from minikafka.client.administering.group_admin import GroupAdmin
+from minikafka.client.administering.job_admin import JobAdmin
+from minikafka.client.administering.node_admin import NodeAdmin
+from minikafka.client.administering.watching import watch_cluster
 from minikafka.client.backoff import Backoff, Random
 from minikafka.client.channel import Channel, Connect, connect_over_grpc
-from minikafka.client.group_admin import GroupAdmin
-from minikafka.client.job_admin import JobAdmin
+from minikafka.client.consuming.offsets import lookup_offsets
 from minikafka.client.metadata import METADATA_MAX_AGE_MS, Cluster
-from minikafka.client.node_admin import NodeAdmin
-from minikafka.client.offsets import lookup_offsets
 from minikafka.client.values import check_positive
-from minikafka.client.watching import watch_cluster
 from minikafka.errors import (
     BrokerNotAvailableError,
     LeaderNotAvailableError,

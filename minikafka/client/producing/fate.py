@@ -3,7 +3,7 @@ state."""
 
 from __future__ import annotations
 
-from minikafka.client.accumulator import Batch
+from minikafka.client.producing.accumulator import Batch
 from minikafka.errors import (
     CorruptMessageError,
     InvalidProducerEpochError,

@@ -13,7 +13,7 @@ from minikafka.api.groups import (
     HeartbeatRequest,
     HeartbeatResult,
 )
-from minikafka.client.coordinator import Coordinator
+from minikafka.client.consuming.coordinator import Coordinator
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from minikafka.client.producer import AsyncProducer
+from minikafka.client.producing.producer import AsyncProducer
 from minikafka.errors import (
     CorruptMessageError,
     MinikafkaError,

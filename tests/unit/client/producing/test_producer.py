@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from minikafka.client.producer import AsyncProducer
+from minikafka.client.producing.producer import AsyncProducer
 from minikafka.client.values import WouldBlockError
 from minikafka.errors import (
     BrokerNotAvailableError,

@@ -25,8 +25,8 @@ from minikafka.api.requests import (
     FetchResult,
 )
 from minikafka.client.backoff import Backoff
+from minikafka.client.consuming.offsets import lookup_offsets
 from minikafka.client.metadata import Cluster, LeaderView
-from minikafka.client.offsets import lookup_offsets
 from minikafka.client.options import FetcherOptions
 from minikafka.client.values import ConsumerRecord
 from minikafka.errors import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minikafka.api.groups import JoinedMember
-from minikafka.client.assignor import assign_range
+from minikafka.client.consuming.assignor import assign_range
 from minikafka.model import TopicPartition
 from tests.helpers.group_bench import subscription
 

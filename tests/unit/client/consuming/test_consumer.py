@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from minikafka.api.requests import EARLIEST_TIMESTAMP, ListOffsetsResult
-from minikafka.client.consumer import AsyncConsumer
-from minikafka.client.fetcher import Fetcher
+from minikafka.client.consuming.consumer import AsyncConsumer
+from minikafka.client.consuming.fetcher import Fetcher
 from minikafka.errors import (
     CorruptMessageError,
     OffsetNotAvailableError,

@@ -38,8 +38,8 @@ from minikafka.api.groups import (
     OffsetFetchResult,
     SyncGroupRequest,
 )
-from minikafka.client.assignor import RANGE, assign_range, subscribed_topics
-from minikafka.client.coordinator import Coordinator, error_of
+from minikafka.client.consuming.assignor import RANGE, assign_range, subscribed_topics
+from minikafka.client.consuming.coordinator import Coordinator, error_of
 from minikafka.client.metadata import Cluster
 from minikafka.core.groups.consumer_protocol import (
     CONSUMER_PROTOCOL_TYPE,

@@ -20,13 +20,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 
-from minikafka.client.accumulator import Batch, Delivery, Lane
 from minikafka.client.backoff import Backoff, Random
 from minikafka.client.channel import Connect, connect_over_grpc
 from minikafka.client.metadata import METADATA_MAX_AGE_MS, Cluster
 from minikafka.client.options import SenderOptions
-from minikafka.client.partitioner import StickyPartitioner, partition_for_key
-from minikafka.client.sender import Sender
+from minikafka.client.producing.accumulator import Batch, Delivery, Lane
+from minikafka.client.producing.partitioner import StickyPartitioner, partition_for_key
+from minikafka.client.producing.sender import Sender
 from minikafka.client.values import Headers, WouldBlockError, check_positive
 from minikafka.errors import InvalidRecordError, MessageTooLargeError, UsageError
 from minikafka.model import TopicPartition

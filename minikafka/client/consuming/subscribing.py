@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from minikafka.client.fetcher import Fetcher
-from minikafka.client.group import GroupMember, GroupOptions, Listener
+from minikafka.client.consuming.fetcher import Fetcher
+from minikafka.client.consuming.group import GroupMember, GroupOptions, Listener
 from minikafka.client.metadata import Cluster
 from minikafka.client.options import FetcherOptions
 from minikafka.client.values import ConsumerRecord, check_positive

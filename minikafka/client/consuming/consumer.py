@@ -23,11 +23,11 @@ from minikafka.api.requests import (
 )
 from minikafka.client.backoff import Random
 from minikafka.client.channel import Connect, connect_over_grpc
-from minikafka.client.fetcher import Assigned, FetchedBatches, Fetcher
+from minikafka.client.consuming.fetcher import Assigned, FetchedBatches, Fetcher
+from minikafka.client.consuming.offsets import lookup_offsets
+from minikafka.client.consuming.subscribing import Partition, Subscribing, as_partition
 from minikafka.client.metadata import METADATA_MAX_AGE_MS, Cluster
-from minikafka.client.offsets import lookup_offsets
 from minikafka.client.options import FetcherOptions
-from minikafka.client.subscribing import Partition, Subscribing, as_partition
 from minikafka.client.values import ConsumerRecord, check_positive
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import TopicPartition

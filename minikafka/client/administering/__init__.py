@@ -1,0 +1,1 @@
+"""Topics, configurations, groups, jobs, nodes; watching the cluster."""

@@ -1,0 +1,1 @@
+"""Sending records: batches, partitions, retries, idempotence."""
