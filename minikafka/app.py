@@ -38,7 +38,7 @@ from minikafka.properties import Endpoint, connection_overrides
 from minikafka.rpc.malloc import GiveBack, tune_malloc
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer
-from minikafka.zookeeper.store import ZooKeeperStore
+from minikafka.zookeeper.stores.store import ZooKeeperStore
 
 if TYPE_CHECKING:
     from minikafka.metrics.endpoint import MetricsEndpoint

@@ -24,9 +24,9 @@ from minikafka.rpc import jobs as rpc_jobs
 from minikafka.rpc import nodes as rpc_nodes
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.unary import Method
-from minikafka.zookeeper.jobs import ZooKeeperJobs
-from minikafka.zookeeper.nodes import ZooKeeperNodes
-from minikafka.zookeeper.store import ZooKeeperStore
+from minikafka.zookeeper.stores.jobs import ZooKeeperJobs
+from minikafka.zookeeper.stores.nodes import ZooKeeperNodes
+from minikafka.zookeeper.stores.store import ZooKeeperStore
 
 
 class Duties:

@@ -31,7 +31,7 @@ from benchmarks.kafka.system import (
     wait_until,
     wait_until_whole,
 )
-from minikafka.zookeeper.addresses import Ports, answers
+from minikafka.zookeeper.servers.addresses import Ports, answers
 from tests.helpers import kafka_java, kafka_probe
 
 _HOST = "127.0.0.1"

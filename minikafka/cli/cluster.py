@@ -432,7 +432,7 @@ class LocalCluster:
 
     def stop_zookeeper(self) -> None:
         """End the ZooKeeper processes that cluster.json names, if they are there."""
-        from minikafka.zookeeper.launcher import stop_processes
+        from minikafka.zookeeper.servers.launcher import stop_processes
 
         stop_processes(self.zookeeper_processes(self.require().zookeeper))
 

@@ -53,7 +53,7 @@ async def together(place: Place | None, connect: str) -> AsyncIterator[None]:
     if place is None:
         yield
         return
-    from minikafka.zookeeper.barrier import open_barrier
+    from minikafka.zookeeper.recipes.barrier import open_barrier
 
     with open_barrier(connect, place.name, place.count, place.who) as barrier:
         await asyncio.to_thread(barrier.enter, ENTER_TIMEOUT_S)
@@ -78,7 +78,7 @@ def run_processes(count: int, arguments: Sequence[str], connect: str) -> list[Me
     try:
         return _run(name, count, arguments)
     except MinikafkaError:
-        from minikafka.zookeeper.barrier import remove_barrier
+        from minikafka.zookeeper.recipes.barrier import remove_barrier
 
         with suppress(MinikafkaError):  # what failed is to be told, not what comes of it
             remove_barrier(connect, name)

@@ -29,7 +29,7 @@ from minikafka.cli.output import (
 from minikafka.errors import MinikafkaError
 
 if TYPE_CHECKING:
-    from minikafka.zookeeper.rolling import HeldLock, PartitionHealth, RollingZooKeeper
+    from minikafka.zookeeper.recipes.rolling import HeldLock, PartitionHealth, RollingZooKeeper
 
 _POLL_S = 0.2
 _SHOWN = 3
@@ -64,7 +64,7 @@ def command(dry_run: bool, wait: bool, timeout_s: float, data_dir: Path) -> None
     _require_running(local, cluster)
     import logging
 
-    from minikafka.zookeeper.rolling import open_rolling
+    from minikafka.zookeeper.recipes.rolling import open_rolling
 
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters comes as an error
     with open_rolling(cluster.zookeeper.hosts) as zookeeper:

@@ -26,7 +26,7 @@ def start_zookeeper(local: LocalCluster, plan: ClusterFile, first_port: int) -> 
     Its processes are in a session of their own: Ctrl-C must not reach them before the brokers end.
     Raises what the launcher raises: UsageError.
     """
-    from minikafka.zookeeper.launcher import launch, parse_mode
+    from minikafka.zookeeper.servers.launcher import launch, parse_mode
 
     def take_note(pids: Sequence[int]) -> None:
         starting = plan.zookeeper.with_processes(pids)

@@ -85,7 +85,7 @@ def command(
     pairs = read_settings(settings, "--set")
     check_settings(pairs)
     if zookeeper is not None:
-        from minikafka.zookeeper.launcher import parse_mode
+        from minikafka.zookeeper.servers.launcher import parse_mode
 
         parse_mode(zookeeper)  # before anything is written
     as_json = output_format == "json"

@@ -29,8 +29,9 @@ from minikafka.properties import read_zookeeper_connect
 
 if TYPE_CHECKING:
     from minikafka.broker.ports import Takeover
-    from minikafka.zookeeper.inspect import ControllerView, Inspector, Node
-    from minikafka.zookeeper.watching import Change
+    from minikafka.zookeeper.looking.inspect import ControllerView, Inspector
+    from minikafka.zookeeper.looking.watching import Change
+    from minikafka.zookeeper.node import Node
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -79,8 +80,8 @@ def inspecting(connect: str, *, linearizable: bool = False) -> Iterator[Inspecto
     """A connection to look through. Raises NoCluster if no server answers."""
     import logging
 
-    from minikafka.zookeeper.addresses import answers, port_of
-    from minikafka.zookeeper.inspect import open_inspector
+    from minikafka.zookeeper.looking.inspect import open_inspector
+    from minikafka.zookeeper.servers.addresses import answers, port_of
 
     servers = connect.partition("/")[0].split(",")
     if not any(answers(*port_of(server)) for server in servers):
@@ -252,7 +253,7 @@ def guarantees(connect: str | None, data_dir: Path, output_format: str) -> None:
     """
     servers = find_zookeeper(connect, data_dir)
     with inspecting(servers):  # that it can be reached, and quiet
-        from minikafka.zookeeper.guarantees import check_all
+        from minikafka.zookeeper.looking.guarantees import check_all
 
         verdicts = list(check_all(servers))
     if output_format == "json":

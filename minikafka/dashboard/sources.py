@@ -204,8 +204,8 @@ class Sources:
     # --- ZooKeeper ---
 
     async def _tree(self, connect: str) -> None:
-        from minikafka.zookeeper.live_cluster import LiveCluster
-        from minikafka.zookeeper.live_tree import LiveTree, Node
+        from minikafka.zookeeper.looking.live_cluster import LiveCluster
+        from minikafka.zookeeper.looking.live_tree import LiveTree, Node
 
         def on_change(changed: Mapping[str, Node], gone: Collection[str]) -> None:
             self._station.on_tree(

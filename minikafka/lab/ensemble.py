@@ -88,7 +88,7 @@ class Ensemble:
 
     def mode(self, number: int) -> str | None:
         """leader, follower or standalone; None if it does not serve."""
-        from minikafka.zookeeper.addresses import port_of, serving_mode
+        from minikafka.zookeeper.servers.addresses import port_of, serving_mode
 
         return serving_mode(*port_of(self.address(number))) if number in self.living else None
 
@@ -110,7 +110,7 @@ class Ensemble:
 
     def sessions_at(self, number: int) -> set[int]:
         """The sessions whose clients are connected to this server."""
-        from minikafka.zookeeper.addresses import four_letter_word, port_of
+        from minikafka.zookeeper.servers.addresses import four_letter_word, port_of
 
         if number not in self.living:
             return set()
@@ -133,7 +133,7 @@ class Ensemble:
 
     def start(self, number: int) -> None:
         """A dead one again. Returns when it serves, if there is a majority then."""
-        from minikafka.zookeeper.launcher import start_server
+        from minikafka.zookeeper.servers.launcher import start_server
 
         layout = self._local.layout
         server = start_server(layout.zookeeper, number, detached=True)

@@ -84,7 +84,7 @@ def why_impossible(needs: Needs) -> str | None:
     """What this machine lacks for such a cluster."""
     if not needs.zookeeper.startswith("local"):
         return None
-    from minikafka.zookeeper.apache import find_installation
+    from minikafka.zookeeper.servers.apache import find_installation
 
     try:
         find_installation()

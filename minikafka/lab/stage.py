@@ -31,8 +31,8 @@ from minikafka.model import PartitionState, TopicPartition, broker_name, describ
 
 if TYPE_CHECKING:
     from minikafka.client import Admin, Producer
-    from minikafka.zookeeper.inspect import Node
-    from minikafka.zookeeper.plain import PlainClient
+    from minikafka.zookeeper.looking.plain import PlainClient
+    from minikafka.zookeeper.node import Node
 
 T = TypeVar("T")
 Client = TypeVar("Client", bound=contextlib.AbstractContextManager[Any])
@@ -110,7 +110,7 @@ class Stage:
 
     def node(self, path: str) -> Node | None:
         """A znode, None if it is not there."""
-        from minikafka.zookeeper.plain import RefusedError
+        from minikafka.zookeeper.looking.plain import RefusedError
 
         try:
             return self.zk.get(path)
@@ -195,7 +195,7 @@ class Stage:
 
     def session(self, hosts: str | None = None, timeout_ms: int | None = None) -> PlainClient:
         """Another ZooKeeper session, as of another process."""
-        from minikafka.zookeeper.plain import DEFAULT_SESSION_TIMEOUT_MS, open_plain
+        from minikafka.zookeeper.looking.plain import DEFAULT_SESSION_TIMEOUT_MS, open_plain
 
         found: PlainClient = self.keep(
             open_plain(hosts or self.zookeeper_hosts, timeout_ms or DEFAULT_SESSION_TIMEOUT_MS)
@@ -380,7 +380,7 @@ class Stage:
 @contextlib.contextmanager
 def open_stage(needs: Needs, narrator: Narrator) -> Iterator[Stage]:
     """A cluster for the time of a `with`."""
-    from minikafka.zookeeper.plain import open_plain
+    from minikafka.zookeeper.looking.plain import open_plain
 
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters comes as an error
     narrator.note(

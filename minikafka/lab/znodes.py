@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minikafka.zookeeper.inspect import Node
+    from minikafka.zookeeper.node import Node
 
 # A line of each kind of znode: states and topics, registrations, the load of nodes.
 _UNTOLD = frozenset(

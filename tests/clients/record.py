@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.kafka.apache import ApacheKafka
-from minikafka.zookeeper.addresses import Ports
-from minikafka.zookeeper.launcher import launch, parse_mode
+from minikafka.zookeeper.servers.addresses import Ports
+from minikafka.zookeeper.servers.launcher import launch, parse_mode
 from tests.clients.clients import CLIENTS, Client, Document, Program
 from tests.helpers.kafka_recorder import Recorder
 

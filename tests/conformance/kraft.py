@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.kafka.system import FailedError, wait_until_whole
-from minikafka.zookeeper.addresses import Ports
+from minikafka.zookeeper.servers.addresses import Ports
 from tests.helpers import kafka_java
 
 _HOST = "127.0.0.1"

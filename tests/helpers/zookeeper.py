@@ -15,10 +15,10 @@ from kazoo.client import KazooClient
 from minikafka.broker.ports import StoreEvent
 from minikafka.errors import UsageError
 from minikafka.model import BrokerInfo
-from minikafka.zookeeper import apache
-from minikafka.zookeeper.launcher import RunningZooKeeper, launch, parse_mode
+from minikafka.zookeeper.servers import apache
+from minikafka.zookeeper.servers.launcher import RunningZooKeeper, launch, parse_mode
 from minikafka.zookeeper.session import ZooKeeperSession
-from minikafka.zookeeper.store import ZooKeeperStore
+from minikafka.zookeeper.stores.store import ZooKeeperStore
 from tests.helpers.waiting import DEADLINE_S
 
 ANY_PORT = 0

@@ -233,7 +233,7 @@ MUTATIONS = (
     Mutation(
         "fenced controller write",
         "writes of a controller that is deposed are not fenced (KAFKA-6082)",
-        "zookeeper.fenced",
+        "zookeeper.stores.fenced",
         "FencedWriter._commit",
         "multi.check(self._layout.controller_epoch, lease.epoch_version)",
         "multi.check(self._layout.topics, -1)",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from minikafka.zookeeper import codec
-from minikafka.zookeeper.candidates import in_order
+from minikafka.zookeeper.stores.candidates import in_order
 from tests.simulation.stage import Stage
 
 LAG_MS = 2_000

@@ -33,7 +33,8 @@ from minikafka.core.replication.effects import Role
 from minikafka.core.replication.leader import Leader
 from minikafka.errors import KafkaStorageError, MinikafkaError, UsageError
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
-from minikafka.zookeeper import candidates, cluster, election, registration, session, store
+from minikafka.zookeeper import session
+from minikafka.zookeeper.stores import candidates, cluster, election, registration, store
 from tests.simulation.disk import Disk, SimulatedLogStore
 from tests.simulation.kazoo_client import HandlerStandIn, KazooStandIn, stop_at_once
 from tests.simulation.ledger import Ledger

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from minikafka.zookeeper.candidates import in_order
 from minikafka.zookeeper.embedded import model
 from minikafka.zookeeper.embedded.tree import Tree
+from minikafka.zookeeper.stores.candidates import in_order
 
 if TYPE_CHECKING:
     from tests.simulation.kazoo_client import KazooStandIn

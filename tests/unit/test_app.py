@@ -19,7 +19,7 @@ from minikafka.config import BrokerConfig, parse_broker_config
 from minikafka.errors import KafkaStorageError, UsageError
 from minikafka.log.store import DiskLogStore
 from minikafka.zookeeper.session import ZooKeeperSession
-from minikafka.zookeeper.store import ZooKeeperStore
+from minikafka.zookeeper.stores.store import ZooKeeperStore
 from tests.helpers.waiting import until
 from tests.helpers.zookeeper import start_zookeeper
 
@@ -156,7 +156,7 @@ async def test_a_broker_id_that_is_taken_is_wrong_usage(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("minikafka.zookeeper.registration._EXPIRY_MARGIN_MS", -900)
+    monkeypatch.setattr("minikafka.zookeeper.stores.registration._EXPIRY_MARGIN_MS", -900)
     running = await until_it_serves(config, capsys)
     second = parse_broker_config({**settings, "log.dirs": str(tmp_path / "second")})
     with pytest.raises(UsageError, match="broker id 1 is taken by the live broker A"):

@@ -90,7 +90,7 @@ class Api(Scenario):
         "With the right version all of it happens, as one.",
     )
     def multi(self) -> Proofs:
-        from minikafka.zookeeper.plain import Operation
+        from minikafka.zookeeper.looking.plain import Operation
 
         zk, root = self.stage.zk, self.stage.own_root()
         version = zk.get(f"{root}/config").stat.version
@@ -121,7 +121,7 @@ class Api(Scenario):
         yield left == ["config"], f"after it, {root} has {', '.join(left)}"
 
     def _refusal(self, call: Callable[[], object]) -> str:
-        from minikafka.zookeeper.plain import RefusedError
+        from minikafka.zookeeper.looking.plain import RefusedError
 
         try:
             call()

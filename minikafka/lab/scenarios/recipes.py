@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from minikafka.lab.scenario import Proofs, Scenario, step
 
 if TYPE_CHECKING:
-    from minikafka.zookeeper.plain import PlainClient
+    from minikafka.zookeeper.looking.plain import PlainClient
 
 CLIENTS = 4
 ADDITIONS = 25
@@ -59,7 +59,7 @@ class LostUpdate(Scenario):
         "The slower one is refused with BADVERSION; it reads again, and the counter says 13.",
     )
     def keep(self) -> Proofs:
-        from minikafka.zookeeper.plain import RefusedError
+        from minikafka.zookeeper.looking.plain import RefusedError
 
         zk, other = self.stage.zk, self.stage.session()
         mine, theirs = zk.get(self.path), other.get(self.path)
@@ -110,7 +110,7 @@ class LostUpdate(Scenario):
         zk.set(self.path, b"%d" % (int(zk.get(self.path).data) + 1))
 
     def _add_safely(self, zk: PlainClient) -> None:
-        from minikafka.zookeeper.plain import RefusedError
+        from minikafka.zookeeper.looking.plain import RefusedError
 
         while True:
             node = zk.get(self.path)
@@ -212,7 +212,7 @@ class _Candidate:
     """A client that would lead, with a session of its own."""
 
     def __init__(self, hosts: str) -> None:
-        from minikafka.zookeeper.plain import open_plain
+        from minikafka.zookeeper.looking.plain import open_plain
 
         self._open = ExitStack()
         self.zk = self._open.enter_context(open_plain(hosts))
@@ -233,7 +233,7 @@ class _Candidate:
         self.woken = True
 
     def stand_in_herd(self, path: str) -> None:
-        from minikafka.zookeeper.plain import RefusedError
+        from minikafka.zookeeper.looking.plain import RefusedError
 
         try:
             self.zk.create(path, ephemeral=True)

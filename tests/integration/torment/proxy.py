@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from minikafka.zookeeper.addresses import Ports
+from minikafka.zookeeper.servers.addresses import Ports
 from tests.integration.torment.network import (
     CLIENTS,
     ZOOKEEPER,

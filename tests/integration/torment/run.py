@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minikafka.errors import UsageError
-from minikafka.zookeeper.launcher import ZooKeeperMode, parse_mode
+from minikafka.zookeeper.servers.launcher import ZooKeeperMode, parse_mode
 from tests.integration.torment import isolation
 from tests.integration.torment.availability import availability, plot, table
 from tests.integration.torment.checker import Anomaly, Facts, count, judge

@@ -25,7 +25,7 @@ from kazoo.exceptions import KazooException
 from minikafka.client import AsyncAdmin
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
-from minikafka.zookeeper.launcher import ZooKeeperMode
+from minikafka.zookeeper.servers.launcher import ZooKeeperMode
 from tests.helpers.waiting import until
 from tests.integration.torment.disks import Disk
 from tests.integration.torment.network import Doors, Network, broker_node

@@ -1,5 +1,5 @@
 """ZooKeeper's servers: our embedded one, or an ensemble of Apache's, each of which can be killed
-and started again by itself. (`minikafka.zookeeper.launcher` starts them all or none.)"""
+and started again by itself. (`minikafka.zookeeper.servers.launcher` starts them all or none.)"""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from minikafka.zookeeper import apache
-from minikafka.zookeeper.addresses import Ports, serving_mode
-from minikafka.zookeeper.launcher import (
+from minikafka.zookeeper.servers import apache
+from minikafka.zookeeper.servers.addresses import Ports, serving_mode
+from minikafka.zookeeper.servers.launcher import (
     MAX_SESSION_TIMEOUT_MS,
     MIN_SESSION_TIMEOUT_MS,
     TICK_TIME_MS,

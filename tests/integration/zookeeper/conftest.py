@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.zookeeper.addresses import port_of
-from minikafka.zookeeper.launcher import RunningZooKeeper
-from minikafka.zookeeper.store import ZooKeeperStore
+from minikafka.zookeeper.servers.addresses import port_of
+from minikafka.zookeeper.servers.launcher import RunningZooKeeper
+from minikafka.zookeeper.stores.store import ZooKeeperStore
 from tests.helpers.zookeeper import ZooKeeperProxy, start_zookeeper
 
 KINDS = ["embedded", "local"]

@@ -12,7 +12,7 @@ import pytest
 from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.errors import UsageError
 from minikafka.zookeeper.session import MAX_IN_FLIGHT
-from minikafka.zookeeper.store import ZooKeeperStore
+from minikafka.zookeeper.stores.store import ZooKeeperStore
 from tests.helpers.waiting import DEADLINE_S, until
 from tests.helpers.zookeeper import (
     CREATE,

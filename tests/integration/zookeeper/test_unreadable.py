@@ -262,7 +262,7 @@ async def test_a_node_that_comes_and_goes_between_list_and_get_is_not_there(
 
 
 async def test_announcements_that_are_not_ours_are_not_deleted(controller, monkeypatch):
-    monkeypatch.setattr("minikafka.zookeeper.store._CONFIG_CHANGE_LIFETIME_MS", -1_000)
+    monkeypatch.setattr("minikafka.zookeeper.stores.store._CONFIG_CHANGE_LIFETIME_MS", -1_000)
     await put(controller, "/config/changes/a-note", b"\xff")
     await controller.write_topic_config("words", {})
     await controller.write_topic_config("words", {})

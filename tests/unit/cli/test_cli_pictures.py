@@ -42,7 +42,7 @@ from minikafka.model import (
     TopicPartition,
 )
 from minikafka.overrides import BrokerLayers, ConfigDescription, describe_topic
-from minikafka.zookeeper.inspect import Node, NodeStat
+from minikafka.zookeeper.node import Node, NodeStat
 
 
 class FakeAdmin:

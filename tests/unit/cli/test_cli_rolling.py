@@ -7,7 +7,7 @@ import pytest
 from minikafka.cli import rolling
 from minikafka.cli.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
 from minikafka.model import TopicPartition
-from minikafka.zookeeper.rolling import LockLostError, PartitionHealth
+from minikafka.zookeeper.recipes.rolling import LockLostError, PartitionHealth
 
 A, B, C = (BrokerEntry(number, name, None, "h:1") for number, name in enumerate("ABC", start=1))
 CLUSTER = ClusterFile(ZooKeeperEntry("embedded", "h:2"), (A, B, C))

@@ -221,7 +221,7 @@ def test_what_needs_an_ensemble_is_skipped_where_zookeeper_is_missing(
     def missing() -> None:
         raise UsageError("there is no java on the PATH")
 
-    monkeypatch.setattr("minikafka.zookeeper.apache.find_installation", missing)
+    monkeypatch.setattr("minikafka.zookeeper.servers.apache.find_installation", missing)
     [outcome] = play_all([Ensemble], notebook)
     assert (outcome.verdict, stages) == ("skipped", [])
     assert "there is no java on the PATH" in outcome.why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from minikafka.lab.znodes import Znode, diff_lines, flatten
-from minikafka.zookeeper.inspect import Node, NodeStat
+from minikafka.zookeeper.node import Node, NodeStat
 
 
 def znode(data: str = "", version: int = 0, czxid: int = 1, owner: int = 0) -> Znode:

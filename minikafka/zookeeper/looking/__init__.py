@@ -1,0 +1,1 @@
+"""Reading and watching the tree for people: zk, nodes, the dashboard."""

@@ -1,0 +1,1 @@
+"""Barriers, locks, and a rolling restart under a lock."""

@@ -1,0 +1,1 @@
+"""What brokers keep in ZooKeeper: registrations, elections, fenced writes, jobs, nodes."""

@@ -1,0 +1,398 @@
+"""Jobs in ZooKeeper: the implementation of `JobStore` (broker/job_ports.py).
+
+    /jobs/tasks/task-<token>-<n>            what is to be done; lasting, sequential, never changed
+    /jobs/tasks/task-<token>-<n>/status     how it stands: written by master and worker in turn
+    /jobs/tasks/task-<token>-<n>/cancel     somebody wants it to end
+    /jobs/assigned/node-<id>/<task>         the folder of a worker: what it is to do
+    /jobs/semaphore/<name>/slot-<n>         a permit of a worker; ephemeral
+
+A change of a status and of a folder is one multi, over the version of the status that was read. The
+client's token makes a create that is repeated findable: a lost answer makes no second job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kazoo.exceptions import NodeExistsError, NoNodeError
+
+from minikafka.api.jobs import JobReport, JobSpec
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.jobs.ports import JobRecord, JobResult
+from minikafka.core.jobs.master import (
+    NO_NODE,
+    NO_STATUS,
+    Assign,
+    End,
+    Entry,
+    Forget,
+    JobState,
+    JobView,
+    RemoveEntry,
+)
+from minikafka.errors import InvalidRequestError
+from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError
+from minikafka.zookeeper.session import gather_all
+from minikafka.zookeeper.stores.coordination import Znodes, decode, encode, field
+
+_TASK = "task-"
+_NODE = "node-"
+
+
+class ZooKeeperJobs:
+    """`root`: the chroot. `_ended` keeps what can change no more."""
+
+    def __init__(self, znodes: Znodes, root: str) -> None:
+        self.znodes = znodes
+        self._root = f"{root}/jobs"
+        self._tasks = f"{self._root}/tasks"
+        self._assigned = f"{self._root}/assigned"
+        self._ended: dict[str, JobRecord] = {}
+
+    async def start(self) -> None:
+        """Make the folders."""
+        for path in (self._root, self._tasks, self._assigned, f"{self._root}/semaphore"):
+            await self.znodes.ensure(path)
+
+    # --- reading ---
+
+    async def read_jobs(self, notify: Callable[[], None] | None = None) -> Sequence[JobRecord]:
+        names = await self.znodes.children(self._tasks, notify)
+        self._ended = {name: self._ended[name] for name in names if name in self._ended}
+        records = await gather_all([self._read(name, notify) for name in names])
+        return sorted(
+            (record for record in records if record is not None),
+            key=lambda record: record.view.order,
+        )
+
+    async def _read(self, name: str, notify: Callable[[], None] | None = None) -> JobRecord | None:
+        if name in self._ended:
+            return self._ended[name]
+        path = self.task(name)
+        children = await self.znodes.children(path, notify)
+        task = await self.znodes.get(path)
+        status = await self.znodes.get(self.status(name), notify)
+        number = name.rpartition("-")[2]
+        if task is None or not (number.isascii() and number.isdecimal()):
+            return None
+        present = task
+        record = self.znodes.unreadable.decode(
+            self.status(name),
+            lambda: _record(path, int(number), present, status, "cancel" in children),
+        )
+        if record is not None and record.view.state.ended:
+            self._ended[name] = record
+        return record
+
+    def task(self, job_id: str) -> str:
+        return f"{self._tasks}/{job_id}"
+
+    def status(self, job_id: str) -> str:
+        return f"{self._tasks}/{job_id}/status"
+
+    def folder(self, node_id: int) -> str:
+        return f"{self._assigned}/{_NODE}{node_id}"
+
+    async def read_entries(self) -> Sequence[Entry]:
+        names = await self.znodes.children(self._assigned)
+        ids = [name.removeprefix(_NODE) for name in names if name.startswith(_NODE)]
+        found = await gather_all([self.read_folder(int(id)) for id in ids if id.isdecimal()])
+        return [entry for folder in found for entry in folder]
+
+    async def read_folder(
+        self, node_id: int, notify: Callable[[], None] | None = None
+    ) -> Sequence[Entry]:
+        folder = self.folder(node_id)
+        if notify is not None:  # what is not there cannot be watched
+            await self.znodes.ensure(folder)
+        names = await self.znodes.children(folder, notify)
+        found = await gather_all([self._read_entry(node_id, name) for name in names])
+        return [entry for entry in found if entry is not None]
+
+    async def _read_entry(self, node_id: int, job_id: str) -> Entry | None:
+        path = f"{self.folder(node_id)}/{job_id}"
+        found = await self.znodes.get(path)
+        if found is None:
+            return None
+        data = found[0]
+
+        def read() -> Entry:
+            values = decode(path, data)
+            return Entry(
+                job_id,
+                node_id,
+                field(path, values, "incarnation", int),
+                field(path, values, "attempt", int),
+            )
+
+        return self.znodes.unreadable.decode(path, read)
+
+    # --- the master ---
+
+    async def carry_out(self, effect: Assign | End | RemoveEntry | Forget) -> WriteOutcome:
+        if isinstance(effect, Forget):
+            return await self._forget(effect.job_id)
+        if isinstance(effect, Assign):
+            await self.znodes.ensure(self.folder(effect.entry.node_id))
+        return await self.znodes.fenced(lambda multi: self._build(multi, effect))
+
+    def _build(self, multi: Any, effect: Assign | End | RemoveEntry) -> None:
+        if isinstance(effect, RemoveEntry):
+            multi.delete(self._entry_path(effect.entry.node_id, effect.entry.job_id))
+            return
+        if isinstance(effect, Assign):
+            entry = effect.entry
+            job_id, state = entry.job_id, JobState.ASSIGNED
+            fields = _status_fields(state, entry, JobResult(False, ""))
+        else:
+            job_id, state = effect.job_id, effect.state
+            nobody = Entry(job_id, effect.previous, 0, 0)
+            fields = _status_fields(state, nobody, JobResult(False, effect.reason))
+        data = encode(fields)
+        if effect.version == NO_STATUS:
+            multi.create(self.status(job_id), data)
+        else:
+            multi.set_data(self.status(job_id), data, effect.version)
+        if effect.previous != NO_NODE:
+            multi.delete(self._entry_path(effect.previous, job_id))
+        if isinstance(effect, Assign):
+            placed = {"incarnation": entry.incarnation, "attempt": entry.attempt}
+            multi.create(self._entry_path(entry.node_id, job_id), encode(placed))
+
+    def _entry_path(self, node_id: int, job_id: str) -> str:
+        return f"{self.folder(node_id)}/{job_id}"
+
+    async def _forget(self, job_id: str) -> WriteOutcome:
+        children = await self.znodes.children(self.task(job_id))
+
+        def build(multi: Any) -> None:
+            for child in children:
+                multi.delete(f"{self.task(job_id)}/{child}")
+            multi.delete(self.task(job_id))
+
+        return await self.znodes.fenced(build)
+
+    # --- a worker ---
+
+    async def take_up(self, entry: Entry) -> Hold | None:
+        record = await self._read(entry.job_id)
+        if record is None:
+            return None
+        hold = Hold(self, entry, record.report.spec, record.view.version)
+        if not _is_current(record.view, entry):
+            return None
+        return hold if await hold.write(JobState.RUNNING, JobResult(False, "")) else None
+
+    async def acquire(self, name: str, slots: int) -> int | None:
+        folder = f"{self._root}/semaphore/{name}"
+        await self.znodes.ensure(folder)
+        for slot in range(slots):
+            try:
+                await self._take(f"{folder}/slot-{slot}")
+                return slot
+            except NodeExistsError:
+                continue
+            except OutcomeUnknownError:
+                # Perhaps taken by this very request: then it goes with the session, unused.
+                await self.znodes.session.sync()
+        return None
+
+    async def _take(self, path: str) -> None:
+        await self.znodes.session.call(
+            lambda client: client.create_async(path, b"", ephemeral=True)
+        )
+
+    async def release(self, name: str, slot: int) -> None:
+        path = f"{self._root}/semaphore/{name}/slot-{slot}"
+        found = await self.znodes.get(path)
+        if found is None or found[1].ephemeralOwner != self.znodes.session.session_id:
+            return
+        try:
+            await self.znodes.session.repeat(lambda client: client.delete_async(path))
+        except NoNodeError:
+            return
+
+    # --- anybody ---
+
+    async def submit(self, spec: JobSpec, token: str, now_timestamp_ms: int) -> str:
+        prefix = f"{_TASK}{token}-"
+        data = encode(
+            {
+                "kind": spec.kind,
+                "topic": spec.topic,
+                "partitions": list(spec.partitions),
+                "replicas": list(spec.replicas),
+                "submitted_at_ms": now_timestamp_ms,
+            }
+        )
+        while True:
+            await self.znodes.session.sync()
+            for name in await self.znodes.children(self._tasks):
+                if name.startswith(prefix):
+                    return name
+            try:
+                path = await self.znodes.session.call(
+                    lambda client: client.create_async(self.task(prefix), data, sequence=True)
+                )
+            except OutcomeUnknownError:
+                continue
+            return str(path).rpartition("/")[2]
+
+    async def request_cancel(self, job_id: str) -> bool:
+        try:
+            await self.znodes.session.repeat(
+                lambda client: client.create_async(f"{self.task(job_id)}/cancel", b"")
+            )
+        except NodeExistsError:
+            return False
+        except NoNodeError:
+            raise InvalidRequestError(f"there is no job {job_id!r}") from None
+        return True
+
+
+class Hold:
+    """The implementation of JobHold. `_version` is that of the status as this worker wrote it."""
+
+    def __init__(self, jobs: ZooKeeperJobs, entry: Entry, spec: JobSpec, version: int) -> None:
+        self._jobs = jobs
+        self._entry = entry
+        self._version = version
+        self.spec = spec
+
+    async def progress(self, summary: str) -> bool:
+        return await self.write(JobState.RUNNING, JobResult(False, summary))
+
+    async def finish(self, state: JobState, result: JobResult) -> bool:
+        return await self.write(state, result)
+
+    async def write(self, state: JobState, result: JobResult) -> bool:
+        """Over the version that is known. After a lost answer the status tells: it is as was to be
+        written, or as before, or another's."""
+        path = self._jobs.status(self._entry.job_id)
+        entry_path = self._jobs._entry_path(self._entry.node_id, self._entry.job_id)
+        data = encode(_status_fields(state, self._entry, result))
+
+        def build(multi: Any) -> None:
+            multi.set_data(path, data, self._version)
+            if state.ended:
+                multi.delete(entry_path)
+            else:
+                multi.check(entry_path, 0)
+
+        while True:
+            if await self._jobs.znodes.transact(build):
+                self._version += 1
+                return True
+            found = await self._jobs.znodes.get(path)
+            if found is None:
+                return False
+            if found[0] == data and found[1].version == self._version + 1:
+                self._version += 1
+                return True
+            entry = await self._jobs.znodes.get(entry_path)
+            if found[1].version != self._version or entry is None:
+                return False
+
+
+def _is_current(view: JobView, entry: Entry) -> bool:
+    """Also of a job that this incarnation had taken up when the answer was lost."""
+    return view.state in (JobState.ASSIGNED, JobState.RUNNING) and (
+        view.node_id,
+        view.incarnation,
+        view.attempt,
+    ) == (entry.node_id, entry.incarnation, entry.attempt)
+
+
+def _status_fields(state: JobState, entry: Entry, result: JobResult) -> dict[str, Any]:
+    return {
+        "state": state.value,
+        "attempt": entry.attempt,
+        "node_id": entry.node_id,
+        "incarnation": entry.incarnation,
+        "ok": result.ok,
+        "summary": result.summary,
+        "details": list(result.details),
+    }
+
+
+def _record(
+    path: str,
+    order: int,
+    task: tuple[bytes, Any],
+    status: tuple[bytes, Any] | None,
+    cancel_requested: bool,
+) -> JobRecord:
+    """What the nodes of a job say. One that cannot be read is a job that has failed: it must not
+    keep the others from being done."""
+    job_id = path.rpartition("/")[2]
+    try:
+        spec, submitted_at_ms = _spec(path, decode(path, task[0]))
+    except CorruptNodeError as error:
+        spec, submitted_at_ms = JobSpec("unreadable", ""), task[1].ctime
+        if status is None:
+            view = JobView(job_id, order, cancel_requested=True)
+            report = JobReport(
+                job_id, spec, view.state.value, 0, NO_NODE, submitted_at_ms, task[1].mtime, True,
+                False, str(error), ()
+            )  # fmt: skip
+            return JobRecord(view, report)
+    if status is None:
+        view = JobView(job_id, order, cancel_requested=cancel_requested)
+        ok, summary, details, updated_at_ms = False, "", [], submitted_at_ms
+    else:
+        status_path = f"{path}/status"
+        values = decode(status_path, status[0])
+        updated_at_ms = status[1].mtime
+        try:
+            state = JobState(field(status_path, values, "state", str))
+        except ValueError as error:
+            raise CorruptNodeError(status_path, str(error)) from None
+        view = JobView(
+            job_id,
+            order,
+            state,
+            field(status_path, values, "attempt", int),
+            field(status_path, values, "node_id", int),
+            field(status_path, values, "incarnation", int),
+            status[1].version,
+            cancel_requested,
+            updated_at_ms if state.ended else 0,
+        )
+        ok = field(status_path, values, "ok", bool)
+        summary = field(status_path, values, "summary", str)
+        details = field(status_path, values, "details", list)
+    return JobRecord(
+        view,
+        JobReport(
+            job_id,
+            spec,
+            view.state.value,
+            view.attempt,
+            view.node_id,
+            submitted_at_ms,
+            updated_at_ms,
+            cancel_requested,
+            ok,
+            summary,
+            tuple(map(str, details)),
+        ),
+    )
+
+
+def _spec(path: str, values: dict[str, Any]) -> tuple[JobSpec, int]:
+    def numbers(name: str) -> tuple[int, ...]:
+        found = field(path, values, name, list)
+        if not all(type(each) is int for each in found):
+            raise CorruptNodeError(path, f"{name} is {found!r}")
+        return tuple(found)
+
+    return (
+        JobSpec(
+            field(path, values, "kind", str),
+            field(path, values, "topic", str),
+            numbers("partitions"),
+            numbers("replicas"),
+        ),
+        field(path, values, "submitted_at_ms", int),
+    )
