@@ -421,3 +421,6 @@ def error_for_code(code: int, message: str = "") -> MinikafkaError:
     """The error of a Kafka error code (not 0); one that is not known becomes UnknownServerError."""
     assert code != NONE
     return _ERRORS.get(code, UnknownServerError)(message)
+
+
+PORT_TAKEN = 3

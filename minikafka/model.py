@@ -59,8 +59,8 @@ class PartitionState:
     """The replication state of one partition, as the controller wrote it (the State znode).
 
     `isr` holds broker ids, in assignment order. `isr_storage` maps each member to its mark,
-    `<storage id>@<broker epoch>` as it was admitted (core/incarnation.py): a member whose data
-    directory has another id has lost its log. `partition_version` is the znode's data version,
+    `<storage id>@<broker epoch>` as it was admitted (core/control/incarnation.py): a member whose
+    data directory has another id has lost its log. `partition_version` is the znode's data version,
     not part of its data.
     """
 

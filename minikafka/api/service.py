@@ -57,10 +57,10 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.config.overrides import ConfigDescription
 from minikafka.model import (
     TopicPartition,
 )
-from minikafka.overrides import ConfigDescription
 
 
 class GroupService(Protocol):

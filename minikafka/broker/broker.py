@@ -5,7 +5,7 @@
     shutdown:  leadership moves away -> the ISR is left -> logs are closed clean -> deregister
     otherwise  crash-only: kill -9 at any moment is a supported way to stop
 
-All on one event loop. The parts know each other as drawn here; `app.py` brings the adapters.
+All on one event loop. The parts know each other as drawn here; `app/` brings the adapters.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 
 from minikafka.config import BrokerConfig
-from minikafka.overrides import BrokerLayers, read_layers
+from minikafka.config.overrides import BrokerLayers, read_layers
 
 logger = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ class ControllerView(Protocol):
 
 
 class MetricsReader:
-    """`connected` says whether ZooKeeper is in touch; `read_process` is app.py's."""
+    """`connected` says whether ZooKeeper is in touch; `read_process` is app/'s."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The ports of the broker: what it needs of the world, as Protocols.
 
-`app.py` puts the real parts in (log/, zookeeper/, rpc/); the simulator puts fakes in. Nothing in
+`app/` puts the real parts in (log/, zookeeper/, rpc/); the simulator puts fakes in. Nothing in
 `broker/` knows more of its adapters than stands here. Adapters raise the errors named here and no
 others of their own libraries.
 """

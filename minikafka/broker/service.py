@@ -63,6 +63,16 @@ from minikafka.broker.replication.replica import Replica
 from minikafka.broker.replication.replica_manager import ReplicaManager
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.config import BrokerConfig, topic_config, validate_topic_overrides
+from minikafka.config.overrides import (
+    DEFAULT_BROKER,
+    ConfigDescription,
+    ConfigSource,
+    broker_name,
+    changed_layers,
+    describe_all_brokers,
+    describe_broker,
+    describe_topic,
+)
 from minikafka.core.control.assignment import validate_topic_name
 from minikafka.core.groups.effects import Now
 from minikafka.core.replication.isr import NEVER_MS
@@ -76,16 +86,6 @@ from minikafka.errors import (
     TopicAlreadyExistsError,
 )
 from minikafka.model import INTERNAL_TOPICS, NO_EPOCH, OFFSETS_TOPIC, TopicPartition
-from minikafka.overrides import (
-    DEFAULT_BROKER,
-    ConfigDescription,
-    ConfigSource,
-    broker_name,
-    changed_layers,
-    describe_all_brokers,
-    describe_broker,
-    describe_topic,
-)
 from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)

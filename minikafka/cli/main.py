@@ -11,7 +11,7 @@ import click
 
 from minikafka import __version__
 from minikafka.children import end_with_parent
-from minikafka.cli.lazy import LazyCommand, RootGroup
+from minikafka.cli.kit.lazy import LazyCommand, RootGroup
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -28,28 +28,40 @@ Exit status: 0 done, 1 the operation failed, 2 wrong usage, 3 (of `broker`) a po
 COMMANDS = {
     name: LazyCommand(f"minikafka.cli.{module}", text)
     for name, module, text in (
-        ("up", "up", "Start a cluster on this machine and show what happens."),
-        ("down", "down", "End the cluster of the data directory."),
-        ("restart", "restart", "Start a dead broker again, or restart a live one."),
-        ("rolling-restart", "rolling", "Restart every broker, one at a time, while all goes on."),
-        ("kill", "kill", "Send a signal to a broker: kill, end, stop or continue it."),
-        ("broker", "broker", "Run one broker in the foreground."),
-        ("topics", "topics", "Create, list, describe, alter and delete topics."),
-        ("reassign", "reassign", "Move partitions to other brokers, and see how far it is."),
-        ("configs", "configs", "Describe and alter the settings of topics and brokers."),
-        ("produce", "produce", "Write the lines of a file or of standard input as records."),
-        ("consume", "consume", "Read records."),
-        ("groups", "groups", "List, describe and delete consumer groups, reset their offsets."),
-        ("status", "status", "The health of the cluster in one line, then its partitions."),
-        ("nodes", "nodes", "The brokers with their load, and those that went away."),
-        ("dashboard", "dashboard", "Show the cluster on a web page, live."),
-        ("top", "top", "Who does how much: brokers, topics, groups, live."),
-        ("jobs", "jobs", "Have brokers check, compare and move replicas; watch how it goes."),
-        ("log", "log", "Look into the files of a log."),
-        ("zk", "zk", "Look at what ZooKeeper holds."),
-        ("perf", "perf", "Make load and measure."),
-        ("lab", "lab", "The lecture on ZooKeeper as scenarios to watch."),
-        ("demo", "demo", "Five brokers, three accidents, and a count of what was lost."),
+        ("up", "processes.up", "Start a cluster on this machine and show what happens."),
+        ("down", "processes.down", "End the cluster of the data directory."),
+        ("restart", "processes.restart", "Start a dead broker again, or restart a live one."),
+        (
+            "rolling-restart",
+            "processes.rolling",
+            "Restart every broker, one at a time, while all goes on.",
+        ),
+        ("kill", "processes.kill", "Send a signal to a broker: kill, end, stop or continue it."),
+        ("broker", "processes.broker", "Run one broker in the foreground."),
+        ("topics", "admin.topics", "Create, list, describe, alter and delete topics."),
+        ("reassign", "admin.reassign", "Move partitions to other brokers, and see how far it is."),
+        ("configs", "admin.configs", "Describe and alter the settings of topics and brokers."),
+        (
+            "produce",
+            "records.produce",
+            "Write the lines of a file or of standard input as records.",
+        ),
+        ("consume", "records.consume", "Read records."),
+        (
+            "groups",
+            "admin.groups",
+            "List, describe and delete consumer groups, reset their offsets.",
+        ),
+        ("status", "admin.status", "The health of the cluster in one line, then its partitions."),
+        ("nodes", "admin.nodes", "The brokers with their load, and those that went away."),
+        ("dashboard", "looking.dashboard", "Show the cluster on a web page, live."),
+        ("top", "top.command", "Who does how much: brokers, topics, groups, live."),
+        ("jobs", "admin.jobs", "Have brokers check, compare and move replicas; watch how it goes."),
+        ("log", "looking.log", "Look into the files of a log."),
+        ("zk", "looking.zk", "Look at what ZooKeeper holds."),
+        ("perf", "perf.command", "Make load and measure."),
+        ("lab", "looking.lab", "The lecture on ZooKeeper as scenarios to watch."),
+        ("demo", "demo.command", "Five brokers, three accidents, and a count of what was lost."),
     )
 }
 

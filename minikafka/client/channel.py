@@ -31,8 +31,8 @@ from minikafka.api.requests import (
     TopicConfigEntry,
 )
 from minikafka.api.service import GroupService
+from minikafka.config.overrides import ConfigDescription
 from minikafka.model import TopicPartition
-from minikafka.overrides import ConfigDescription
 
 
 class Channel(Protocol):

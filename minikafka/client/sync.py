@@ -51,9 +51,9 @@ from minikafka.client.consuming.subscribing import Partition
 from minikafka.client.producing.accumulator import Delivery
 from minikafka.client.producing.producer import AsyncProducer
 from minikafka.client.values import ConsumerRecord, Headers, RecordMetadata, WouldBlockError
+from minikafka.config.overrides import ConfigDescription
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import Assignment, TopicPartition
-from minikafka.overrides import ConfigDescription
 
 _T = TypeVar("_T")
 _INBOX_RECORDS = 100_000  # beyond this `send` waits for the loop

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from minikafka.config.properties import address_hint, read_address
 from minikafka.errors import RetriableError, UsageError
-from minikafka.properties import address_hint, read_address
 
 Headers = Sequence[tuple[str, bytes | None]]
 UNKNOWN_RECORD_OFFSET = -1  # acks=0: nobody tells

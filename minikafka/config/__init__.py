@@ -19,6 +19,14 @@ topic's raises `InvalidConfigError`. Each names the property, the value and what
 """
 
 from minikafka.config.broker import UNTHROTTLED, BrokerConfig
+from minikafka.config.properties import (
+    ConfigEntry,
+    Endpoint,
+    Property,
+    as_text,
+    field_name,
+    parse_properties,
+)
 from minikafka.config.reading import (
     parse_broker_config,
     properties,
@@ -30,14 +38,6 @@ from minikafka.config.reading import (
     without_effect,
 )
 from minikafka.config.topic import TopicConfig
-from minikafka.properties import (
-    ConfigEntry,
-    Endpoint,
-    Property,
-    as_text,
-    field_name,
-    parse_properties,
-)
 
 __all__ = [
     "UNTHROTTLED",

@@ -6,18 +6,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from minikafka import model
-from minikafka.config.topic import (
-    CLEANUP_POLICIES,
-    COMPRESSION_TYPES,
-    NO_DOWNCONVERSION,
-    NO_PREALLOCATION,
-    NO_TIERED_STORAGE,
-    ONE_FORMAT,
-    TIMESTAMP_TYPES,
-    TOPIC_PROPERTIES,
-    TopicConfig,
-)
-from minikafka.properties import (
+from minikafka.config.properties import (
     CONNECT_EXPECTED,
     INT32_MAX,
     INT64_MAX,
@@ -44,6 +33,17 @@ from minikafka.properties import (
     read_zookeeper_connect,
     text_value,
     whole,
+)
+from minikafka.config.topic import (
+    CLEANUP_POLICIES,
+    COMPRESSION_TYPES,
+    NO_DOWNCONVERSION,
+    NO_PREALLOCATION,
+    NO_TIERED_STORAGE,
+    ONE_FORMAT,
+    TIMESTAMP_TYPES,
+    TOPIC_PROPERTIES,
+    TopicConfig,
 )
 
 _MS_PER_MINUTE = 60_000

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 from minikafka.config.broker import BROKER_PROPERTIES, BrokerConfig
 from minikafka.config.foreign import is_foreign, refusal
+from minikafka.config.properties import Property, as_text, field_name
 from minikafka.config.topic import TOPIC_PROPERTIES, TopicConfig
 from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
-from minikafka.properties import Property, as_text, field_name
 
 _UNSPECIFIED_HOSTS = ("0.0.0.0", "::")
 _ALIASES = {"log.dir": "log.dirs"}

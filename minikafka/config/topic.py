@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minikafka.properties import (
+from minikafka.config.properties import (
     ALL_REPLICAS,
     INT64_MAX,
     INT64_MIN,

@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from minikafka.cli.cluster import LocalCluster
-from minikafka.cli.discovery import NoCluster, find_cluster
-from minikafka.cli.kill import signal_broker
-from minikafka.cli.options import read_topic_name
-from minikafka.cli.restart import restart_broker
+from minikafka.core.control.assignment import is_legal_name
 from minikafka.errors import MinikafkaError, UsageError
+from minikafka.local.cluster import LocalCluster
+from minikafka.local.discovery import NoCluster, find_cluster
+from minikafka.local.restarting import restart_broker
+from minikafka.local.signals import signal_broker
 
 BURST_RECORDS = 2_000
 _BURST_VALUE = b"a burst of records from the dashboard ".ljust(100, b".")
@@ -36,7 +36,9 @@ class Control:
         """Do it; returns what to tell. `target` is a broker's id or name, or a burst's topic.
         Raises UsageError for what does not exist, MinikafkaError for what did not work."""
         if action == "burst":
-            return await self._burst(read_topic_name(target))
+            if not is_legal_name(target):
+                raise UsageError(f"{target!r} cannot be the name of a topic")
+            return await self._burst(target)
         if action not in ACTIONS:
             raise UsageError(f"there is no action {action!r}: there are {', '.join(ACTIONS)}")
         broker = self._local.require().broker(target)

@@ -2,8 +2,8 @@
 groups and processes are looked at, at a modest rate. Everything goes to the station.
 
 Each source is a coroutine that never ends of itself, and goes on through the loss of what it
-listens to. Brokers and ZooKeeper tell the same story: the board (cli/board.py) takes from each what
-is news, so the page is current while either of them can be heard.
+listens to. Brokers and ZooKeeper tell the same story: the board (watching/board.py) takes from each
+what is news, so the page is current while either of them can be heard.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 from minikafka.api.metrics import BrokerMetrics
 from minikafka.api.requests import ClusterUpdate, PartitionStatus
-from minikafka.cli.feed import ClusterFeed
-from minikafka.cli.lines import text_or_base64
 from minikafka.dashboard.history import Process
 from minikafka.dashboard.load import Loads
 from minikafka.dashboard.offsets import Sample
 from minikafka.dashboard.station import Station
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
+from minikafka.watching.feed import ClusterFeed
+from minikafka.watching.text import text_or_base64
 
 log = logging.getLogger(__name__)
 
@@ -185,8 +185,8 @@ class Sources:
     # --- groups ---
 
     async def _groups(self) -> None:
-        from minikafka.cli.group_documents import describe_groups
         from minikafka.client import AsyncAdmin
+        from minikafka.watching.groups import describe_groups
 
         while True:
             addresses = [each.grpc_address for each in self._feed.board.brokers.values()]

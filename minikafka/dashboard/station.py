@@ -11,14 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from minikafka.cli.board import (
-    BrokerCame,
-    BrokerGone,
-    Change,
-    ControllerChanged,
-    PartitionChanged,
-    TopicDeleted,
-)
 from minikafka.core.control.incarnation import marked_epoch
 from minikafka.dashboard.documents import (
     event_document,
@@ -48,6 +40,14 @@ from minikafka.model import (
     TopicPartition,
     broker_name,
     describe_state,
+)
+from minikafka.watching.board import (
+    BrokerCame,
+    BrokerGone,
+    Change,
+    ControllerChanged,
+    PartitionChanged,
+    TopicDeleted,
 )
 
 Publish = Callable[[str, Any], None]

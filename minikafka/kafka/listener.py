@@ -19,6 +19,7 @@ from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, Pr
 from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
+from minikafka.config.properties import Endpoint
 from minikafka.errors import MinikafkaError
 from minikafka.kafka import fetch, messages, produce
 from minikafka.kafka.admission import Admission, ConnectionLimits
@@ -28,7 +29,7 @@ from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
 from minikafka.kafka.encoding import LongAnswerError
 from minikafka.kafka.fetch import MAX_PARTITIONS, KafkaFetch
 from minikafka.kafka.fetch_sessions import FetchSessions
-from minikafka.kafka.handlers import HANDLERS
+from minikafka.kafka.handlers.cluster import HANDLERS
 from minikafka.kafka.wire import (
     INT16,
     INT32,
@@ -39,7 +40,6 @@ from minikafka.kafka.wire import (
     count,
 )
 from minikafka.model import TopicPartition
-from minikafka.properties import Endpoint
 from minikafka.turns import aside, next_turn
 
 log = logging.getLogger(__name__)

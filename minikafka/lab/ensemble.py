@@ -16,9 +16,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from minikafka import processes
-from minikafka.cli import clusterfile
-from minikafka.cli.cluster import LocalCluster
 from minikafka.errors import MinikafkaError, NetworkError
+from minikafka.local import clusterfile
+from minikafka.local.cluster import LocalCluster
 from minikafka.processes import Process
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from typing import Literal
 
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.lab.narrator import Narrator
-from minikafka.lab.scenario import Needs, Scenario, Step
+from minikafka.lab.needs import Needs
+from minikafka.lab.scenario import Scenario, Step
 from minikafka.lab.stage import Stage, open_stage
 from minikafka.lab.znodes import Tree, diff_lines
 

@@ -21,24 +21,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from minikafka.lab.needs import SETTINGS, THREE, Needs
+
 if TYPE_CHECKING:
     from minikafka.lab.stage import Stage
 
 Proofs = Iterator[tuple[bool, str]]
 Play = Callable[[Any], Proofs | None]
 Method = TypeVar("Method", bound=Play)
-
-# A person should not wait; a session of less is lost on a machine that is busy.
-SESSION_TIMEOUT_MS = 2_000
-# A follower that lags is a scenario of its own: elsewhere a busy machine must not drop one.
-SETTINGS: Mapping[str, str] = {
-    "zookeeper.session.timeout.ms": str(SESSION_TIMEOUT_MS),
-    "replica.lag.time.max.ms": "10000",
-    "node.status.interval.ms": "1000",
-    "controlled.shutdown.max.retries": "1",
-    "controlled.shutdown.retry.backoff.ms": "200",
-}
-THREE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +40,6 @@ class Step:
     claims: tuple[str, ...]
     record: str
     play: Play
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """The cluster that a scenario plays on: those that need the same can share one."""
-
-    brokers: int
-    zookeeper: str
-    settings: tuple[tuple[str, str], ...]
 
 
 class Scenario:

@@ -1,8 +1,8 @@
 """The cluster on which scenarios play: what can be done to it, and what can be seen.
 
-Real processes in a temporary directory (cli/throwaway.py). State: the cluster's files, the clients
-that a scenario opened (closed after it), and a ZooKeeper session of the stage's own, through which
-it looks. Everything is blocking; what has to happen is waited for with a deadline.
+Real processes in a temporary directory (local/throwaway.py). State: the cluster's files, the
+clients that a scenario opened (closed after it), and a ZooKeeper session of the stage's own,
+through which it looks. Everything is blocking; what has to happen is waited for with a deadline.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from minikafka.cli.cluster import LocalCluster
-from minikafka.cli.clusterfile import BrokerEntry, ClusterFile
-from minikafka.cli.faults import Faults
-from minikafka.cli.layout import format_properties
-from minikafka.cli.throwaway import throwaway_cluster
 from minikafka.config import parse_properties
 from minikafka.errors import NetworkError
 from minikafka.lab.cable import Cable
 from minikafka.lab.ensemble import DEADLINE_S, Ensemble, NotSeen, wait_until
 from minikafka.lab.narrator import Narrator, words
-from minikafka.lab.scenario import Needs
+from minikafka.lab.needs import Needs
 from minikafka.lab.znodes import Tree, flatten
+from minikafka.local.cluster import LocalCluster
+from minikafka.local.clusterfile import BrokerEntry, ClusterFile
+from minikafka.local.faults import Faults
+from minikafka.local.layout import format_properties
+from minikafka.local.throwaway import throwaway_cluster
 from minikafka.model import PartitionState, TopicPartition, broker_name, describe_state
 
 if TYPE_CHECKING:

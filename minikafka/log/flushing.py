@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from minikafka.config import TopicConfig
-from minikafka.properties import INT64_MAX
+from minikafka.config.properties import INT64_MAX
 
 
 class FlushSchedule:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import h11
 
-from minikafka.properties import Endpoint
+from minikafka.config.properties import Endpoint
 
 logger = logging.getLogger(__name__)
 

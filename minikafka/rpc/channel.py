@@ -1,4 +1,4 @@
-"""One client's connection to one broker, in the typed requests of broker/requests.py.
+"""One client's connection to one broker, in the typed requests of api/requests.py.
 
 The client library knows gRPC through this module only. Nothing is connected before the first call,
 and a broken connection is made again by the next one: a channel has no state that a caller needs to
@@ -38,9 +38,9 @@ from minikafka.api.requests import (
     TopicConfigEntry,
 )
 from minikafka.api.service import GroupService
+from minikafka.config.overrides import ConfigDescription
 from minikafka.errors import NetworkError
 from minikafka.model import TopicPartition
-from minikafka.overrides import ConfigDescription
 from minikafka.rpc import convert_client as convert
 from minikafka.rpc import hot, mirror
 from minikafka.rpc.calls import Connection, raise_for_failure

@@ -1,4 +1,4 @@
-"""Messages of client.proto that carry no records, to and from broker/requests.py.
+"""Messages of client.proto that carry no records, to and from api/requests.py.
 
 Those that do (produce, fetch) are in hot.py.
 """

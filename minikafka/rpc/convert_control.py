@@ -1,4 +1,4 @@
-"""Messages of control.proto, to and from broker/requests.py: controller to broker and back.
+"""Messages of control.proto, to and from api/requests.py: controller to broker and back.
 
 What a client may ask the controller for (topics, elections, configurations) is one message with a
 oneof; what only brokers ask (failed replicas, producer ids) has methods of its own, so that no

@@ -27,9 +27,9 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.config.properties import Endpoint
 from minikafka.errors import NetworkError
 from minikafka.model import BrokerInfo
-from minikafka.properties import Endpoint
 from minikafka.rpc import convert_control as convert
 from minikafka.rpc.calls import Connection, raise_for_failure
 from minikafka.rpc.convert import raise_error_of

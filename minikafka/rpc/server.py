@@ -15,8 +15,8 @@ from grpc_reflection.v1alpha import reflection
 from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
+from minikafka.config.properties import Endpoint
 from minikafka.errors import UsageError
-from minikafka.properties import Endpoint
 from minikafka.rpc import groups, unary
 from minikafka.rpc.generated import (
     client_pb2,

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from minikafka.cli.board import BrokerCame, BrokerGone, ControllerChanged, PartitionChanged
 from minikafka.dashboard.hub import Hub
 from minikafka.dashboard.offsets import Sample
 from minikafka.dashboard.server import bind, own_hosts, serving
@@ -17,6 +16,7 @@ from minikafka.dashboard.sources import wall_ms
 from minikafka.dashboard.station import Station
 from minikafka.dashboard.web import Web
 from minikafka.model import PartitionMetadata, TopicPartition
+from minikafka.watching.board import BrokerCame, BrokerGone, ControllerChanged, PartitionChanged
 from tests.helpers.dashboard import broker_info, broker_view, partition
 
 

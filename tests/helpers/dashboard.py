@@ -6,13 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from minikafka.cli.board import (
-    BrokerCame,
-    BrokerGone,
-    Change,
-    ControllerChanged,
-    PartitionChanged,
-)
 from minikafka.dashboard.history import BrokerView, Event, PartitionView
 from minikafka.dashboard.offsets import Sample
 from minikafka.dashboard.station import Station
@@ -23,6 +16,13 @@ from minikafka.model import (
     PartitionState,
     TopicPartition,
     broker_name,
+)
+from minikafka.watching.board import (
+    BrokerCame,
+    BrokerGone,
+    Change,
+    ControllerChanged,
+    PartitionChanged,
 )
 
 

@@ -1,4 +1,4 @@
-"""A consumer group with time, tokens and a log in hand: for tests of core/group.py.
+"""A consumer group with time, tokens and a log in hand: for tests of core/groups/group.py.
 
 Requests get numbered tokens; what is answered is in `answers`. Appends wait in `unwritten` until
 `written()` or `fail_writes(error)`; with `writes_at_once` they are committed immediately.

@@ -21,9 +21,9 @@ from pathlib import Path
 from kazoo.client import KazooClient
 
 from minikafka import processes
-from minikafka.cli.guardian import Guardian
 from minikafka.client import AsyncAdmin, AsyncConsumer, AsyncProducer
 from minikafka.errors import MinikafkaError
+from minikafka.local.guardian import Guardian
 from minikafka.model import PartitionState, TopicPartition, describe_state
 from minikafka.processes import Process
 from tests.helpers.waiting import until

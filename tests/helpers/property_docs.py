@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minikafka.config import BrokerConfig, Property, TopicConfig, as_text, properties
-from minikafka.properties import INT32_MAX, INT64_MAX
+from minikafka.config.properties import INT32_MAX, INT64_MAX
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "properties.md"
 _HEAD = """\

@@ -23,8 +23,8 @@ from minikafka.api.requests import (
     ProduceResult,
     TopicConfigEntry,
 )
+from minikafka.config.overrides import ConfigDescription
 from minikafka.model import TopicPartition
-from minikafka.overrides import ConfigDescription
 from tests.helpers.brokers import BrokerCluster
 
 _CLIENT = 0  # no broker has this id

@@ -1,4 +1,4 @@
-"""client/group.py, subscribing.py, coordinator.py: consumers in groups, over whole brokers."""
+"""group.py, subscribing.py, coordinator.py: consumers in groups, over whole brokers."""
 
 from __future__ import annotations
 

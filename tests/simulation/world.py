@@ -1,7 +1,7 @@
 """A simulated cluster: hosts with disks, broker processes on them, ZooKeeper, a network, clients,
 and one virtual clock. The brokers are the real `broker/` runtime over the real `core/`, and below
-them the real `zookeeper/store.py` and session; what they stand on is in loop, network, zookeeper,
-disk.
+them the real `zookeeper/stores/store.py` and session; what they stand on is in loop, network,
+zookeeper, disk.
 
 State: the time, the hosts and their names, the story so far (`lines`), the first
 violation. `chance` is the randomness of the world itself (delays, accidents): an action seeds it
@@ -124,7 +124,7 @@ class BrokerProcess(Process):
         self._main = self.spawn(self._run())
 
     async def _run(self) -> None:
-        """As `app.py` does it."""
+        """As `app.run` does it."""
         config = self.host.config
         zookeeper = store.ZooKeeperStore(
             config.zookeeper_connect,

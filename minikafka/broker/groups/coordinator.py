@@ -1,7 +1,8 @@
 """The group coordinator of a broker: the GroupService of ports.py.
 
 A group belongs to the partition `hash(group id) % partitions` of `__consumer_offsets`, and is
-coordinated by the broker that leads it (core/group.py decides, broker/group_shard.py carries out).
+coordinated by the broker that leads it (core/groups/group.py decides, broker/groups/shard.py
+carries out).
 
 State: a shard for each such partition that this broker leads. ReplicaManager tells of every change
 of role; a shard is read anew exactly when this broker begins to lead, not when the epoch moves

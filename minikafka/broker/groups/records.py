@@ -13,8 +13,8 @@
                client host string, [1: rebalance timeout int32], session timeout int32,
                subscription bytes, assignment bytes]                      versions 0 to 3
 
-In plain fields (core/plain_fields.py). Keys are written in version 1 and 2, values in version 3.
-Pure, without state.
+In plain fields (core/groups/plain_fields.py). Keys are written in version 1 and 2, values in
+version 3. Pure, without state.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The groups of one partition of `__consumer_offsets`, on the broker that leads it.
 
 State: the groups, by id; the leadership (`leader`) under which they were read; one timer a group.
-The pure groups (core/group.py) decide; here their answers are given, their records written, and
-the time is told to them.
+The pure groups (core/groups/group.py) decide; here their answers are given, their records written,
+and the time is told to them.
 
 Life: made when this broker begins to lead; `load` replays the log up to where it ended then, as
 far as that is committed (so a commit that was acknowledged by the last leader is there: it waits

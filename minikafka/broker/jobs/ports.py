@@ -1,7 +1,7 @@
 """Jobs, as clients, the master and workers see them, and the ports by which they do.
 
 A job's task is written once, by the client; its status, in a node of its own, is written by the
-master and the worker in turn, each over the version that it has seen (core/jobs.py).
+master and the worker in turn, each over the version that it has seen (core/jobs/master.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 State: the jobs that it does, each a task of its own. What is in the folder for this incarnation of
 the node and is not being done is taken up; what is being done and is in the folder no more is
 ended: it was given to another, or cancelled. When the session is lost all are ended, since the node
-went with it, and a result that comes too late has no effect (core/jobs.py).
+went with it, and a result that comes too late has no effect (core/jobs/master.py).
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ from minikafka.client.channel import Channel, Connect, connect_over_grpc
 from minikafka.client.consuming.offsets import lookup_offsets
 from minikafka.client.metadata import METADATA_MAX_AGE_MS, Cluster
 from minikafka.client.values import check_positive
+from minikafka.config.overrides import DEFAULT_BROKER, ConfigDescription
 from minikafka.errors import (
     BrokerNotAvailableError,
     LeaderNotAvailableError,
@@ -59,7 +60,6 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import NO_LEADER, Assignment, TopicPartition
-from minikafka.overrides import DEFAULT_BROKER, ConfigDescription
 
 R = TypeVar("R", PartitionStatus, DeleteRecordsResult)
 _SHARE_OF_THE_LEADER = 0.8  # of the time limit: its answer must still arrive
@@ -193,7 +193,7 @@ class AsyncAdmin(GroupAdmin, NodeAdmin, JobAdmin):
     async def list_offsets(
         self, timestamps_ms: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, ListOffsetsResult]:
-        """Offsets by time: ms since 1970, or LATEST_TIMESTAMP and its kin (broker/requests.py)."""
+        """Offsets by time: ms since 1970, or LATEST_TIMESTAMP and its kin (api/requests.py)."""
         return await lookup_offsets(self._cluster, timestamps_ms, self._timeout_ms)
 
     def watch(self, topics: Sequence[str] = ()) -> AsyncIterator[ClusterUpdate]:

@@ -1,10 +1,10 @@
 """The consumer: reads the records of assigned partitions, in the order of each partition.
 
 State: the assignment and positions (in fetcher.py), per partition the answer that is being read,
-records that an iteration has taken but not given out. Invariant: a position is the offset after
-the last record that the user was given; records come in offset order, each once, whatever leads
-when. In a group (client/subscribing.py) the assignment is the group's, and positions begin where it
-has committed.
+records that an iteration has taken but not given out. Invariant: a position is the offset after the
+last record that the user was given; records come in offset order, each once, whatever leads when.
+In a group (client/consuming/subscribing.py) the assignment is the group's, and positions begin
+where it has committed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A consumer's subscription: the part of AsyncConsumer that is about groups.
 
-State: the membership (client/group.py), if there is one; while there is, it assigns the partitions.
+State: the membership (client/consuming/group.py), if there is one; while there is, it assigns the
+partitions.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class Subscribing:
 
 
 class _GroupReader:
-    """The consumer as its group sees it (client/group.py, Reader)."""
+    """The consumer as its group sees it (client/consuming/group.py, Reader)."""
 
     def __init__(self, consumer: Subscribing) -> None:
         self._consumer = consumer

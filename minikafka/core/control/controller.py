@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from minikafka.config import validate_broker_overrides
+from minikafka.config.overrides import DEFAULT_BROKER, broker_name, merged
 from minikafka.core.control.alter_partition import Applied, Proposal, judge
 from minikafka.core.control.commands import (
     AllocateProducerIds,
@@ -57,7 +58,6 @@ from minikafka.model import (
     TopicDescription,
     TopicPartition,
 )
-from minikafka.overrides import DEFAULT_BROKER, broker_name, merged
 
 
 @dataclass(frozen=True, slots=True)

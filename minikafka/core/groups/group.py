@@ -1,4 +1,4 @@
-"""One consumer group: its members (core/group_membership.py) and its offsets, and how it ends.
+"""One consumer group: its members (core/groups/membership.py) and its offsets, and how it ends.
 
 A group is there as long as it has members, offsets, or a generation that is written down. Members
 commit under their member id and generation; whoever is no member commits only while the group is
@@ -6,7 +6,7 @@ Empty, which is how offsets are reset. Offsets expire when the group has been Em
 `offsets.retention.minutes`, or, in a Stable group of consumers, for topics that nobody reads; in
 a group that never had members, so long after their commit. A group that has nothing left goes.
 
-Pure: what it is told and the time come in, effects go out (core/group_effects.py). Everything that
+Pure: what it is told and the time come in, effects go out (core/groups/effects.py). Everything that
 counts is an Append first and takes effect in `on_appended`.
 
 State: membership, offsets, and how many writes are on their way. Invariant: a Dead group stays

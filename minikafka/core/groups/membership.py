@@ -8,7 +8,7 @@ Static members (KIP-345) have an instance id: they may come back under a new mem
 rebalance, the old id is fenced, and a rebalance does not throw out those who have not joined again;
 only their session does.
 
-State and invariants: core/group_rebalance.py.
+State and invariants: core/groups/rebalance.py.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class StaticMemberWrite:
 
 
 class Membership(Rebalance):
-    """The half of a group that is about members; core/group.py adds the offsets."""
+    """The half of a group that is about members; core/groups/group.py adds the offsets."""
 
     # --- joining ---------------------------------------------------------------------------------
 

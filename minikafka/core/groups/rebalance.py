@@ -11,7 +11,7 @@ and everyone waits for its part (sync). The assignment is given out once it is s
 without members waits `initial_rebalance_delay_ms` for more, again for each one who comes, up to the
 rebalance timeout.
 
-Pure: requests, answers to writes and the time come in, effects go out (core/group_effects.py).
+Pure: requests, answers to writes and the time come in, effects go out (core/groups/effects.py).
 
 State: members, generation, chosen protocol, deadlines. Invariants: the generation never falls; an
 answer is given to each token exactly once; `awaiting_sync` are members who were told of this
@@ -94,7 +94,7 @@ class EmptyWrite:
 
 
 class Rebalance:
-    """The rounds of a group; core/group_membership.py adds who comes and goes."""
+    """The rounds of a group; core/groups/membership.py adds who comes and goes."""
 
     def __init__(self, group_id: str, settings: GroupSettings, now: Now) -> None:
         self.group_id = group_id

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from minikafka.errors import MinikafkaError
-from minikafka.lab.scenario import SESSION_TIMEOUT_MS, Proofs, Scenario, step
+from minikafka.lab.needs import SESSION_TIMEOUT_MS
+from minikafka.lab.scenario import Proofs, Scenario, step
 
 if TYPE_CHECKING:
     from minikafka.client import Producer, RecordMetadata

@@ -6,7 +6,8 @@ import time
 
 from minikafka.lab.cable import Cable
 from minikafka.lab.narrator import plural
-from minikafka.lab.scenario import SESSION_TIMEOUT_MS, Proofs, Scenario, step
+from minikafka.lab.needs import SESSION_TIMEOUT_MS
+from minikafka.lab.scenario import Proofs, Scenario, step
 
 TIMEOUT_S = SESSION_TIMEOUT_MS / 1000
 

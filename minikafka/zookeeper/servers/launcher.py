@@ -25,10 +25,10 @@ from typing import Literal
 
 from minikafka import processes
 from minikafka.children import module_command
+from minikafka.config.properties import read_zookeeper_connect
 from minikafka.errors import UsageError
 from minikafka.privacy import keep_from_others
 from minikafka.processes import Process
-from minikafka.properties import read_zookeeper_connect
 from minikafka.zookeeper.servers import apache
 from minikafka.zookeeper.servers.addresses import Ports, answers, listens, port_of, serving_mode
 

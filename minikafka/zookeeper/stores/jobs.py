@@ -1,4 +1,4 @@
-"""Jobs in ZooKeeper: the implementation of `JobStore` (broker/job_ports.py).
+"""Jobs in ZooKeeper: the implementation of `JobStore` (broker/jobs/ports.py).
 
     /jobs/tasks/task-<token>-<n>            what is to be done; lasting, sequential, never changed
     /jobs/tasks/task-<token>-<n>/status     how it stands: written by master and worker in turn

@@ -1,4 +1,4 @@
-"""The status nodes of brokers: the implementation of `NodeStore` (broker/node_ports.py).
+"""The status nodes of brokers: the implementation of `NodeStore` (broker/nodes/ports.py).
 
 /nodes/node-<id>         ephemeral: the status of a live broker
 /nodes-seen/node-<id>    lasting: the last status that the controller saw, and when it went

@@ -70,7 +70,7 @@ def test_no_module_that_lies_in_the_current_folder_is_run(
 def test_a_guardian_guards_in_any_folder(folder: Path, cluster: ProcessCluster) -> None:
     """Its module is imported, with all that it needs; then it is told that all is well."""
     program = (
-        "import sys; from pathlib import Path; from minikafka.cli.guardian import Guardian\n"
+        "import sys; from pathlib import Path; from minikafka.local.guardian import Guardian\n"
         "with Guardian(Path(sys.argv[1])) as guardian: process = guardian._process\n"
         "sys.exit(process.returncode)"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.cli.freeports import free_ports
+from minikafka.local.freeports import free_ports
 from tests.helpers.waiting import happens
 from tests.helpers.zookeeper import start_zookeeper
 

@@ -14,8 +14,9 @@ import pytest
 
 from minikafka.lab.catalogue import SCENARIOS
 from minikafka.lab.narrator import TerminalNarrator
+from minikafka.lab.needs import Needs
 from minikafka.lab.play import play
-from minikafka.lab.scenario import Needs, Scenario
+from minikafka.lab.scenario import Scenario
 from minikafka.lab.stage import Stage, open_stage
 from tests.helpers.zookeeper import require
 

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from minikafka.cli import clusterfile
+from minikafka.local import clusterfile
 from tests.helpers.processes import ProcessCluster
 
 pytestmark = pytest.mark.slow

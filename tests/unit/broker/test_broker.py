@@ -104,7 +104,7 @@ async def test_until_the_controller_has_addressed_the_new_incarnation_no_record_
 async def test_a_session_that_ends_while_a_broker_starts_is_told_as_such(
     cluster: BrokerCluster,
 ) -> None:
-    """Then the process ends with that message and status 1 (app.py)."""
+    """Then the process ends with that message and status 1 (run.py)."""
     await cluster.start(1)
     running = cluster.running[1]
     running.store.inject("read_topic_configs", SessionLostError("expired"))

@@ -26,6 +26,7 @@ from minikafka.api.requests import (
     UpdateStateRequest,
 )
 from minikafka.broker.ports import SessionLostError
+from minikafka.config.overrides import DEFAULT_BROKER, ConfigSource
 from minikafka.errors import (
     BrokerNotAvailableError,
     CorruptMessageError,
@@ -48,7 +49,6 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import TopicPartition
-from minikafka.overrides import DEFAULT_BROKER, ConfigSource
 from tests.helpers.brokers import BrokerCluster, batch_of
 from tests.helpers.waiting import until
 

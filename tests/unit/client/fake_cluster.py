@@ -34,6 +34,7 @@ from minikafka.api.requests import (
     TopicConfigEntry,
     TopicMetadata,
 )
+from minikafka.config.overrides import DEFAULT_BROKER, ConfigDescription, ConfigSource
 from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.errors import (
     FencedLeaderEpochError,
@@ -55,7 +56,6 @@ from minikafka.model import (
     PartitionState,
     TopicPartition,
 )
-from minikafka.overrides import DEFAULT_BROKER, ConfigDescription, ConfigSource
 from minikafka.records.header import STAMP_BYTES, parse_header, split, stamp, verify_crc
 from minikafka.records.read import iter_records
 from tests.helpers.metrics import metrics_of

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minikafka.cli.board import BrokerCame, ControllerChanged, PartitionChanged, TopicDeleted
 from minikafka.model import TopicPartition
+from minikafka.watching.board import BrokerCame, ControllerChanged, PartitionChanged, TopicDeleted
 from tests.helpers.dashboard import Watched, broker_info, partition, sample
 
 ORDERS_0 = TopicPartition("orders", 0)

@@ -14,7 +14,7 @@ import pytest
 from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.kafka.apis import APIS, ApiKey
-from minikafka.kafka.handlers import HANDLERS
+from minikafka.kafka.handlers.cluster import HANDLERS
 from minikafka.kafka.listener import KafkaListener
 from tests.clients.record import captured
 

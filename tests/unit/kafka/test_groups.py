@@ -1,4 +1,4 @@
-"""kafka/handlers_groups.py: the messages of consumer groups, in every version that is served."""
+"""kafka/handlers/groups.py: the messages of consumer groups, in every version that is served."""
 
 from __future__ import annotations
 

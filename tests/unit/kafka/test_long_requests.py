@@ -14,7 +14,7 @@ from minikafka.kafka import fetch, fetch_sessions, messages
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.encoding import QUICK_ITEMS, LongAnswerError
 from minikafka.kafka.fetch_sessions import FetchSessions
-from minikafka.kafka.handlers_configs import describe_configs
+from minikafka.kafka.handlers.configs import describe_configs
 from minikafka.kafka.partitions import ask_each
 from minikafka.kafka.wire import (
     MAX_ITEMS,

@@ -11,7 +11,7 @@ import pytest
 
 from minikafka.kafka import definitions, ids, messages
 from minikafka.kafka.apis import APIS, ApiKey
-from minikafka.kafka.handlers import HANDLERS
+from minikafka.kafka.handlers.cluster import HANDLERS
 from tests.helpers.kio_messages import BY_DEFINITION, BY_HAND
 
 

@@ -10,8 +10,9 @@ import pytest
 from minikafka.errors import UsageError
 from minikafka.lab import play as playing
 from minikafka.lab.ensemble import NotSeen
+from minikafka.lab.needs import Needs
 from minikafka.lab.play import Outcome, play_all, why_impossible
-from minikafka.lab.scenario import Needs, Proofs, Scenario, step
+from minikafka.lab.scenario import Proofs, Scenario, step
 from minikafka.lab.znodes import Tree, Znode
 
 

@@ -36,8 +36,8 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.config.overrides import ConfigDescription
 from minikafka.model import BrokerInfo, TopicPartition
-from minikafka.overrides import ConfigDescription
 from minikafka.rpc.channel import BrokerChannel
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer

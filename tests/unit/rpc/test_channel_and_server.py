@@ -41,6 +41,7 @@ from minikafka.api.requests import (
     TopicConfigEntry,
 )
 from minikafka.broker.counters import RequestCounters
+from minikafka.config.overrides import ConfigDescription, ConfigSynonym
 from minikafka.errors import (
     InvalidRequestError,
     MessageTooLargeError,
@@ -55,7 +56,6 @@ from minikafka.model import (
     BrokerInfo,
     TopicPartition,
 )
-from minikafka.overrides import ConfigDescription, ConfigSynonym
 from minikafka.rpc import streams
 from tests.helpers.waiting import until
 

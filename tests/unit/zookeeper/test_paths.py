@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.overrides import DEFAULT_BROKER
+from minikafka.config.overrides import DEFAULT_BROKER
 from minikafka.zookeeper.paths import Layout, split_connect
 
 

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from minikafka.broker.ports import Takeover
-from minikafka.cli.zk import controller_lines
+from minikafka.cli.looking.zk import controller_lines
 from minikafka.errors import UsageError
 from minikafka.zookeeper.errors import NodeNotFoundError
 from minikafka.zookeeper.looking.inspect import open_inspector

@@ -1,4 +1,4 @@
-"""zookeeper/live_tree.py and live_cluster.py: a mirror that follows the tree through anything."""
+"""live_tree.py and live_cluster.py: a mirror that follows the tree through anything."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from kazoo.client import KazooClient
 
-from minikafka.cli.zk import change_document, change_line
+from minikafka.cli.looking.zk import change_document, change_line
 from minikafka.zookeeper.looking.inspect import open_inspector
 from minikafka.zookeeper.looking.watching import Change, What
 from tests.helpers.waiting import DEADLINE_S

@@ -1,4 +1,4 @@
-"""zookeeper/barrier.py on a real server of either kind: threads stand for processes."""
+"""zookeeper/recipes/barrier.py on a real server of either kind: threads stand for processes."""
 
 from __future__ import annotations
 

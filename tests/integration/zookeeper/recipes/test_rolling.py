@@ -1,4 +1,4 @@
-"""zookeeper/rolling.py on a real server: the lock, and what it rests on."""
+"""zookeeper/recipes/rolling.py on a real server: the lock, and what it rests on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""zookeeper/jobs.py on a real server of either kind."""
+"""zookeeper/stores/jobs.py on a real server of either kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""zookeeper/nodes.py on a real server of either kind."""
+"""zookeeper/stores/nodes.py on a real server of either kind."""
 
 from __future__ import annotations
 

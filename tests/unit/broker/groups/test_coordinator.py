@@ -1,4 +1,4 @@
-"""broker/group_coordinator.py and its shards, over whole brokers: they come, load and go."""
+"""broker/groups/coordinator.py and its shards, over whole brokers: they come, load and go."""
 
 from __future__ import annotations
 

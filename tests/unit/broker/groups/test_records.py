@@ -1,4 +1,4 @@
-"""broker/group_records.py, broker/offsets_topic.py: Kafka's schema, and which group is where."""
+"""records.py, offsets_topic.py: Kafka's schema, and which group is where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""broker/node_status.py: what is reported, when it is written, and who is noted to be gone."""
+"""broker/nodes/status.py: what is reported, when it is written, and who is noted to be gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""client/assignor.py: the range assignor, as Kafka's."""
+"""client/consuming/assignor.py: the range assignor, as Kafka's."""
 
 from __future__ import annotations
 

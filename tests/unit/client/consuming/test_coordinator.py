@@ -1,4 +1,4 @@
-"""client/coordinator.py: how a client finds the coordinator of a group, and finds it again."""
+"""coordinator.py: how a client finds the coordinator of a group, and finds it again."""
 
 from __future__ import annotations
 

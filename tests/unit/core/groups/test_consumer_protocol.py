@@ -1,4 +1,4 @@
-"""core/consumer_protocol.py: what consumers tell each other, as bytes."""
+"""core/groups/consumer_protocol.py: what consumers tell each other, as bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""core/group_membership.py: who comes to a group, who stays and who goes."""
+"""core/groups/membership.py: who comes to a group, who stays and who goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""core/group_rebalance.py: from one generation to the next."""
+"""core/groups/rebalance.py: from one generation to the next."""
 
 from __future__ import annotations
 

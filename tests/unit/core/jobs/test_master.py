@@ -1,4 +1,4 @@
-"""core/jobs.py: who does which job; and a walk through crashes at any step."""
+"""core/jobs/master.py: who does which job; and a walk through crashes at any step."""
 
 from __future__ import annotations
 

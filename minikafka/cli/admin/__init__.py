@@ -1,0 +1,1 @@
+"""Commands on topics, configurations, groups, nodes, jobs: what an administrator does."""

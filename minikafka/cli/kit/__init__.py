@@ -1,0 +1,1 @@
+"""What commands share: options, output, the screen, the way to a cluster."""

@@ -1,0 +1,1 @@
+"""Commands that look into something: ZooKeeper, logs, the dashboard, the lab."""

@@ -1,0 +1,1 @@
+"""Commands on the processes of a cluster on this machine."""

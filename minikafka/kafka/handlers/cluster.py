@@ -1,0 +1,274 @@
+"""What each API does, by the typed requests of the broker; the table of all of them.
+
+A handler gets the request as kio read it and answers with plain values under kio's field names, of
+which `messages.write` takes those that the version has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from minikafka.api.requests import (
+    EARLIEST_TIMESTAMP,
+    MAX_TIMESTAMP,
+    ClusterMetadata,
+    EpochEndQuery,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+    TopicMetadata,
+)
+from minikafka.api.service import BrokerService
+from minikafka.errors import (
+    InvalidRequestError,
+    LeaderNotAvailableError,
+    MinikafkaError,
+    MismatchedEndpointTypeError,
+    UnsupportedEndpointTypeError,
+    UnsupportedVersionError,
+)
+from minikafka.kafka.apis import ApiKey
+from minikafka.kafka.connection import Call
+from minikafka.kafka.encoding import Values
+from minikafka.kafka.errors import partition_code
+from minikafka.kafka.handlers import acls, admin, configs, groups, reassignments
+from minikafka.kafka.handlers.admin import error_fields
+from minikafka.kafka.ids import uuid_of
+from minikafka.kafka.messages import get
+from minikafka.kafka.operations import NOT_ASKED_FOR, ON_CLUSTER, ON_TOPIC
+from minikafka.kafka.partitions import ask_each
+from minikafka.model import (
+    INTERNAL_TOPICS,
+    NO_LEADER,
+    BrokerInfo,
+    PartitionMetadata,
+    TopicPartition,
+)
+from minikafka.turns import in_slices
+
+Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
+
+# The types of endpoint: with ZooKeeper there are only brokers.
+BROKERS, CONTROLLERS = 1, 2
+_ISOLATION_LEVELS = (0, 1)  # alike: without transactions all that is committed is stable
+_MAX_TIMESTAMP_KNOWN = 7  # the version of ListOffsets from which on it is (KIP-734)
+
+
+# --- the cluster ---------------------------------------------------------------------------------
+
+
+async def metadata(service: BrokerService, call: Call, request: Any) -> Values:
+    topics = request.topics
+    if any(get(topic, "topic_id") is not None or topic.name is None for topic in topics or ()):
+        return _refused_ids(topics)
+    everything = topics is None or (call.version == 0 and not topics)
+    names = (
+        None if everything else list(dict.fromkeys(t.name for t in topics if t.name is not None))
+    )
+    found = await service.metadata(names, get(request, "allow_auto_topic_creation", True))
+    operations = _operations(request, "include_topic_authorized_operations", ON_TOPIC)
+    return {
+        "throttle_time": 0,
+        "brokers": brokers(found),
+        "cluster_id": found.cluster_id,
+        "controller_id": _visible(found, found.controller_id),
+        "topics": [_topic(found, topic, operations) async for topic in in_slices(found.topics)],
+        "cluster_authorized_operations": _operations(
+            request, "include_cluster_authorized_operations", ON_CLUSTER
+        ),
+    }
+
+
+def _operations(request: Any, asked_for: str, everything: int) -> int:
+    return everything if get(request, asked_for, False) else NOT_ASKED_FOR
+
+
+def _refused_ids(topics: Iterable[Any]) -> Values:
+    """The versions that have room for ids do not take them yet, and Kafka then tells nothing."""
+    refused = {
+        "error_code": InvalidRequestError.code,
+        "is_internal": False,
+        "partitions": [],
+        "topic_authorized_operations": NOT_ASKED_FOR,
+    }
+    return {
+        "throttle_time": 0,
+        "brokers": [],
+        "cluster_id": None,
+        "controller_id": NO_LEADER,
+        "topics": [{**refused, "name": t.name or "", "topic_id": t.topic_id} for t in topics],
+    }
+
+
+def brokers(found: ClusterMetadata) -> list[Values]:
+    """Those that Kafka's clients can reach."""
+    return [
+        {
+            "node_id": broker.broker_id,
+            "broker_id": broker.broker_id,
+            "host": broker.kafka_host,
+            "port": broker.kafka_port,
+            "rack": broker.rack,
+        }
+        for broker in found.brokers
+        if broker.kafka_host is not None
+    ]
+
+
+def _visible(found: ClusterMetadata, broker_id: int) -> int:
+    return broker_id if broker_id in _reachable(found.brokers) else NO_LEADER
+
+
+def _reachable(infos: Iterable[BrokerInfo]) -> set[int]:
+    return {broker.broker_id for broker in infos if broker.kafka_host is not None}
+
+
+def _topic(found: ClusterMetadata, topic: TopicMetadata, operations: int) -> Values:
+    return {
+        "error_code": _topic_code(topic.error),
+        "name": topic.name,
+        "topic_id": uuid_of(topic.topic_id),
+        "is_internal": topic.name in INTERNAL_TOPICS,
+        "partitions": [_partition(found, partition) for partition in topic.partitions],
+        "topic_authorized_operations": operations,
+    }
+
+
+def _topic_code(error: MinikafkaError | None) -> int:
+    return 0 if error is None else error.code
+
+
+def _partition(found: ClusterMetadata, partition: PartitionMetadata) -> Values:
+    state, replicas = partition.state, partition.assignment.replicas
+    live = {broker.broker_id for broker in found.brokers}
+    leader = _visible(found, state.leader)
+    return {
+        "error_code": LeaderNotAvailableError.code if leader == NO_LEADER else 0,
+        "partition_index": partition.topic_partition.partition,
+        "leader_id": leader,
+        "leader_epoch": state.leader_epoch,
+        "replica_nodes": replicas,
+        "isr_nodes": state.isr,
+        "offline_replicas": [replica for replica in replicas if replica not in live],
+    }
+
+
+async def describe_cluster(service: BrokerService, call: Call, request: Any) -> Values:
+    endpoint_type = get(request, "endpoint_type", BROKERS)
+    if endpoint_type != BROKERS:
+        return _no_endpoints(endpoint_type)
+    found = await service.metadata([], False)
+    return {
+        "throttle_time": 0,
+        **error_fields(None),
+        "endpoint_type": BROKERS,
+        "cluster_id": found.cluster_id,
+        "controller_id": _visible(found, found.controller_id),
+        "brokers": brokers(found),
+        "cluster_authorized_operations": _operations(
+            request, "include_cluster_authorized_operations", ON_CLUSTER
+        ),
+    }
+
+
+def _no_endpoints(endpoint_type: int) -> Values:
+    error: MinikafkaError
+    if endpoint_type == CONTROLLERS:
+        error = MismatchedEndpointTypeError("this is a broker: ask for brokers")
+    else:
+        error = UnsupportedEndpointTypeError(f"there are no endpoints of type {endpoint_type}")
+    return {
+        "throttle_time": 0,
+        **error_fields(error),
+        "endpoint_type": BROKERS,
+        "cluster_id": "",
+        "controller_id": NO_LEADER,
+        "brokers": [],
+        "cluster_authorized_operations": NOT_ASKED_FOR,
+    }
+
+
+# --- offsets -------------------------------------------------------------------------------------
+
+
+async def list_offsets(service: BrokerService, call: Call, request: Any) -> Values:
+    def refuse(partition: TopicPartition, item: Any, again: bool) -> MinikafkaError | None:
+        if again:
+            return InvalidRequestError(f"{partition} is in the request more than once")
+        if get(request, "isolation_level", 0) not in _ISOLATION_LEVELS:
+            return InvalidRequestError(f"there is no isolation level {request.isolation_level}")
+        lowest = MAX_TIMESTAMP if call.version >= _MAX_TIMESTAMP_KNOWN else EARLIEST_TIMESTAMP
+        if item.timestamp < lowest:
+            return UnsupportedVersionError(
+                f"timestamp {item.timestamp} has no meaning in version {call.version}"
+            )
+        return None
+
+    topics = await ask_each(
+        request.topics,
+        lambda partition, item: ListOffsetsPartition(
+            partition, item.timestamp, get(item, "current_leader_epoch", -1)
+        ),
+        service.list_offsets,
+        lambda result: {
+            "timestamp": result.timestamp_ms,
+            "offset": result.offset,
+            "leader_epoch": result.leader_epoch,
+        },
+        refuse=refuse,
+        refused=ListOffsetsResult,
+    )
+    return {"throttle_time": 0, "topics": topics}
+
+
+async def offset_for_leader_epoch(service: BrokerService, call: Call, request: Any) -> Values:
+    topics = await ask_each(
+        request.topics,
+        lambda partition, item: EpochEndQuery(
+            partition, item.leader_epoch, get(item, "current_leader_epoch", -1)
+        ),
+        service.epoch_ends,
+        lambda result: {"leader_epoch": result.leader_epoch, "end_offset": result.end_offset},
+        topic_field="topic",
+        partition_field="partition",
+    )
+    return {"throttle_time": 0, "topics": topics}
+
+
+# --- producers -----------------------------------------------------------------------------------
+
+
+async def init_producer_id(service: BrokerService, call: Call, request: Any) -> Values:
+    """An idempotent producer that knows an id already asks for a new one when its epochs run out:
+    it gets a new id either way."""
+    producer_id, producer_epoch, code = -1, -1, 0
+    known_id, known_epoch = get(request, "producer_id", -1), get(request, "producer_epoch", -1)
+    if request.transactional_id:
+        code = UnsupportedVersionError.code  # transactions are not served, nor advertised
+    elif request.transactional_id == "" or (known_id == -1) != (known_epoch == -1):
+        code = InvalidRequestError.code
+    else:
+        try:
+            producer_id, producer_epoch = await service.init_producer_id()
+        except MinikafkaError as error:
+            code = partition_code(error)
+    return {
+        "throttle_time": 0,
+        "error_code": code,
+        "producer_id": producer_id,
+        "producer_epoch": producer_epoch,
+    }
+
+
+HANDLERS: dict[ApiKey, Handler] = {
+    ApiKey.METADATA: metadata,
+    ApiKey.LIST_OFFSETS: list_offsets,
+    ApiKey.INIT_PRODUCER_ID: init_producer_id,
+    ApiKey.OFFSET_FOR_LEADER_EPOCH: offset_for_leader_epoch,
+    ApiKey.DESCRIBE_CLUSTER: describe_cluster,
+    **acls.HANDLERS,
+    **admin.HANDLERS,
+    **configs.HANDLERS,
+    **groups.HANDLERS,
+    **reassignments.HANDLERS,
+}
