@@ -29,8 +29,10 @@ demo: $(READY) ## Five brokers, a killed leader, and every record read back (ARG
 	@$(BIN)/minikafka demo $(ARGS)
 
 # The gate is for core/ alone: 100 % of lines and branches.
-test: $(READY) ## All tests, with the coverage gate of core/ (ARGS are pytest's).
-	$(BIN)/python -m pytest --cov=minikafka.core --cov-branch --cov-fail-under=100 \
+WORKERS ?= 2
+test: $(READY) ## All tests, with the coverage gate of core/ (WORKERS=0 ARGS="-x tests/unit").
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --durations=10 \
+	  --cov=minikafka.core --cov-branch --cov-fail-under=100 \
 	  --cov-report=term-missing:skip-covered $(ARGS)
 
 check: $(READY) ## Style, types, import rules, protos, generated code.

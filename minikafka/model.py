@@ -217,6 +217,10 @@ class IsrProposal:
     isr: tuple[tuple[int, int], ...]
     reason: str = ""
 
+    @property
+    def members(self) -> frozenset[int]:
+        return frozenset(member for member, _ in self.isr)
+
 
 def broker_name(broker_id: int) -> str:
     """The name of a broker that was given none: 1 is A, 26 is Z, later and others by number."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from minikafka import loop_watch
-from tests.helpers import leash
+from tests.helpers import leash, machine
 from tests.helpers.held_loops import HeldLoops
 
 leash.hold_children()
@@ -67,12 +67,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# Too many steps of the core to be traced: they would take five times as long, and the gate of core/
-# is for its unit tests and scenarios anyway.
-UNTRACED = ("tests/exhaustive/", "tests/simulation/", "tests/clients/")
+# The gate of core/ is for these: what is traced takes several times as long.
+TRACED = ("tests/unit/core/", "tests/scenarios/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        machine.prepare()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        machine.clear()
+
+
+# The outermost, so that the time for which a test waits is not its own.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with machine.used(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.nodeid.startswith(UNTRACED):
+        if not item.nodeid.startswith(TRACED):
             item.add_marker(pytest.mark.no_cover)

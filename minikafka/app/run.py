@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from minikafka import loop_watch
-from minikafka.app.duties import Duties
+from minikafka.app.background import BackgroundServices
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
 from minikafka.config import BrokerConfig
@@ -144,7 +144,7 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
             _now_timestamp_ms,
             read_process,
         )
-        duties = Duties(config, store, broker, logs, peers, _now_ms, _now_timestamp_ms)
+        duties = BackgroundServices(config, store, broker, logs, peers, _now_ms, _now_timestamp_ms)
         await duties.start()
         doors = Doors(config, broker, duties)
         try:
@@ -161,7 +161,7 @@ class Doors:
     """The servers of one broker: gRPC, Kafka's protocol if `listeners` is set, and /metrics if
     `metrics.listener` is. The first two share the account of what clients make the broker hold."""
 
-    def __init__(self, config: BrokerConfig, broker: Broker, duties: Duties) -> None:
+    def __init__(self, config: BrokerConfig, broker: Broker, duties: BackgroundServices) -> None:
         self._config = config
         self._broker = broker
         memory = broker.service.memory

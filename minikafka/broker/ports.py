@@ -27,6 +27,7 @@ from minikafka.api.requests import (
     UpdateStateResponse,
 )
 from minikafka.config import TopicConfig
+from minikafka.core.control.commands import StateChange
 from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.errors import FatalError
 from minikafka.model import (
@@ -215,16 +216,6 @@ class Takeover:
     previous_name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StateWrite:
-    """A state to be written over `expected_version` of the znode (-1: it must not be there yet).
-    `state.partition_version` is what the version will be: expected_version + 1."""
-
-    topic_partition: TopicPartition
-    state: PartitionState
-    expected_version: int
-
-
 @runtime_checkable
 class ClusterStore(Protocol):
     """ZooKeeper as a broker needs it (replication.md section 1). All calls raise SessionLostError
@@ -274,7 +265,7 @@ class ClusterStore(Protocol):
         """Partitions without a State are left out; None: it cannot be read, as for topics."""
 
     # Fenced: each is one multi with the check of /controller_epoch (rule R1).
-    async def write_states(self, writes: Sequence[StateWrite]) -> list[WriteOutcome]: ...
+    async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]: ...
     async def create_topic(self, topic: TopicDescription) -> WriteOutcome: ...
     async def update_topic(self, topic: TopicDescription) -> WriteOutcome: ...
     async def delete_topic_nodes(self, topic: TopicDescription) -> WriteOutcome:

@@ -67,7 +67,7 @@ from minikafka.config.overrides import (
     DEFAULT_BROKER,
     ConfigDescription,
     ConfigSource,
-    broker_name,
+    broker_entity_name,
     changed_layers,
     describe_all_brokers,
     describe_broker,
@@ -396,7 +396,7 @@ class Service:
         )
 
     async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
-        name = broker_name(broker)
+        name = broker_entity_name(broker)
         if name == DEFAULT_BROKER:
             return describe_all_brokers(self._replicas.live.layers)
         if name != str(self._config.broker_id):
@@ -407,13 +407,13 @@ class Service:
         return describe_broker(self._replicas.live.layers)
 
     def broker_overrides(self, broker: str) -> Mapping[str, str]:
-        return self._replicas.live.overrides(broker_name(broker))
+        return self._replicas.live.overrides(broker_entity_name(broker))
 
     def check_topic_configs(self, overrides: Mapping[str, str]) -> None:
         validate_topic_overrides(overrides)
 
     def check_broker_configs(self, broker: str, changes: Mapping[str, str | None]) -> None:
-        changed_layers(self._replicas.live.layers, broker_name(broker), changes)
+        changed_layers(self._replicas.live.layers, broker_entity_name(broker), changes)
 
     async def describe_log_dir(self) -> tuple[str, Sequence[tuple[TopicPartition, int, int]]]:
         sizes = []

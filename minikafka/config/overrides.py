@@ -79,7 +79,7 @@ class BrokerLayers:
         return with_overrides(self.static, {**self.of_all, **self.own})
 
 
-def broker_name(name: str) -> str:
+def broker_entity_name(name: str) -> str:
     """The id of a broker as text, or DEFAULT_BROKER (which Kafka's clients leave blank). Raises
     InvalidRequestError for anything else."""
     if name in ("", DEFAULT_BROKER):

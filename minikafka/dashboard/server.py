@@ -19,7 +19,7 @@ from minikafka.dashboard.control import Act
 from minikafka.dashboard.history import BrokerView
 from minikafka.dashboard.hub import Hub
 from minikafka.dashboard.sources import LookAtProcesses, Sources, wall_ms
-from minikafka.dashboard.station import Station
+from minikafka.dashboard.state import DashboardState
 from minikafka.dashboard.web import Web
 from minikafka.errors import UsageError
 from minikafka.model import join_address
@@ -165,7 +165,7 @@ async def run(
 ) -> None:
     """Serve until cancelled. `on_ready` gets the link, with the token in it if `act` is given."""
     hub = Hub()
-    station = Station(wall_ms(), hub.publish)
+    station = DashboardState(wall_ms(), hub.publish)
     station.expect(subject.brokers)
     names = {each.broker_id: each.name for each in subject.brokers}
     sources = Sources(station, subject.addresses, names, subject.zookeeper, subject.processes)

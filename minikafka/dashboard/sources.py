@@ -20,7 +20,7 @@ from minikafka.api.requests import ClusterUpdate, PartitionStatus
 from minikafka.dashboard.history import Process
 from minikafka.dashboard.load import Loads
 from minikafka.dashboard.offsets import Sample
-from minikafka.dashboard.station import Station
+from minikafka.dashboard.state import DashboardState
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
 from minikafka.watching.feed import ClusterFeed
@@ -65,7 +65,7 @@ class Sources:
 
     def __init__(
         self,
-        station: Station,
+        station: DashboardState,
         addresses: Sequence[str],
         names: Mapping[int, str],
         zookeeper: str | None,

@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from minikafka.dashboard.control import Act
 from minikafka.dashboard.hub import Hub, encode
 from minikafka.dashboard.sources import wall_ms
-from minikafka.dashboard.station import Station
+from minikafka.dashboard.state import DashboardState
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import TopicPartition
 
@@ -86,7 +86,9 @@ class Guard:
 class Web:
     """The handlers. `act` and `token` are None without `--control`."""
 
-    def __init__(self, station: Station, hub: Hub, act: Act | None, token: str | None) -> None:
+    def __init__(
+        self, station: DashboardState, hub: Hub, act: Act | None, token: str | None
+    ) -> None:
         assert (act is None) == (token is None)
         self._station = station
         self._hub = hub

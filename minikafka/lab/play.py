@@ -16,7 +16,7 @@ from minikafka.errors import MinikafkaError, UsageError
 from minikafka.lab.narrator import Narrator
 from minikafka.lab.needs import Needs
 from minikafka.lab.scenario import Scenario, Step
-from minikafka.lab.stage import Stage, open_stage
+from minikafka.lab.stage import LabStage, open_stage
 from minikafka.lab.znodes import Tree, diff_lines
 
 Kind = type[Scenario]
@@ -72,7 +72,7 @@ def _play_group(needs: Needs, group: Sequence[Kind], narrator: Narrator) -> Iter
                     break
 
 
-def _restored(stage: Stage) -> bool:
+def _restored(stage: LabStage) -> bool:
     try:
         stage.restore()
     except MinikafkaError as error:
@@ -94,7 +94,7 @@ def why_impossible(needs: Needs) -> str | None:
     return None
 
 
-def play(kind: Kind, stage: Stage, narrator: Narrator) -> Outcome:
+def play(kind: Kind, stage: LabStage, narrator: Narrator) -> Outcome:
     """One scenario, told; never raises because of a claim."""
     begun_s = time.monotonic()
     narrator.heading(kind.name, kind.title, kind.slide, kind.says)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from minikafka.lab.needs import SETTINGS, THREE, Needs
 
 if TYPE_CHECKING:
-    from minikafka.lab.stage import Stage
+    from minikafka.lab.stage import LabStage
 
 Proofs = Iterator[tuple[bool, str]]
 Play = Callable[[Any], Proofs | None]
@@ -56,7 +56,7 @@ class Scenario:
     zookeeper: ClassVar[str] = "embedded"
     settings: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: LabStage) -> None:
         self.stage = stage
         self.say = stage.say
 

@@ -41,7 +41,7 @@ _READ_S = 60.0
 _ROOT = "/lab"  # where scenarios make znodes of their own
 
 
-class Stage:
+class LabStage:
     """See the module's docstring. Brokers are known by id; `name` gives the letter."""
 
     def __init__(
@@ -378,7 +378,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def open_stage(needs: Needs, narrator: Narrator) -> Iterator[Stage]:
+def open_stage(needs: Needs, narrator: Narrator) -> Iterator[LabStage]:
     """A cluster for the time of a `with`."""
     from minikafka.zookeeper.looking.plain import open_plain
 
@@ -398,7 +398,7 @@ def open_stage(needs: Needs, narrator: Narrator) -> Iterator[Stage]:
         ) as (local, cluster),
         open_plain(cluster.zookeeper.hosts) as zk,
     ):
-        stage = Stage(local, cluster, zk, narrator)
+        stage = LabStage(local, cluster, zk, narrator)
         try:
             stage.until_controller()
             yield stage

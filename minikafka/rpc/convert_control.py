@@ -54,17 +54,17 @@ from minikafka.rpc.convert import (
 )
 from minikafka.rpc.generated import control_pb2
 
-Replica: TypeAlias = tuple[TopicPartition, str]  # a partition and its topic id
+ReplicaKey: TypeAlias = tuple[TopicPartition, str]  # a partition and its topic id
 
 
-def replicas_to_wire(values: Iterable[Replica]) -> list[control_pb2.TopicReplica]:
+def replicas_to_wire(values: Iterable[ReplicaKey]) -> list[control_pb2.TopicReplica]:
     return [
         control_pb2.TopicReplica(topic_partition=tp_to_wire(partition), topic_id=topic_id)
         for partition, topic_id in values
     ]
 
 
-def replicas_from_wire(wires: Iterable[control_pb2.TopicReplica]) -> tuple[Replica, ...]:
+def replicas_from_wire(wires: Iterable[control_pb2.TopicReplica]) -> tuple[ReplicaKey, ...]:
     return tuple([(tp_from_wire(wire.topic_partition), wire.topic_id) for wire in wires])
 
 

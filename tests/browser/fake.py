@@ -13,7 +13,7 @@ from minikafka.dashboard.hub import Hub
 from minikafka.dashboard.offsets import Sample
 from minikafka.dashboard.server import bind, own_hosts, serving
 from minikafka.dashboard.sources import wall_ms
-from minikafka.dashboard.station import Station
+from minikafka.dashboard.state import DashboardState
 from minikafka.dashboard.web import Web
 from minikafka.model import PartitionMetadata, TopicPartition
 from minikafka.watching.board import BrokerCame, BrokerGone, ControllerChanged, PartitionChanged
@@ -40,7 +40,7 @@ class FakeDashboard:
 
     async def _run(self) -> None:
         hub = Hub()
-        self.station = Station(wall_ms(), hub.publish)
+        self.station = DashboardState(wall_ms(), hub.publish)
         self._begin()
         act = self._act if self._token else None
         web = Web(self.station, hub, act, self._token)

@@ -81,6 +81,7 @@ def lanes(mortal_cluster: Cluster) -> Iterator[list[Lane]]:
         yield found
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)  # with the time that it takes to build the clients in Go
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_or_doubled_whichever_broker_dies(

@@ -49,11 +49,11 @@ from tests.exhaustive.values import (
     Broker,
     Fetch,
     Lead,
-    Letter,
     Position,
     Progress,
     Record,
     Reply,
+    UpdateStateBatch,
     assignment,
     of_state,
     start_of,
@@ -250,7 +250,7 @@ class LiveReplica:
         match event:
             case Fetch():
                 return self.on_fetch(event)
-            case Letter():
+            case UpdateStateBatch():
                 self.on_letter(event)
             case Reply():
                 self.on_reply(event)
@@ -268,7 +268,7 @@ class LiveReplica:
                 self.partition.reregister(broker_epoch)
         return None
 
-    def on_letter(self, letter: Letter) -> None:
+    def on_letter(self, letter: UpdateStateBatch) -> None:
         """The fences are the runtime's (ReplicaManager._fence)."""
         if letter_is_fenced(self.broker, letter):
             return
@@ -387,7 +387,7 @@ class LiveReplica:
         self.disk_epochs = tuple((e.leader_epoch, e.start_offset) for e in entries)
 
 
-def letter_is_fenced(broker: Broker, letter: Letter) -> bool:
+def letter_is_fenced(broker: Broker, letter: UpdateStateBatch) -> bool:
     """The runtime's fences: an older controller, or a letter to an older incarnation (R6)."""
     return (
         letter.controller_epoch < broker.controller_epoch_seen
@@ -398,7 +398,7 @@ def letter_is_fenced(broker: Broker, letter: Letter) -> bool:
 def is_outdated(broker: Broker, event: Any) -> bool:
     """No. 14: is this a message of an older controller, to an older incarnation, or of an older
     incarnation of a follower than the leader has heard?"""
-    if isinstance(event, Letter):
+    if isinstance(event, UpdateStateBatch):
         return (
             event.controller_epoch < broker.controller_epoch_seen
             or event.target_broker_epoch < broker.broker_epoch

@@ -12,7 +12,16 @@ from typing import Any
 
 from minikafka.model import broker_name, describe_state
 from tests.exhaustive.machine import Event, Violation, World
-from tests.exhaustive.values import Answer, Broker, Fetch, Late, Letter, Propose, Reply, State
+from tests.exhaustive.values import (
+    Answer,
+    Broker,
+    Fetch,
+    Late,
+    Propose,
+    Reply,
+    State,
+    UpdateStateBatch,
+)
 from tests.exhaustive.world import Model
 
 
@@ -184,6 +193,6 @@ def _message(body: Any) -> str:
         case Answer(error=error, state=state):
             held = "" if state is None else f" {describe(state)}"
             return f"the answer to its proposal: {error.__name__ if error else 'agreed'};{held}"
-        case Letter(state=state):
+        case UpdateStateBatch(state=state):
             return "who lives" if state is None else describe(state)
     raise AssertionError(body)

@@ -3,8 +3,8 @@
 Purpose: `TermStep` plays operations of the real Controller over a ZooKeeper that is a value. An
 operation is one event of the model: between a controller's decision and its write only another
 controller could come, and that is what the fence is for. What it has to tell leaves as in the
-runtime (PostOffice): after each command, to each broker to whom nothing is on its way; what has
-to wait is merged in the real outbox.
+runtime (ControllerChannelManager): after each command, to each broker to whom nothing is on its
+way; what has to wait is merged in the real outbox.
 
 State: none but the settings. Invariants checked here, of every State that is written: nos. 1 and 3
 from the two States alone (as tests/scenarios/zookeeper.py does), and no. 14: only the controller of
@@ -16,29 +16,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from minikafka.core.control.alter_partition import Proposal
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.core.control.commands import (
     DeposedError,
     GaveUpError,
     Operation,
-    Outcome,
     ReadStates,
     WriteStates,
 )
 from minikafka.core.control.controller import ClusterRead, Controller
 from minikafka.core.control.outbox import _Box
 from minikafka.errors import MinikafkaError, NotControllerError
-from minikafka.model import BrokerInfo, PartitionMetadata
+from minikafka.model import BrokerInfo, IsrProposal, PartitionMetadata
 from tests.exhaustive.values import (
     TOPIC_ID,
     TP,
     Answer,
     Box,
-    Letter,
     Propose,
     Registration,
     State,
     Term,
+    UpdateStateBatch,
     ZooKeeper,
     assignment,
     of_info,
@@ -93,7 +92,7 @@ class TermStep:
     ) -> TermResult:
         """A leader's proposal arrives. Without an answer the leader asks again."""
         asked = propose.proposal
-        proposal = Proposal(
+        proposal = IsrProposal(
             TP,
             TOPIC_ID,
             asked.leader_epoch,
@@ -226,30 +225,30 @@ class LiveTerm:
             case WriteStates(changes):
                 (change,) = changes
                 outcome = self.write(change.expected_version, of_state(change.new))
-                self.unclean |= change.unclean and outcome is Outcome.WRITTEN
+                self.unclean |= change.unclean and outcome is WriteOutcome.WRITTEN
                 return [outcome]
             case ReadStates():
                 return {} if self.state is None else {TP: to_state(self.state)}
             case _:
                 raise AssertionError(f"no event of the model needs {command}")
 
-    def write(self, expected_version: int, new: State) -> Outcome:
+    def write(self, expected_version: int, new: State) -> WriteOutcome:
         """Fenced by the controller epoch (R1), then by the version; `fault` is what befalls the
         first write: lost, or applied although the writer hears of a conflict."""
         if not passes_fence(self.controller.context.controller_epoch, self.zookeeper_epoch):
-            return Outcome.DEPOSED
+            return WriteOutcome.DEPOSED
         fault, self.fault = self.fault, None
         if fault == "lost":
-            return Outcome.CONFLICT
+            return WriteOutcome.CONFLICT
         old = self.state
         if expected_version != (-1 if old is None else old.version):
-            return Outcome.CONFLICT
+            return WriteOutcome.CONFLICT
         assert new.controller_epoch == self.zookeeper_epoch, "no. 14: a deposed controller writes"
         if old is not None:
             check_step(to_state(old), to_state(new))
         self.state = new
         self.writes.append(new)
-        return Outcome.CONFLICT if fault == "applied" else Outcome.WRITTEN
+        return WriteOutcome.CONFLICT if fault == "applied" else WriteOutcome.WRITTEN
 
     # --- letters ---
 
@@ -271,7 +270,7 @@ class LiveTerm:
                 continue
             taken = outbox.take(broker_id, broker.broker_epoch)
             if taken is not None:
-                self.letters[broker_id] = Letter(
+                self.letters[broker_id] = UpdateStateBatch(
                     context.controller_epoch,
                     broker.broker_epoch,
                     eligible,

@@ -93,7 +93,7 @@ class ZooKeeper(NamedTuple):
     state: State | None
 
 
-class Letter(NamedTuple):
+class UpdateStateBatch(NamedTuple):
     """What a controller tells one incarnation of a broker; `state` None: only who is eligible."""
 
     controller_epoch: int
@@ -118,7 +118,7 @@ class Term(NamedTuple):
     brokers: tuple[Registration, ...]
     state: State | None
     boxes: tuple[tuple[int, Box], ...]
-    letters: tuple[tuple[int, Letter], ...]
+    letters: tuple[tuple[int, UpdateStateBatch], ...]
     shutting_down: tuple[tuple[int, int], ...]
 
 

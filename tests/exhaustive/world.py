@@ -39,9 +39,9 @@ from tests.exhaustive.values import (
     Budget,
     Fetch,
     Late,
-    Letter,
     Reply,
     Term,
+    UpdateStateBatch,
     ZooKeeper,
     start_of,
 )
@@ -423,7 +423,9 @@ class Model(Machine):
             name = ("deliver", number)
             if isinstance(message.body, Fetch):
                 yield from self._at_leader(name, cleared, message.target, event)
-            elif not isinstance(message.body, Letter) or not replica_module.letter_is_fenced(
+            elif not isinstance(
+                message.body, UpdateStateBatch
+            ) or not replica_module.letter_is_fenced(
                 self.broker(world, message.target), message.body
             ):
                 yield from self._at_broker(name, cleared, message.target, event, world)

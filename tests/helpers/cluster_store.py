@@ -18,10 +18,10 @@ from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.ports import (
     ControllerElection,
     SessionLostError,
-    StateWrite,
     StoreEvent,
     Takeover,
 )
+from minikafka.core.control.commands import StateChange
 from minikafka.errors import NotControllerError, UsageError
 from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition
 
@@ -98,17 +98,17 @@ class FakeZooKeeper:
 
     # --- fenced writes ---
 
-    def write_state(self, write: StateWrite, controller_epoch: int) -> WriteOutcome:
+    def write_state(self, change: StateChange, controller_epoch: int) -> WriteOutcome:
         if controller_epoch != self.controller_epoch:
             return WriteOutcome.DEPOSED
-        held = self.states.get(write.topic_partition)
-        if held is None and write.topic_partition in self.states:
+        held = self.states.get(change.topic_partition)
+        if held is None and change.topic_partition in self.states:
             return WriteOutcome.CONFLICT  # it is there, and cannot be read
-        if (-1 if held is None else held.partition_version) != write.expected_version:
+        if (-1 if held is None else held.partition_version) != change.expected_version:
             return WriteOutcome.CONFLICT
-        assert write.state.partition_version == write.expected_version + 1
-        self.states[write.topic_partition] = write.state
-        self.history.append(Written(write.topic_partition, write.state))
+        assert change.new.partition_version == change.expected_version + 1
+        self.states[change.topic_partition] = change.new
+        self.history.append(Written(change.topic_partition, change.new))
         self.zxid += 1
         return WriteOutcome.WRITTEN
 
@@ -313,12 +313,12 @@ class FakeClusterStore:
         await self._call("read_states")
         return self.zookeeper.read_states(topics)
 
-    async def write_states(self, writes: Sequence[StateWrite]) -> list[WriteOutcome]:
+    async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]:
         """An injected WriteOutcome is that of every write, none of which takes effect."""
         injected = await self._call("write_states")
         if isinstance(injected, WriteOutcome):
-            return [injected for _ in writes]
-        return [self.zookeeper.write_state(write, self._controller_epoch) for write in writes]
+            return [injected for _ in changes]
+        return [self.zookeeper.write_state(change, self._controller_epoch) for change in changes]
 
     async def create_topic(self, topic: TopicDescription) -> WriteOutcome:
         injected = await self._call("create_topic")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from minikafka.broker.ports import StateWrite
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import CreateTopic
 from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,
@@ -18,7 +19,6 @@ from minikafka.core.control.commands import (
     MarkTopicDeleted,
     NextTurn,
     Operation,
-    Outcome,
     ReadBrokerConfigs,
     ReadStates,
     ReadTopicConfigs,
@@ -31,8 +31,8 @@ from minikafka.core.control.commands import (
 )
 from minikafka.core.control.controller import ClusterRead, Controller
 from minikafka.core.control.election import after_failures
-from minikafka.core.control.outbox import Letter
-from minikafka.core.control.topics import Chance, NewTopic
+from minikafka.core.control.outbox import UpdateStateBatch
+from minikafka.core.control.topics import NewTopicDefaults
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
 from tests.helpers.cluster_store import FakeZooKeeper
 
@@ -136,16 +136,16 @@ class Bench:
     def see_brokers(self) -> Any:
         return self.run(self.core.on_brokers(self.zookeeper.live_brokers()))
 
-    def chance(self, start: int = 0) -> Chance:
+    def chance(self, start: int = 0) -> NewTopicDefaults:
         def topic_id() -> str:
             self._topic_ids += 1
             return f"topic-id-{self._topic_ids}"
 
-        return Chance(lambda bound: start % bound, topic_id)
+        return NewTopicDefaults(lambda bound: start % bound, topic_id)
 
     def create(self, name: str, *replicas: Sequence[int]) -> None:
         """A topic with these replicas for each partition."""
-        topic = NewTopic(name, assignments=dict(enumerate(replicas)))
+        topic = CreateTopic(name, assignments=dict(enumerate(replicas)))
         assert self.run(self.core.create_topics([topic], self.chance())) == [(name, None)]
 
     def put_topic(self, name: str, *replicas: Sequence[int]) -> None:
@@ -169,7 +169,7 @@ class Bench:
                 found[broker_id] = letter
         return found
 
-    def letters_to(self, broker_id: int) -> Letter:
+    def letters_to(self, broker_id: int) -> UpdateStateBatch:
         """Take what waits for one broker; there is something."""
         broker_epoch = self.core.outbox.brokers()[broker_id].broker_epoch
         letter = self.core.outbox.take(broker_id, broker_epoch)
@@ -209,13 +209,13 @@ class Bench:
             case ReadStates():
                 return zookeeper.read_states(command.topics)
             case CreateTopicNode():
-                return Outcome[zookeeper.create_topic(command.topic, epoch).name]
+                return zookeeper.create_topic(command.topic, epoch)
             case UpdateTopicNode():
-                return Outcome[zookeeper.update_topic(command.topic, epoch).name]
+                return zookeeper.update_topic(command.topic, epoch)
             case RemoveTopic():
-                return Outcome[zookeeper.remove_topic(command.topic, epoch).name]
+                return zookeeper.remove_topic(command.topic, epoch)
             case ClearPreferredElection():
-                return Outcome[zookeeper.clear_preferred_election(epoch).name]
+                return zookeeper.clear_preferred_election(epoch)
             case ReadTopicConfigs():
                 return dict(zookeeper.configs)
             case WriteTopicConfig():
@@ -231,9 +231,8 @@ class Bench:
             case NextTurn():
                 return None
 
-    def _write(self, change: StateChange, epoch: int) -> Outcome:
-        write = StateWrite(change.topic_partition, change.new, change.expected_version)
-        outcome = Outcome[self.zookeeper.write_state(write, epoch).name]
-        if outcome is Outcome.WRITTEN:
+    def _write(self, change: StateChange, epoch: int) -> WriteOutcome:
+        outcome = self.zookeeper.write_state(change, epoch)
+        if outcome is WriteOutcome.WRITTEN:
             self.changes.append(change)
         return outcome

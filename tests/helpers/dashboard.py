@@ -8,7 +8,7 @@ from typing import Any
 
 from minikafka.dashboard.history import BrokerView, Event, PartitionView
 from minikafka.dashboard.offsets import Sample
-from minikafka.dashboard.station import Station
+from minikafka.dashboard.state import DashboardState
 from minikafka.model import (
     Assignment,
     BrokerInfo,
@@ -89,7 +89,7 @@ class Watched:
     history_limit: int = 5_000
 
     def __post_init__(self) -> None:
-        self.station = Station(
+        self.station = DashboardState(
             self.now_ms,
             lambda kind, document: self.published.append((kind, document)),
             self.history_limit,

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_no_lie_breaks_a_broker_or_disturbs_an_honest_client(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minikafka.api.requests import UpdateStateRequest
-from minikafka.core.control.alter_partition import Proposal
+from minikafka.api.requests import CreateTopic, UpdateStateRequest
 from minikafka.core.control.commands import (
     DeposedError,
     GaveUpError,
@@ -22,7 +21,7 @@ from minikafka.core.control.commands import (
     StateChange,
 )
 from minikafka.core.control.controller import ClusterRead, Controller
-from minikafka.core.control.topics import Chance, NewTopic
+from minikafka.core.control.topics import NewTopicDefaults
 from minikafka.core.replication.leader import PartitionSettings
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
@@ -110,7 +109,8 @@ class Cluster:
         self.settle()
         self.control(
             lambda controller: controller.create_topics(
-                [NewTopic("t", assignments={0: assigned})], Chance(lambda _: 0, self._topic_id)
+                [CreateTopic("t", assignments={0: assigned})],
+                NewTopicDefaults(lambda _: 0, self._topic_id),
             )
         )
         self.settle()
@@ -537,8 +537,8 @@ class Cluster:
         self.control(lambda controller: controller.on_topics(dict(self.zookeeper.topics)))
 
 
-def _as_proposal(proposal: IsrProposal) -> Proposal:
-    return Proposal(
+def _as_proposal(proposal: IsrProposal) -> IsrProposal:
+    return IsrProposal(
         proposal.topic_partition,
         proposal.topic_id,
         proposal.leader_epoch,

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,
     Command,
     CreateTopicNode,
-    Outcome,
     ReadStates,
     ReadTopicConfigs,
     StateChange,
@@ -88,40 +88,42 @@ class MemoryZooKeeper:
                 return dict(self.states)
             case CreateTopicNode(topic):
                 if controller_epoch != self.controller_epoch:
-                    return Outcome.DEPOSED
+                    return WriteOutcome.DEPOSED
                 self.topics[topic.name] = topic
-                return Outcome.WRITTEN
+                return WriteOutcome.WRITTEN
             case UpdateTopicNode(topic):
                 if controller_epoch != self.controller_epoch:
-                    return Outcome.DEPOSED
+                    return WriteOutcome.DEPOSED
                 self.topics[topic.name] = topic
                 self._on_topic(topic)
-                return Outcome.WRITTEN
+                return WriteOutcome.WRITTEN
             case ReadTopicConfigs():
                 return {}
             case ClearPreferredElection():
-                return Outcome.WRITTEN
+                return WriteOutcome.WRITTEN
             case AllocateProducerIds() | _:
                 raise AssertionError(f"no scenario needs {command}")
 
-    def _write_all(self, changes: tuple[StateChange, ...], controller_epoch: int) -> list[Outcome]:
+    def _write_all(
+        self, changes: tuple[StateChange, ...], controller_epoch: int
+    ) -> list[WriteOutcome]:
         if controller_epoch != self.controller_epoch:
-            return [Outcome.DEPOSED] * len(changes)
+            return [WriteOutcome.DEPOSED] * len(changes)
         fault, self.fault = self.fault, None
         if fault == "lost":
-            return [Outcome.CONFLICT] * len(changes)
+            return [WriteOutcome.CONFLICT] * len(changes)
         outcomes = [self._write(change) for change in changes]
-        return [Outcome.CONFLICT] * len(changes) if fault == "applied" else outcomes
+        return [WriteOutcome.CONFLICT] * len(changes) if fault == "applied" else outcomes
 
-    def _write(self, change: StateChange) -> Outcome:
+    def _write(self, change: StateChange) -> WriteOutcome:
         held = self.states.get(change.topic_partition)
         if (-1 if held is None else held.partition_version) != change.expected_version:
-            return Outcome.CONFLICT
+            return WriteOutcome.CONFLICT
         if held is not None:
             check_step(held, change.new, change.reassigned)
         self.states[change.topic_partition] = change.new
         self._on_state(change)
-        return Outcome.WRITTEN
+        return WriteOutcome.WRITTEN
 
 
 def check_step(old: PartitionState, new: PartitionState, reassigned: bool = False) -> None:

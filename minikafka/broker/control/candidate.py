@@ -35,9 +35,9 @@ from minikafka.api.requests import (
     UpdateStateResponse,
 )
 from minikafka.broker.control import requests
-from minikafka.broker.control.companion import Companion
 from minikafka.broker.control.takeover import TakeoverCount, WakeupCounter
-from minikafka.broker.control.term import ControllerTerm, Surroundings
+from minikafka.broker.control.term import ControllerEnvironment, ControllerTerm
+from minikafka.broker.control.term_listener import TermListener
 from minikafka.broker.ports import (
     ClusterStore,
     ControllerElection,
@@ -98,10 +98,10 @@ class ControllerRuntime:
         self._config = config
         self._backoff_ms = backoff_ms
         # What else the controller does; to be filled before `start`.
-        self.companions: list[Companion] = []
+        self.term_listeners: list[TermListener] = []
         self._in_touch = asyncio.Event()
         self._in_touch.set()
-        self._around = Surroundings(
+        self._around = ControllerEnvironment(
             store,
             self._send,
             config,
@@ -110,7 +110,7 @@ class ControllerRuntime:
             backoff_ms=backoff_ms,
             max_waiting_requests=max_waiting_requests,
             deletion_wait_ms=deletion_wait_ms,
-            companions=self.companions,
+            term_listeners=self.term_listeners,
         )
         self._registered = asyncio.Event()
         self._news = asyncio.Event()  # of the candidate before this one, or of the controller

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.ports import ClusterStore, StateWrite
+from minikafka.broker.ports import ClusterStore
 from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,
@@ -19,7 +19,6 @@ from minikafka.core.control.commands import (
     CreateTopicNode,
     MarkTopicDeleted,
     NextTurn,
-    Outcome,
     ReadBrokerConfigs,
     ReadStates,
     ReadTopicConfigs,
@@ -55,7 +54,7 @@ async def execute(store: ClusterStore, command: Command, names: Mapping[int, str
             outcome = await store.delete_topic_nodes(command.topic)
             return _note("deleting", command.topic.name, outcome)
         case ClearPreferredElection():
-            return _outcome(await store.clear_preferred_election())
+            return await store.clear_preferred_election()
         case ReadTopicConfigs():
             return await store.read_topic_configs()
         case WriteTopicConfig():
@@ -78,26 +77,20 @@ async def execute(store: ClusterStore, command: Command, names: Mapping[int, str
             assert_never(command)
 
 
-def _outcome(outcome: WriteOutcome) -> Outcome:
-    return Outcome[outcome.name]
-
-
-def _note(doing: str, name: str, outcome: WriteOutcome) -> Outcome:
+def _note(doing: str, name: str, outcome: WriteOutcome) -> WriteOutcome:
     level = logging.INFO if outcome is WriteOutcome.WRITTEN else logging.WARNING
     log.log(level, "%s topic %s: %s", doing, name, outcome.value)
-    return _outcome(outcome)
+    return outcome
 
 
 async def _write_states(
     store: ClusterStore, changes: tuple[StateChange, ...], names: Mapping[int, str]
-) -> list[Outcome]:
-    written = await store.write_states(
-        [StateWrite(c.topic_partition, c.new, c.expected_version) for c in changes]
-    )
+) -> list[WriteOutcome]:
+    written = await store.write_states(changes)
     async for change, outcome in in_slices(zip(changes, written, strict=True)):
         if outcome is WriteOutcome.WRITTEN:
             level = logging.WARNING if change.unclean else logging.INFO
             log.log(level, "%s", change.describe(names))
         else:
             log.warning("%s: not written: %s", change.describe(names), outcome.value)
-    return [_outcome(outcome) for outcome in written]
+    return written

@@ -5,7 +5,7 @@ Each function makes the `Operation` of a request on a controller, or the respons
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
 from minikafka.api.requests import (
@@ -13,7 +13,6 @@ from minikafka.api.requests import (
     AlterBrokerConfigRequest,
     AlterPartitionRequest,
     AlterPartitionResponse,
-    AlterPartitionResult,
     AlterReassignmentsRequest,
     AlterTopicConfigRequest,
     ControllerRequest,
@@ -26,11 +25,10 @@ from minikafka.api.requests import (
     NamedResult,
     ReportFailedReplicas,
 )
-from minikafka.core.control.alter_partition import Proposal
 from minikafka.core.control.commands import Operation
-from minikafka.core.control.controller import Controller, Judged
+from minikafka.core.control.controller import Controller
 from minikafka.core.control.reassigning import Results
-from minikafka.core.control.topics import Chance, NewTopic
+from minikafka.core.control.topics import NewTopicDefaults
 
 Plan: TypeAlias = Callable[[Controller], Operation[ControllerResponse]]
 
@@ -39,38 +37,20 @@ def alter_partition(
     controller: Controller, request: AlterPartitionRequest
 ) -> Operation[AlterPartitionResponse]:
     """All proposals of one leader."""
-    proposals = [
-        Proposal(
-            topic_partition=proposal.topic_partition,
-            topic_id=proposal.topic_id,
-            leader_epoch=proposal.leader_epoch,
-            partition_version=proposal.partition_version,
-            isr=tuple(proposal.isr),
-            reason=proposal.reason,
-        )
-        for proposal in request.proposals
-    ]
-    judged: Sequence[Judged] = yield from controller.alter_partition(
-        request.broker_id, request.broker_epoch, proposals
+    judged = yield from controller.alter_partition(
+        request.broker_id, request.broker_epoch, request.proposals
     )
-    return AlterPartitionResponse(
-        controller.context.controller_epoch,
-        [AlterPartitionResult(j.topic_partition, j.error, j.state) for j in judged],
-    )
+    return AlterPartitionResponse(controller.context.controller_epoch, judged)
 
 
 def controller_call(
-    controller: Controller, request: ControllerRequest, chance: Chance, *, deletable: bool
+    controller: Controller, request: ControllerRequest, chance: NewTopicDefaults, *, deletable: bool
 ) -> Operation[ControllerResponse]:
     """Any other request. `deletable`: delete.topic.enable."""
     match request:
         case CreateTopicsRequest():
-            topics = [
-                NewTopic(t.name, t.num_partitions, t.replication_factor, t.configs, t.assignments)
-                for t in request.topics
-            ]
             results = yield from controller.create_topics(
-                topics, chance, validate_only=request.validate_only
+                request.topics, chance, validate_only=request.validate_only
             )
         case DeleteTopicsRequest():
             results = yield from controller.delete_topics(request.names, enabled=deletable)

@@ -1,7 +1,7 @@
 """Delivers what the controller has to tell: one sender for each live incarnation of a broker.
 
-A sender takes one letter at a time out of the outbox, sends it until it is acknowledged or its
-incarnation is gone, and only then takes the next: so a broker hears things in order. A letter that
+A sender takes one message at a time out of the outbox, sends it until it is acknowledged or its
+incarnation is gone, and only then takes the next: so a broker hears things in order. A message that
 failed goes back into the outbox, where newer States replace those in it, so what is tried again is
 always the newest. While ZooKeeper is out of touch nothing is sent.
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from minikafka.api.requests import UpdateStateRequest, UpdateStateResponse
-from minikafka.core.control.outbox import Letter, Outbox
+from minikafka.core.control.outbox import Outbox, UpdateStateBatch
 from minikafka.errors import MinikafkaError, StaleBrokerEpochError, StaleControllerEpochError
 from minikafka.model import BrokerInfo
 
@@ -36,17 +36,17 @@ class _Sender:
     task: asyncio.Task[None]
 
 
-class PostOffice:
+class ControllerChannelManager:
     """All senders of one term.
 
-    `address(letter)` makes the request of a letter; `on_answer` hears each acknowledgement,
+    `address(message)` makes the request of a message; `on_answer` hears each acknowledgement,
     `on_failure` (at most a few times) that the term cannot go on.
     """
 
     def __init__(
         self,
         outbox: Outbox,
-        address: Callable[[Letter], UpdateStateRequest],
+        address: Callable[[UpdateStateBatch], UpdateStateRequest],
         send: Send,
         *,
         in_touch: asyncio.Event,
@@ -102,11 +102,11 @@ class PostOffice:
             while True:
                 await wake.wait()
                 await self._in_touch.wait()
-                letter = self._outbox.take(broker.broker_id, broker.broker_epoch)
-                if letter is None:
+                message = self._outbox.take(broker.broker_id, broker.broker_epoch)
+                if message is None:
                     wake.clear()
                     continue
-                failures = 0 if await self._deliver(letter, failures) else failures + 1
+                failures = 0 if await self._deliver(message, failures) else failures + 1
                 if failures:
                     await asyncio.sleep(self._backoff_s(failures))
         except StaleBrokerEpochError as over:
@@ -118,22 +118,22 @@ class PostOffice:
         doubled = self._backoff_ms << min(failures - 1, 16)
         return min(doubled, self._max_backoff_ms) / 1000
 
-    async def _deliver(self, letter: Letter, failures: int) -> bool:
+    async def _deliver(self, message: UpdateStateBatch, failures: int) -> bool:
         """Send once; True if all of it was done."""
-        broker = letter.broker
+        broker = message.broker
         try:
-            response = await self._send(broker, self._address(letter))
+            response = await self._send(broker, self._address(message))
         except (StaleControllerEpochError, StaleBrokerEpochError):
             raise
         except MinikafkaError as error:
             level = logging.DEBUG if failures else logging.WARNING
             log.log(level, "broker %s cannot be told: %s (it is tried again)", broker.name, error)
-            self._outbox.put_back(letter)
+            self._outbox.put_back(message)
             return False
-        self._outbox.acknowledge(letter)
+        self._outbox.acknowledge(message)
         self._on_answer(broker, response)
-        missing = tuple(replica for replica in letter.deletions if replica not in response.deleted)
-        drops = tuple(drop for drop in letter.drops if drop[:2] not in response.deleted)
+        missing = tuple(replica for replica in message.deletions if replica not in response.deleted)
+        drops = tuple(drop for drop in message.drops if drop[:2] not in response.deleted)
         if missing or drops:
-            self._outbox.put_back(Letter(broker, deletions=missing, drops=drops))
+            self._outbox.put_back(UpdateStateBatch(broker, deletions=missing, drops=drops))
         return not missing and not drops

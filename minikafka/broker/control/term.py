@@ -5,7 +5,7 @@ operation of the core yields commands; they are executed on the `ClusterStore`, 
 back in. Around it: hints from ZooKeeper (merged: each kind waits at most once), requests with their
 futures (bounded), answers of brokers, the clock of the automatic rebalance.
 
-Invariants: only `run` touches the core, apart from the senders, which take letters out of its
+Invariants: only `run` touches the core, apart from the senders, which take messages out of its
 outbox; nothing is written or sent while ZooKeeper is out of touch; whatever goes wrong ends the
 term, and with it everything that it knew: all futures fail with NotControllerError.
 """
@@ -31,17 +31,17 @@ from minikafka.api.requests import (
     UpdateStateResponse,
 )
 from minikafka.broker.control.commands import execute
-from minikafka.broker.control.companion import Companion
-from minikafka.broker.control.sender import PostOffice, Send
+from minikafka.broker.control.sender import ControllerChannelManager, Send
 from minikafka.broker.control.takeover import TakeoverCount, describe_takeover
+from minikafka.broker.control.term_listener import TermListener
 from minikafka.broker.live_config import LiveConfig
 from minikafka.broker.ports import ClusterStore, StoreEvent, UnreadableNodeError
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
 from minikafka.core.control.commands import Command, DeposedError, Operation
 from minikafka.core.control.context import BrokerBatch
 from minikafka.core.control.controller import ClusterRead, Controller
-from minikafka.core.control.outbox import Letter
-from minikafka.core.control.topics import Chance
+from minikafka.core.control.outbox import UpdateStateBatch
+from minikafka.core.control.topics import NewTopicDefaults
 from minikafka.errors import (
     InvalidConfigError,
     MinikafkaError,
@@ -61,7 +61,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ControllerEnvironment:
     """What a term works with. `in_touch` is set while ZooKeeper is in touch."""
 
     store: ClusterStore
@@ -72,7 +72,7 @@ class Surroundings:
     backoff_ms: int = 100
     max_waiting_requests: int = MAX_WAITING_REQUESTS
     deletion_wait_ms: int = DELETION_WAIT_MS
-    companions: Sequence[Companion] = ()
+    term_listeners: Sequence[TermListener] = ()
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class ControllerTerm:
 
     def __init__(
         self,
-        around: Surroundings,
+        around: ControllerEnvironment,
         controller_id: int,
         controller_epoch: int,
         takeover: TakeoverCount,
@@ -100,7 +100,7 @@ class ControllerTerm:
         self._core = Controller(
             controller_id, controller_epoch, self._unclean_allowed, self._min_insync
         )
-        self._post = PostOffice(
+        self._post = ControllerChannelManager(
             self._core.outbox,
             self._address,
             around.send,
@@ -154,8 +154,8 @@ class ControllerTerm:
         self._post.close()
         if self._rebalance_timer is not None:
             self._rebalance_timer.cancel()
-        for companion in self._around.companions:
-            companion.end()
+        for listener in self._around.term_listeners:
+            listener.end()
         for future in list(self._requests):
             if not future.done():
                 future.set_exception(NotControllerError("this broker is controller no more"))
@@ -170,8 +170,8 @@ class ControllerTerm:
             return
         self.loaded = True
         self._arm_rebalance()
-        for companion in self._around.companions:
-            companion.begin(self)
+        for listener in self._around.term_listeners:
+            listener.begin(self)
         while not self._ended.done():
             await self._wake.wait()
             await self._around.in_touch.wait()
@@ -182,7 +182,7 @@ class ControllerTerm:
             self._end_deletion_waits()
 
     def enqueue(self, event: Callable[[], Awaitable[None]]) -> None:
-        """For companions, see TermQueue."""
+        """For term_listeners, see TermQueue."""
         self._enqueue(event)
 
     def _enqueue(self, event: Callable[[], Awaitable[None]], *, first: bool = False) -> None:
@@ -403,30 +403,30 @@ class ControllerTerm:
             if not wait.future.done() and self._is_over(wait):
                 wait.future.set_result(None)
 
-    def chance(self) -> Chance:
+    def chance(self) -> NewTopicDefaults:
         """Randomness and defaults for new topics."""
         config = self._around.config
-        return Chance(
+        return NewTopicDefaults(
             random.randrange, new_topic_id, config.num_partitions, config.default_replication_factor
         )
 
     # --- brokers ---
 
-    def _address(self, letter: Letter) -> UpdateStateRequest:
+    def _address(self, message: UpdateStateBatch) -> UpdateStateRequest:
         context = self._core.context
         self._messages += 1
         return UpdateStateRequest(
             controller_id=context.controller_id,
             controller_epoch=context.controller_epoch,
-            target_broker_epoch=letter.broker.broker_epoch,
+            target_broker_epoch=message.broker.broker_epoch,
             brokers=[broker for _, broker in sorted(context.brokers.items())],
             shutting_down=sorted(context.shutting_down),
-            partitions=letter.partitions,
-            deletions=letter.deletions,
-            deleted_topics=letter.deleted_topics,
-            full=letter.full,
+            partitions=message.partitions,
+            deletions=message.deletions,
+            deleted_topics=message.deleted_topics,
+            full=message.full,
             number=self._messages,
-            drops=letter.drops,
+            drops=message.drops,
         )
 
     def _on_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:

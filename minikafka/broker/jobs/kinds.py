@@ -54,7 +54,7 @@ Progress = Callable[[str], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Surroundings:
+class JobEnvironment:
     """What a worker works with. `bytes_per_s` is the rate of scrub and compare, of the sum of all
     replicas; `max_reassignments` is how many reassign jobs go on at once in the cluster."""
 
@@ -71,7 +71,7 @@ class Surroundings:
 class Work:
     """One job being done. `progress` tells people how far it is."""
 
-    around: Surroundings
+    around: JobEnvironment
     spec: JobSpec
     progress: Progress
     details: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The assigner of jobs: a companion of the controller's term, in whose queue it works.
+"""The assigner of jobs: a listener of the controller's term, in whose queue it works.
 
 Whenever a task, a status, a worker or a request to cancel comes or changes, all is read and
 `core.jobs.Master` says what is to be done; each effect is one fenced write over the version that
@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.control.companion import TermQueue
+from minikafka.broker.control.term_listener import TermQueue
 from minikafka.broker.jobs.ports import JobStore
 from minikafka.broker.nodes.ports import LiveNode
 from minikafka.broker.ports import StoreEvent

@@ -24,7 +24,7 @@ MAX_UNFINISHED = 1_000
 T = TypeVar("T")
 
 
-class JobDesk:
+class BrokerJobService:
     """The JobService of any broker."""
 
     def __init__(

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from minikafka.broker.jobs.kinds import KINDS, Surroundings, Work
+from minikafka.broker.jobs.kinds import KINDS, JobEnvironment, Work
 from minikafka.broker.jobs.ports import JobHold, JobResult, JobStore
 from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.core.jobs.master import Entry, JobState
@@ -33,7 +33,7 @@ class JobWorker:
         store: JobStore,
         node_id: int,
         incarnation: Callable[[], int],
-        around: Surroundings,
+        around: JobEnvironment,
         interval_ms: int,
     ) -> None:
         self._store = store

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from minikafka.api.nodes import ControllerReport, NodeReport, NodeStatus
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.control.companion import TermQueue
+from minikafka.broker.control.term_listener import TermQueue
 from minikafka.broker.nodes.ports import LiveNode, NodeStore, SeenNode
 from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.core.control.commands import DeposedError
@@ -155,7 +155,7 @@ def _rounded(value: int, unit: int) -> int:
 
 
 class NodeMonitor:
-    """A companion of the controller's term. State of a term: the nodes that were there when it last
+    """A listener of the controller's term. State of a term: the nodes that were there when it last
     looked (None: it has not yet), and the notes as they are written.
     `live` is also what the assignment of jobs rests on; `listeners` hear when it has been read."""
 

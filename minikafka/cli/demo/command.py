@@ -30,8 +30,8 @@ from minikafka.local.telling import tell
 from minikafka.local.throwaway import throwaway_cluster
 
 if TYPE_CHECKING:
-    from minikafka.cli.demo.load import Audit, Load
-    from minikafka.cli.demo.stage import Act, Stage
+    from minikafka.cli.demo.load import Audit, DemoLoad
+    from minikafka.cli.demo.stage import Act, DemoStage
     from minikafka.model import PartitionState
 
 TOPIC = "demo"
@@ -158,11 +158,11 @@ async def _performance(
     addresses: list[str],
     lines: list[bytes],
     show: Callable[[str], None],
-) -> AsyncIterator[tuple[Stage, Load]]:
+) -> AsyncIterator[tuple[DemoStage, DemoLoad]]:
     """The topic, a producer that writes to it, and everybody watching; ends with every record
     acknowledged or failed."""
-    from minikafka.cli.demo.load import Load
-    from minikafka.cli.demo.stage import Stage
+    from minikafka.cli.demo.load import DemoLoad
+    from minikafka.cli.demo.stage import DemoStage
     from minikafka.client import AsyncAdmin, AsyncProducer
     from minikafka.model import TopicPartition
     from minikafka.watching.feed import ClusterFeed
@@ -178,8 +178,8 @@ async def _performance(
         ClusterFeed(addresses, names) as feed,
         AsyncProducer(addresses, acks="all") as producer,
     ):
-        stage = Stage(feed, TopicPartition(TOPIC, 0), show)
-        load = Load(producer, TOPIC, lines)
+        stage = DemoStage(feed, TopicPartition(TOPIC, 0), show)
+        load = DemoLoad(producer, TOPIC, lines)
         tasks = [asyncio.create_task(stage.watch()), asyncio.create_task(load.run())]
         try:
             yield stage, load
@@ -192,7 +192,7 @@ async def _performance(
 
 
 async def _acts(
-    stage: Stage, faults: Faults, load: Load, acts: list[Act], show: Callable[[str], None]
+    stage: DemoStage, faults: Faults, load: DemoLoad, acts: list[Act], show: Callable[[str], None]
 ) -> None:
     """The story. Raises RequestTimedOutError if something does not happen."""
     from minikafka.cli.demo.stage import Act, Stopwatch
@@ -254,7 +254,7 @@ def choose_follower(state: PartitionState, controller_id: int) -> int:
 def demo_document(
     acts: list[Act],
     outcome: Audit,
-    load: Load,
+    load: DemoLoad,
     last_state: PartitionState,
     took_ms: int,
     ok: bool,
@@ -285,7 +285,9 @@ def demo_document(
     }
 
 
-def _print_outcome(acts: list[Act], outcome: Audit, load: Load, whole: bool, took_ms: int) -> None:
+def _print_outcome(
+    acts: list[Act], outcome: Audit, load: DemoLoad, whole: bool, took_ms: int
+) -> None:
     click.echo()
     print_table(
         ("event", "before", "after", "took", "acknowledged"),

@@ -24,7 +24,7 @@ _LINES_AT_ONCE = 40
 _PAUSE_S = 0.02  # 2000 records a second
 
 
-class Load:
+class DemoLoad:
     """Sends the lines over and over until `stop`. `acknowledged`: record number to offset;
     `failed`: record number to the error."""
 

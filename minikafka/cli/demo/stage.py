@@ -27,7 +27,7 @@ class Act:
     acknowledged: int
 
 
-class Stage:
+class DemoStage:
     """One partition of a cluster on this machine. `watch` must run while acts wait."""
 
     def __init__(self, feed: ClusterFeed, partition: TopicPartition, show: Show) -> None:

@@ -49,7 +49,7 @@ def command() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class PerfLoad:
     """`throughput`: records a second, 0 for as many as possible."""
 
     topic: str
@@ -112,7 +112,7 @@ def perf_produce(
     read_topic_name(topic)
     place = None if barrier is None else Place.read(barrier)
     cluster = find_cluster(bootstrap, data_dir)
-    load = Load(topic, num_records, record_size, max(throughput, 0.0))
+    load = PerfLoad(topic, num_records, record_size, max(throughput, 0.0))
     as_json = output_format == "json"
     zookeeper = "" if processes == 1 and place is None else find_zookeeper(connect, data_dir)
     if processes > 1:
@@ -190,7 +190,7 @@ def _steps(step: int, span: int) -> Iterator[int]:
 
 
 async def _produce(
-    producer: AsyncProducer, load: Load, report: Callable[[str], None]
+    producer: AsyncProducer, load: PerfLoad, report: Callable[[str], None]
 ) -> tuple[float, Latencies]:
     """(seconds from the first record to the last acknowledgement, latencies of all records, or of a
     sample of 20,000)."""

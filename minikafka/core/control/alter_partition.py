@@ -28,24 +28,7 @@ from minikafka.errors import (
     MinikafkaError,
     NotControllerError,
 )
-from minikafka.model import UNKNOWN_BROKER_EPOCH, TopicPartition
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A leader proposes `isr`, pairs of broker id and broker epoch (-1: not known), over the State
-    of `partition_version`. `reason` is for people."""
-
-    topic_partition: TopicPartition
-    topic_id: str
-    leader_epoch: int
-    partition_version: int
-    isr: tuple[tuple[int, int], ...]
-    reason: str = ""
-
-    @property
-    def members(self) -> frozenset[int]:
-        return frozenset(member for member, _ in self.isr)
+from minikafka.model import UNKNOWN_BROKER_EPOCH, IsrProposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +37,7 @@ class Applied:
 
 
 def judge(
-    view: PartitionView, proposer: int, proposal: Proposal
+    view: PartitionView, proposer: int, proposal: IsrProposal
 ) -> Decision | Applied | MinikafkaError:
     """What to do about a proposal of the live incarnation of `proposer`: write, nothing, refuse."""
     state = view.state
@@ -72,7 +55,7 @@ def judge(
     return _refusal(view, proposer, proposal) or _decision(view, proposal)
 
 
-def _is_applied(view: PartitionView, proposer: int, proposal: Proposal) -> bool:
+def _is_applied(view: PartitionView, proposer: int, proposal: IsrProposal) -> bool:
     """Whether the State is the one that this proposal led to: the next version, the same leader,
     the same members in the same incarnations."""
     state = view.state
@@ -88,7 +71,7 @@ def _is_applied(view: PartitionView, proposer: int, proposal: Proposal) -> bool:
     )
 
 
-def _refusal(view: PartitionView, proposer: int, proposal: Proposal) -> MinikafkaError | None:
+def _refusal(view: PartitionView, proposer: int, proposal: IsrProposal) -> MinikafkaError | None:
     state, tp = view.state, proposal.topic_partition
     if proposal.leader_epoch < state.leader_epoch:
         return FencedLeaderEpochError(
@@ -129,7 +112,7 @@ def _ineligible(view: PartitionView, member: int, broker_epoch: int) -> str | No
     return None
 
 
-def _decision(view: PartitionView, proposal: Proposal) -> Decision:
+def _decision(view: PartitionView, proposal: IsrProposal) -> Decision:
     old = set(view.state.isr)
     joined = view.ordered(proposal.members - old)
     left = view.ordered(old - proposal.members)

@@ -7,9 +7,9 @@ commands with asyncio, tests and the simulator as they like.
 
 | command | result |
 |---|---|
-| WriteStates | one Outcome for each change |
+| WriteStates | one WriteOutcome for each change |
 | ReadStates | dict of TopicPartition to PartitionState, or None for one that cannot be read |
-| CreateTopicNode, UpdateTopicNode, RemoveTopic, ClearPreferredElection | Outcome |
+| CreateTopicNode, UpdateTopicNode, RemoveTopic, ClearPreferredElection | WriteOutcome |
 | ReadTopicConfigs | dict of topic to overrides |
 | ReadBrokerConfigs | dict of broker (id as text, or DEFAULT_BROKER) to overrides |
 | WriteTopicConfig, WriteBrokerConfig, MarkTopicDeleted | None |
@@ -21,18 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
 from minikafka.model import PartitionState, TopicDescription, TopicPartition, describe_state
-
-
-class Outcome(Enum):
-    """How a fenced write ended (the same words as in the store's port)."""
-
-    WRITTEN = "written"
-    CONFLICT = "conflict"
-    DEPOSED = "deposed"
 
 
 class DeposedError(Exception):

@@ -17,15 +17,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import AlterPartitionResult
 from minikafka.config import validate_broker_overrides
-from minikafka.config.overrides import DEFAULT_BROKER, broker_name, merged
-from minikafka.core.control.alter_partition import Applied, Proposal, judge
+from minikafka.config.overrides import DEFAULT_BROKER, broker_entity_name, merged
+from minikafka.core.control.alter_partition import Applied, judge
 from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,
     DeposedError,
     Operation,
-    Outcome,
     ReadBrokerConfigs,
     StateChange,
     WriteBrokerConfig,
@@ -53,6 +54,7 @@ from minikafka.errors import (
 from minikafka.model import (
     NO_LEADER,
     BrokerInfo,
+    IsrProposal,
     PartitionMetadata,
     PartitionState,
     TopicDescription,
@@ -72,15 +74,6 @@ class ClusterRead:
     # Topics and partitions that are there and whose nodes cannot be read: they are left alone.
     unreadable_topics: frozenset[str] = frozenset()
     unreadable: frozenset[TopicPartition] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The answer to one proposal: an error or None, and the State as it is now (None: unknown)."""
-
-    topic_partition: TopicPartition
-    error: MinikafkaError | None
-    state: PartitionState | None
 
 
 class Controller(TopicController):
@@ -159,13 +152,13 @@ class Controller(TopicController):
         one away, which can also be done for a broker that has gone for good."""
         overrides = merged({}, changes)
         try:
-            if broker_name(broker) != DEFAULT_BROKER and overrides:
+            if broker_entity_name(broker) != DEFAULT_BROKER and overrides:
                 self._require_live(int(broker))
             validate_broker_overrides(overrides)
         except MinikafkaError as refused:
             return [(broker, refused)]
         stored: Mapping[str, Mapping[str, str]] = yield ReadBrokerConfigs()
-        name = broker_name(broker)
+        name = broker_entity_name(broker)
         yield WriteBrokerConfig(name, merged(stored.get(name, {}), changes))
         return [(broker, None)]
 
@@ -232,11 +225,11 @@ class Controller(TopicController):
 
     @event
     def alter_partition(
-        self, broker_id: int, broker_epoch: int, proposals: Sequence[Proposal]
-    ) -> Operation[list[Judged]]:
+        self, broker_id: int, broker_epoch: int, proposals: Sequence[IsrProposal]
+    ) -> Operation[list[AlterPartitionResult]]:
         """Leaders propose ISRs. Raises if the proposer's incarnation does not live."""
         self.check_incarnation(broker_id, broker_epoch)
-        waiting: dict[TopicPartition, Proposal] = {}
+        waiting: dict[TopicPartition, IsrProposal] = {}
         errors: dict[TopicPartition, MinikafkaError | None] = {}
         for proposal in proposals:
             if proposal.topic_partition in waiting:
@@ -257,10 +250,12 @@ class Controller(TopicController):
 
         yield from self.commit(decide)
         yield from self.retire_replicas(waiting)
-        return [Judged(tp, errors[tp], self._known_state(p)) for tp, p in waiting.items()]
+        return [
+            AlterPartitionResult(tp, errors[tp], self._known_state(p)) for tp, p in waiting.items()
+        ]
 
     def _judge(
-        self, broker_id: int, proposal: Proposal
+        self, broker_id: int, proposal: IsrProposal
     ) -> tuple[Decision | Applied | MinikafkaError, PartitionView | None]:
         tp = proposal.topic_partition
         view = self.context.view(tp)
@@ -270,7 +265,7 @@ class Controller(TopicController):
             return UnknownTopicIdError(f"{tp}: there is no topic of id {proposal.topic_id}"), None
         return judge(view, broker_id, proposal), view
 
-    def _known_state(self, proposal: Proposal) -> PartitionState | None:
+    def _known_state(self, proposal: IsrProposal) -> PartitionState | None:
         topic = self.context.topic(proposal.topic_partition.topic)
         if topic is None or topic.topic_id != proposal.topic_id:
             return None
@@ -338,7 +333,7 @@ class Controller(TopicController):
     def _run_preferred_election(self, partitions: Sequence[TopicPartition]) -> Operation[None]:
         if partitions:
             yield from self._elect(partitions, unclean=False)
-        outcome: Outcome = yield ClearPreferredElection()
+        outcome: WriteOutcome = yield ClearPreferredElection()
         self.require_term(outcome)
 
     @event

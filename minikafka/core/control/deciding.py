@@ -16,12 +16,12 @@ from dataclasses import replace
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.core.control.commands import (
     DeposedError,
     GaveUpError,
     NextTurn,
     Operation,
-    Outcome,
     ReadStates,
     StateChange,
     WriteStates,
@@ -121,17 +121,17 @@ class ControllerBase:
         """Returns the partitions whose write met a conflict."""
         for change in changes:
             check_transition(change)
-        outcomes: list[Outcome] = yield WriteStates(changes)
+        outcomes: list[WriteOutcome] = yield WriteStates(changes)
         assert len(outcomes) == len(changes)
         for change, outcome in zip(changes, outcomes, strict=True):
-            if outcome is Outcome.WRITTEN:
+            if outcome is WriteOutcome.WRITTEN:
                 self._adopt(change, tell=tell)
-        if Outcome.DEPOSED in outcomes:
+        if WriteOutcome.DEPOSED in outcomes:
             raise DeposedError(f"controller epoch {self.context.controller_epoch} is over")
         return [
             change.topic_partition
             for change, outcome in zip(changes, outcomes, strict=True)
-            if outcome is Outcome.CONFLICT
+            if outcome is WriteOutcome.CONFLICT
         ]
 
     def _adopt(self, change: StateChange, *, tell: bool) -> None:

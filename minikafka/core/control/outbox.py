@@ -1,11 +1,11 @@
 """What the controller still has to tell each broker, merged.
 
 State per live broker: the newest State of each partition that it has not acknowledged, replicas to
-delete, topics to forget. One letter at a time is on its way to a broker; what was in a letter that
-failed goes back under what has been added since.
+delete, topics to forget. One message at a time is on its way to a broker; what was in a message
+that failed goes back under what has been added since.
 
 Invariants: everything is addressed to one incarnation (broker epoch) and goes with it; of one topic
-id a broker is told versions in rising order, though perhaps not all of them; a letter is read in
+id a broker is told versions in rising order, though perhaps not all of them; a message is read in
 the order States, deletions, drops, topics to forget; a topic that is to be forgotten has no State
 waiting; a replica that is to be dropped has none waiting that counts on it.
 
@@ -24,7 +24,7 @@ from operator import attrgetter
 
 from minikafka.model import BrokerInfo, PartitionMetadata, TopicPartition
 
-Replica = tuple[TopicPartition, str]  # with the topic id
+ReplicaKey = tuple[TopicPartition, str]  # with the topic id
 Drop = tuple[TopicPartition, str, int]  # and the version up to which it holds
 
 
@@ -32,13 +32,13 @@ _in_order = attrgetter("topic", "partition")
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class UpdateStateBatch:
     """One message to one incarnation of a broker. It may be empty but for the list of live brokers,
     which the sender adds. `full`: it names every partition there is."""
 
     broker: BrokerInfo
     partitions: tuple[PartitionMetadata, ...] = ()
-    deletions: tuple[Replica, ...] = ()
+    deletions: tuple[ReplicaKey, ...] = ()
     deleted_topics: tuple[tuple[str, str], ...] = ()
     full: bool = False
     drops: tuple[Drop, ...] = ()
@@ -47,13 +47,13 @@ class Letter:
 @dataclass(slots=True)
 class _Box:
     broker: BrokerInfo
-    full: bool = True  # until the first letter is acknowledged
+    full: bool = True  # until the first message is acknowledged
     partitions: dict[TopicPartition, PartitionMetadata] = field(default_factory=dict)
-    deletions: dict[Replica, None] = field(default_factory=dict)
+    deletions: dict[ReplicaKey, None] = field(default_factory=dict)
     deleted_topics: dict[tuple[str, str], None] = field(default_factory=dict)
     due: bool = True  # something is to be said, if only who lives
-    drops: dict[Replica, int] = field(default_factory=dict)
-    on_its_way: Letter | None = None
+    drops: dict[ReplicaKey, int] = field(default_factory=dict)
+    on_its_way: UpdateStateBatch | None = None
 
     def reconcile(self, metadata: PartitionMetadata) -> None:
         """A State that waits: it annuls a drop if it counts on the replica, and else lets it hold
@@ -118,7 +118,7 @@ class Outbox:
             box.due = True
 
     def is_to_go(self, broker_id: int, topic_partition: TopicPartition, topic_id: str) -> bool:
-        """Is this replica still to be deleted, by a letter that was not taken yet?"""
+        """Is this replica still to be deleted, by a message that was not taken yet?"""
         box, replica = self._boxes.get(broker_id), (topic_partition, topic_id)
         return box is not None and (replica in box.deletions or replica in box.drops)
 
@@ -128,9 +128,9 @@ class Outbox:
         box = self._boxes.get(broker_id)
         if box is None or box.full or topic_partition in box.partitions:
             return False
-        letter = box.on_its_way
-        return letter is None or not (
-            letter.full or any(m.topic_partition == topic_partition for m in letter.partitions)
+        message = box.on_its_way
+        return message is None or not (
+            message.full or any(m.topic_partition == topic_partition for m in message.partitions)
         )
 
     def put_deleted_topic(self, name: str, topic_id: str, to: Iterable[int] | None = None) -> None:
@@ -142,12 +142,12 @@ class Outbox:
             box.deleted_topics[name, topic_id] = None
             box.due = True
 
-    def take(self, broker_id: int, broker_epoch: int) -> Letter | None:
-        """All that waits for this incarnation, as one letter; None if there is nothing to say."""
+    def take(self, broker_id: int, broker_epoch: int) -> UpdateStateBatch | None:
+        """All that waits for this incarnation, as one message; None if there is nothing to say."""
         box = self._boxes.get(broker_id)
         if box is None or box.broker.broker_epoch != broker_epoch or not box.due:
             return None
-        letter = Letter(
+        message = UpdateStateBatch(
             box.broker,
             tuple(box.partitions[tp] for tp in sorted(box.partitions, key=_in_order)),
             tuple(box.deletions),
@@ -155,32 +155,32 @@ class Outbox:
             box.full,
             tuple((tp, topic_id, version) for (tp, topic_id), version in box.drops.items()),
         )
-        self._boxes[broker_id] = _Box(box.broker, full=False, due=False, on_its_way=letter)
-        return letter
+        self._boxes[broker_id] = _Box(box.broker, full=False, due=False, on_its_way=message)
+        return message
 
-    def acknowledge(self, letter: Letter) -> None:
-        """The broker has done what this letter said, or has answered what it could not."""
-        box = self._boxes.get(letter.broker.broker_id)
-        if box is not None and box.on_its_way is letter:
+    def acknowledge(self, message: UpdateStateBatch) -> None:
+        """The broker has done what this message said, or has answered what it could not."""
+        box = self._boxes.get(message.broker.broker_id)
+        if box is not None and box.on_its_way is message:
             box.on_its_way = None
 
-    def put_back(self, letter: Letter) -> None:
-        """A letter was not acknowledged: what it said waits again, unless something newer does."""
-        box = self._boxes.get(letter.broker.broker_id)
-        if box is None or box.broker.broker_epoch != letter.broker.broker_epoch:
+    def put_back(self, message: UpdateStateBatch) -> None:
+        """A message was not acknowledged: what it said waits again, unless something newer does."""
+        box = self._boxes.get(message.broker.broker_id)
+        if box is None or box.broker.broker_epoch != message.broker.broker_epoch:
             return
         box.on_its_way = None
-        box.full = box.full or letter.full
-        for metadata in letter.partitions:
+        box.full = box.full or message.full
+        for metadata in message.partitions:
             tp = metadata.topic_partition
             if (tp.topic, metadata.topic_id) not in box.deleted_topics:
                 box.partitions.setdefault(tp, metadata)
-        for tp, topic_id, version in letter.drops:
+        for tp, topic_id, version in message.drops:
             box.drops.setdefault((tp, topic_id), version)
         for metadata in box.partitions.values():
             box.reconcile(metadata)
-        box.deletions = dict.fromkeys([*letter.deletions, *box.deletions])
-        box.deleted_topics = dict.fromkeys([*letter.deleted_topics, *box.deleted_topics])
+        box.deletions = dict.fromkeys([*message.deletions, *box.deletions])
+        box.deleted_topics = dict.fromkeys([*message.deleted_topics, *box.deleted_topics])
         box.due = True
 
     def _chosen(self, to: Iterable[int] | None) -> list[_Box]:

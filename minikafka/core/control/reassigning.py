@@ -11,13 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from minikafka.api.outcomes import WriteOutcome
 from minikafka.core.control import reassignment
-from minikafka.core.control.commands import (
-    DeposedError,
-    Operation,
-    Outcome,
-    UpdateTopicNode,
-)
+from minikafka.core.control.commands import DeposedError, Operation, UpdateTopicNode
 from minikafka.core.control.deciding import ControllerBase, event
 from minikafka.core.control.election import Decision, PartitionView
 from minikafka.errors import (
@@ -162,14 +158,14 @@ class ReassignmentController(ControllerBase):
 
     def update_topic(self, topic: TopicDescription) -> Operation[bool]:
         """Write a topic's node; False if it is gone."""
-        outcome: Outcome = yield UpdateTopicNode(topic)
+        outcome: WriteOutcome = yield UpdateTopicNode(topic)
         self.require_term(outcome)
-        if outcome is Outcome.CONFLICT:
+        if outcome is WriteOutcome.CONFLICT:
             return False
         self.context.put_topic(topic)
         return True
 
     @staticmethod
-    def require_term(outcome: Outcome) -> None:
-        if outcome is Outcome.DEPOSED:
+    def require_term(outcome: WriteOutcome) -> None:
+        if outcome is WriteOutcome.DEPOSED:
             raise DeposedError("another controller has been elected")

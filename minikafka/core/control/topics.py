@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import CreateTopic
 from minikafka.config import validate_topic_overrides
 from minikafka.core.control.assignment import (
     chosen_replicas,
@@ -27,7 +29,6 @@ from minikafka.core.control.commands import (
     CreateTopicNode,
     MarkTopicDeleted,
     Operation,
-    Outcome,
     ReadTopicConfigs,
     RemoveTopic,
     WriteTopicConfig,
@@ -48,18 +49,7 @@ from minikafka.model import BrokerInfo, TopicDescription, TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
-class NewTopic:
-    """A topic to be made: counts (-1: the default), or explicit `assignments`."""
-
-    name: str
-    num_partitions: int = -1
-    replication_factor: int = -1
-    configs: Mapping[str, str] = field(default_factory=dict)
-    assignments: Mapping[int, Sequence[int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Chance:
+class NewTopicDefaults:
     """Where randomness comes from: `number(n)` is one of 0..n-1, `topic_id()` a new 22-character
     id. `num_partitions` and `replication_factor` are what -1 stands for."""
 
@@ -76,7 +66,11 @@ class TopicController(ReassignmentController):
 
     @event
     def create_topics(
-        self, topics: Sequence[NewTopic], chance: Chance, *, validate_only: bool = False
+        self,
+        topics: Sequence[CreateTopic],
+        chance: NewTopicDefaults,
+        *,
+        validate_only: bool = False,
     ) -> Operation[Results]:
         """Make topics, or only say whether they could be made."""
         results: Results = []
@@ -100,7 +94,7 @@ class TopicController(ReassignmentController):
         yield from self.settle()
         return results
 
-    def _plan_topic(self, topic: NewTopic, chance: Chance) -> TopicDescription:
+    def _plan_topic(self, topic: CreateTopic, chance: NewTopicDefaults) -> TopicDescription:
         """What is to be written for a topic. Raises what is wrong with it."""
         validate_topic_name(topic.name, self.context.topics)
         if topic.name in self.context.unreadable_topics:
@@ -135,9 +129,9 @@ class TopicController(ReassignmentController):
         return [b for i, b in sorted(self.context.brokers.items()) if i not in shutting_down]
 
     def _create(self, topic: TopicDescription) -> Operation[None]:
-        outcome: Outcome = yield CreateTopicNode(topic)
+        outcome: WriteOutcome = yield CreateTopicNode(topic)
         self.require_term(outcome)
-        if outcome is Outcome.CONFLICT:
+        if outcome is WriteOutcome.CONFLICT:
             raise TopicAlreadyExistsError(f"topic {topic.name} already exists")
         self.context.put_topic(topic)
 
@@ -311,9 +305,9 @@ class TopicController(ReassignmentController):
         for name in sorted(self.context.deletions):
             if self.context.undeleted_replicas(name):
                 continue
-            outcome: Outcome = yield RemoveTopic(self.context.topics[name])
+            outcome: WriteOutcome = yield RemoveTopic(self.context.topics[name])
             self.require_term(outcome)
-            if outcome is Outcome.WRITTEN:
+            if outcome is WriteOutcome.WRITTEN:
                 self.context.forget_topic(name)
 
     def waits_for_absent(self, name: str) -> bool:

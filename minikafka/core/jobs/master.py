@@ -115,7 +115,7 @@ JobEffect: TypeAlias = Assign | End | RemoveEntry | Forget
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class JobDecision:
     """What to do, and after how many milliseconds to look again even if nothing happens."""
 
     effects: tuple[JobEffect, ...]
@@ -138,7 +138,7 @@ class Master:
         workers: Mapping[int, Worker],
         now_ms: int,
         now_timestamp_ms: int,
-    ) -> Decision:
+    ) -> JobDecision:
         """`entries`: all folders; `workers`: by node id; `now_ms` is a monotonic clock."""
         ordered = sorted(jobs, key=lambda job: job.order)
         effects: list[JobEffect] = []
@@ -182,7 +182,7 @@ class Master:
             entry = Entry(job.job_id, chosen, workers[chosen].incarnation, job.attempt + 1)
             effects.append(Assign(entry, job.version, job.node_id))
         self._silent_since_ms = silent
-        return Decision(tuple(effects), min(waits_ms, default=None))
+        return JobDecision(tuple(effects), min(waits_ms, default=None))
 
 
 def _gave_up(attempts: int) -> str:

@@ -12,7 +12,7 @@ from minikafka.api.requests import (
     ControllerRequest,
 )
 from minikafka.api.service import BrokerService
-from minikafka.config.overrides import ConfigDescription, ConfigSource, broker_name
+from minikafka.config.overrides import ConfigDescription, ConfigSource, broker_entity_name
 from minikafka.errors import (
     InvalidConfigError,
     InvalidRequestError,
@@ -216,7 +216,7 @@ async def _alter_broker(service: BrokerService, request: Any, broker: str, wante
     """`broker`: the id of one, or nothing for all."""
     service.check_broker_configs(broker, wanted)
     if not request.validate_only:
-        await _change(service, AlterBrokerConfigRequest(broker_name(broker), wanted))
+        await _change(service, AlterBrokerConfigRequest(broker_entity_name(broker), wanted))
 
 
 async def _change(service: BrokerService, request: ControllerRequest) -> None:

@@ -46,7 +46,7 @@ class Barrier(Scenario):
     )
     def begin(self) -> Proofs:
         self.say(self.stage.create_topic(self.topic, [1, 2, 3]))
-        self.loads = {who: Load(self._command(who)) for who in ("one", "two")}
+        self.loads = {who: BarrierLoad(self._command(who)) for who in ("one", "two")}
         for load in self.loads.values():
             self.stage.keep(load)
         inside = self.stage.until(lambda: self._inside(2), "two processes at the barrier")
@@ -59,7 +59,7 @@ class Barrier(Scenario):
         "It makes /ready, and all three begin.",
     )
     def full(self) -> Proofs:
-        self.loads["three"] = self.stage.keep(Load(self._command("three")))
+        self.loads["three"] = self.stage.keep(BarrierLoad(self._command("three")))
         self.stage.until(lambda: self.stage.node(f"{_ROOT}/ready"), "/ready")
         inside = self._inside(3) or ()
         self.stage.until(lambda: self._written() >= 3, "records")
@@ -85,7 +85,7 @@ class Barrier(Scenario):
     )
     def sum_up(self) -> Proofs:
         words = ("--processes", "3", "--num-records", "2000", "--record-size", "100")
-        status, lines = Load(self._perf(*words)).end()
+        status, lines = BarrierLoad(self._perf(*words)).end()
         self.stage.narrator.block("It said:", lines)
         together = lines[-1:] and lines[-1].startswith("6000 records sent")
         yield status == 0 and len(lines) == 4 and bool(together), plural(len(lines), "line")
@@ -108,7 +108,7 @@ class Barrier(Scenario):
         return len(self.stage.read_all(self.topic))
 
 
-class Load:
+class BarrierLoad:
     """A process of minikafka perf. `with` it; it does not outlive that."""
 
     def __init__(self, command: list[str]) -> None:
@@ -121,7 +121,7 @@ class Load:
             env=ends_with_us(),
         )
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> BarrierLoad:
         return self
 
     def __exit__(

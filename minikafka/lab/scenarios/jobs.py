@@ -13,7 +13,7 @@ from minikafka.lab.narrator import words
 from minikafka.lab.scenario import Proofs, Scenario, step
 
 if TYPE_CHECKING:
-    from minikafka.lab.stage import Stage
+    from minikafka.lab.stage import LabStage
 
 Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
 
@@ -249,7 +249,7 @@ class Semaphore(Scenario):
         )
 
 
-def submit(stage: Stage, *arguments: str) -> str:
+def submit(stage: LabStage, *arguments: str) -> str:
     """`minikafka jobs submit`; returns the name of the job."""
     directory = str(stage.local.layout.data_dir)
     options = ("--format", "json", "--data-dir", directory)
@@ -264,7 +264,7 @@ def submit(stage: Stage, *arguments: str) -> str:
     return str(json.loads(done.stdout)["job"])
 
 
-def until_status(stage: Stage, job: str, wanted: Wanted) -> dict[str, Any]:
+def until_status(stage: LabStage, job: str, wanted: Wanted) -> dict[str, Any]:
     """The status znode of a job, once it is as wanted. Raises NotSeen."""
 
     def look() -> dict[str, Any] | None:

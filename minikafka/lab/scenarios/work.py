@@ -53,7 +53,9 @@ class RollingRestart(Scenario):
     def begin(self) -> Proofs:
         self.say(self.stage.create_topic(self.topic, [1, 2, 3], {"min.insync.replicas": "2"}))
         self.pids = {each: self.stage.pid(each) for each in self.stage.broker_ids}
-        self.load = Load(self.stage.producer(acks="all", delivery_timeout_ms=60_000), self.topic)
+        self.load = ScenarioLoad(
+            self.stage.producer(acks="all", delivery_timeout_ms=60_000), self.topic
+        )
         self.stage.keep(self.load)
         self.stage.until(lambda: self.load.acknowledged >= 10, "10 records to be acknowledged")
         yield True, f"{self.load.acknowledged} so far"
@@ -127,7 +129,7 @@ class RollingRestart(Scenario):
         return held[0] if held else None
 
 
-class Load:
+class ScenarioLoad:
     """A record every 20 ms from a thread, each its number. `with` it; it ends with that."""
 
     def __init__(self, producer: Producer, topic: str) -> None:
@@ -137,7 +139,7 @@ class Load:
         self._thread = threading.Thread(target=self._run, name="lab-load", daemon=True)
         self._receipts: list[Future[RecordMetadata]] = []
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> ScenarioLoad:
         self._thread.start()
         return self
 

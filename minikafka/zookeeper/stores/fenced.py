@@ -17,7 +17,8 @@ from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotE
 from kazoo.protocol.states import ZnodeStat
 
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.ports import StateWrite, Takeover
+from minikafka.broker.ports import Takeover
+from minikafka.core.control.commands import StateChange
 from minikafka.errors import NotControllerError
 from minikafka.model import TopicDescription
 from minikafka.zookeeper import codec
@@ -59,33 +60,33 @@ class FencedWriter:
 
     # --- states ---
 
-    async def write_states(self, writes: Sequence[StateWrite]) -> list[WriteOutcome]:
+    async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]:
         """One multi a partition, sent without waiting for one another."""
-        return await gather_all([self._write_state(write) for write in writes])
+        return await gather_all([self._write_state(change) for change in changes])
 
-    async def _write_state(self, write: StateWrite) -> WriteOutcome:
+    async def _write_state(self, change: StateChange) -> WriteOutcome:
         lease = self._controllership.lease
         # A state that was decided under an earlier controllership is not for this one to write.
-        if lease is None or write.state.controller_epoch != lease.controller_epoch:
+        if lease is None or change.new.controller_epoch != lease.controller_epoch:
             return WriteOutcome.DEPOSED
-        assert write.state.partition_version == write.expected_version + 1, write
-        topic, partition = write.topic_partition.topic, write.topic_partition.partition
+        assert change.new.partition_version == change.expected_version + 1, change
+        topic, partition = change.topic_partition.topic, change.topic_partition.partition
         path = self._layout.state(topic, partition)
-        data = codec.encode_state(write.state)
+        data = codec.encode_state(change.new)
 
         async def resolve() -> _Resolved:
             found = await self._get(path)
             version = -1 if found is None else found[1].version
-            if version == write.expected_version:
+            if version == change.expected_version:
                 return _Resolved.NOT_APPLIED
             applied = (
-                found is not None and version == write.expected_version + 1 and found[0] == data
+                found is not None and version == change.expected_version + 1 and found[0] == data
             )
             return _Resolved.APPLIED if applied else _Resolved.OVERTAKEN
 
-        if write.expected_version >= 0:
+        if change.expected_version >= 0:
             outcome, _ = await self._commit(
-                lease, lambda multi: multi.set_data(path, data, write.expected_version), resolve
+                lease, lambda multi: multi.set_data(path, data, change.expected_version), resolve
             )
             return outcome
 

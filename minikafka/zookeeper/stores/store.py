@@ -25,10 +25,10 @@ from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.ports import (
     ControllerElection,
     SessionLostError,
-    StateWrite,
     StoreEvent,
     Takeover,
 )
+from minikafka.core.control.commands import StateChange
 from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.errors import CorruptNodeError, ZooKeeperError
@@ -335,8 +335,8 @@ class ZooKeeperStore:
 
     # --- the controller's writes ---
 
-    async def write_states(self, writes: Sequence[StateWrite]) -> list[WriteOutcome]:
-        return await self._fenced.write_states(writes)
+    async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]:
+        return await self._fenced.write_states(changes)
 
     async def create_topic(self, topic: TopicDescription) -> WriteOutcome:
         return await self._fenced.create_topic(topic)

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[3]
 _MINUTES = 0.75  # besides what starting, healing and reading back take
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("zookeeper", ["embedded", "local:3"])
 def test_nothing_is_lost_repeated_or_reordered_under_torment(

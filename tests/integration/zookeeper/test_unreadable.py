@@ -9,7 +9,8 @@ import logging
 import pytest
 
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.ports import StateWrite, StoreEvent
+from minikafka.broker.ports import StoreEvent
+from minikafka.core.control.commands import StateChange
 from minikafka.errors import MinikafkaError
 from minikafka.model import Assignment, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper import codec
@@ -99,7 +100,7 @@ async def controller(connect, new_store):
     assert (await store.elect_controller(1)).won
     for each in (WORDS, OTHER):
         assert await store.create_topic(each) is WriteOutcome.WRITTEN
-        write = StateWrite(TopicPartition(each.name, 0), STATE, -1)
+        write = StateChange(TopicPartition(each.name, 0), None, STATE, "a test")
         assert await store.write_states([write]) == [WriteOutcome.WRITTEN]
     return store
 
@@ -224,7 +225,9 @@ async def test_the_owner_of_the_controllers_node_is_controller_whatever_it_holds
     election = await another.elect_controller(2, out_of_turn=True)
     assert (election.won, election.controller_id, election.controller_epoch) == (False, 1, 1)
     assert await data_of(controller, "/controller") == data
-    write = StateWrite(TopicPartition("words", 0), PartitionState(1, 0, (1,), 1, 1), 0)
+    write = StateChange(
+        TopicPartition("words", 0), STATE, PartitionState(1, 0, (1,), 1, 1), "a test"
+    )
     assert await controller.write_states([write]) == [WriteOutcome.WRITTEN]
 
 
@@ -233,7 +236,9 @@ async def test_the_owner_of_the_controllers_node_is_controller_whatever_it_holds
 )
 async def test_nobody_is_elected_while_the_fence_cannot_be_read(controller, data, caplog):
     await put(controller, "/controller_epoch", data)
-    write = StateWrite(TopicPartition("words", 0), PartitionState(1, 0, (1,), 1, 1), 0)
+    write = StateChange(
+        TopicPartition("words", 0), STATE, PartitionState(1, 0, (1,), 1, 1), "a test"
+    )
     assert await controller.write_states([write]) == [WriteOutcome.DEPOSED]
     for _ in range(3):
         with pytest.raises(CorruptNodeError, match="/controller_epoch cannot be read"):

@@ -18,7 +18,7 @@ from minikafka.config.overrides import (
     DEFAULT_BROKER,
     BrokerLayers,
     ConfigDescription,
-    broker_name,
+    broker_entity_name,
     changed_layers,
     describe_all_brokers,
     describe_broker,
@@ -101,13 +101,13 @@ def test_a_misspelt_name_of_a_property_is_told_whatever_is_done_with_it() -> Non
     [("", DEFAULT_BROKER), (DEFAULT_BROKER, DEFAULT_BROKER), ("1", "1"), ("700", "700")],
 )
 def test_a_broker_is_named_by_its_id_or_by_nothing(text: str, name: str) -> None:
-    assert broker_name(text) == name
+    assert broker_entity_name(text) == name
 
 
 @pytest.mark.parametrize("text", ["A", "01", "-1", "1 ", "٣", "1/2"])
 def test_whatever_else_names_no_broker(text: str) -> None:
     with pytest.raises(InvalidRequestError, match="is no broker"):
-        broker_name(text)
+        broker_entity_name(text)
 
 
 # --- layers --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from minikafka.dashboard.hub import Hub
 from minikafka.dashboard.server import bind, is_loopback, own_hosts, serving
-from minikafka.dashboard.station import Station
+from minikafka.dashboard.state import DashboardState
 from minikafka.dashboard.web import STATIC, Web
 from minikafka.errors import MinikafkaError, UsageError
 from minikafka.model import TopicPartition
@@ -37,7 +37,7 @@ class Acts:
         return f"{action} {target}: done"
 
 
-def client_of(station: Station, act: Acts | None = None) -> TestClient:
+def client_of(station: DashboardState, act: Acts | None = None) -> TestClient:
     web = Web(station, Hub(), act, "secret" if act else None)
     app = web.app(own_hosts("127.0.0.1", 8080))
     return TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=True)
@@ -246,7 +246,7 @@ async def read_events(
 async def test_the_stream_begins_with_everything_and_goes_on_with_what_changes() -> None:
     hub = Hub()
     watched = Watched()
-    watched.station = Station(watched.now_ms, hub.publish)
+    watched.station = DashboardState(watched.now_ms, hub.publish)
     watched.begin()
     web = Web(watched.station, hub, None, None)
     with bind("127.0.0.1", 0) as listening:
@@ -265,7 +265,7 @@ async def test_the_stream_begins_with_everything_and_goes_on_with_what_changes()
 
 async def test_stopping_the_server_does_not_wait_for_listeners() -> None:
     hub = Hub()
-    web = Web(Station(0, hub.publish), hub, None, None)
+    web = Web(DashboardState(0, hub.publish), hub, None, None)
     with bind("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
         async with serving(web.app(None), listening, hub):

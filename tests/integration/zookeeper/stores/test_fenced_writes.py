@@ -9,7 +9,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.broker.ports import StateWrite
+from minikafka.core.control.commands import StateChange
 from minikafka.errors import InvalidRequestError, NotControllerError
 from minikafka.model import Assignment, PartitionState, TopicDescription, TopicPartition
 from minikafka.zookeeper.looking.inspect import open_inspector
@@ -23,7 +23,7 @@ TOPIC = TopicDescription(
 PARTITION = TopicPartition("words", 0)
 
 
-def write(expected_version: int, leader_epoch: int = 0, **changes) -> StateWrite:
+def write(expected_version: int, leader_epoch: int = 0, **changes) -> StateChange:
     state = PartitionState(
         leader=1,
         leader_epoch=leader_epoch,
@@ -32,7 +32,9 @@ def write(expected_version: int, leader_epoch: int = 0, **changes) -> StateWrite
         partition_version=expected_version + 1,
         isr_storage={1: "a", 2: "b", 3: "c"},
     )
-    return StateWrite(PARTITION, replace(state, **changes), expected_version)
+    new = replace(state, **changes)
+    old = None if expected_version < 0 else replace(state, partition_version=expected_version)
+    return StateChange(PARTITION, old, new, "a test")
 
 
 async def state_of(store) -> PartitionState | None:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from minikafka.api.requests import UpdateStateRequest, UpdateStateResponse
-from minikafka.broker.control.sender import PostOffice
-from minikafka.core.control.outbox import Letter, Outbox
+from minikafka.broker.control.sender import ControllerChannelManager
+from minikafka.core.control.outbox import Outbox, UpdateStateBatch
 from minikafka.errors import NetworkError, StaleBrokerEpochError, StaleControllerEpochError
 from minikafka.model import (
     Assignment,
@@ -38,7 +38,7 @@ class Desk:
         self.in_touch.set()
         self.answers: list[tuple[BrokerInfo, UpdateStateResponse]] = []
         self.failures: list[Exception] = []
-        self.office = PostOffice(
+        self.office = ControllerChannelManager(
             self.outbox,
             self.address,
             self.peers.update_state,
@@ -51,7 +51,7 @@ class Desk:
         self.outbox.open(broker(1, 10))
 
     @staticmethod
-    def address(letter: Letter) -> UpdateStateRequest:
+    def address(letter: UpdateStateBatch) -> UpdateStateRequest:
         return UpdateStateRequest(
             1,
             1,
@@ -184,7 +184,7 @@ async def test_a_closed_office_begins_nothing(desk: Desk) -> None:
 
 
 def test_the_wait_doubles_up_to_a_bound() -> None:
-    office = PostOffice(
+    office = ControllerChannelManager(
         Outbox(),
         Desk.address,
         FakePeers().update_state,

@@ -21,7 +21,7 @@ from minikafka.api.requests import (
     UpdateStateRequest,
 )
 from minikafka.broker.jobs import kinds
-from minikafka.broker.jobs.kinds import Surroundings
+from minikafka.broker.jobs.kinds import JobEnvironment
 from minikafka.broker.jobs.master import JobMaster
 from minikafka.broker.jobs.ports import (
     DigestRequest,
@@ -33,7 +33,7 @@ from minikafka.broker.jobs.ports import (
     VerifyRequest,
     VerifyResult,
 )
-from minikafka.broker.jobs.service import MAX_UNFINISHED, JobDesk
+from minikafka.broker.jobs.service import MAX_UNFINISHED, BrokerJobService
 from minikafka.broker.jobs.worker import JobWorker
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.nodes.ports import LiveNode
@@ -174,14 +174,14 @@ class FakeJobs:
 async def test_the_desk_refuses_what_cannot_be_done(
     spec: JobSpec, error: type[Exception], why: str
 ) -> None:
-    desk = JobDesk(FakeJobs(), metadata_of(partition()), lambda: 0)
+    desk = BrokerJobService(FakeJobs(), metadata_of(partition()), lambda: 0)
     with pytest.raises(error, match=why):
         await desk.submit_job(spec, TOKEN)
 
 
 async def test_the_desk_takes_so_many_jobs_and_needs_a_token_and_zookeeper() -> None:
     store = FakeJobs()
-    desk = JobDesk(store, metadata_of(partition()), lambda: 0)
+    desk = BrokerJobService(store, metadata_of(partition()), lambda: 0)
     assert await desk.submit_job(JobSpec("scrub", "t"), TOKEN) == f"task-{TOKEN}-0"
     with pytest.raises(InvalidRequestError, match="8 to 64"):
         await desk.submit_job(JobSpec("scrub", "t"), "a/b")
@@ -195,7 +195,7 @@ async def test_the_desk_takes_so_many_jobs_and_needs_a_token_and_zookeeper() -> 
 
 async def test_a_job_is_cancelled_once_and_not_after_its_end() -> None:
     store = FakeJobs([record("task-a"), record("task-b", JobState.DONE)])
-    desk = JobDesk(store, metadata_of(partition()), lambda: 0)
+    desk = BrokerJobService(store, metadata_of(partition()), lambda: 0)
     assert (await desk.cancel_job("task-a")).state == "submitted"
     with pytest.raises(InvalidRequestError, match="being cancelled already"):
         await desk.cancel_job("task-a")
@@ -315,7 +315,7 @@ class Bench:
 async def bench() -> Any:
     store, access, controller = FakeJobs(), Access(), Controller()
     metadata = metadata_of(partition())
-    around = Surroundings(
+    around = JobEnvironment(
         metadata,
         access,
         controller,
@@ -533,7 +533,7 @@ async def test_a_worker_outlives_a_folder_that_cannot_be_read(bench: Bench) -> N
 
 
 def test_slices_are_small_when_the_rate_is_low() -> None:
-    around = Surroundings(MetadataCache(), Access(), None, None, 1, 1)  # type: ignore[arg-type]
+    around = JobEnvironment(MetadataCache(), Access(), None, None, 1, 1)  # type: ignore[arg-type]
 
     async def progress(_: str) -> None: ...
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minikafka.cli.demo.command import choose_follower, demo_document, read_lines
-from minikafka.cli.demo.load import Audit, Load, audit
+from minikafka.cli.demo.load import Audit, DemoLoad, audit
 from minikafka.cli.demo.stage import Act
 from minikafka.errors import UsageError
 from minikafka.model import PartitionState
@@ -92,7 +92,7 @@ def test_without_a_file_there_is_something_to_write(
 
 
 async def test_the_document_has_the_documented_fields() -> None:
-    load = Load(None, "demo", LINES)  # type: ignore[arg-type]  # it sends nothing here
+    load = DemoLoad(None, "demo", LINES)  # type: ignore[arg-type]  # it sends nothing here
     load.sent = 5
     act = Act("kill E", "before", "after", 12, 3)
     state = PartitionState(2, 3, (1, 2), 1, 9)

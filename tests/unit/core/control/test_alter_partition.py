@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import pytest
 
-from minikafka.core.control.alter_partition import Applied, Proposal, judge
+from minikafka.core.control.alter_partition import Applied, judge
 from minikafka.core.control.election import Decision, PartitionView
 from minikafka.core.control.incarnation import storage_mark
 from minikafka.errors import (
@@ -17,7 +17,7 @@ from minikafka.errors import (
     MinikafkaError,
     NotControllerError,
 )
-from minikafka.model import Assignment, PartitionState, TopicPartition
+from minikafka.model import Assignment, IsrProposal, PartitionState, TopicPartition
 from tests.helpers.controller_bench import broker
 
 TP = TopicPartition("t", 0)
@@ -43,8 +43,8 @@ def view(
 
 def proposal(
     *isr: tuple[int, int], leader_epoch: int = 5, version: int = 7, reason: str = ""
-) -> Proposal:
-    return Proposal(TP, "id", leader_epoch, version, isr, reason)
+) -> IsrProposal:
+    return IsrProposal(TP, "id", leader_epoch, version, isr, reason)
 
 
 A, B, C = (1, 10), (2, 20), (3, 30)
@@ -97,7 +97,7 @@ def test_a_proposal_that_was_applied_already_is_a_success() -> None:
     ],
     ids=["another ISR", "two versions ago", "another incarnation", "another proposer"],
 )
-def test_a_proposal_over_an_old_version_is_refused(stale: Proposal, proposer: int) -> None:
+def test_a_proposal_over_an_old_version_is_refused(stale: IsrProposal, proposer: int) -> None:
     assert error_of(judge(view(), proposer, stale)) is InvalidUpdateVersionError
 
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.core.control.alter_partition import Proposal
-from minikafka.core.control.commands import (
-    DeposedError,
-    GaveUpError,
-    Outcome,
-    StateChange,
-    WriteStates,
-)
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import AlterPartitionResult
+from minikafka.core.control.commands import DeposedError, GaveUpError, StateChange, WriteStates
 from minikafka.core.control.context import BrokerBatch, ControllerCounters
-from minikafka.core.control.controller import ClusterRead, Controller, Judged
+from minikafka.core.control.controller import ClusterRead, Controller
 from minikafka.core.control.deciding import MAX_CONFLICTS, check_transition
 from minikafka.errors import (
     ElectionNotNeededError,
@@ -30,7 +25,7 @@ from minikafka.errors import (
     UnknownTopicIdError,
     UnknownTopicOrPartitionError,
 )
-from minikafka.model import NO_LEADER, PartitionState, TopicPartition
+from minikafka.model import NO_LEADER, IsrProposal, PartitionState, TopicPartition
 from tests.helpers.controller_bench import Bench
 
 TP = TopicPartition("t", 0)
@@ -56,7 +51,7 @@ def kinds(results: list[tuple[str, MinikafkaError | None]]) -> list[tuple[str, t
     return [(name, error and type(error)) for name, error in results]  # type: ignore[misc]
 
 
-def proposal(bench: Bench, *isr: int, tp: TopicPartition = TP, **changes: object) -> Proposal:
+def proposal(bench: Bench, *isr: int, tp: TopicPartition = TP, **changes: object) -> IsrProposal:
     """Over the current State, with the incarnations of now."""
     state = bench.core.context.states[tp]
     fields: dict[str, object] = {
@@ -66,10 +61,10 @@ def proposal(bench: Bench, *isr: int, tp: TopicPartition = TP, **changes: object
         "partition_version": state.partition_version,
         "isr": tuple((m, bench.epoch(m)) for m in isr),
     }
-    return Proposal(**{**fields, **changes})  # type: ignore[arg-type]
+    return IsrProposal(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def alter(bench: Bench, *proposals: Proposal, broker_id: int = 1) -> list[Judged]:
+def alter(bench: Bench, *proposals: IsrProposal, broker_id: int = 1) -> list[AlterPartitionResult]:
     return bench.run(bench.core.alter_partition(broker_id, bench.epoch(broker_id), list(proposals)))
 
 
@@ -262,7 +257,7 @@ def test_a_state_is_told_after_it_was_written_only(five: Bench) -> None:
     assert isinstance(operation.send(None), WriteStates)
     assert five.letters() == {}
     with pytest.raises(StopIteration):
-        operation.send([Outcome.WRITTEN])
+        operation.send([WriteOutcome.WRITTEN])
     assert [m.state.isr for m in five.letters()[1].partitions] == [(1, 2, 3, 4)]
 
 
@@ -325,7 +320,7 @@ def test_a_lagging_follower_leaves_with_a_bump_and_joins_without(five: Bench) ->
     removal = proposal(five, 1, 2, 3, 4, reason="E lagged 31 s")
     judged = alter(five, removal)
     state = five.zookeeper.states[TP]
-    assert judged == [Judged(TP, None, state)]
+    assert judged == [AlterPartitionResult(TP, None, state)]
     assert five.line() == "Leader=A Epoch=1 ISR={A,B,C,D}"
     assert reasons(five)[-1] == "E left: E lagged 31 s"
     alter(five, proposal(five, *ALL))
@@ -535,7 +530,7 @@ def test_a_work_list_of_preferred_elections_goes_when_it_is_done(five: Bench) ->
     before = five.line()
     five.run(five.core.on_preferred_election([]))
     assert five.line() == before
-    five.injected.append(Outcome.DEPOSED)
+    five.injected.append(WriteOutcome.DEPOSED)
     with pytest.raises(DeposedError):
         five.run(five.core.on_preferred_election([]))
 
@@ -604,7 +599,7 @@ def test_proposals_beside_one_in_conflict_succeed(five: Bench) -> None:
 
 def test_conflicts_without_end_end_the_term(five: Bench) -> None:
     five.kill(5)
-    five.injected = [[Outcome.CONFLICT]] * MAX_CONFLICTS
+    five.injected = [[WriteOutcome.CONFLICT]] * MAX_CONFLICTS
     with pytest.raises(GaveUpError):
         five.see_brokers()
 
@@ -620,7 +615,7 @@ def test_a_controller_that_was_deposed_stops(five: Bench) -> None:
 def test_what_was_written_before_the_fence_fell_is_known(five: Bench) -> None:
     five.create("u", [1, 5])
     five.kill(5)
-    five.injected.append([Outcome.WRITTEN, Outcome.DEPOSED])
+    five.injected.append([WriteOutcome.WRITTEN, WriteOutcome.DEPOSED])
     with pytest.raises(DeposedError):
         five.see_brokers()
     assert five.core.context.states[TP].leader_epoch == 1

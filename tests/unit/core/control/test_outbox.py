@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.core.control.outbox import Letter, Outbox
+from minikafka.core.control.outbox import Outbox, UpdateStateBatch
 from minikafka.model import Assignment, PartitionMetadata, PartitionState, TopicPartition
 from tests.helpers.controller_bench import broker
 
@@ -29,7 +29,7 @@ def outbox() -> Outbox:
 def test_a_new_broker_is_told_even_if_there_is_nothing_but_who_lives() -> None:
     box = Outbox()
     box.open(A)
-    assert box.take(1, 10) == Letter(A, full=True)
+    assert box.take(1, 10) == UpdateStateBatch(A, full=True)
     assert box.take(1, 10) is None
 
 
@@ -38,10 +38,12 @@ def test_a_first_letter_that_failed_still_names_everything_there_is() -> None:
     box.open(A)
     box.put_state(told(1))
     first = box.take(1, 10)
-    assert first == Letter(A, (told(1),), full=True)
+    assert first == UpdateStateBatch(A, (told(1),), full=True)
     box.put_state(told(1, tp=TopicPartition("u", 0)))
     box.put_back(first)
-    assert box.take(1, 10) == Letter(A, (told(1), told(1, tp=TopicPartition("u", 0))), full=True)
+    assert box.take(1, 10) == UpdateStateBatch(
+        A, (told(1), told(1, tp=TopicPartition("u", 0))), full=True
+    )
 
 
 def test_states_wait_in_order_and_the_newest_replaces_older_ones() -> None:
@@ -50,8 +52,8 @@ def test_states_wait_in_order_and_the_newest_replaces_older_ones() -> None:
     box.put_state(told(1))
     box.put_state(other)
     box.put_state(told(2), to=[1, 9])
-    assert box.take(1, 10) == Letter(A, (other, told(2)))
-    assert box.take(2, 20) == Letter(B, (other, told(1)))
+    assert box.take(1, 10) == UpdateStateBatch(A, (other, told(2)))
+    assert box.take(2, 20) == UpdateStateBatch(B, (other, told(1)))
 
 
 def test_an_older_state_after_a_newer_one_is_a_bug() -> None:
@@ -69,7 +71,7 @@ def test_a_letter_is_for_one_incarnation() -> None:
     assert box.take(3, 30) is None
     box.open(broker(1, 11))
     assert box.take(1, 10) is None
-    assert box.take(1, 11) == Letter(broker(1, 11), full=True)
+    assert box.take(1, 11) == UpdateStateBatch(broker(1, 11), full=True)
 
 
 def test_who_is_gone_is_told_nothing() -> None:
@@ -84,7 +86,7 @@ def test_who_is_gone_is_told_nothing() -> None:
 def test_an_announcement_reaches_everybody() -> None:
     box = outbox()
     box.announce()
-    assert (box.take(1, 10), box.take(2, 20)) == (Letter(A), Letter(B))
+    assert (box.take(1, 10), box.take(2, 20)) == (UpdateStateBatch(A), UpdateStateBatch(B))
 
 
 def test_a_topic_to_forget_takes_its_waiting_states_along() -> None:
@@ -122,7 +124,7 @@ def test_a_letter_that_failed_waits_again_beneath_what_is_newer() -> None:
     box.put_deletion(1, other, "older")
     box.put_deleted_topic("g", "gone")
     box.put_back(failed)
-    assert box.take(1, 10) == Letter(
+    assert box.take(1, 10) == UpdateStateBatch(
         A,
         (told(2), told(1, tp=other)),
         ((TP, "old"), (other, "older")),
@@ -160,9 +162,9 @@ def test_a_drop_holds_for_the_newest_state_that_is_told_with_it() -> None:
     assert box.is_to_go(1, TP, "id")
     assert not box.is_to_go(2, TP, "id")
     box.put_state(elsewhere(6))
-    assert box.take(1, 10) == Letter(A, (elsewhere(6),), drops=((TP, "id", 6),))
+    assert box.take(1, 10) == UpdateStateBatch(A, (elsewhere(6),), drops=((TP, "id", 6),))
     assert not box.is_to_go(1, TP, "id")
-    assert box.take(2, 20) == Letter(B, (elsewhere(6),))
+    assert box.take(2, 20) == UpdateStateBatch(B, (elsewhere(6),))
 
 
 def test_a_drop_that_was_not_done_waits_again_for_newer_states_too() -> None:
@@ -172,20 +174,20 @@ def test_a_drop_that_was_not_done_waits_again_for_newer_states_too() -> None:
     assert letter is not None
     box.put_state(elsewhere(5))
     box.put_back(letter)
-    assert box.take(1, 10) == Letter(A, (elsewhere(5),), drops=((TP, "id", 5),))
+    assert box.take(1, 10) == UpdateStateBatch(A, (elsewhere(5),), drops=((TP, "id", 5),))
 
 
 def test_a_drop_is_void_once_the_replica_is_wanted_again() -> None:
     box = outbox()
     box.put_drop(1, elsewhere(4))
     box.put_state(told(5))
-    assert box.take(1, 10) == Letter(A, (told(5),))
+    assert box.take(1, 10) == UpdateStateBatch(A, (told(5),))
     box.put_drop(1, elsewhere(6))
     letter = box.take(1, 10)
     assert letter is not None
     box.put_state(told(7))
     box.put_back(letter)
-    assert box.take(1, 10) == Letter(A, (told(7),))
+    assert box.take(1, 10) == UpdateStateBatch(A, (told(7),))
 
 
 def test_a_replica_that_a_state_counts_on_is_never_dropped() -> None:

@@ -6,13 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from minikafka.core.control.alter_partition import Proposal
-from minikafka.core.control.commands import (
-    DeposedError,
-    Outcome,
-    UpdateTopicNode,
-    WriteStates,
-)
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.core.control.commands import DeposedError, UpdateTopicNode, WriteStates
 from minikafka.errors import (
     EligibleLeadersNotAvailableError,
     IneligibleReplicaError,
@@ -21,7 +16,7 @@ from minikafka.errors import (
     NoReassignmentInProgressError,
     UnknownTopicOrPartitionError,
 )
-from minikafka.model import Assignment, TopicPartition
+from minikafka.model import Assignment, IsrProposal, TopicPartition
 from tests.helpers.controller_bench import Bench
 
 TP = TopicPartition("t", 0)
@@ -55,7 +50,7 @@ def assignment(bench: Bench, tp: TopicPartition = TP) -> Assignment:
 def join(bench: Bench, *members: int, tp: TopicPartition = TP) -> MinikafkaError | None:
     """The leader proposes that these come into the ISR."""
     state = bench.zookeeper.states[tp]
-    proposal = Proposal(
+    proposal = IsrProposal(
         tp,
         bench.zookeeper.topics[tp.topic].topic_id,
         state.leader_epoch,
@@ -247,7 +242,7 @@ def test_a_topic_that_is_being_deleted_cannot_be_reassigned(bench: Bench) -> Non
 
 
 def test_a_topic_that_vanishes_meanwhile_is_not_reassigned(bench: Bench) -> None:
-    bench.injected = [Outcome.CONFLICT]
+    bench.injected = [WriteOutcome.CONFLICT]
     assert isinstance(reassign(bench, (3,)), UnknownTopicOrPartitionError)
     assert bench.core.context.topics["t"].assignments[0] == Assignment((1, 2))
 
@@ -341,7 +336,7 @@ def test_an_old_answer_is_not_taken_for_that_to_a_newer_drop(bench: Bench) -> No
 
 
 def test_another_controller_announces_what_was_only_written_to_the_topic(bench: Bench) -> None:
-    bench.injected = [None, [Outcome.DEPOSED]]
+    bench.injected = [None, [WriteOutcome.DEPOSED]]
     with pytest.raises(DeposedError):
         reassign(bench, (3, 4))
     assert bench.zookeeper.states[TP].leader_epoch == 0
@@ -354,7 +349,7 @@ def test_another_controller_announces_what_was_only_written_to_the_topic(bench: 
 def test_another_controller_finishes_what_was_only_written_to_the_state(bench: Bench) -> None:
     reassign(bench, (3, 4))
     join(bench, 3)
-    bench.injected = [None, None, Outcome.DEPOSED]
+    bench.injected = [None, None, WriteOutcome.DEPOSED]
     with pytest.raises(DeposedError):
         join(bench, 4)
     assert bench.zookeeper.states[TP].isr == (3, 4)
@@ -370,7 +365,7 @@ def test_another_controller_goes_back_where_the_target_has_failed_since(bench: B
     """The State was shrunk and the topic not: nobody had to delete anything yet."""
     reassign(bench, (3, 4))
     join(bench, 3)
-    bench.injected = [None, None, Outcome.DEPOSED]
+    bench.injected = [None, None, WriteOutcome.DEPOSED]
     with pytest.raises(DeposedError):
         join(bench, 4)
     bench.kill(4)
@@ -391,17 +386,17 @@ def test_another_controller_asks_again_for_what_was_not_deleted(bench: Bench) ->
 def test_a_conflict_is_read_again_and_decided_again(bench: Bench) -> None:
     reassign(bench, (3, 4))
     join(bench, 3)
-    bench.injected = [None, [Outcome.CONFLICT]]
+    bench.injected = [None, [WriteOutcome.CONFLICT]]
     assert join(bench, 4) is None
     assert bench.line() == "Leader=C Epoch=2 ISR={C,D}"
     assert assignment(bench) == Assignment((3, 4), dropped=(1, 2))
 
 
 def test_a_write_that_was_applied_after_all_is_not_repeated(bench: Bench) -> None:
-    def applied() -> list[Outcome]:
+    def applied() -> list[WriteOutcome]:
         change = bench.commands[-1].changes[0]  # type: ignore[union-attr]
         bench._write(change, bench.core.context.controller_epoch)
-        return [Outcome.CONFLICT]
+        return [WriteOutcome.CONFLICT]
 
     reassign(bench, (3, 4))
     bench.injected = [None, applied]
@@ -411,15 +406,15 @@ def test_a_write_that_was_applied_after_all_is_not_repeated(bench: Bench) -> Non
 
 
 def test_a_state_that_vanishes_under_a_conflict_is_left_alone(bench: Bench) -> None:
-    def vanish() -> list[Outcome]:
+    def vanish() -> list[WriteOutcome]:
         del bench.zookeeper.states[TP]
-        return [Outcome.CONFLICT]
+        return [WriteOutcome.CONFLICT]
 
     reassign(bench, (3, 4))
     bench.injected = [None, vanish]
     join_error = None
     state = bench.zookeeper.states[TP]
-    proposal = Proposal(
+    proposal = IsrProposal(
         TP,
         bench.zookeeper.topics["t"].topic_id,
         state.leader_epoch,

@@ -6,14 +6,10 @@ from typing import Any
 
 import pytest
 
-from minikafka.core.control.commands import (
-    DeposedError,
-    Outcome,
-    RemoveTopic,
-    StateChange,
-    WriteTopicConfig,
-)
-from minikafka.core.control.topics import NewTopic, Results
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.requests import CreateTopic
+from minikafka.core.control.commands import DeposedError, RemoveTopic, StateChange, WriteTopicConfig
+from minikafka.core.control.topics import Results
 from minikafka.errors import (
     InvalidConfigError,
     InvalidPartitionsError,
@@ -39,7 +35,7 @@ def three() -> Bench:
     return bench
 
 
-def create(bench: Bench, *topics: NewTopic, **options: Any) -> Results:
+def create(bench: Bench, *topics: CreateTopic, **options: Any) -> Results:
     return bench.run(bench.core.create_topics(topics, bench.chance(), **options))
 
 
@@ -52,7 +48,7 @@ def only_error(results: Results) -> Any:
 
 
 def test_a_topic_gets_its_states_and_everybody_hears_of_it(three: Bench) -> None:
-    assert create(three, NewTopic("t", 2, 3)) == [("t", None)]
+    assert create(three, CreateTopic("t", 2, 3)) == [("t", None)]
     assert three.zookeeper.topics["t"] == TopicDescription(
         "t", "topic-id-1", {0: Assignment((1, 2, 3)), 1: Assignment((2, 3, 1))}
     )
@@ -71,17 +67,17 @@ def test_a_topic_gets_its_states_and_everybody_hears_of_it(three: Bench) -> None
 
 
 def test_counts_that_are_not_given_are_the_defaults(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     assert three.zookeeper.topics["t"].assignments == {0: Assignment((1,))}
 
 
 def test_an_explicit_assignment_is_taken(three: Bench) -> None:
-    create(three, NewTopic("t", assignments={0: [3, 1]}))
+    create(three, CreateTopic("t", assignments={0: [3, 1]}))
     assert three.line() == "Leader=C Epoch=0 ISR={A,C}"
 
 
 def test_configs_are_written_before_the_topic(three: Bench) -> None:
-    create(three, NewTopic("t", configs={"min.insync.replicas": "2"}))
+    create(three, CreateTopic("t", configs={"min.insync.replicas": "2"}))
     names = [type(command).__name__ for command in three.commands]
     assert names.index("WriteTopicConfig") < names.index("CreateTopicNode")
     assert three.zookeeper.configs["t"] == {"min.insync.replicas": "2"}
@@ -89,7 +85,7 @@ def test_configs_are_written_before_the_topic(three: Bench) -> None:
 
 def test_configs_that_a_half_done_creation_left_are_overwritten(three: Bench) -> None:
     three.zookeeper.configs["t"] = {"retention.ms": "1"}
-    create(three, NewTopic("t"), NewTopic("u"))
+    create(three, CreateTopic("t"), CreateTopic("u"))
     assert three.zookeeper.configs == {"t": {}}
     assert [c.topic for c in three.commands if isinstance(c, WriteTopicConfig)] == ["t"]
 
@@ -97,7 +93,10 @@ def test_configs_that_a_half_done_creation_left_are_overwritten(three: Bench) ->
 def test_validation_alone_writes_nothing(three: Bench) -> None:
     before = len(three.commands)
     results = create(
-        three, NewTopic("t", configs={"retention.ms": "5"}), NewTopic("a b"), validate_only=True
+        three,
+        CreateTopic("t", configs={"retention.ms": "5"}),
+        CreateTopic("a b"),
+        validate_only=True,
     )
     assert [(name, type(error)) for name, error in results] == [
         ("t", type(None)),
@@ -109,20 +108,24 @@ def test_validation_alone_writes_nothing(three: Bench) -> None:
 @pytest.mark.parametrize(
     ("topic", "error", "why"),
     [
-        (NewTopic("old"), TopicAlreadyExistsError, "already exists"),
-        (NewTopic("doomed"), TopicAlreadyExistsError, "still being deleted"),
-        (NewTopic("an.old_one"), InvalidTopicError, "collides"),
-        (NewTopic("t", 0), InvalidPartitionsError, "larger than 0"),
-        (NewTopic("t", 1, 4), InvalidReplicationFactorError, "4 larger than available brokers: 3"),
-        (NewTopic("t", 1, assignments={0: [1]}), InvalidRequestError, "either"),
-        (NewTopic("t", assignments={0: [9]}), InvalidReplicaAssignmentError, "no live broker 9"),
-        (NewTopic("t", configs={"retention.msec": "1"}), InvalidConfigError, "retention.ms"),
+        (CreateTopic("old"), TopicAlreadyExistsError, "already exists"),
+        (CreateTopic("doomed"), TopicAlreadyExistsError, "still being deleted"),
+        (CreateTopic("an.old_one"), InvalidTopicError, "collides"),
+        (CreateTopic("t", 0), InvalidPartitionsError, "larger than 0"),
+        (
+            CreateTopic("t", 1, 4),
+            InvalidReplicationFactorError,
+            "4 larger than available brokers: 3",
+        ),
+        (CreateTopic("t", 1, assignments={0: [1]}), InvalidRequestError, "either"),
+        (CreateTopic("t", assignments={0: [9]}), InvalidReplicaAssignmentError, "no live broker 9"),
+        (CreateTopic("t", configs={"retention.msec": "1"}), InvalidConfigError, "retention.ms"),
     ],
 )
 def test_a_topic_that_cannot_be_made_says_why(
-    three: Bench, topic: NewTopic, error: type[Exception], why: str
+    three: Bench, topic: CreateTopic, error: type[Exception], why: str
 ) -> None:
-    create(three, NewTopic("old"), NewTopic("doomed", 1, 3), NewTopic("an_old.one"))
+    create(three, CreateTopic("old"), CreateTopic("doomed", 1, 3), CreateTopic("an_old.one"))
     three.run(three.core.delete_topics(["doomed"]))
     refused = only_error(create(three, topic))
     assert isinstance(refused, error)
@@ -130,7 +133,7 @@ def test_a_topic_that_cannot_be_made_says_why(
 
 
 def test_one_name_twice_in_a_request_is_refused_both_times(three: Bench) -> None:
-    results = create(three, NewTopic("t"), NewTopic("t"), NewTopic("u"))
+    results = create(three, CreateTopic("t"), CreateTopic("t"), CreateTopic("u"))
     assert [(name, type(error)) for name, error in results] == [
         ("t", InvalidRequestError),
         ("t", InvalidRequestError),
@@ -140,21 +143,21 @@ def test_one_name_twice_in_a_request_is_refused_both_times(three: Bench) -> None
 
 def test_brokers_that_leave_get_no_new_replicas(three: Bench) -> None:
     three.run(three.core.on_controlled_shutdown(2, three.epoch(2)))
-    refused = only_error(create(three, NewTopic("t", 1, 3)))
+    refused = only_error(create(three, CreateTopic("t", 1, 3)))
     assert isinstance(refused, InvalidReplicationFactorError)
-    create(three, NewTopic("u", 1, 2))
+    create(three, CreateTopic("u", 1, 2))
     assert three.zookeeper.topics["u"].assignments == {0: Assignment((1, 3))}
 
 
 def test_a_topic_that_another_made_meanwhile_is_a_conflict(three: Bench) -> None:
     three.put_topic("t", [1])
-    assert isinstance(only_error(create(three, NewTopic("t"))), TopicAlreadyExistsError)
+    assert isinstance(only_error(create(three, CreateTopic("t"))), TopicAlreadyExistsError)
 
 
 def test_a_deposed_controller_creates_nothing(three: Bench) -> None:
     three.zookeeper.controller_epoch += 1
     with pytest.raises(DeposedError):
-        create(three, NewTopic("t"))
+        create(three, CreateTopic("t"))
 
 
 # --- more partitions -----------------------------------------------------------------------------
@@ -165,7 +168,7 @@ def grow(bench: Bench, count: int, *assignments: list[int], name: str = "t") -> 
 
 
 def test_partitions_are_appended_where_the_ring_goes_on(three: Bench) -> None:
-    create(three, NewTopic("t", 2, 2))
+    create(three, CreateTopic("t", 2, 2))
     assert grow(three, 4) is None
     assignments = three.zookeeper.topics["t"].assignments
     assert [assignments[p].replicas for p in range(4)] == [(1, 2), (2, 3), (3, 1), (1, 3)]
@@ -173,7 +176,7 @@ def test_partitions_are_appended_where_the_ring_goes_on(three: Bench) -> None:
 
 
 def test_whether_a_topic_can_grow_is_told_without_growing_it(three: Bench) -> None:
-    create(three, NewTopic("t", 1, 2))
+    create(three, CreateTopic("t", 1, 2))
     for count, error in ((3, None), (1, InvalidPartitionsError)):
         told = three.run(three.core.create_partitions("t", count, [], validate_only=True))
         refused = only_error(told)
@@ -182,7 +185,7 @@ def test_whether_a_topic_can_grow_is_told_without_growing_it(three: Bench) -> No
 
 
 def test_new_partitions_can_be_assigned_explicitly(three: Bench) -> None:
-    create(three, NewTopic("t", 1, 2))
+    create(three, CreateTopic("t", 1, 2))
     assert grow(three, 2, [3, 2]) is None
     assert three.line("t", 1) == "Leader=C Epoch=0 ISR={B,C}"
     assert isinstance(grow(three, 3, [3]), InvalidReplicaAssignmentError)
@@ -190,7 +193,7 @@ def test_new_partitions_can_be_assigned_explicitly(three: Bench) -> None:
 
 
 def test_a_topic_never_shrinks(three: Bench) -> None:
-    create(three, NewTopic("t", 2, 1))
+    create(three, CreateTopic("t", 2, 1))
     for count in (0, 1, 2):
         refused = grow(three, count)
         assert isinstance(refused, InvalidPartitionsError)
@@ -206,10 +209,10 @@ def test_only_a_topic_that_is_there_and_at_rest_can_grow(three: Bench) -> None:
 
 
 def test_a_topic_that_vanishes_while_it_grows_is_a_conflict(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     del three.zookeeper.topics["t"]
     assert isinstance(grow(three, 2), UnknownTopicOrPartitionError)
-    three.injected.append(Outcome.DEPOSED)
+    three.injected.append(WriteOutcome.DEPOSED)
     with pytest.raises(DeposedError):
         grow(three, 2)
 
@@ -218,7 +221,7 @@ def test_a_topic_that_vanishes_while_it_grows_is_a_conflict(three: Bench) -> Non
 
 
 def test_overrides_are_merged_and_taken_away(three: Bench) -> None:
-    create(three, NewTopic("t", configs={"retention.ms": "5", "segment.ms": "6"}))
+    create(three, CreateTopic("t", configs={"retention.ms": "5", "segment.ms": "6"}))
     changes = {"retention.ms": None, "min.insync.replicas": "2"}
     assert only_error(three.run(three.core.alter_topic_config("t", changes))) is None
     assert three.zookeeper.configs["t"] == {"segment.ms": "6", "min.insync.replicas": "2"}
@@ -234,7 +237,7 @@ def test_overrides_are_merged_and_taken_away(three: Bench) -> None:
 def test_a_configuration_that_cannot_be_is_refused(
     three: Bench, name: str, changes: dict[str, str | None], error: type[Exception]
 ) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     assert isinstance(only_error(three.run(three.core.alter_topic_config(name, changes))), error)
     assert three.zookeeper.configs == {}
 
@@ -243,7 +246,7 @@ def test_a_configuration_that_cannot_be_is_refused(
 
 
 def test_topics_and_partitions_that_others_wrote_get_their_states(three: Bench) -> None:
-    create(three, NewTopic("t", 1, 1))
+    create(three, CreateTopic("t", 1, 1))
     three.put_topic("u", [2, 3])
     topic = three.zookeeper.topics["t"]
     three.zookeeper.topics["t"] = TopicDescription(
@@ -255,7 +258,7 @@ def test_topics_and_partitions_that_others_wrote_get_their_states(three: Bench) 
 
 
 def test_topics_that_others_removed_or_replaced_are_forgotten(three: Bench) -> None:
-    create(three, NewTopic("gone", 1, 1), NewTopic("new", 1, 1))
+    create(three, CreateTopic("gone", 1, 1), CreateTopic("new", 1, 1))
     three.zookeeper.states.clear()
     del three.zookeeper.topics["gone"]
     three.put_topic("new", [2])
@@ -278,7 +281,7 @@ def acknowledge(bench: Bench, broker_id: int, letter: Any) -> None:
 
 
 def test_a_topic_goes_when_every_replica_has_gone(three: Bench) -> None:
-    create(three, NewTopic("t", assignments={0: [1, 2], 1: [2, 1]}))
+    create(three, CreateTopic("t", assignments={0: [1, 2], 1: [2, 1]}))
     topic_id = three.zookeeper.topics["t"].topic_id
     replicas = ((TopicPartition("t", 0), topic_id), (TopicPartition("t", 1), topic_id))
     three.letters()
@@ -300,7 +303,7 @@ def test_a_topic_goes_when_every_replica_has_gone(three: Bench) -> None:
 
 
 def test_deletion_waits_for_brokers_that_are_down(three: Bench) -> None:
-    create(three, NewTopic("t", assignments={0: [1, 2]}))
+    create(three, CreateTopic("t", assignments={0: [1, 2]}))
     three.kill(2)
     three.see_brokers()
     three.letters()
@@ -320,7 +323,7 @@ def test_deletion_waits_for_brokers_that_are_down(three: Bench) -> None:
 
 
 def test_the_next_controller_goes_on_with_a_deletion(three: Bench) -> None:
-    create(three, NewTopic("t", 1, 2))
+    create(three, CreateTopic("t", 1, 2))
     delete(three, "t")
     acknowledge(three, 1, three.letters()[1])
     three.elect()
@@ -332,7 +335,7 @@ def test_the_next_controller_goes_on_with_a_deletion(three: Bench) -> None:
 
 
 def test_members_outside_the_assignment_delete_too(three: Bench) -> None:
-    create(three, NewTopic("t", 1, 1))
+    create(three, CreateTopic("t", 1, 1))
     tp = TopicPartition("t", 0)
     three.zookeeper.states[tp] = PartitionState(1, 0, (1, 3), 1, 0)
     three.elect()
@@ -342,7 +345,7 @@ def test_members_outside_the_assignment_delete_too(three: Bench) -> None:
 
 
 def test_a_marker_that_somebody_left_starts_a_deletion(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     three.letters()
     three.zookeeper.mark_topic_deleted("t")
     for _ in range(2):  # the second one changes nothing
@@ -360,7 +363,7 @@ def test_a_marker_for_a_topic_that_does_not_exist_goes(three: Bench) -> None:
 
 
 def test_acknowledgements_of_an_earlier_topic_count_for_nothing(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     delete(three, "t")
     for replica in ((TopicPartition("t", 0), "earlier"), (TopicPartition("x", 0), "x")):
         three.run(three.core.on_replicas_deleted(1, [replica]))
@@ -368,18 +371,18 @@ def test_acknowledgements_of_an_earlier_topic_count_for_nothing(three: Bench) ->
 
 
 def test_a_topic_made_again_has_another_id(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     delete(three, "t")
     acknowledge(three, 1, three.letters()[1])
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     assert three.zookeeper.topics["t"].topic_id == "topic-id-2"
     assert three.line() == "Leader=A Epoch=0 ISR={A}"
 
 
 def test_nodes_that_cannot_be_removed_are_tried_again(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     delete(three, "t")
-    three.injected.append(Outcome.CONFLICT)
+    three.injected.append(WriteOutcome.CONFLICT)
     acknowledge(three, 1, three.letters()[1])
     assert "t" in three.core.context.deletions
     three.run(three.core.on_deletions(set()))
@@ -387,7 +390,7 @@ def test_nodes_that_cannot_be_removed_are_tried_again(three: Bench) -> None:
 
 
 def test_a_deposed_controller_removes_nothing(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     delete(three, "t")
     letter = three.letters()[1]
     three.zookeeper.controller_epoch += 1
@@ -396,7 +399,7 @@ def test_a_deposed_controller_removes_nothing(three: Bench) -> None:
 
 
 def test_deleting_what_is_not_there_or_twice(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     results = delete(three, "t", "x", "t")
     assert [(name, type(error)) for name, error in results] == [
         ("t", type(None)),
@@ -409,14 +412,14 @@ def test_deleting_what_is_not_there_or_twice(three: Bench) -> None:
 
 
 def test_deletion_can_be_switched_off(three: Bench) -> None:
-    create(three, NewTopic("t"))
+    create(three, CreateTopic("t"))
     results = three.run(three.core.delete_topics(["t"], enabled=False))
     assert isinstance(only_error(results), TopicDeletionDisabledError)
     assert three.zookeeper.deletions == set()
 
 
 def test_failures_in_a_topic_under_deletion_are_left_alone(three: Bench) -> None:
-    create(three, NewTopic("t", 1, 3))
+    create(three, CreateTopic("t", 1, 3))
     delete(three, "t")
     changes: list[StateChange] = list(three.changes)
     three.kill(1)

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from minikafka.core.control.alter_partition import Proposal
+from minikafka.api.requests import CreateTopic
 from minikafka.core.control.commands import RemoveTopic, WriteStates, WriteTopicConfig
-from minikafka.core.control.topics import NewTopic
 from minikafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
-from minikafka.model import TopicPartition
+from minikafka.model import IsrProposal, TopicPartition
 from tests.helpers.controller_bench import Bench
 
 BAD = TopicPartition("t", 1)
@@ -76,7 +75,7 @@ def test_a_sitting_controller_notices_when_it_would_write_and_gives_nothing_up(b
 def test_what_is_asked_of_it_is_refused_as_of_a_partition_that_is_not_there(bench: Bench):
     old = damage(bench)
     bench.elect()
-    proposal = Proposal(BAD, bench.zookeeper.topics["t"].topic_id, 0, 0, ((2, bench.epoch(2)),))
+    proposal = IsrProposal(BAD, bench.zookeeper.topics["t"].topic_id, 0, 0, ((2, bench.epoch(2)),))
     [judged] = bench.run(bench.core.alter_partition(2, bench.epoch(2), [proposal]))
     assert isinstance(judged.error, UnknownTopicOrPartitionError)
     [(_, error)] = bench.run(bench.core.elect_leaders([BAD], unclean=True))
@@ -149,7 +148,7 @@ def test_a_topic_that_a_new_controller_cannot_read_is_neither_made_again_nor_del
     bench.commands.clear()
     bench.elect()
     assert set(bench.core.context.topics) == {"other"}
-    topics = [NewTopic("t", 1, 1, {"retention.ms": "6"}), NewTopic("third", 1, 1)]
+    topics = [CreateTopic("t", 1, 1, {"retention.ms": "6"}), CreateTopic("third", 1, 1)]
     [(_, error), (_, made)] = bench.run(bench.core.create_topics(topics, bench.chance()))
     assert isinstance(error, TopicAlreadyExistsError)
     assert made is None

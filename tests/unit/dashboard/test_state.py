@@ -1,4 +1,4 @@
-"""dashboard/station.py: what is seen becomes events with reasons, and messages to the browsers."""
+"""dashboard/state.py: what is seen becomes events with reasons, and messages to the browsers."""
 
 from __future__ import annotations
 

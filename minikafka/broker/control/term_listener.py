@@ -12,10 +12,10 @@ class TermQueue(Protocol):
 
     def enqueue(self, event: Callable[[], Awaitable[None]]) -> None:
         """Have this done in its turn. What it raises ends the term: DeposedError and
-        SessionLostError should, other errors are the companion's own to deal with."""
+        SessionLostError should, other errors are the listener's own to deal with."""
 
 
-class Companion(Protocol):
+class TermListener(Protocol):
     """Told of each term of this broker, in the calls that begin and end it; neither blocks."""
 
     def begin(self, term: TermQueue) -> None:

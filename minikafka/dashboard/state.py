@@ -64,7 +64,7 @@ class _LeftAlive:
     numbers: list[int] = field(default_factory=list)
 
 
-class Station:
+class DashboardState:
     """See the module's docstring. Times are wall-clock milliseconds, never older than before."""
 
     def __init__(self, now_ms: int, publish: Publish, history_limit: int = 5_000) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from minikafka.broker.broker import Broker
-from minikafka.broker.jobs.kinds import Surroundings
+from minikafka.broker.jobs.kinds import JobEnvironment
 from minikafka.broker.jobs.master import JobMaster
 from minikafka.broker.jobs.replicas import ReplicaReader
-from minikafka.broker.jobs.service import JobDesk
+from minikafka.broker.jobs.service import BrokerJobService
 from minikafka.broker.jobs.worker import JobWorker
 from minikafka.broker.nodes.status import NodeLister, NodeMonitor, NodeReporter, Usage
 from minikafka.config import BrokerConfig
@@ -29,7 +29,7 @@ from minikafka.zookeeper.stores.nodes import ZooKeeperNodes
 from minikafka.zookeeper.stores.store import ZooKeeperStore
 
 
-class Duties:
+class BackgroundServices:
     """To be made before the broker starts; `start` makes the folders in ZooKeeper."""
 
     def __init__(
@@ -56,10 +56,10 @@ class Duties:
         self.monitor = NodeMonitor(self._nodes, interval_ms, now_timestamp_ms)
         self._lister = NodeLister(self._nodes, now_timestamp_ms)
         broker.store_listeners += [self.reporter.on_store_event, self.monitor.on_store_event]
-        broker.controller.companions.append(self.monitor)
+        broker.controller.term_listeners.append(self.monitor)
         broker.duties.append(self.reporter.run)
         self._jobs = ZooKeeperJobs(store.znodes(), store.root)
-        self._desk = JobDesk(self._jobs, broker.metadata, now_timestamp_ms)
+        self._desk = BrokerJobService(self._jobs, broker.metadata, now_timestamp_ms)
         self._reader = ReplicaReader(broker.replicas.find, partial(_verify, logs))
         self._add_jobs(config, broker, peers, now_ms, now_timestamp_ms)
 
@@ -83,7 +83,7 @@ class Duties:
             self._jobs,
             config.broker_id,
             lambda: self.reporter.incarnation,
-            Surroundings(
+            JobEnvironment(
                 broker.metadata,
                 rpc_jobs.PeerReplicas(peers, config.broker_id, self._reader),
                 broker.controller_client,
@@ -96,7 +96,7 @@ class Duties:
         self.monitor.listeners.append(master.look_soon)
         self.reporter.listeners.append(worker.look)
         broker.store_listeners += [master.on_store_event, worker.on_store_event]
-        broker.controller.companions.append(master)
+        broker.controller.term_listeners.append(master)
         broker.duties.append(worker.run)
 
     async def start(self) -> None:
