@@ -53,6 +53,7 @@ class GroupClient:
         self.member_id = ""
         self.generation_id = -1
         self.session_timeout_ms = 10_000
+        self.protocols = [GroupProtocol("range", subscription("t"))]
 
     async def groups(self) -> GroupService:
         return self.cluster.service(await coordinator_of(self.cluster, self.group_id)).groups
@@ -62,7 +63,7 @@ class GroupClient:
             self.group_id,
             self.member_id,
             "consumer",
-            [GroupProtocol("range", subscription("t"))],
+            self.protocols,
             self.session_timeout_ms,
             10_000,
             self.instance_id,

@@ -59,6 +59,7 @@ from minikafka.broker.replication.replica import Replica
 from minikafka.config import BrokerConfig
 from minikafka.core.groups.effects import DeleteGroupResult, Now
 from minikafka.core.groups.group import Group
+from minikafka.core.groups.members import size_of
 from minikafka.core.groups.rebalance import GroupSettings, GroupState
 from minikafka.core.replication.leader import Leader
 from minikafka.errors import (
@@ -241,9 +242,12 @@ class GroupCoordinator:
         try:
             shard = self._shard(request.group_id)
             if request.member_id == UNKNOWN_MEMBER:
+                self._check_room(request)
                 group = shard.get_or_create(request.group_id)
             else:
                 group = self._known(shard, request.group_id, request.member_id)
+                if request.member_id not in group.members:
+                    self._check_room(request)
         except MinikafkaError as error:
             return JoinGroupResult(error, request.member_id)
         whose = request.client_id if request.instance_id is None else request.instance_id
@@ -251,6 +255,16 @@ class GroupCoordinator:
         token = _token(JoinGroupResult)
         shard.apply(group, group.join(request, fresh_id, token, self._now()))
         return await token
+
+    def _check_room(self, request: JoinGroupRequest) -> None:
+        """What members tell is kept for as long as their sessions last. CoordinatorNotAvailable for
+        a new one beyond a quarter of queued.max.request.bytes: those that are there go on."""
+        held_bytes = sum(shard.held_bytes for shard in self._shards.values())
+        if held_bytes + size_of(request.protocols) > self._config.queued_max_request_bytes // 4:
+            raise CoordinatorNotAvailableError(
+                f"broker {self._config.broker_id} keeps {held_bytes} bytes for members of groups, "
+                "a quarter of queued.max.request.bytes: try again"
+            )
 
     async def sync_group(self, request: SyncGroupRequest) -> SyncGroupResult:
         try:

@@ -77,6 +77,8 @@ class GroupShard:
         self.topic_partition = replica.topic_partition
         self.leader: Leader = replica.core.leader()
         self.groups: dict[str, Group] = {}
+        self.held_bytes = 0  # for members of all groups
+        self._held_bytes: dict[str, int] = {}  # by group, where there is any
         self.loaded = False
         self._unloaded = False
         self._replica = replica
@@ -212,6 +214,8 @@ class GroupShard:
         for _, timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._held_bytes.clear()
+        self.held_bytes = 0
         for group in groups:
             self._carry_out(group, group.unload(error))
 
@@ -228,6 +232,10 @@ class GroupShard:
         self._carry_out(group, effects)
         if self.groups.get(group.group_id) is not group:
             return
+        held_bytes = 0 if group.is_over else group.members.held_bytes
+        self.held_bytes += held_bytes - self._held_bytes.pop(group.group_id, 0)
+        if held_bytes:
+            self._held_bytes[group.group_id] = held_bytes
         if group.is_over:
             del self.groups[group.group_id]
             self._cancel_timer(group)

@@ -3,6 +3,8 @@
 State: members by id in the order in which they joined, the static ones also by instance id, ids
 that were given out and have not joined yet (KIP-394), the leader.
 
+`size_bytes` is what all members tell of their protocols.
+
 Invariants: a leader there is exactly while there are members, and it is one of them; an instance id
 names one member; a pending id is no member's. An answer that a member waits for is in
 `join_token` or `sync_token`, and whoever takes it out answers it.
@@ -32,6 +34,7 @@ from minikafka.errors import (
 MAX_SUBSCRIBED = 50_000
 # Ids that are given out and not yet used. The oldest goes for the next: its client joins anew.
 MAX_PENDING = 2_000
+_ONE_BYTES = 512  # of a member, besides what it tells
 
 
 def size_of(protocols: Iterable[GroupProtocol]) -> int:
@@ -129,6 +132,7 @@ class Members:
         self._static: dict[str, str] = {}  # instance id -> member id
         self.pending: dict[str, int] = {}  # member id -> when it is forgotten
         self.leader_id: str | None = None
+        self.size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -161,6 +165,11 @@ class Members:
             raise UnknownMemberIdError(f"the group has no member {member_id!r}")
         return self._by_id[member_id]
 
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory is kept for them, and for ids that were given out."""
+        return self.size_bytes + _ONE_BYTES * (len(self._by_id) + len(self.pending))
+
     # --- changes ---------------------------------------------------------------------------------
 
     def give_out(self, member_id: str, until_ms: int) -> None:
@@ -173,6 +182,7 @@ class Members:
         assert member.member_id not in self._by_id, member.member_id
         self.pending.pop(member.member_id, None)
         self._by_id[member.member_id] = member
+        self.size_bytes += member.size_bytes
         if member.instance_id is not None:
             self._static[member.instance_id] = member.member_id
         if self.leader_id is None:
@@ -180,11 +190,17 @@ class Members:
 
     def remove(self, member_id: str) -> Member:
         member = self._by_id.pop(member_id)
+        self.size_bytes -= member.size_bytes
         if member.instance_id is not None:
             del self._static[member.instance_id]
         if self.leader_id == member_id:
             self.leader_id = next(iter(self._by_id), None)
         return member
+
+    def tell(self, member: Member, protocols: tuple[GroupProtocol, ...]) -> None:
+        """A member tells something else of its protocols."""
+        self.size_bytes += size_of(protocols) - member.size_bytes
+        member.protocols = protocols
 
     def rename(self, old_id: str, new_id: str) -> Member:
         """A static member goes on under another id, in its place."""
@@ -303,6 +319,7 @@ class Members:
 
     def check(self) -> None:
         """The invariants of the module."""
+        assert self.size_bytes == sum(each.size_bytes for each in self), self.size_bytes
         assert (self.leader_id is None) == (not self._by_id), self.leader_id
         assert self.leader_id is None or self.leader_id in self._by_id, self.leader_id
         assert not self.pending.keys() & self._by_id.keys(), self.pending

@@ -125,9 +125,9 @@ class Membership(Rebalance):
             raise InvalidRequestError(
                 f"a member tells {size_bytes} bytes of its protocols: at most {MAX_MEMBER_BYTES}"
             )
-        others = sum(
-            each.size_bytes for each in self.members if each.member_id != request.member_id
-        )
+        others = self.members.size_bytes
+        if request.member_id in self.members:
+            others -= self.members[request.member_id].size_bytes
         if size_bytes + others > MAX_GROUP_BYTES:
             raise GroupMaxSizeReachedError(
                 f"the members of group {self.group_id!r} tell {others} bytes of their protocols: "
@@ -195,7 +195,7 @@ class Membership(Rebalance):
         self._reply_join(
             member, RebalanceInProgressError("the member has asked to join again since")
         )
-        member.protocols = tuple(request.protocols)
+        self.members.tell(member, tuple(request.protocols))
         member.session_timeout_ms = request.session_timeout_ms
         member.rebalance_timeout_ms = request.rebalance_timeout_ms
         member.join_token = token
@@ -250,7 +250,7 @@ class Membership(Rebalance):
         if error is not None:
             member.take_join_token()
             self._effects.append(Reply(write.token, JoinGroupResult(error, UNKNOWN_MEMBER)))
-            member.protocols = write.old_protocols
+            self.members.tell(member, write.old_protocols)
             member.session_timeout_ms, member.rebalance_timeout_ms = write.old_timeouts_ms
             self._rename(write.member_id, write.old_member_id)
             return

@@ -577,3 +577,25 @@ async def test_a_disk_that_fails_ends_the_coordinator_and_nothing_else(
     shard._replica.fail_storage(KafkaStorageError("broken"))
     assert number not in groups._shards
     assert isinstance(await client.commit_once(4), NotCoordinatorError)
+
+
+async def test_what_members_tell_is_bounded_over_all_groups(tmp_path: Path) -> None:
+    """Who is there goes on, also with more to tell than fits anew; who comes is asked to come later;
+    and what a member leaves is room for others."""
+    least = ("queued.max.request.bytes", "socket.request.max.bytes", "message.max.bytes")
+    cluster = BrokerCluster(tmp_path, SETTINGS | dict.fromkeys(least, "40000"))
+    try:
+        await cluster.start(1)
+        first = await stable(cluster, "first")
+        long, short = GroupClient(cluster, "long"), GroupClient(cluster, "short")
+        long.protocols = [GroupProtocol("range", b"x" * 9_600)]
+        refused = (await long.join_once()).error
+        assert isinstance(refused, CoordinatorNotAvailableError)
+        assert "a quarter of queued.max.request.bytes" in str(refused)
+        assert (await short.join()).error is None
+        assert await first.heartbeat() is None
+        assert await short.leave() is None
+        assert await first.leave() is None
+        assert (await long.join()).error is None
+    finally:
+        await cluster.close()
