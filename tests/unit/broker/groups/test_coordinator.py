@@ -580,15 +580,18 @@ async def test_a_disk_that_fails_ends_the_coordinator_and_nothing_else(
 
 
 async def test_what_members_tell_is_bounded_over_all_groups(tmp_path: Path) -> None:
-    """Who is there goes on, also with more to tell than fits anew; who comes is asked to come later;
-    and what a member leaves is room for others."""
+    """Who is there goes on; who comes with too much is asked to come later; and what a member leaves
+    is room for others."""
     least = ("queued.max.request.bytes", "socket.request.max.bytes", "message.max.bytes")
     cluster = BrokerCluster(tmp_path, SETTINGS | dict.fromkeys(least, "40000"))
     try:
         await cluster.start(1)
-        first = await stable(cluster, "first")
+        first = GroupClient(cluster, "first")
+        first.protocols = [GroupProtocol("range", b"x" * 2_000)]
+        joined = await first.join()
+        await first.sync((joined.member_id, b"all"))
         long, short = GroupClient(cluster, "long"), GroupClient(cluster, "short")
-        long.protocols = [GroupProtocol("range", b"x" * 9_600)]
+        long.protocols = [GroupProtocol("range", b"x" * 9_000)]
         refused = (await long.join_once()).error
         assert isinstance(refused, CoordinatorNotAvailableError)
         assert "a quarter of queued.max.request.bytes" in str(refused)
