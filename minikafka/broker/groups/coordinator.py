@@ -51,8 +51,9 @@ from minikafka.api.groups import (
     SyncGroupRequest,
     SyncGroupResult,
 )
+from minikafka.broker.coordinators.partition import AppendBatch
 from minikafka.broker.groups.offsets_topic import OffsetsTopic
-from minikafka.broker.groups.shard import AppendBatch, GroupShard
+from minikafka.broker.groups.shard import GroupShard
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.replication.produce import ALL_ACKS
 from minikafka.broker.replication.replica import Replica

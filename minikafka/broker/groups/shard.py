@@ -4,14 +4,11 @@ State: the groups, by id; the leadership (`leader`) under which they were read; 
 The pure groups (core/groups/group.py) decide; here their answers are given, their records written,
 and the time is told to them.
 
-Life: made when this broker begins to lead; `load` replays the log up to where it ended then, as
-far as that is committed (so a commit that was acknowledged by the last leader is there: it waits
-until the high watermark has come that far); until then it is not `loaded` and serves nothing. A
-bump of the epoch under the same leader changes nothing. `unload` ends it.
+Life: made when this broker begins to lead; until `load` has read what is there
+(coordinators/partition.py) it is not `loaded` and serves nothing; `unload` ends it.
 
-Invariant: what a group counts as written is below the high watermark of this leadership. The
-outcome of an append is awaited for as long as it takes, also when the client has been told that it
-takes too long: the offset then moves when it is committed, as a later coordinator will see it.
+An offset moves when its record is committed, as a later coordinator will see it, also when its
+client has been told that it takes too long.
 """
 
 from __future__ import annotations
@@ -21,8 +18,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+from minikafka.broker.coordinators.partition import AppendBatch, CoordinatorPartition
+from minikafka.broker.coordinators.timers import Timers
 from minikafka.broker.groups.records import decode, encode_batch
-from minikafka.broker.replication.replica import FetchWaiter, Replica
+from minikafka.broker.replication.replica import Replica
 from minikafka.core.groups.effects import (
     Append,
     Effect,
@@ -35,7 +34,6 @@ from minikafka.core.groups.effects import (
 )
 from minikafka.core.groups.group import Group
 from minikafka.core.groups.rebalance import GroupSettings
-from minikafka.core.replication.leader import Leader
 from minikafka.errors import (
     BrokerNotAvailableError,
     CoordinatorNotAvailableError,
@@ -51,17 +49,9 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import TopicPartition
-from minikafka.records.header import is_control, split
-from minikafka.records.read import iter_records
+from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
-
-LOAD_CHUNK_BYTES = 262_144
-_LOAD_WAIT_S = 60.0
-
-# Appends a batch to this partition; the future yields None or the error once all in-sync replicas
-# have it. Raises MinikafkaError if nothing was appended.
-AppendBatch = Callable[[TopicPartition, bytes], asyncio.Future[object]]
 
 
 class GroupShard:
@@ -74,41 +64,35 @@ class GroupShard:
         append: AppendBatch,
         now: Callable[[], Now],
     ) -> None:
-        self.topic_partition = replica.topic_partition
-        self.leader: Leader = replica.core.leader()
+        self._partition = CoordinatorPartition(replica, append)
+        self.topic_partition = self._partition.topic_partition
+        self.leader = self._partition.leader
         self.groups: dict[str, Group] = {}
         self.held_bytes = 0  # for members of all groups
         self._held_bytes: dict[str, int] = {}  # by group, where there is any
         self.loaded = False
-        self._unloaded = False
-        self._replica = replica
         self._settings = settings
-        self._append = append
         self._now = now
-        self._timers: dict[str, tuple[float, asyncio.Handle]] = {}  # when (of the loop's time)
-        self._loop = asyncio.get_running_loop()
+        self._timers = Timers(lambda: now().ms, self._on_timer)
 
     # --- loading ---------------------------------------------------------------------------------
 
     async def load(self) -> None:
         """Read what the coordinators before have written. KafkaStorageError if the disk fails."""
         began_ms = self._now().ms
-        target = self._replica.core.log.log_end_offset
         offsets: dict[str, dict[TopicPartition, OffsetAndMetadata]] = {}
         snapshots: dict[str, GroupSnapshot] = {}
-        position = self._replica.core.log.log_start_offset
-        while position < target and self._leads():
-            end = min(self._replica.core.log.high_watermark, target)
-            if position >= end:
-                await self._wait_for_high_watermark()
-                continue
-            data = self._replica.read(position, LOAD_CHUNK_BYTES, end)
-            position = self._replay(data, position, snapshots, offsets) if data else end
-            await asyncio.sleep(0)  # others have their turn
-        if not self._leads():
-            return
-        for group_id in snapshots.keys() | offsets.keys():
+
+        def take(at_offset: int, key: bytes | None, value: bytes | None) -> None:
+            self._take(at_offset, key, value, snapshots, offsets)
+
+        await self._partition.read(take)
+        async for group_id in in_slices(snapshots.keys() | offsets.keys()):
+            if not self._partition.leads:
+                return
             self._restore(group_id, snapshots.get(group_id), offsets.get(group_id, {}))
+        if not self._partition.leads:
+            return
         self.loaded = True
         logger.info(
             "%s: coordinates %d groups now, read in %d ms",
@@ -137,45 +121,6 @@ class GroupShard:
             effects = group.restore(None, committed, self._now())
         self.groups[group_id] = group
         self.apply(group, effects)
-
-    def _leads(self) -> bool:
-        core = self._replica.core
-        return not self._unloaded and core.is_leader and core.leader() is self.leader
-
-    async def _wait_for_high_watermark(self) -> None:
-        waiter = FetchWaiter()
-        self._replica.add_consumer_waiter(waiter)
-        try:
-            await waiter.wait(_LOAD_WAIT_S)
-        finally:
-            self._replica.discard_waiter(waiter)
-
-    def _replay(
-        self,
-        data: bytes,
-        position: int,
-        snapshots: dict[str, GroupSnapshot],
-        offsets: dict[str, dict[TopicPartition, OffsetAndMetadata]],
-    ) -> int:
-        """Take over whole batches; returns the offset after them."""
-        at = 0
-        for header in split(data):
-            batch = memoryview(data)[at : at + header.size_bytes]
-            at += header.size_bytes
-            if not is_control(header):
-                try:
-                    for record in iter_records(batch, header):
-                        if record.offset >= position:
-                            self._take(record.offset, record.key, record.value, snapshots, offsets)
-                except MinikafkaError as error:
-                    logger.error(
-                        "%s: the batch at offset %d is left out from where it cannot be read: %s",
-                        self.topic_partition,
-                        header.base_offset,
-                        error,
-                    )
-            position = header.next_offset
-        return position
 
     def _take(
         self,
@@ -206,14 +151,12 @@ class GroupShard:
 
     def unload(self) -> None:
         """Another broker coordinates these groups now: whoever waits is told so."""
-        self._unloaded = True
+        self._partition.end()
         self.loaded = False
         error = NotCoordinatorError(f"{self.topic_partition} is led by another broker now")
         groups = list(self.groups.values())
         self.groups.clear()
-        for _, timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.close()
         self._held_bytes.clear()
         self.held_bytes = 0
         for group in groups:
@@ -238,9 +181,9 @@ class GroupShard:
             self._held_bytes[group.group_id] = held_bytes
         if group.is_over:
             del self.groups[group.group_id]
-            self._cancel_timer(group)
+            self._timers.cancel(group.group_id)
         else:
-            self._arm(group)
+            self._timers.arm(group.group_id, group.next_deadline_ms())
 
     def _carry_out(self, group: Group, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -266,20 +209,11 @@ class GroupShard:
     def _write(self, group: Group, records: Sequence[Record], write: object) -> None:
         try:
             batch = encode_batch(records, self._now().timestamp_ms)
-            written = self._append(self.topic_partition, batch)
         except MinikafkaError as error:
             # Not within the event that asked for it.
-            self._loop.call_soon(self._on_written, group, records, write, error)
+            asyncio.get_running_loop().call_soon(self._on_written, group, records, write, error)
             return
-        written.add_done_callback(partial(self._on_append_done, group, records, write))
-
-    def _on_append_done(
-        self, group: Group, records: Sequence[Record], write: object, done: asyncio.Future[object]
-    ) -> None:
-        stopping = BrokerNotAvailableError("the broker is stopping")
-        outcome = stopping if done.cancelled() else done.result()
-        assert outcome is None or isinstance(outcome, MinikafkaError), outcome
-        self._on_written(group, records, write, outcome)
+        self._partition.append(batch, partial(self._on_written, group, records, write))
 
     def _on_written(
         self, group: Group, records: Sequence[Record], write: object, error: MinikafkaError | None
@@ -294,33 +228,9 @@ class GroupShard:
 
     # --- time ------------------------------------------------------------------------------------
 
-    def _arm(self, group: Group) -> None:
-        """A deadline that has moved on is noticed when the old one has come: a heartbeat costs no
-        timer. When a timer is due is kept here: on uvloop one that is due at once is a plain handle
-        and cannot say."""
-        deadline_ms = group.next_deadline_ms()
-        if deadline_ms is None:
-            self._cancel_timer(group)
-            return
-        when_s = self._loop.time() + max(deadline_ms - self._now().ms, 0) / 1000
-        if (armed := self._timers.get(group.group_id)) is not None:
-            armed_s, timer = armed
-            if armed_s <= when_s:
-                return
-            timer.cancel()
-        self._timers[group.group_id] = (
-            when_s,
-            self._loop.call_at(when_s, self._on_timer, group),
-        )
-
-    def _on_timer(self, group: Group) -> None:
-        self._timers.pop(group.group_id, None)
+    def _on_timer(self, group_id: str) -> None:
+        group = self.groups[group_id]
         self.apply(group, group.on_time(self._now()))
-
-    def _cancel_timer(self, group: Group) -> None:
-        armed = self._timers.pop(group.group_id, None)
-        if armed is not None:
-            armed[1].cancel()
 
 
 _MEANS: Mapping[type[MinikafkaError], type[MinikafkaError]] = {

@@ -491,11 +491,11 @@ async def test_what_compaction_has_left_is_read(tmp_path: Path) -> None:
             await client.commit(offset)
         shard = cluster.service(1).groups._shards[partition_for("g", 4)]
         logs = cluster.running[1].logs
-        size = shard._replica.log.size_bytes
+        size = shard._partition._replica.log.size_bytes
 
         async def compacted() -> bool:
             await logs.compact(2**62)
-            return shard._replica.log.size_bytes < size / 2
+            return shard._partition._replica.log.size_bytes < size / 2
 
         await until(compacted)
         shard.loaded = False
@@ -574,14 +574,14 @@ async def test_a_disk_that_fails_ends_the_coordinator_and_nothing_else(
     groups = cluster.service(1).groups
     number = partition_for("g", 4)
     shard = groups._shards[number]
-    shard._replica.fail_storage(KafkaStorageError("broken"))
+    shard._partition._replica.fail_storage(KafkaStorageError("broken"))
     assert number not in groups._shards
     assert isinstance(await client.commit_once(4), NotCoordinatorError)
 
 
 async def test_what_members_tell_is_bounded_over_all_groups(tmp_path: Path) -> None:
-    """Who is there goes on; who comes with too much is asked to come later; and what a member leaves
-    is room for others."""
+    """Who is there goes on; who comes with too much is asked to come later; and what a member
+    leaves is room for others."""
     least = ("queued.max.request.bytes", "socket.request.max.bytes", "message.max.bytes")
     cluster = BrokerCluster(tmp_path, SETTINGS | dict.fromkeys(least, "40000"))
     try:

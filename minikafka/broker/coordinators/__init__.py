@@ -1,0 +1,1 @@
+"""What every coordinator over a topic of its own needs: its partitions read, written, and timed."""
