@@ -17,7 +17,8 @@ import enum
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, cast
 
 from minikafka.zookeeper.embedded import wire
 from minikafka.zookeeper.embedded.jute import Malformed
@@ -26,12 +27,11 @@ from minikafka.zookeeper.embedded.model import (
     CloseSession,
     ErrorCode,
     Request,
+    Transaction,
     WatchEvent,
 )
-from minikafka.zookeeper.embedded.words import WORDS, ConnectionInfo
-
-if TYPE_CHECKING:
-    from minikafka.zookeeper.embedded.server import Server
+from minikafka.zookeeper.embedded.tree import Tree
+from minikafka.zookeeper.embedded.words import WORDS, ConnectionInfo, Counters
 
 log = logging.getLogger("minikafka.zookeeper.embedded")
 
@@ -56,13 +56,34 @@ class _Held(NamedTuple):
     arrived_s: float | None
 
 
-class Connection(asyncio.Protocol):
-    """The protocol side of one TCP connection; `Server` has everything that is shared."""
+class Shared(Protocol):
+    """What all connections share (the server): the tree, and what becomes of its changes."""
 
-    def __init__(self, server: Server) -> None:
+    tree: Tree
+    counters: Counters
+    connections: set[Connection]
+    loop: asyncio.AbstractEventLoop
+
+    def now_ms(self) -> int: ...
+    def new_password(self) -> bytes: ...
+    def answer_word(self, word: bytes) -> bytes: ...
+    def commit(self, txn: Transaction, events: Iterable[WatchEvent]) -> None:
+        """Send an applied transaction on its way to the disk, and its events to their sessions."""
+
+    def deliver(self, events: Iterable[WatchEvent]) -> None: ...
+    def on_session_attached(self, connection: Connection) -> None: ...
+    def on_session_closed(self, connection: Connection) -> None: ...
+    def on_connection_lost(self, connection: Connection) -> None: ...
+    def on_message_held(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """The protocol side of one TCP connection."""
+
+    def __init__(self, server: Shared, max_frame_bytes: int) -> None:
         self._server = server
         self._state = _State.NEW
-        self._frames = wire.FrameBuffer(server.settings.max_frame_bytes)
+        self._frames = wire.FrameBuffer(max_frame_bytes)
         self._held: deque[_Held] = deque()
         self._held_bytes = 0
         self._listens = True  # False once nothing more that the client says matters

@@ -108,7 +108,10 @@ class Server:
         self._written = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, "journal")
         listener = await self.loop.create_server(
-            lambda: Connection(self), self.settings.host, self.settings.port, backlog=1024
+            lambda: Connection(self, self.settings.max_frame_bytes),
+            self.settings.host,
+            self.settings.port,
+            backlog=1024,
         )
         self.port = listener.sockets[0].getsockname()[1]
         for signal_number in (signal.SIGTERM, signal.SIGINT):
