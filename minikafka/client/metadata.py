@@ -134,7 +134,7 @@ class Cluster:
         """The channel to a live broker. NetworkError if it has died since somebody chose it."""
         broker = self.brokers.get(broker_id)
         if broker is None:
-            raise NetworkError(f"broker {broker_id} is not among the live ones any more")
+            raise NetworkError(f"broker {broker_id} is no longer alive")
         return self.channel_to(broker.grpc_address)
 
     def channel_to(self, address: str) -> Channel:

@@ -97,7 +97,7 @@ def _why_removed(
     if gone:
         return gone
     if member not in after.replicas:
-        return f"{name} is no replica any more"
+        return f"{name} is no longer a replica"
     if _is_another_incarnation(before, member, witness):
         return f"{name} restarted"
     lag = witness.lag(before.key, member)

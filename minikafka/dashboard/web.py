@@ -142,7 +142,7 @@ class Web:
         if number is not None and _is_whole(number):
             event = next((e for e in history.events if e.number == int(number)), None)
             if event is None:
-                return _refused(404, f"event {number} is not kept (any more)")
+                return _refused(404, f"event {number} is not kept, or no longer")
             return JSONResponse(self._station.past(history.after(event.number), event.at_ms))
         if at is not None and _is_whole(at):
             return JSONResponse(self._station.past(history.at(int(at)), int(at)))

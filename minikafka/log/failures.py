@@ -70,7 +70,7 @@ class Fence:
         """Refuse everything that writes from now on, and say why. Raises KafkaStorageError."""
         message = (
             f"{action} of {self._topic_partition} in {self._directory} failed: {describe(error)}; "
-            "this replica takes no more records until the broker is restarted with a working disk"
+            "this replica takes no records until the broker is restarted with a working disk"
         )
         if self.reason is None:
             self.reason = message

@@ -63,7 +63,7 @@ class Disk:
             rest[index] = rest[index][written:]
             written = self.writev(fd, rest[index : index + _IOV_MAX])
             if written == 0:
-                raise OSError("the disk takes no more bytes, and does not say why")
+                raise OSError("the disk takes no bytes, and does not say why")
 
     def read_file(self, path: Path) -> bytes:
         """All of a file."""

@@ -206,7 +206,7 @@ class GrpcPeers:
 
     def _connection(self, broker: BrokerInfo) -> Connection:
         if self._closed:
-            raise NetworkError("this broker is stopping: it calls nobody any more")
+            raise NetworkError("this broker is stopping: it no longer calls anybody")
         address = str(Endpoint(broker.grpc_host, broker.grpc_port))
         known = self._connections.get(broker.broker_id)
         if known is not None:

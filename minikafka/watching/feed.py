@@ -116,4 +116,4 @@ class ClusterFeed:
             return
         self._broken[address] = error
         if len(self._broken) == len(self._tasks):
-            self._on_silence(f"no broker answers any more ({error}); trying again")
+            self._on_silence(f"no broker answers ({error}); trying again")

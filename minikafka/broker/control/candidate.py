@@ -319,7 +319,7 @@ class ControllerRuntime:
             if self._term is term:
                 self._close_term(term)
         if isinstance(reason, DeposedError | StaleControllerEpochError):
-            log.info("broker %d is controller no more: %s", self._broker_id, reason)
+            log.info("broker %d is no longer the controller: %s", self._broker_id, reason)
         elif isinstance(reason, SessionLostError):
             log.warning("broker %d resigns as controller: %s", self._broker_id, reason)
         else:

@@ -158,7 +158,7 @@ class ControllerTerm:
             listener.end()
         for future in list(self._requests):
             if not future.done():
-                future.set_exception(NotControllerError("this broker is controller no more"))
+                future.set_exception(NotControllerError("this broker is no longer the controller"))
         for wait in self._deletion_waits:
             if not wait.future.done():
                 wait.future.set_result(None)

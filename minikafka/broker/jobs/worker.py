@@ -84,7 +84,7 @@ class JobWorker:
         mine = {entry for entry in folder if entry.incarnation == incarnation}
         for entry, task in self._doing.items():
             if entry not in mine and not task.done():
-                log.info("job %s is not this worker's any more", entry.job_id)
+                log.info("job %s is no longer this worker's", entry.job_id)
                 task.cancel()
         for entry in mine - self._doing.keys():
             task = asyncio.create_task(self._do(entry), name=f"job {entry.job_id}")

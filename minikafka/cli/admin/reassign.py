@@ -239,7 +239,7 @@ async def _unthrottle(cluster: Bootstrap, topics: Sequence[str]) -> None:
         if topics:
             await require_topics(admin, topics)
         lifted = await lift_throttle(admin, topics)
-    say(f"no throttle any more: {', '.join(lifted)}" if lifted else "nothing was throttled")
+    say(f"the throttle is lifted: {', '.join(lifted)}" if lifted else "nothing was throttled")
 
 
 async def _targets(

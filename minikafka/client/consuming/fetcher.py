@@ -347,7 +347,7 @@ class Fetcher:
                     return future.result()
                 views = [self._cluster.leader(state.topic_partition) for state in states]
                 if all(view is not None and view.leader != leader for view in views):
-                    raise NetworkError(f"broker {leader} does not answer and leads no more")
+                    raise NetworkError(f"broker {leader} does not answer and no longer leads")
                 if self._loop.time() >= deadline:
                     raise RequestTimedOutError(f"broker {leader} did not answer a fetch in time")
                 self._cluster.refresh_soon()

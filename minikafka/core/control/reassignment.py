@@ -100,7 +100,7 @@ def retirement(view: PartitionView, min_insync: int) -> Retirement | None:
         dropped=(*assignment.dropped, *leaving),
     )
     names = ",".join(view.name(replica) for replica in leaving)
-    reason = "the reassignment is complete" if complete else "it is not to be added any more"
+    reason = "the reassignment is complete" if complete else "it is no longer to be added"
     reason = f"{names} left: {reason}" if names else reason
     return Retirement(Decision(leader, remaining, reason, reassigned=True), after)
 

@@ -331,7 +331,7 @@ class Rebalance:
         """Out of the group. If its client is there after all, it joins anew."""
         member = self.members.remove(member_id)
         self.awaiting_sync.discard(member_id)
-        gone = UnknownMemberIdError(f"{member_id!r} is no member any more: {why}")
+        gone = UnknownMemberIdError(f"{member_id!r} is no longer a member: {why}")
         self._reply_join(member, gone)
         self._reply_sync(member, gone)
 

@@ -365,7 +365,7 @@ class Leader:
             if self._cannot_compare(position):
                 raise OffsetOutOfRangeError(
                     f"{self.topic_partition} begins at {fetch_offset} here: what broker "
-                    f"{replica_id} has below cannot be compared any more, it must begin anew there"
+                    f"{replica_id} has below can no longer be compared, it must begin anew there"
                 )
         if fetch_offset > self.log.log_end_offset:
             raise self._out_of_range(fetch_offset)

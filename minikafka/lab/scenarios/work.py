@@ -232,7 +232,7 @@ class Reassignment(Scenario):
         yield empty, f"partitions {left['partitions']}"
         folder = self.stage.log_folder(self.old, self.topic)
         self.stage.until(lambda: not folder.exists(), f"the end of {folder.name}")
-        yield True, f"{self.stage.name(self.old)} has no folder {folder.name} any more"
+        yield True, f"{self.stage.name(self.old)} has no folder {folder.name} now"
         read = self.stage.read_all(self.topic)
         yield len(set(read)) == 20, f"{plural(len(read), 'record')} read back"
 

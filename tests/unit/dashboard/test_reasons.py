@@ -134,7 +134,7 @@ CASES = {
         FULL,
         {"leader": 1, "epoch": 1, "isr": (1, 2), "replicas": (1, 2)},
         witness(),
-        "C is no replica any more; reassignment",
+        "C is no longer a replica; reassignment",
     ),
     "two died": (
         FULL,

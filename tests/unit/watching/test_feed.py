@@ -119,7 +119,7 @@ async def test_it_is_said_once_when_nobody_is_left_who_tells_anything() -> None:
         assert said.empty()
         brokers["h:2"].told.put_nowait(NetworkError("gone"))
         sentence = await asyncio.wait_for(said.get(), DEADLINE_S)
-        assert sentence == "no broker answers any more (gone); trying again"
+        assert sentence == "no broker answers (gone); trying again"
         brokers["h:2"].told.put_nowait(NetworkError("still gone"))
         brokers["h:2"].told.put_nowait(update(1))
         assert await next_versions(changes) == [1]

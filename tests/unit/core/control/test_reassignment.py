@@ -135,7 +135,7 @@ def test_who_is_not_wanted_any_more_leaves_at_once() -> None:
     step = reassignment.retirement(view(cancelled, (1, 3), 1), 1)
     assert step is not None
     assert (step.decision.leader, step.decision.isr) == (1, (1,))
-    assert step.decision.reason == "C,D left: it is not to be added any more"
+    assert step.decision.reason == "C,D left: it is no longer to be added"
     assert step.assignment == Assignment((1, 2), dropped=(3, 4))
 
 
