@@ -73,14 +73,14 @@ async def elect_another(store) -> None:
 async def test_a_state_is_created_with_version_0_and_read_back(controller):
     created = write(-1)
     assert await controller.write_states([created]) == [WRITTEN]
-    assert await state_of(controller) == created.state
+    assert await state_of(controller) == created.new
 
 
 async def test_a_state_is_written_over_the_version_that_was_expected(controller):
     changed = write(0, leader_epoch=1, isr=(1, 2), isr_storage={1: "a", 2: "b"})
     assert await controller.write_states([write(-1)]) == [WRITTEN]
     assert await controller.write_states([changed]) == [WRITTEN]
-    assert await state_of(controller) == changed.state
+    assert await state_of(controller) == changed.new
 
 
 async def test_another_version_is_a_conflict(controller):
@@ -167,7 +167,7 @@ async def test_a_write_whose_answer_was_lost_is_known_to_be_written(proxied, exp
     wanted = write(expected_version, leader_epoch=3)
     assert await controller.write_states([wanted]) == [WRITTEN]
     assert proxy.cuts_done == 1
-    assert await state_of(controller) == wanted.state
+    assert await state_of(controller) == wanted.new
 
 
 @pytest.mark.parametrize("expected_version", [-1, 0])
@@ -179,7 +179,7 @@ async def test_a_write_that_never_arrived_is_sent_again(proxied, expected_versio
     wanted = write(expected_version, leader_epoch=3)
     assert await controller.write_states([wanted]) == [WRITTEN]
     assert proxy.cuts_done == 1
-    assert await state_of(controller) == wanted.state
+    assert await state_of(controller) == wanted.new
 
 
 async def test_a_lost_write_that_was_overtaken_is_a_conflict(proxied, connect, new_store):
