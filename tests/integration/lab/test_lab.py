@@ -17,7 +17,7 @@ from minikafka.lab.narrator import TerminalNarrator
 from minikafka.lab.needs import Needs
 from minikafka.lab.play import play
 from minikafka.lab.scenario import Scenario
-from minikafka.lab.stage import Stage, open_stage
+from minikafka.lab.stage import LabStage, open_stage
 from tests.helpers.zookeeper import require
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -34,9 +34,9 @@ class Theatre:
     def __init__(self) -> None:
         self._open = ExitStack()
         self._needs: Needs | None = None
-        self._stage: Stage | None = None
+        self._stage: LabStage | None = None
 
-    def stage(self, needs: Needs) -> Stage:
+    def stage(self, needs: Needs) -> LabStage:
         if self._stage is not None and self._needs == needs:
             self._stage.restore()
             return self._stage
