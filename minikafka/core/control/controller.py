@@ -290,7 +290,7 @@ class Controller(TopicController):
             lambda: (
                 self.change(tp, view, decision)
                 for tp in wanted
-                if (view := self._view(tp)) and (decision := _elected(view, unclean))
+                if (view := self.view_to_elect(tp)) and (decision := _elected(view, unclean))
             )
         )
         yield from self.retire_replicas(wanted)
@@ -300,15 +300,9 @@ class Controller(TopicController):
             if partitions or not isinstance(error, ElectionNotNeededError)
         ]
 
-    def _view(self, tp: TopicPartition) -> PartitionView | None:
-        view = self.context.view(tp)
-        if view is None or view.state.leader != NO_LEADER:
-            return view
-        return self.with_untold(tp, view)
-
     def _election_error(self, tp: TopicPartition, unclean: bool) -> MinikafkaError | None:
         """Why there is no such election, or None."""
-        view = self._view(tp)
+        view = self.view_to_elect(tp)
         if view is None:
             return _unknown(tp)
         preferred = view.assignment.replicas[0]
@@ -316,7 +310,7 @@ class Controller(TopicController):
             return ElectionNotNeededError(f"{tp}: {view.name(view.state.leader)} leads already")
         if _elected(view, unclean) is not None:
             return None
-        if view.untold:
+        if unclean and view.untold:
             new = ", ".join(view.name(b) for b in sorted(view.untold))
             return EligibleLeadersNotAvailableError(f"{tp}: {new}: not told yet: try again")
         if unclean:

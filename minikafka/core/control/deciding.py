@@ -212,17 +212,19 @@ class ControllerBase:
 
     def _offline_elections(self, among: Sequence[TopicPartition]) -> Iterator[StateChange]:
         for tp in among:
-            view = self.context.view(tp)
+            view = self.view_to_elect(tp)
             if view is not None and view.state.leader == NO_LEADER:
-                view = self.with_untold(tp, view)
                 decision = for_leaderless(view, unclean=self.unclean_allowed(tp.topic))
                 if decision is not None:
                     yield self.change(tp, view, decision)
                 self.awaits_word |= bool(view.untold)
 
-    def with_untold(self, tp: TopicPartition, view: PartitionView) -> PartitionView:
-        """The view of a leaderless partition, with the replicas that do not know yet that they
-        are being added."""
+    def view_to_elect(self, tp: TopicPartition) -> PartitionView | None:
+        """The view of a partition; without a leader it says which replicas do not know yet that
+        they are being added."""
+        view = self.context.view(tp)
+        if view is None or view.state.leader != NO_LEADER:
+            return view
         adding = [b for b in view.assignment.adding if b in view.brokers]
         untold = frozenset(b for b in adding if not self.outbox.has_heard(b, tp))
         return replace(view, untold=untold) if untold else view

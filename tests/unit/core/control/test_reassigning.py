@@ -14,6 +14,7 @@ from minikafka.errors import (
     InvalidReplicaAssignmentError,
     MinikafkaError,
     NoReassignmentInProgressError,
+    PreferredLeaderNotAvailableError,
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import Assignment, IsrProposal, TopicPartition
@@ -488,6 +489,8 @@ def test_a_new_replica_leads_against_the_rule_only_once_it_knows(bench: Bench) -
     [(_, refused)] = bench.run(bench.core.elect_leaders([TP], unclean=True))
     assert isinstance(refused, EligibleLeadersNotAvailableError)
     assert str(refused) == "t-0: C: not told yet: try again"
+    [(_, refused)] = bench.run(bench.core.elect_leaders([TP], unclean=False))
+    assert isinstance(refused, PreferredLeaderNotAvailableError)
 
     letter = bench.letters_to(3)
     bench.run(bench.core.on_word())
