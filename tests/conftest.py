@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from minikafka import loop_watch
-from tests.helpers import leash, machine
+from tests.helpers import leash, lives, machine
 from tests.helpers.held_loops import HeldLoops
 
 leash.hold_children()
+lives.check_after_every_event()
 
 # A shell that starts us in the background has SIGINT ignored, and whoever we start inherits that:
 # then nobody could be ended by Ctrl-C.

@@ -177,9 +177,10 @@ def isr_health(replica: Replica) -> IsrHealth | None:
     """None unless this replica leads."""
     if not replica.core.is_leader:
         return None
-    leader = replica.core.leader()
-    isr, replicas = leader.isr.committed, leader.assignment.replicas
-    minimum = leader.effective_min_insync
+    state = replica.core.state
+    assert state is not None, "a leader has a State"
+    isr, replicas = state.isr, replica.core.assignment.replicas
+    minimum = replica.core.effective_min_insync()
     return IsrHealth(
         len(replicas),
         len(isr),

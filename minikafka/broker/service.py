@@ -76,7 +76,7 @@ from minikafka.config.overrides import (
 from minikafka.core.control.assignment import validate_topic_name
 from minikafka.core.groups.effects import Now
 from minikafka.core.replication.isr import NEVER_MS
-from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     BrokerNotAvailableError,
     FencedLeaderEpochError,
@@ -161,7 +161,7 @@ class Service:
     def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
         return self._produce.produce(request)
 
-    def _check_leads(self, leader: Leader | None, acks: int) -> None:
+    def _check_leads(self, partition: Partition | None, acks: int) -> None:
         """Where another may lead by now, this broker must not take what it may have to lose, nor
         keep consumers waiting for what arrives elsewhere (replication.md section 3). None: whatever
         it leads.
@@ -174,10 +174,10 @@ class Service:
         limit_ms = self._config.zookeeper_session_timeout_ms
         if self._store.out_of_touch_ms > limit_ms:
             doubt: str | None = "only records with acks=all are taken"
-            if leader is None:
+            if partition is None:
                 doubt = "it may not know who leads"
             elif acks == ALL_ACKS:
-                doubt = leader.doubt(self._now_ms(), self._silence_ms)
+                doubt = partition.doubt(self._now_ms(), self._silence_ms)
             if doubt is not None:
                 raise BrokerNotAvailableError(
                     f"broker {self._config.broker_id} has not reached ZooKeeper for more than "
@@ -219,15 +219,15 @@ class Service:
 
     async def _list_offset(self, item: ListOffsetsPartition, result: ListOffsetsResult) -> None:
         replica = self._replicas.find(item.topic_partition)
-        leader = replica.core.leader()
-        _check_epoch(leader, item.current_leader_epoch)
+        core = replica.core
+        _check_epoch(core, item.current_leader_epoch)
         if item.timestamp_ms == EARLIEST_TIMESTAMP:
-            result.offset = replica.core.log.log_start_offset
-            result.leader_epoch = _epoch_at(leader, result.offset)
+            result.offset = core.log_state.log_start_offset
+            result.leader_epoch = _epoch_at(core, result.offset)
             return
-        latest = leader.latest_offset()
+        latest = core.latest_offset()
         if item.timestamp_ms == LATEST_TIMESTAMP:
-            result.offset, result.leader_epoch = latest, leader.state.leader_epoch
+            result.offset, result.leader_epoch = latest, core.leader_epoch
             return
         if item.timestamp_ms < 0 and item.timestamp_ms != MAX_TIMESTAMP:
             raise InvalidRequestError(
@@ -242,20 +242,20 @@ class Service:
                     found = await replica.log.offset_for_timestamp(item.timestamp_ms)
         if found is not None and found[0] < latest:
             result.offset, result.timestamp_ms = found
-            result.leader_epoch = _epoch_at(leader, result.offset)
+            result.leader_epoch = _epoch_at(core, result.offset)
 
     async def epoch_ends(self, queries: Sequence[EpochEndQuery]) -> Sequence[EpochEnd]:
         results = []
         async for query in in_slices(queries):
             result = EpochEnd(query.topic_partition)
             try:
-                leader = self._replicas.find(query.topic_partition).core.leader()
-                _check_epoch(leader, query.current_leader_epoch)
-                latest = leader.state.leader_epoch
-                if query.leader_epoch == NO_EPOCH or query.leader_epoch > latest:
+                core = self._replicas.find(query.topic_partition).core
+                _check_epoch(core, query.current_leader_epoch)
+                if query.leader_epoch == NO_EPOCH or query.leader_epoch > core.leader_epoch:
                     results.append(result)  # nobody has written in it
                     continue
-                end = leader.log.epochs.end_of(query.leader_epoch, leader.log.log_end_offset)
+                log = core.log_state
+                end = log.epochs.end_of(query.leader_epoch, log.log_end_offset)
             except MinikafkaError as error:
                 result.error = error.with_traceback(None)
             else:
@@ -344,17 +344,14 @@ class Service:
         return statuses
 
     def _status(self, replica: Replica) -> PartitionStatus:
-        leader = replica.core.leader()
-        log = replica.core.log
+        core, log = replica.core, replica.core.log_state
+        core.require_leader()
         now_ms = self._now_ms()
         progress = [ReplicaStatus(self._config.broker_id, log.log_end_offset, 0)]
-        for broker_id, follower in sorted(leader.followers.items()):
-            behind = follower.log_end_offset != log.log_end_offset
-            lag_ms = now_ms - follower.caught_up_ms if behind else 0
-            known = follower.caught_up_ms > NEVER_MS
-            progress.append(
-                ReplicaStatus(broker_id, follower.log_end_offset, lag_ms if known else -1)
-            )
+        for broker_id, end_offset, caught_up_ms in core.followers():
+            lag_ms = now_ms - caught_up_ms if end_offset != log.log_end_offset else 0
+            known = caught_up_ms > NEVER_MS
+            progress.append(ReplicaStatus(broker_id, end_offset, lag_ms if known else -1))
         return PartitionStatus(
             replica.topic_partition,
             None,
@@ -418,7 +415,7 @@ class Service:
     async def describe_log_dir(self) -> tuple[str, Sequence[tuple[TopicPartition, int, int]]]:
         sizes = []
         for topic_partition, replica in sorted(self._replicas.replicas.items()):
-            log = replica.core.log
+            log = replica.core.log_state
             behind = max(0, log.high_watermark - log.log_end_offset)
             sizes.append((topic_partition, replica.log.size_bytes, behind))
         return self._config.log_dirs, sizes
@@ -484,14 +481,14 @@ class Service:
         return await self._controller.controller_call(request)
 
 
-def _check_epoch(leader: Leader, current_leader_epoch: int) -> None:
+def _check_epoch(partition: Partition, current_leader_epoch: int) -> None:
     """As for any fetcher; and of what is asked for offsets, only -1 stands for no epoch."""
     if current_leader_epoch < NO_EPOCH:
         raise FencedLeaderEpochError(f"there is no leader epoch {current_leader_epoch}")
-    leader.check_leader_epoch(current_leader_epoch)
+    partition.check_leader_epoch(current_leader_epoch)
 
 
-def _epoch_at(leader: Leader, offset: int) -> int:
+def _epoch_at(partition: Partition, offset: int) -> int:
     """The epoch that the record at an offset was written in; -1 if that is not known."""
-    epoch = leader.log.epochs.epoch_at(offset)
+    epoch = partition.log_state.epochs.epoch_at(offset)
     return NO_EPOCH if epoch is None else epoch

@@ -215,12 +215,12 @@ _LOG_GAUGES: tuple[tuple[str, str, Callable[[Replica], float]], ...] = (
     (
         "kafka_log_log_logstartoffset",
         "The first offset of a log.",
-        lambda replica: replica.core.log.log_start_offset,
+        lambda replica: replica.core.log_state.log_start_offset,
     ),
     (
         "kafka_log_log_logendoffset",
         "The next offset of a log.",
-        lambda replica: replica.core.log.log_end_offset,
+        lambda replica: replica.core.log_state.log_end_offset,
     ),
 )
 
@@ -253,12 +253,12 @@ _ISR_GAUGES: tuple[tuple[str, str, Callable[[Replica, IsrHealth], float]], ...] 
     (
         "kafka_topic_partition_oldest_offset",
         "The first offset of a partition, by its leader.",
-        lambda replica, _: replica.core.log.log_start_offset,
+        lambda replica, _: replica.core.log_state.log_start_offset,
     ),
     (
         "kafka_topic_partition_current_offset",
         "The offset up to which a partition can be read, by its leader.",
-        lambda replica, _: replica.core.log.high_watermark,
+        lambda replica, _: replica.core.log_state.high_watermark,
     ),
 )
 

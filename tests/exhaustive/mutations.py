@@ -23,8 +23,8 @@ from minikafka.core.replication.epochs import EpochCache
 from minikafka.core.replication.follower import Follower
 from minikafka.core.replication.isr import IsrTracker
 from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
-from minikafka.core.replication.replica_log import ReplicaLog
 from minikafka.errors import IneligibleReplicaError
 from tests.exhaustive import checks
 from tests.exhaustive import replica as replica_module
@@ -79,7 +79,7 @@ def _ignore_last_fetched_epoch(self: Leader, replica_id: int, position: Any) -> 
 
 
 def _match_by_offset(self: Follower, position: Any) -> bool:
-    return bool(position.fetch_offset == self.log.log_end_offset)
+    return bool(position.fetch_offset == self.log_state.log_end_offset)
 
 
 def _ignore_older_incarnation(
@@ -91,9 +91,9 @@ def _ignore_older_incarnation(
 
 # --- adopting States -----------------------------------------------------------------------------
 
-_lead = Partition._lead
-_follow = Partition._follow
-_adopt = Partition.adopt
+_lead = Partition._become_leader
+_follow = Partition._become_follower
+_adopt = Partition._adopt
 
 
 def _keep_positions(self: Partition, held: Any, state: Any, *rest: Any) -> Any:
@@ -112,11 +112,11 @@ def _adopt_older(self: Partition, state: Any, *rest: Any) -> Any:
 def _cut_to_high_watermark(self: Partition, state: Any) -> Any:
     effects = _follow(self, state)
     assert self._follower is not None
-    return effects + self._follower._truncate(self.log.high_watermark)
+    return effects + self._follower._truncate(self.log_state.high_watermark)
 
 
 _leader_adopt = Leader.adopt
-_truncated = ReplicaLog.truncated
+_truncated = LogState.truncated
 
 
 def _record_epoch_later(self: Leader, *arguments: Any, unbroken: bool) -> Any:
@@ -130,7 +130,7 @@ def _answer_for_latest_at_once(self: Leader, *arguments: Any, unbroken: bool) ->
     return effects
 
 
-def _keep_idle_epoch(self: ReplicaLog, offset: int) -> bool:
+def _keep_idle_epoch(self: LogState, offset: int) -> bool:
     return offset < self.log_end_offset and _truncated(self, offset)
 
 
@@ -305,7 +305,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "continuity",
         "R4: after a gap in the versions a leader forgets all positions",
-        [(Partition, "_lead", _keep_positions)],
+        [(Partition, "_become_leader", _keep_positions)],
         _bounds(3, records=1, crashes=1, elections=1),
         start="preferred-waiting",
         breaks="no. 10",
@@ -327,7 +327,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "order",
         "R3: a State is adopted only if it is newer",
-        [(Partition, "adopt", _adopt_older)],
+        [(Partition, "_adopt", _adopt_older)],
         _bounds(2, records=2, crashes=0, lags=1, late=1),
         breaks="no. 7",
     ),
@@ -377,7 +377,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "truncate-by-epoch",
         "KIP-101: a follower cuts by epoch, not to its own high watermark",
-        [(Partition, "_follow", _cut_to_high_watermark)],
+        [(Partition, "_become_follower", _cut_to_high_watermark)],
         _bounds(3, records=1, crashes=1),
         breaks="nos. 4, 6",
     ),
@@ -454,7 +454,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "idle-epoch",
         "truncation drops idle epochs, also when the log itself is not shortened",
-        [(ReplicaLog, "truncated", _keep_idle_epoch)],
+        [(LogState, "truncated", _keep_idle_epoch)],
         _bounds(2, records=1, crashes=2),
         breaks="no. 19",
         heals=False,

@@ -29,13 +29,28 @@ from minikafka.core.replication.effects import (
     TruncateLog,
 )
 from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.events import (
+    BatchesAppended,
+    BatchesFollowed,
+    Diverged,
+    LagCheckDue,
+    LogStartRaised,
+    LogTruncated,
+    OutOfRange,
+    ProduceParked,
+    ProposalAnswered,
+    Registered,
+    ReplicaFetched,
+    StateReceived,
+)
+from minikafka.core.replication.events import Event as PartitionEvent
 from minikafka.core.replication.follower import Follower
 from minikafka.core.replication.isr import NEVER_MS, FollowerProgress, IsrTracker
-from minikafka.core.replication.leader import Leader, PartitionSettings
-from minikafka.core.replication.parked import ParkedProduce, ParkedProduces
+from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
 from minikafka.core.replication.producer_state import ProducerStateTable
-from minikafka.core.replication.replica_log import ReplicaLog
+from minikafka.core.replication.settings import PartitionSettings
 from minikafka.errors import (
     FencedLeaderEpochError,
     MinikafkaError,
@@ -59,6 +74,7 @@ from tests.exhaustive.values import (
     start_of,
     to_state,
 )
+from tests.helpers.core_builders import leader_of
 
 NOW_MS = 0  # time stands still; what is long ago was never
 LAG_MS = 10_000
@@ -146,7 +162,7 @@ class LiveReplica:
         self.acknowledged: list[int] = []
         self.violation: str | None = None
         self.eligible = dict(broker.eligible)
-        log = ReplicaLog(
+        log = LogState(
             start_of(broker.log),
             len(broker.log),
             broker.high_watermark,
@@ -173,7 +189,7 @@ class LiveReplica:
             TOPIC_ID,
             self.broker_id,
             partition.broker_epoch,
-            partition.log,
+            partition.log_state,
             partition.settings,
             self.eligible,
         )
@@ -192,14 +208,15 @@ class LiveReplica:
         }
         leader.isr = IsrTracker(partition.state.isr, set(lead.additions), lead.pending)
         leader.epoch_start, leader.first_own_offset = lead.epoch_start, lead.first_own_offset
-        leader.parked = ParkedProduces(ParkedProduce(token, end) for token, end in lead.parked)
+        for token, end in lead.parked:
+            leader.parked.park(token, end)
         return leader
 
     # --- back to a value ---
 
     def value(self) -> Broker:
         partition, broker = self.partition, self.broker
-        log = partition.log
+        log = partition.log_state
         partition.check()
         epochs = tuple((entry.leader_epoch, entry.start_offset) for entry in log.epochs.entries())
         assert log.log_end_offset == len(self.records), "the mirror is not what lies on the disk"
@@ -218,7 +235,7 @@ class LiveReplica:
         )
 
     def _lead_value(self) -> Lead:
-        leader = self.partition.leader()
+        leader = leader_of(self.partition)
         assert leader.broker_epoch == self.partition.broker_epoch
         assert leader.state is self.partition.state
         assert leader.isr.committed == leader.state.isr
@@ -241,7 +258,7 @@ class LiveReplica:
             None if leader.isr.pending is None else replace(leader.isr.pending, reason=""),
             leader.epoch_start,
             leader.first_own_offset,
-            tuple((p.token, p.required_offset) for p in leader.parked if not p.settled),
+            tuple(leader.parked.waiting()),
         )
 
     # --- events ---
@@ -261,11 +278,11 @@ class LiveReplica:
             case Age(followers):
                 self.age(followers)
             case Retain():
-                offset = self.partition.log.high_watermark
-                self.partition.on_log_start_raised(offset)
+                offset = self.partition.log_state.high_watermark
+                self.step(LogStartRaised(offset))
                 self.forget_below(offset)
             case Register(broker_epoch):
-                self.partition.reregister(broker_epoch)
+                self.step(Registered(broker_epoch))
         return None
 
     def on_letter(self, letter: UpdateStateBatch) -> None:
@@ -277,26 +294,24 @@ class LiveReplica:
         self.eligible.update(letter.eligible)
         if letter.state is not None:
             state = to_state(letter.state)
-            self.apply(self.partition.adopt(state, self.around.assignment, NOW_MS))
+            self.step(StateReceived(state, self.around.assignment))
 
     def produce(self, event: Produce) -> None:
-        leader = self.partition.leader()
         header = BatchHeader(0, 70, 0, event.payload, 0, 0, 0, 0, -1, -1, -1, 1)
-        (planned,) = leader.plan_append([header], event.acks).headers
+        (planned,) = self.partition.plan_append([header], event.acks).headers
         self.records.append((planned.leader_epoch, event.payload))
-        self.apply(leader.on_appended([planned], NOW_MS))
+        self.step(BatchesAppended([planned]))
         if event.acks == -1:
-            self.apply(leader.park(event.payload, planned.next_offset)[1])
+            self.step(ProduceParked(event.payload, planned.next_offset))
 
     def on_fetch(self, fetch: Fetch) -> Reply | None:
         """A refusal that tells the follower nothing is no reply. One batch at a time, so that
         followers stand everywhere in between."""
         partition, position = self.partition, fetch.position
-        leader = partition.leader()
-        log = partition.log
+        log = partition.log_state
         offsets = (log.log_start_offset, log.high_watermark, log.log_end_offset)
         try:
-            end = leader.check_replica_fetch(fetch.replica_id, _position(position))
+            end = partition.check_replica_fetch(fetch.replica_id, _position(position))
         except FencedLeaderEpochError:
             assert partition.state is not None
             return Reply("fenced", position, state=of_state(partition.state))
@@ -304,11 +319,7 @@ class LiveReplica:
             return Reply("range", position, offsets=offsets)
         if end is not None:
             return Reply("diverging", position, end=(end.offset, end.leader_epoch))
-        self.apply(
-            leader.record_replica_fetch(
-                fetch.replica_id, fetch.broker_epoch, _position(position), NOW_MS
-            )
-        )
+        self.step(ReplicaFetched(fetch.replica_id, fetch.broker_epoch, _position(position)))
         offsets = (log.log_start_offset, log.high_watermark, log.log_end_offset)
         batches = tuple(r for r in self.records[position[0] : position[0] + 1] if r is not None)
         return Reply("data", position, offsets=offsets, batches=batches)
@@ -319,23 +330,22 @@ class LiveReplica:
             if self.broker.state is not None and not partition.is_leader:
                 assert reply.state is not None
                 state = to_state(reply.state)
-                self.apply(partition.adopt(state, partition.assignment, NOW_MS))
+                self.step(StateReceived(state, partition.assignment))
         elif reply.kind == "range":
-            self.apply(partition.on_out_of_range(position, reply.offsets[0], reply.offsets[2]))
+            self.step(OutOfRange(position, reply.offsets[0], reply.offsets[2]))
         elif reply.kind == "diverging":
-            self.apply(partition.on_diverging(position, OffsetAndEpoch(*reply.end)))
+            self.step(Diverged(position, OffsetAndEpoch(*reply.end)))
         else:
-            follower = partition.follower_for(position)
-            if follower is None:
+            if not partition.awaits(position):
                 return
             headers = [
                 _header(reply.position[0] + index, record)
                 for index, record in enumerate(reply.batches)
             ]
-            assert follower.accepts(headers), f"a leader sent what does not follow on: {reply}"
+            assert partition.accepts(headers), f"a leader sent what does not follow on: {reply}"
             self.records += reply.batches
             offsets = reply.offsets
-            self.apply(partition.on_follower_appended(headers, offsets[1], offsets[0]))
+            self.step(BatchesFollowed(headers, offsets[1], offsets[0]))
 
     def on_answer(self, answer: Answer) -> None:
         """To a late proposal of the process before this one, perhaps: then there is no replica yet
@@ -344,16 +354,19 @@ class LiveReplica:
             return
         error = None if answer.error is None else answer.error("refused")
         state = None if answer.state is None else to_state(answer.state)
-        self.apply(self.partition.on_proposal_answered(answer.proposal, error, state, NOW_MS))
+        self.step(ProposalAnswered(answer.proposal, error, state))
 
     def age(self, followers: tuple[int, ...]) -> None:
-        leader = self.partition.leader()
+        leader = leader_of(self.partition)
         for follower in followers:
             progress = leader.followers[follower]
             progress.caught_up_ms = progress.last_fetch_ms = progress.refused_ms = NEVER_MS
-        self.apply(leader.check_lag(NOW_MS))
+        self.step(LagCheckDue())
 
-    # --- effects ---
+    # --- events and effects ---
+
+    def step(self, event: PartitionEvent) -> None:
+        self.apply(self.partition.step(event, NOW_MS))
 
     def apply(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -365,7 +378,7 @@ class LiveReplica:
                         self.violation = f"no. 12: cuts committed records from {offset} on"
                     del self.records[offset:]
                     self.disk_high_watermark = min(self.disk_high_watermark, offset)
-                    self.partition.restore_producers(len(self.records), ProducerStateTable())
+                    self.step(LogTruncated(len(self.records), ProducerStateTable()))
                 case HighWatermarkAdvanced(high_watermark):
                     self.disk_high_watermark = high_watermark
                 case CompleteProduce(token, error):
@@ -383,7 +396,7 @@ class LiveReplica:
     def forget_below(self, offset: int) -> None:
         """The log's own file of epochs begins there, too."""
         self.records[:offset] = [None] * offset
-        entries = self.partition.log.epochs.entries()
+        entries = self.partition.log_state.epochs.entries()
         self.disk_epochs = tuple((e.leader_epoch, e.start_offset) for e in entries)
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from minikafka.core.replication.leader import Leader, PartitionSettings
+from minikafka.core.replication.events import StateReceived
+from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
-from minikafka.core.replication.replica_log import ReplicaLog
+from minikafka.core.replication.settings import PartitionSettings
 from minikafka.model import (
     Assignment,
     BatchHeader,
@@ -62,7 +64,7 @@ def state(
 
 def replica(
     broker_id: int = 1,
-    log: ReplicaLog | None = None,
+    log: LogState | None = None,
     eligible: Mapping[int, int] | None = None,
     min_insync: int = 1,
     flush_before_ack: bool = False,
@@ -73,7 +75,7 @@ def replica(
         TOPIC_ID,
         broker_id,
         100 * broker_id,
-        ReplicaLog() if log is None else log,
+        LogState() if log is None else log,
         PartitionSettings(min_insync, LAG_MS, flush_before_ack),
         ELIGIBLE if eligible is None else eligible,
     )
@@ -81,7 +83,7 @@ def replica(
 
 def leading(
     adopted: PartitionState | None = None,
-    log: ReplicaLog | None = None,
+    log: LogState | None = None,
     replicas: Sequence[int] = (1, 2, 3),
     eligible: Mapping[int, int] | None = None,
     min_insync: int = 1,
@@ -89,8 +91,15 @@ def leading(
 ) -> Leader:
     """The leading side of broker 1, which has adopted `adopted` at time 0."""
     partition = replica(1, log, eligible, min_insync, flush_before_ack)
-    partition.adopt(state() if adopted is None else adopted, Assignment(tuple(replicas)), 0)
-    return partition.leader()
+    given = state() if adopted is None else adopted
+    partition.step(StateReceived(given, Assignment(tuple(replicas))), 0)
+    return leader_of(partition)
+
+
+def leader_of(partition: Partition) -> Leader:
+    """Its leading side, which it hands out to nobody else."""
+    assert partition._leader is not None, partition.explain("does not lead")
+    return partition._leader
 
 
 def position(
@@ -108,9 +117,9 @@ def entries(*pairs: tuple[int, int]) -> tuple[EpochEntry, ...]:
     return tuple(EpochEntry(epoch, start) for epoch, start in pairs)
 
 
-def log_of(*epochs: int, high_watermark: int = 0, log_start_offset: int = 0) -> ReplicaLog:
+def log_of(*epochs: int, high_watermark: int = 0, log_start_offset: int = 0) -> LogState:
     """A log with one record for each of these epochs, from offset `log_start_offset` on."""
-    log = ReplicaLog(log_start_offset, log_start_offset)
+    log = LogState(log_start_offset, log_start_offset)
     log.appended(
         [batch(log_start_offset + i, leader_epoch=epoch) for i, epoch in enumerate(epochs)]
     )

@@ -22,7 +22,8 @@ from minikafka.core.control.commands import (
 )
 from minikafka.core.control.controller import ClusterRead, Controller
 from minikafka.core.control.topics import NewTopicDefaults
-from minikafka.core.replication.leader import PartitionSettings
+from minikafka.core.replication.events import Registered
+from minikafka.core.replication.settings import PartitionSettings
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
     Assignment,
@@ -33,6 +34,7 @@ from minikafka.model import (
     describe_state,
 )
 from tests.helpers.controller_bench import check_settled
+from tests.helpers.core_builders import leader_of
 from tests.scenarios.invariants import Ledger, check_cluster
 from tests.scenarios.node import TP, Answer, Deleted, Fetch, Node, Produce, Proposed, Reply
 from tests.scenarios.zookeeper import MemoryZooKeeper
@@ -212,7 +214,7 @@ class Cluster:
         node.last_heard_ms = self.now_ms
         node.broker_epoch = self.zookeeper.register(self.info(node))
         if node.partition is not None:
-            node.partition.reregister(node.broker_epoch)
+            node.step(Registered(node.broker_epoch))
 
     def registered(self, node: Node) -> bool:
         known = self.zookeeper.brokers.get(node.broker_id)
@@ -496,9 +498,9 @@ class Cluster:
             parts.append((disk.start, disk.end, disk.high_watermark, disk.epochs, node.role))
             partition = node.partition
             if partition is not None:
-                parts.append((partition.state, partition.log.last_epoch, node.proposal))
+                parts.append((partition.state, partition.log_state.last_epoch, node.proposal))
                 if partition.is_leader:
-                    leader = partition.leader()
+                    leader = leader_of(partition)
                     progress = sorted((b, p.log_end_offset) for b, p in leader.followers.items())
                     parts.append((progress, sorted(leader.isr.maximal), leader.isr.pending))
         return parts

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from minikafka.core.replication.effects import Role
 from minikafka.model import NO_LEADER, PartitionState
+from tests.helpers.core_builders import leader_of
 
 if TYPE_CHECKING:
     from tests.scenarios.harness import Cluster
@@ -39,7 +40,7 @@ class Ledger:
     def acknowledge(self, node: Node, payload: str, cluster: Cluster) -> int:
         """No. 10: an acknowledged record is on every member of the committed ISR."""
         assert node.partition is not None
-        leader = node.partition.leader()
+        leader = leader_of(node.partition)
         offset = next(o for o in range(node.disk.end, -1, -1) if _is(node.disk.at(o), payload))
         members = leader.isr.committed
         assert len(members) >= leader.effective_min_insync
@@ -84,7 +85,7 @@ def _check_node(node: Node) -> None:
     """Nos. 8 and 15, and that the core's mirror is what lies on the disk."""
     if node.partition is None or node.role is Role.FAILED:
         return
-    log = node.partition.log
+    log = node.partition.log_state
     node.partition.check()
     assert (log.log_start_offset, log.log_end_offset) == (node.disk.start, node.disk.end)
     assert log.high_watermark == node.disk.high_watermark
@@ -101,7 +102,7 @@ def _check_presumed_leader(cluster: Cluster, node: Node, state: PartitionState) 
         return
     if cluster.ledger.unclean:
         return
-    log = node.partition.log
+    log = node.partition.log_state
     for member in state.isr:
         disk = cluster.by_id[member].disk
         if disk.damaged or disk.topic_id != node.disk.topic_id:
@@ -111,7 +112,7 @@ def _check_presumed_leader(cluster: Cluster, node: Node, state: PartitionState) 
                 f"{node.name} has {offset} committed, {cluster.by_id[member].name} lacks it"
             )
     if _leads_now(node, state):
-        maximal = node.partition.leader().isr.maximal
+        maximal = leader_of(node.partition).isr.maximal
         assert maximal >= set(state.isr), f"{node.name} counts {maximal}, not all of {state.isr}"
 
 

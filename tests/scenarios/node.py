@@ -26,11 +26,23 @@ from minikafka.core.replication.effects import (
     TruncateLog,
 )
 from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.events import (
+    BatchesAppended,
+    BatchesFollowed,
+    Diverged,
+    Event,
+    LagCheckDue,
+    LogTruncated,
+    OutOfRange,
+    ProduceParked,
+    ProposalAnswered,
+    ReplicaFetched,
+    StateReceived,
+)
 from minikafka.core.replication.isr import LagCheckSchedule
-from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
 from minikafka.core.replication.producer_state import ProducerStateTable
-from minikafka.core.replication.replica_log import ReplicaLog
 from minikafka.errors import (
     BrokerNotAvailableError,
     FencedLeaderEpochError,
@@ -104,11 +116,11 @@ class Disk:
             table.update(stored.header)
         return table
 
-    def recover(self) -> ReplicaLog:
+    def recover(self) -> LogState:
         """The mirror of what is there; epochs that begin above the end are cut."""
         epochs = EpochCache(self.epochs)
         epochs.truncate_from_end(self.end + 1)
-        return ReplicaLog(
+        return LogState(
             self.start, self.end, self.high_watermark, epochs, self.producers(), self.end
         )
 
@@ -197,7 +209,11 @@ class Node:
     def role(self) -> Role:
         return Role.NONE if self.partition is None else self.partition.role
 
-    # --- effects ---
+    # --- events and effects ---
+
+    def step(self, event: Event) -> None:
+        assert self.partition is not None
+        self.apply(self.partition.step(event, self.cluster.now_ms))
 
     def apply(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -211,7 +227,7 @@ class Node:
             case TruncateLog(offset, committed_lost):
                 self.cluster.on_cut(self, offset, committed_lost)
                 self.disk.cut(offset)
-                self.partition.restore_producers(self.disk.end, self.disk.producers())
+                self.step(LogTruncated(self.disk.end, self.disk.producers()))
             case RestartLog(offset):
                 self.disk.batches, self.disk.start = [], offset
                 self.disk.high_watermark = offset
@@ -269,7 +285,7 @@ class Node:
         if self.partition is None or self.partition.topic_id != metadata.topic_id:
             self._open(metadata.topic_id)
         assert self.partition is not None
-        self.apply(self.partition.adopt(state, assignment, self.cluster.now_ms))
+        self.step(StateReceived(state, assignment))
         self.cluster.on_adopted(self)
 
     def _open(self, topic_id: str) -> None:
@@ -285,7 +301,7 @@ class Node:
             self.cluster.settings,
             self.eligible,
         )
-        self.disk.high_watermark = self.partition.log.high_watermark
+        self.disk.high_watermark = self.partition.log_state.high_watermark
 
     # --- following ---
 
@@ -310,20 +326,18 @@ class Node:
         log_start, high_watermark, log_end = reply.offsets
         if isinstance(reply.error, FencedLeaderEpochError) and reply.state is not None:
             if partition.role is Role.FOLLOWER:
-                now_ms = self.cluster.now_ms
-                self.apply(partition.adopt(reply.state, partition.assignment, now_ms))
+                self.step(StateReceived(reply.state, partition.assignment))
         elif isinstance(reply.error, OffsetOutOfRangeError):
-            self.apply(partition.on_out_of_range(reply.position, log_start, log_end))
+            self.step(OutOfRange(reply.position, log_start, log_end))
         elif reply.diverging is not None:
-            self.apply(partition.on_diverging(reply.position, reply.diverging))
+            self.step(Diverged(reply.position, reply.diverging))
         elif reply.error is None:
-            follower = partition.follower_for(reply.position)
-            if follower is None:
+            if not partition.awaits(reply.position):
                 return
             headers = [stored.header for stored in reply.batches]
-            assert follower.accepts(headers), (self.name, reply)
+            assert partition.accepts(headers), (self.name, reply)
             self.disk.batches += reply.batches
-            self.apply(partition.on_follower_appended(headers, high_watermark, log_start))
+            self.step(BatchesFollowed(headers, high_watermark, log_start))
 
     # --- leading ---
 
@@ -346,16 +360,11 @@ class Node:
             raise NotLeaderOrFollowerError
         if partition.topic_id != position.topic_id:
             raise InconsistentTopicIdError
-        leader = partition.leader()
-        diverging = leader.check_replica_fetch(fetch.replica_id, position)
+        diverging = partition.check_replica_fetch(fetch.replica_id, position)
         if diverging is not None:
             return Reply(position, diverging=diverging)
-        self.apply(
-            leader.record_replica_fetch(
-                fetch.replica_id, fetch.broker_epoch, position, self.cluster.now_ms
-            )
-        )
-        log, begin = partition.log, position.fetch_offset - self.disk.start
+        self.step(ReplicaFetched(fetch.replica_id, fetch.broker_epoch, position))
+        log, begin = partition.log_state, position.fetch_offset - self.disk.start
         return Reply(  # one batch at a time: so followers stand everywhere in between
             position,
             offsets=(log.log_start_offset, log.high_watermark, log.log_end_offset),
@@ -367,11 +376,11 @@ class Node:
         try:
             if self.partition is None:
                 raise NotLeaderOrFollowerError
-            leader = self.partition.leader()
-            self._check_leads(leader, request.acks)
+            self.partition.require_leader()
+            self._check_leads(self.partition, request.acks)
             producer_id, producer_epoch, sequence = request.producer
             header = BatchHeader(0, 70, 0, 0, 0, 0, 0, 0, producer_id, producer_epoch, sequence, 1)
-            plan = leader.plan_append([header], request.acks)
+            plan = self.partition.plan_append([header], request.acks)
         except MinikafkaError as error:
             self.cluster.on_produced(self, request.payload, error)
             return
@@ -383,30 +392,30 @@ class Node:
             end_offset = planned.next_offset
         self.cluster.on_appended(request, end_offset - 1)
         if plan.headers:
-            self.apply(leader.on_appended(plan.headers, self.cluster.now_ms))
+            self.step(BatchesAppended(plan.headers))
         if request.acks == -1:
-            self.apply(leader.park(request.payload, end_offset)[1])
+            self.step(ProduceParked(request.payload, end_offset))
 
-    def _check_leads(self, leader: Leader, acks: int) -> None:
+    def _check_leads(self, partition: Partition, acks: int) -> None:
         """As the runtime does (broker/service.py): out of touch with ZooKeeper for longer than a
         session lasts, only acks=all is taken, and only if no follower is missing."""
         now_ms, cluster = self.cluster.now_ms, self.cluster
         cut_off = not cluster.reaches(self.name, "ZK")
         if not cut_off or now_ms - self.last_heard_ms <= cluster.session_ms:
             return
-        doubt = leader.doubt(now_ms, SILENCE_MS) if acks == -1 else "not acks=all"
+        doubt = partition.doubt(now_ms, SILENCE_MS) if acks == -1 else "not acks=all"
         if doubt is not None:
             raise BrokerNotAvailableError(doubt)
 
     def check_lag(self) -> None:
         if self.partition is not None and self.partition.is_leader:
-            self.apply(self.partition.leader().check_lag(self.cluster.now_ms))
+            self.step(LagCheckDue())
 
     def next_proposal(self) -> tuple[int, Proposed] | None:
         """(controller, proposal) if one is wanted still and not on its way."""
         if self.proposal is None or self.proposed or self.partition is None:
             return None
-        if not self.partition.is_leader or self.partition.leader().isr.pending != self.proposal:
+        if self.partition.pending_proposal != self.proposal:
             self.proposal = None
             return None
         self.proposed = True
@@ -419,8 +428,4 @@ class Node:
             return
         if isinstance(answer.error, NotControllerError):
             return
-        self.apply(
-            self.partition.on_proposal_answered(
-                answer.proposal, answer.error, answer.state, self.cluster.now_ms
-            )
-        )
+        self.step(ProposalAnswered(answer.proposal, answer.error, answer.state))

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minikafka.core.replication.leader import PartitionSettings
+from minikafka.core.replication.events import LogStartRaised, SettingsChanged, StorageFailed
+from minikafka.core.replication.settings import PartitionSettings
 from minikafka.errors import MinikafkaError
 from minikafka.model import UNKNOWN_OFFSET
+from tests.helpers.core_builders import leader_of
 from tests.scenarios.harness import Cluster, Link
 from tests.scenarios.node import TP, Disk, Node, Produce
 
@@ -120,7 +122,7 @@ class Runner:
         self.cluster.settings = new
         for node in self.cluster.nodes.values():
             if node.partition is not None:
-                node.apply(node.partition.configure(new, self.cluster.now_ms))
+                node.step(SettingsChanged(new))
 
     def do_tick(self, duration: str) -> None:
         """tick 15s: time passes, heartbeats and fetches go on."""
@@ -200,7 +202,7 @@ class Runner:
         node = self.node(name)
         partition = node.partition
         assert partition is not None
-        node.apply(partition.on_storage_failure("the disk failed"))
+        node.step(StorageFailed("the disk failed"))
         self.cluster.control(
             lambda controller: controller.on_failed_replicas(
                 node.broker_id, node.broker_epoch, [(TP, partition.topic_id)]
@@ -291,17 +293,15 @@ class Runner:
 
     def _visible(self, node: Node) -> str:
         assert node.partition is not None
-        log = node.partition.log
-        node.partition.leader().check_consumer_fetch(log.log_start_offset, -1)
+        log = node.partition.log_state
+        node.partition.check_consumer_fetch(log.log_start_offset, -1)
         offsets = range(log.log_start_offset, log.high_watermark)
         seen = [stored.payload for o in offsets if (stored := node.disk.at(o)) is not None]
         return " ".join(seen) or "nothing"
 
     def do_latest(self, name: str = "") -> None:
         """latest [A]: a consumer asks for the end of the log."""
-        self._ask(
-            name, lambda node: str(node.partition and node.partition.leader().latest_offset())
-        )
+        self._ask(name, lambda node: str(node.partition and node.partition.latest_offset()))
 
     def _ask(self, name: str, question: Callable[[Node], str]) -> None:
         name = name or self._leader_name() or ""
@@ -348,8 +348,8 @@ class Runner:
         """retain A 3: retention on A removes what lies below the offset."""
         node = self.node(name)
         assert node.partition is not None
-        node.partition.on_log_start_raised(int(offset))
-        node.disk.forget_below(node.partition.log.log_start_offset)
+        node.step(LogStartRaised(int(offset)))
+        node.disk.forget_below(node.partition.log_state.log_start_offset)
 
     # --- looking ---
 
@@ -380,13 +380,13 @@ class Runner:
             return f"{node.name} {node.role.value}{paused} {held}"
         line = (
             f"{node.name} {node.role.value}{paused} epoch={partition.leader_epoch} "
-            f"hw={partition.log.high_watermark} {held}"
+            f"hw={partition.log_state.high_watermark} {held}"
         )
         return line + (self._leader_words(node) if partition.is_leader else "")
 
     def _leader_words(self, node: Node) -> str:
         assert node.partition is not None
-        leader = node.partition.leader()
+        leader = leader_of(node.partition)
         known = " ".join(
             f"{self.cluster.by_id[broker_id].name}={_offset(progress.log_end_offset)}"
             for broker_id, progress in sorted(leader.followers.items())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from minikafka.broker.replication.replica import Replica
 from minikafka.core.replication.effects import Role
 from minikafka.model import NO_LEADER, Assignment, EpochEntry
+from tests.helpers.core_builders import leader_of
 from tests.simulation.states import PartitionLedger
 from tests.simulation.world import World
 
@@ -44,7 +45,7 @@ def check_step(world: World) -> None:
 
 
 def _check_mirror(world: World, replica: Replica) -> None:
-    mirror, stored = replica.core.log, replica.log.stored  # type: ignore[attr-defined]
+    mirror, stored = replica.core.log_state, replica.log.stored  # type: ignore[attr-defined]
     if (mirror.log_start_offset, mirror.high_watermark, mirror.log_end_offset) != (
         stored.start,
         stored.high_watermark,
@@ -63,7 +64,7 @@ def _check_mirror(world: World, replica: Replica) -> None:
 
 def _check_incarnations(world: World, replica: Replica) -> None:
     """No. 14: no fetch of an older incarnation counts after one of a newer."""
-    leader = replica.core.leader()
+    leader = leader_of(replica.core)
     seen = world.incarnations_seen.setdefault(leader, {})
     for follower, progress in leader.followers.items():
         if progress.broker_epoch < seen.get(follower, -1) and progress.broker_epoch >= 0:
@@ -85,7 +86,7 @@ def check_epochs(world: World) -> None:
             if replica.core.failed is not None:
                 continue
             stored = replica.log.stored  # type: ignore[attr-defined]
-            entries = replica.core.log.epochs.entries()
+            entries = replica.core.log_state.epochs.entries()
             if entries and entries[-1].start_offset == stored.end:
                 entries = entries[:-1]
             while len(entries) > 1 and entries[1].start_offset <= stored.start:
@@ -165,7 +166,7 @@ def _unsettled_partition(
             return f"{world.name(member)} does not have its role"
         if replica.core.leader_epoch != state.leader_epoch:
             return f"{world.name(member)} is at epoch {replica.core.leader_epoch}: {state}"
-        ends |= {replica.core.log.high_watermark, replica.core.log.log_end_offset}
+        ends |= {replica.core.log_state.high_watermark, replica.core.log_state.log_end_offset}
     if len(ends) > 1:
         return f"logs and high watermarks end at {sorted(ends)}"
     return None

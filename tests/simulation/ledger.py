@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from minikafka.api.requests import UpdateStateRequest
 from minikafka.core.replication.effects import Role
 from minikafka.model import NO_LEADER, BatchHeader, PartitionState, TopicPartition
+from tests.helpers.core_builders import leader_of
 from tests.simulation.states import PartitionLedger, StateRules, storage_in
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class Ledger(StateRules):
         committed then holds from now on."""
         if ledger.unclean_version < 0 or replica is None or not replica.core.is_leader:
             return
-        offset = replica.core.log.high_watermark
+        offset = replica.core.log_state.high_watermark
         if offset > ledger.committed_end and not ledger.is_from_before_unclean(replica):
             self._commit(ledger, replica.log, offset)  # type: ignore[arg-type]
 
@@ -275,7 +276,7 @@ class Ledger(StateRules):
         """No. 10: the leader counts enough members, and so many logs really hold it."""
         if self.world.is_marked_deleted(ledger.topic_partition.topic):
             return  # others may have deleted their logs
-        leader = replica.core.leader()
+        leader = leader_of(replica.core)
         minimum = leader.effective_min_insync
         state = leader.state
         copies = 0

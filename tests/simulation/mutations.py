@@ -53,7 +53,7 @@ MUTATIONS = (
         "R3 order",
         "an older State replaces a newer one",
         "core.replication.partition",
-        "Partition.adopt",
+        "Partition._adopt",
         "state.partition_version <= held.partition_version",
         "state.partition_version == held.partition_version",
     ),
@@ -61,7 +61,7 @@ MUTATIONS = (
         "R4 continuity",
         "positions of followers are kept over a gap in the versions",
         "core.replication.partition",
-        "Partition._lead",
+        "Partition._become_leader",
         "held.partition_version + 1 == state.partition_version",
         "held.partition_version < state.partition_version",
     ),
@@ -135,10 +135,10 @@ MUTATIONS = (
         "core.replication.follower",
         "Follower.answers",
         "position.topic_id == self.topic_id\n"
-        "        and position.fetch_offset == self.log.log_end_offset\n"
-        "        and position.last_fetched_epoch == self.log.last_epoch\n"
+        "        and position.fetch_offset == self.log_state.log_end_offset\n"
+        "        and position.last_fetched_epoch == self.log_state.last_epoch\n"
         "        and position.current_leader_epoch == self.state.leader_epoch",
-        "position.fetch_offset == self.log.log_end_offset",
+        "position.fetch_offset == self.log_state.log_end_offset",
     ),
     Mutation(
         "epoch check on append",
@@ -169,8 +169,8 @@ MUTATIONS = (
         "a follower cuts to its own high watermark (KIP-101)",
         "core.replication.follower",
         "Follower.on_diverging",
-        "return self._truncate(min(target, self.log.log_end_offset))",
-        "return self._truncate(self.log.high_watermark)",
+        "return self._truncate(min(target, self.log_state.log_end_offset))",
+        "return self._truncate(self.log_state.high_watermark)",
     ),
     Mutation(
         "truncation by the largest common epoch",
@@ -203,15 +203,15 @@ MUTATIONS = (
         "a replica joins that has not reached the start of the epoch (KAFKA-7128)",
         "core.replication.leader",
         "Leader._may_join",
-        "max(self.log.high_watermark, self.epoch_start)",
-        "self.log.high_watermark",
+        "max(self.log_state.high_watermark, self.epoch_start)",
+        "self.log_state.high_watermark",
     ),
     Mutation(
         "join below the high watermark",
         "a replica joins wherever it is",
         "core.replication.leader",
         "Leader._may_join",
-        "progress.log_end_offset >= max(self.log.high_watermark, self.epoch_start)",
+        "progress.log_end_offset >= max(self.log_state.high_watermark, self.epoch_start)",
         "progress.log_end_offset >= 0",
     ),
     Mutation(
@@ -259,12 +259,12 @@ MUTATIONS = (
         "who waits for an acknowledgement waits on when leadership is lost, and the next time that "
         "this replica leads is told (KAFKA-1148)",
         "core.replication.partition",
-        "Partition._follow",
+        "Partition._become_follower",
         "effects = self._leader.fail_all_parked(self._not_leader())",
         "self._kept = self._leader.parked",
         (
             (
-                "Partition._lead",
+                "Partition._become_leader",
                 "return self._leader.adopt(",
                 "self._leader.parked = getattr(self, '_kept', self._leader.parked)\n"
                 "    self._kept = self._leader.parked\n"
@@ -277,7 +277,7 @@ MUTATIONS = (
         "acks=all is answered after the leader's append",
         "core.replication.leader",
         "Leader.park",
-        "if required_offset <= self.log.high_watermark:",
+        "if required_offset <= self.log_state.high_watermark:",
         "if True:",
     ),
     Mutation(
@@ -295,7 +295,7 @@ MUTATIONS = (
         "it is told before the predecessor's is known (KIP-207)",
         "core.replication.leader",
         "Leader.latest_offset",
-        "if self.log.high_watermark < self.first_own_offset:",
+        "if self.log_state.high_watermark < self.first_own_offset:",
         "if False:",
     ),
     Mutation(
@@ -319,8 +319,8 @@ MUTATIONS = (
         "what was cut is still remembered of producers (KAFKA-12153)",
         "broker.replication.replica",
         "Replica._truncate",
-        "self.core.restore_producers(self.log.log_end_offset, self.log.load_producers())",
-        "self.core.restore_producers(self.log.log_end_offset, self.core.log.producers)",
+        "self.step(LogTruncated(self.log.log_end_offset, self.log.load_producers()))",
+        "self.step(LogTruncated(self.log.log_end_offset, self.core.log_state.producers))",
     ),
     Mutation(
         "flush before acknowledging, follower",
@@ -394,7 +394,7 @@ MUTATIONS = (
         "reassignment: an assignment with a State that is known",
         "a leader that has the State already does not take the assignment",
         "core.replication.partition",
-        "Partition.adopt",
+        "Partition._adopt",
         "return self._reassign(assignment, now_ms) if known else []",
         "return []",
     ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from minikafka.model import NO_LEADER, Assignment, PartitionState, TopicPartition, describe_state
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.embedded import model
+from tests.helpers.core_builders import leader_of
 
 if TYPE_CHECKING:
     from minikafka.broker.replication.replica import Replica
@@ -243,7 +244,7 @@ class StateRules:
                 f"{ledger}: {self.world.name(state.leader)} leads and lacks records below "
                 f"{ledger.committed_end}",
             )
-        maximal = replica.core.leader().isr.maximal
+        maximal = leader_of(replica.core).isr.maximal
         if not maximal.issuperset(state.isr):
             raise self.world.violation("7", f"{ledger}: the leader counts {maximal} of {state.isr}")
 
@@ -281,7 +282,7 @@ class StateRules:
                 raise self.world.violation("13", f"{ledger}: {member} joins while it shuts down")
             if replica is None or not replica.core.is_leader:
                 continue
-            progress = replica.core.leader().followers.get(member)
+            progress = leader_of(replica.core).followers.get(member)
             if progress is not None and -1 < progress.broker_epoch < marked:
                 raise self.world.violation(
                     "13",

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 from minikafka.broker.replication.replica import FetchWaiter, Replica
-from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.partition import Partition
 from minikafka.errors import BrokerNotAvailableError, MinikafkaError
 from minikafka.model import TopicPartition
 from minikafka.records.header import is_control, split
@@ -39,19 +39,28 @@ Done = Callable[[MinikafkaError | None], None]
 
 
 class CoordinatorPartition:
-    """See the module. `leader` is the leadership under which it is read."""
+    """See the module. It is read under one leadership."""
 
     def __init__(self, replica: Replica, append: AppendBatch) -> None:
         self.topic_partition = replica.topic_partition
-        self.leader: Leader = replica.core.leader()
+        replica.core.require_leader()
         self._replica = replica
+        self._leadership = replica.core.leaderships
         self._append = append
         self._ended = False
 
     @property
+    def core(self) -> Partition:
+        return self._replica.core
+
+    @property
     def leads(self) -> bool:
-        core = self._replica.core
-        return not self._ended and core.is_leader and core.leader() is self.leader
+        return not self._ended and self.is_of(self._replica)
+
+    def is_of(self, replica: Replica) -> bool:
+        """Is it read under the leadership that this replica has now?"""
+        core = replica.core
+        return replica is self._replica and core.is_leader and core.leaderships == self._leadership
 
     def end(self) -> None:
         self._ended = True
@@ -59,10 +68,10 @@ class CoordinatorPartition:
     async def read(self, take: Take) -> bool:
         """Give out all records, in order. False if another leads by then. KafkaStorageError if the
         disk fails."""
-        target = self._replica.core.log.log_end_offset
-        position = self._replica.core.log.log_start_offset
+        target = self._replica.core.log_state.log_end_offset
+        position = self._replica.core.log_state.log_start_offset
         while position < target and self.leads:
-            end = min(self._replica.core.log.high_watermark, target)
+            end = min(self._replica.core.log_state.high_watermark, target)
             if position >= end:
                 await self._wait_for_high_watermark()
                 continue

@@ -62,7 +62,7 @@ from minikafka.core.groups.effects import DeleteGroupResult, Now
 from minikafka.core.groups.group import Group
 from minikafka.core.groups.members import size_of
 from minikafka.core.groups.rebalance import GroupSettings, GroupState
-from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -103,7 +103,7 @@ class GroupCoordinator:
         metadata: MetadataCache,
         topic: OffsetsTopic,
         append: AppendBatch,
-        serving: Callable[[Leader | None, int], None],
+        serving: Callable[[Partition | None, int], None],
         now: Callable[[], Now],
         on_task_done: Callable[[asyncio.Task[None]], None],
         make_id: Callable[[], str] = new_id,
@@ -135,7 +135,7 @@ class GroupCoordinator:
         shard = self._shards.get(number)
         leads = replica.core.is_leader and not replica.stopped
         if shard is not None:
-            if leads and shard.leader is replica.core.leader():
+            if leads and shard.is_of(replica):
                 return  # another epoch of the same leadership
             del self._shards[number]
             shard.unload()
@@ -207,16 +207,16 @@ class GroupCoordinator:
             raise NotCoordinatorError(
                 f"broker {self._config.broker_id} does not coordinate group {group_id!r}"
             )
-        self._check_serving(shard.leader)
+        self._check_serving(shard.partition)
         if not shard.loaded:
             raise CoordinatorLoadInProgressError(
                 f"broker {self._config.broker_id} still reads the groups of {shard.topic_partition}"
             )
         return shard
 
-    def _check_serving(self, leader: Leader | None) -> None:
+    def _check_serving(self, partition: Partition | None) -> None:
         try:
-            self._serving(leader, ALL_ACKS)
+            self._serving(partition, ALL_ACKS)
         except MinikafkaError as error:
             raise CoordinatorNotAvailableError(str(error)) from None
 

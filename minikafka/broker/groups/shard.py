@@ -34,6 +34,7 @@ from minikafka.core.groups.effects import (
 )
 from minikafka.core.groups.group import Group
 from minikafka.core.groups.rebalance import GroupSettings
+from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     BrokerNotAvailableError,
     CoordinatorNotAvailableError,
@@ -66,7 +67,6 @@ class GroupShard:
     ) -> None:
         self._partition = CoordinatorPartition(replica, append)
         self.topic_partition = self._partition.topic_partition
-        self.leader = self._partition.leader
         self.groups: dict[str, Group] = {}
         self.held_bytes = 0  # for members of all groups
         self._held_bytes: dict[str, int] = {}  # by group, where there is any
@@ -74,6 +74,15 @@ class GroupShard:
         self._settings = settings
         self._now = now
         self._timers = Timers(lambda: now().ms, self._on_timer)
+
+    @property
+    def partition(self) -> Partition:
+        """Under whose leadership it coordinates."""
+        return self._partition.core
+
+    def is_of(self, replica: Replica) -> bool:
+        """Does it coordinate under the leadership that this replica has now?"""
+        return self._partition.is_of(replica)
 
     # --- loading ---------------------------------------------------------------------------------
 

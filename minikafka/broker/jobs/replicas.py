@@ -71,10 +71,10 @@ class ReplicaReader:
         max_bytes = min(request.max_bytes, MAX_SLICE_BYTES)
         end_offset = request.end_offset
         if end_offset < 0:
-            end_offset = replica.core.log.log_end_offset
+            end_offset = replica.core.log_state.log_end_offset
         while True:
             # A log that was cut meanwhile ends earlier, and what was read may be half of a batch.
-            before = min(end_offset, replica.core.log.log_end_offset)
+            before = min(end_offset, replica.core.log_state.log_end_offset)
             found = await asyncio.to_thread(
                 self._verify_files,
                 request.topic_partition,
@@ -84,7 +84,7 @@ class ReplicaReader:
                 before,
             )
             replica = self._find(request.topic_partition, request.topic_id)
-            if not found.damage or replica.core.log.log_end_offset >= before:
+            if not found.damage or replica.core.log_state.log_end_offset >= before:
                 break
         return VerifyResult(
             found.segment,
@@ -103,7 +103,7 @@ class ReplicaReader:
                 f"{request.topic_partition.topic} is compacted: each replica compacts in its own "
                 "time, so their bytes differ while their keys agree"
             )
-        log = replica.core.log
+        log = replica.core.log_state
         if replica.core.failed is not None:
             raise KafkaStorageError(f"the disk under {request.topic_partition} has failed here")
         start, end = request.start_offset, min(request.end_offset, log.log_end_offset)

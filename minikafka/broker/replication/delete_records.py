@@ -15,6 +15,7 @@ from minikafka.api.requests import (
     DeleteRecordsResult,
 )
 from minikafka.broker.replication.replica import FetchWaiter, Replica
+from minikafka.core.replication.events import RecordsDeleted
 from minikafka.errors import (
     InvalidTopicError,
     MinikafkaError,
@@ -62,14 +63,14 @@ class DeleteRecordsHandler:
                 f"{topic_partition.topic} is the brokers' own: its records cannot be deleted"
             )
         replica = self._find_replica(topic_partition)
-        leader = replica.core.leader()
+        replica.core.require_leader()
         if not replica.config.deletes:
             raise PolicyViolationError(
                 f"records of {topic_partition} cannot be deleted up to an offset: its "
                 "cleanup.policy is compact, without delete"
             )
-        target, effects = leader.delete_records(item.before_offset)
-        replica.apply(effects)
+        target = replica.core.deletion_target(item.before_offset)
+        replica.step(RecordsDeleted(target))
         return target
 
     async def _followed(self, result: DeleteRecordsResult, target: int, deadline_ms: int) -> int:
@@ -77,7 +78,7 @@ class DeleteRecordsHandler:
         that is none any more answers, or RequestTimedOutError."""
         while True:
             replica = self._find_replica(result.topic_partition)
-            low_watermark = replica.core.leader().low_watermark
+            low_watermark = replica.core.low_watermark()
             if low_watermark >= target:
                 return low_watermark
             remaining_ms = deadline_ms - self._now_ms()

@@ -58,15 +58,15 @@ _PEEKED = 8  # partitions that are looked at before anything is prepared for a w
 
 class FetchHandler:
     """`find_replica(topic_partition)` gives the replica or raises what the fetcher is to be told;
-    `now_ms` is the broker's monotonic clock. `serving(leader, acks)` raises while another broker
-    may lead instead of that leader (out of touch with ZooKeeper). What is read for consumers is in
+    `now_ms` is the broker's monotonic clock. `serving(partition, acks)` raises while another broker
+    may lead instead of that one (out of touch with ZooKeeper). What is read for consumers is in
     the account of `memory`, which says how much may be."""
 
     def __init__(
         self,
         find_replica: FindReplica,
         now_ms: Callable[[], int],
-        serving: Serving = lambda leader, acks: None,
+        serving: Serving = lambda partition, acks: None,
         counters: BrokerCounters | None = None,
         throttle: ReplicationThrottle | None = None,
         memory: RequestMemory | None = None,
@@ -105,7 +105,7 @@ class FetchHandler:
             return False
         for item in request.partitions[:_PEEKED]:
             try:
-                log = self._find_replica(item.topic_partition).core.log
+                log = self._find_replica(item.topic_partition).core.log_state
             except MinikafkaError:
                 return True  # the answer says why
             if item.fetch_offset < log.high_watermark:
@@ -146,8 +146,8 @@ class FetchHandler:
     def _consumable_bytes(self, watch: _Watch, item: FetchPartition, wanted_bytes: int) -> int:
         """What there is to read; only whether there is any, where that is enough."""
         replica = watch.at(item.topic_partition)
-        replica.core.leader().check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
-        high_watermark = replica.core.log.high_watermark
+        replica.core.check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
+        high_watermark = replica.core.log_state.high_watermark
         if item.fetch_offset >= high_watermark:
             return 0
         if wanted_bytes == 1:  # what is committed ends with a batch: at least that one is there
@@ -164,7 +164,9 @@ class FetchHandler:
     def _tell_if_another_may_lead(self, results: Sequence[FetchResult]) -> None:
         for result in results:
             try:
-                self._serving(self._find_replica(result.topic_partition).core.leader(), ALL_ACKS)
+                core = self._find_replica(result.topic_partition).core
+                core.require_leader()
+                self._serving(core, ALL_ACKS)
             except MinikafkaError as error:
                 result.error = error.with_traceback(None)
 
@@ -192,15 +194,14 @@ class FetchHandler:
 
     def _read_consumer(self, item: FetchPartition, result: FetchResult, max_bytes: int) -> None:
         replica = self._find_replica(item.topic_partition)
+        core = replica.core
         try:
-            leader = replica.core.leader()
+            core.check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
         except NotLeaderOrFollowerError:
-            if replica.core.state is not None:
-                state = replica.core.state
-                result.leader_hint = LeaderHint(state.leader, state.leader_epoch)
+            if core.state is not None:
+                result.leader_hint = LeaderHint(core.state.leader, core.state.leader_epoch)
             raise
-        log = replica.core.log
-        leader.check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
+        log = core.log_state
         result.high_watermark = log.high_watermark
         result.log_start_offset = log.log_start_offset
         if max_bytes > 0 and item.fetch_offset < log.high_watermark:
@@ -286,10 +287,9 @@ class FetchHandler:
                 f"{position.topic_partition} has topic id {replica.topic_id} here, "
                 f"not {position.topic_id}"
             )
-        leader = replica.core.leader()
-        log = replica.core.log
+        log = replica.core.log_state
         try:
-            result.diverging = leader.check_replica_fetch(request.replica_id, position)
+            result.diverging = replica.core.check_replica_fetch(request.replica_id, position)
         except FencedLeaderEpochError:
             result.state = replica.core.state
             raise
@@ -300,12 +300,7 @@ class FetchHandler:
         if result.diverging is not None:
             return 0
         if first:
-            replica.apply(
-                leader.record_replica_fetch(
-                    request.replica_id, request.replica_broker_epoch, position, self._now_ms()
-                )
-            )
-            replica.on_follower_fetched()
+            replica.on_follower_fetched(request.replica_id, request.replica_broker_epoch, position)
         result.high_watermark = log.high_watermark
         result.log_start_offset = log.log_start_offset
         result.log_end_offset = log.log_end_offset
@@ -336,10 +331,10 @@ class FetchHandler:
     @staticmethod
     def _is_throttled(replica: Replica, request: ReplicaFetchRequest) -> bool:
         """Whether what this follower reads here counts: never that of one that is in sync."""
-        leader, partition = replica.core.leader(), replica.topic_partition.partition
+        core, partition = replica.core, replica.topic_partition.partition
         return (
-            replica.config.throttles_leader(partition, leader.state.leader)
-            and request.replica_id not in leader.isr.maximal
+            replica.config.throttles_leader(partition, core.broker_id)
+            and request.replica_id not in core.maximal_isr()
         )
 
     def _select(

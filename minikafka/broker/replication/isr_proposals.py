@@ -106,5 +106,4 @@ class IsrProposals:
 
 
 def _still_wanted(replica: Replica, proposal: IsrProposal) -> bool:
-    core = replica.core
-    return not replica.stopped and core.is_leader and core.leader().isr.pending == proposal
+    return not replica.stopped and replica.core.pending_proposal == proposal

@@ -29,8 +29,7 @@ from minikafka.broker.replication.produced import (
     own_batches,
 )
 from minikafka.broker.replication.replica import Replica
-from minikafka.core.replication.leader import Leader
-from minikafka.core.replication.parked import ParkedProduce
+from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRequiredAcksError,
@@ -44,7 +43,7 @@ from minikafka.records.check import CheckedBatch, check_size
 from minikafka.records.header import stamp
 
 FindReplica = Callable[..., Replica]
-Serving = Callable[[Leader, int], None]
+Serving = Callable[[Partition, int], None]
 ALL_ACKS = -1
 
 
@@ -55,15 +54,13 @@ SLICE = 256  # partitions of a request that are done in one go
 class _Work:
     """A request under way. `found`: what there is to append, by partition of the request, as far
     as it was looked at; None where there is an error instead. `waits`: what was appended and waits
-    for its acks, with its place in the request."""
+    for its acks, with its place in the request and the replica at which it is parked, if it is."""
 
     request: ProduceRequest
     results: list[ProduceResult]
     budget: Budget = field(default_factory=Budget)
     found: list[Batches | None] = field(default_factory=list)
-    waits: list[tuple[int, ParkedProduce | None, asyncio.Future[object]]] = field(
-        default_factory=list
-    )
+    waits: list[tuple[int, Replica | None, asyncio.Future[object]]] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -76,7 +73,7 @@ class _Waiting:
     def __init__(self, results: list[ProduceResult], unsettled: int) -> None:
         self.results = results
         self.unsettled = unsettled
-        self.parked: list[tuple[ParkedProduce | None, asyncio.Future[object]]] = []
+        self.parked: list[tuple[Replica | None, asyncio.Future[object]]] = []
         self.done: asyncio.Future[Sequence[ProduceResult]] = (
             asyncio.get_running_loop().create_future()
         )
@@ -100,9 +97,9 @@ class _Waiting:
                 self.done.set_result(self.results)
 
     def time_out(self, timeout_ms: int) -> None:
-        for parked, token in self.parked:
-            if parked is not None:
-                parked.settled = True
+        for replica, token in self.parked:
+            if replica is not None:
+                replica.give_up(token)
             if not token.done():
                 token.set_result(
                     RequestTimedOutError(
@@ -114,7 +111,7 @@ class _Waiting:
 
 class ProduceHandler:
     """`find_replica(topic_partition)` gives the replica, or raises what the client is to be told.
-    `serving(leader, acks)` raises while another may lead instead of that leader, so that it must
+    `serving(partition, acks)` raises while another may lead instead of that one, so that it must
     not take such records (out of touch with ZooKeeper)."""
 
     def __init__(
@@ -153,7 +150,7 @@ class ProduceHandler:
             try:
                 self._refuse_internal(item.topic_partition)
                 replica = self._find_replica(item.topic_partition)
-                replica.core.leader()
+                replica.core.require_leader()
                 work.found.append(
                     self._checker.begin(
                         item.records,
@@ -232,8 +229,8 @@ class ProduceHandler:
             if not waiting.done.done():
                 waiting.done.set_result(work.results)
             return waiting.done
-        for index, parked, token in unsettled:
-            waiting.parked.append((parked, token))
+        for index, replica, token in unsettled:
+            waiting.parked.append((replica, token))
             token.add_done_callback(partial(waiting.settle, index))
         timeout_ms = work.request.timeout_ms
         waiting.timer = asyncio.get_running_loop().call_later(
@@ -259,12 +256,13 @@ class ProduceHandler:
         batches: Sequence[CheckedBatch],
         acks: int,
         result: ProduceResult,
-    ) -> tuple[ParkedProduce | None, asyncio.Future[object]] | None:
+    ) -> tuple[Replica | None, asyncio.Future[object]] | None:
         """Append to one partition. Returns what to wait for, or None if nothing."""
         replica = self._find_replica(topic_partition)
-        leader = replica.core.leader()
-        self._serving(leader, acks)
-        plan = leader.plan_append([batch.header for batch in batches], acks)
+        core = replica.core
+        core.require_leader()
+        self._serving(core, acks)
+        plan = core.plan_append([batch.header for batch in batches], acks)
         if plan.duplicate is not None:
             result.base_offset = plan.duplicate.base_offset
             end_offset = plan.duplicate.last_offset + 1
@@ -275,10 +273,10 @@ class ProduceHandler:
             traffic = replica.traffic
             traffic.messages_in += end_offset - result.base_offset
             traffic.bytes_in += sum(header.size_bytes for header in plan.headers)
-        result.log_start_offset = replica.core.log.log_start_offset
+        result.log_start_offset = core.log_state.log_start_offset
         if acks == -1:
-            return replica.park(end_offset)
-        if acks == 1 and leader.settings.flush_before_ack:
+            return replica, replica.park(end_offset)
+        if acks == 1 and core.settings.flush_before_ack:
             return None, replica.when_flushed(end_offset)
         return None
 

@@ -6,9 +6,9 @@ nothing comes between a decision and its deed. A disk that fails fences this rep
 A replica that has left the broker (`stopped`) does nothing any more, whoever still holds on to it:
 an answer that was on its way, a flush that was under way.
 
-flush.before.ack: `core.log.flushed_offset` is what counts. A log that was just opened counts as not
-flushed at all, since what a killed process wrote need not be on the disk; the leader flushes when
-it begins to lead and after appends, a follower before each fetch that acknowledges more.
+flush.before.ack: `core.log_state.flushed_offset` is what counts. A log that was just opened counts
+as not flushed at all, since what a killed process wrote need not be on the disk; the leader flushes
+when it begins to lead and after appends, a follower before each fetch that acknowledges more.
 """
 
 from __future__ import annotations
@@ -35,14 +35,30 @@ from minikafka.core.replication.effects import (
     TruncateLog,
 )
 from minikafka.core.replication.epochs import EpochCache
-from minikafka.core.replication.leader import PartitionSettings
-from minikafka.core.replication.parked import ParkedProduce
+from minikafka.core.replication.events import (
+    BatchesAppended,
+    BatchesFollowed,
+    Event,
+    Flushed,
+    LagCheckDue,
+    LogTruncated,
+    ProduceGivenUp,
+    ProduceParked,
+    ProposalAnswered,
+    ReplicaFetched,
+    SettingsChanged,
+    StateReceived,
+    Stopped,
+    StorageFailed,
+)
+from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
-from minikafka.core.replication.replica_log import ReplicaLog
+from minikafka.core.replication.settings import PartitionSettings
 from minikafka.errors import KafkaStorageError, MinikafkaError, ResourceShortageError
 from minikafka.model import (
     Assignment,
     BatchHeader,
+    FollowerPosition,
     IsrProposal,
     PartitionState,
     TopicPartition,
@@ -134,7 +150,7 @@ class Replica:
             topic_id,
             broker_id,
             broker_epoch,
-            ReplicaLog(
+            LogState(
                 recovered.log_start_offset,
                 recovered.log_end_offset,
                 recovered.high_watermark,
@@ -165,7 +181,7 @@ class Replica:
         if self.stopped:
             return
         before = self.core.state
-        self.apply(self.core.adopt(state, assignment, self._now_ms()))
+        self.step(StateReceived(state, assignment))
         self._count_isr_change(before)
         self._maybe_flush_soon()
 
@@ -174,7 +190,7 @@ class Replica:
         self.config = config
         self.rules = rules_of(self.topic_partition, config)
         self.log.configure(config)
-        self.apply(self.core.configure(self._settings(config), self._now_ms()))
+        self.step(SettingsChanged(self._settings(config)))
         self._maybe_flush_soon()
 
     def on_proposal_answered(
@@ -184,7 +200,7 @@ class Replica:
         if self.stopped:
             return
         before = self.core.state
-        self.apply(self.core.on_proposal_answered(proposal, error, state, self._now_ms()))
+        self.step(ProposalAnswered(proposal, error, state))
         self._count_isr_change(before)
         self._maybe_flush_soon()
 
@@ -198,18 +214,18 @@ class Replica:
 
     def check_lag(self) -> None:
         if self.core.is_leader:
-            self.apply(self.core.leader().check_lag(self._now_ms()))
+            self.step(LagCheckDue())
 
     # --- appending -------------------------------------------------------------------------------
 
     def append_as_leader(self, buffers: list[Buffer], headers: Sequence[BatchHeader]) -> None:
-        """Append planned batches (`Leader.plan_append`). Raises KafkaStorageError, or what the log
-        refuses them with (then nothing was changed)."""
-        leader = self.core.leader()
+        """Append planned batches (`Partition.plan_append`). Raises KafkaStorageError, or what the
+        log refuses them with (then nothing was changed)."""
+        self.core.require_leader()
         self._append(buffers, headers)
         try:
             self._wake(self._follower_waiters)
-            self.apply(leader.on_appended(headers, self._now_ms()))
+            self.step(BatchesAppended(headers))
             self._maybe_flush_soon()
         except Exception as error:
             raise self.fail(error, "what was appended could not be counted") from error
@@ -223,13 +239,16 @@ class Replica:
         except Exception as error:
             raise self.fail(error, "its log failed") from error
 
-    def park(self, required_offset: int) -> tuple[ParkedProduce, asyncio.Future[object]]:
+    def park(self, required_offset: int) -> asyncio.Future[object]:
         """Wait until everything below `required_offset` is committed; the future yields None or the
         error to answer with."""
         token: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        parked, effects = self.core.leader().park(token, required_offset)
-        self.apply(effects)
-        return parked, token
+        self.step(ProduceParked(token, required_offset))
+        return token
+
+    def give_up(self, token: asyncio.Future[object]) -> None:
+        """Nobody waits any more for what `park` gave."""
+        self.step(ProduceGivenUp(token))
 
     def append_as_follower(
         self,
@@ -244,9 +263,8 @@ class Replica:
             if headers:
                 self._append([records], headers)
                 self.traffic.replication_bytes_in += len(records)
-            effects = self.core.on_follower_appended(
-                headers, leader_high_watermark, leader_log_start
-            )
+            event = BatchesFollowed(headers, leader_high_watermark, leader_log_start)
+            effects = self.core.step(event, self._now_ms())
         except MinikafkaError:
             if self.core.failed is None:
                 raise
@@ -265,7 +283,7 @@ class Replica:
         """How many records this follower is behind, by its leader's last answer; 0 if it leads."""
         if self.core.is_leader:
             return 0
-        return max(0, self._leader_end_offset - self.core.log.log_end_offset)
+        return max(0, self._leader_end_offset - self.core.log_state.log_end_offset)
 
     def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
         """As `PartitionLog.read`. A disk that fails fences the replica; KafkaStorageError."""
@@ -293,8 +311,10 @@ class Replica:
     @property
     def must_flush(self) -> bool:
         """Is there something that counts for nothing until it is on the disk?"""
-        flushed_offset = self.core.log.flushed_offset
-        return self.config.flushes_before_ack and flushed_offset < self.core.log.log_end_offset
+        flushed_offset = self.core.log_state.flushed_offset
+        return (
+            self.config.flushes_before_ack and flushed_offset < self.core.log_state.log_end_offset
+        )
 
     async def flush(self) -> None:
         """Bring what is in the log now to the disk. A disk that fails fences the replica; no error
@@ -311,12 +331,8 @@ class Replica:
     def _on_flushed(self, offset: int) -> None:
         if self.stopped:
             return
-        if self.core.is_leader:
-            self.apply(self.core.leader().on_flushed(offset, self._now_ms()))
-        else:
-            log = self.core.log
-            log.flushed_offset = max(log.flushed_offset, min(offset, log.log_end_offset))
-        flushed_offset = self.core.log.flushed_offset
+        self.step(Flushed(offset))
+        flushed_offset = self.core.log_state.flushed_offset
         waiting, self._awaiting_flush = self._awaiting_flush, []
         for end_offset, token in waiting:
             if end_offset > flushed_offset:
@@ -348,7 +364,7 @@ class Replica:
         """Wait until what this leader has appended below `end_offset` is on its own disk; the
         future yields None or the error to answer with. For acks=1."""
         token: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        if end_offset <= self.core.log.flushed_offset:
+        if end_offset <= self.core.log_state.flushed_offset:
             token.set_result(None)
         else:
             self._awaiting_flush.append((end_offset, token))
@@ -379,12 +395,14 @@ class Replica:
     @property
     def parked_count(self) -> int:
         """Produce requests that wait for replication."""
-        if not self.core.is_leader:
-            return 0
-        return sum(not parked.settled for parked in self.core.leader().parked)
+        return self.core.parked_count
 
-    def on_follower_fetched(self) -> None:
-        """A follower has told how far it is, its log start among other things."""
+    def on_follower_fetched(
+        self, replica_id: int, broker_epoch: int, position: FollowerPosition
+    ) -> None:
+        """A follower has told how far it is, its log start among other things. Raises
+        StaleBrokerEpochError."""
+        self.step(ReplicaFetched(replica_id, broker_epoch, position))
         self._wake(self._deletion_waiters)
 
     def discard_waiter(self, waiter: FetchWaiter) -> None:
@@ -402,7 +420,12 @@ class Replica:
         self._wake(self._follower_waiters)
         self._wake(self._deletion_waiters)
 
-    # --- carrying out effects --------------------------------------------------------------------
+    # --- events in, effects carried out ----------------------------------------------------------
+
+    def step(self, event: Event) -> None:
+        """Hand the core an event, and carry out what it asks for. Raises what `Partition.step`
+        does for such an event."""
+        self.apply(self.core.step(event, self._now_ms()))
 
     def apply(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order. If one cannot be carried out, whatever the reason, the rest
@@ -445,7 +468,7 @@ class Replica:
     def _fail_if_not_leader(self) -> None:
         """Who waits for the leader's disk waits in vain: the records may be cut."""
         try:
-            self.core.leader()
+            self.core.require_leader()
         except MinikafkaError as error:
             self._fail_awaiting_flush(error)
 
@@ -459,7 +482,7 @@ class Replica:
         else:
             logger.info("%s: truncating to %d", self.topic_partition, offset)
         self.log.truncate_to(offset)
-        self.core.restore_producers(self.log.log_end_offset, self.log.load_producers())
+        self.step(LogTruncated(self.log.log_end_offset, self.log.load_producers()))
 
     @staticmethod
     def _complete(effect: CompleteProduce) -> None:
@@ -485,7 +508,7 @@ class Replica:
         """Fence this replica: its disk failed. Once; later failures say nothing new."""
         if self.stopped:
             return
-        effects = self.core.on_storage_failure(str(error))
+        effects = self.core.step(StorageFailed(str(error)), self._now_ms())
         if effects:
             logger.error("%s: fenced, its disk failed: %s", self.topic_partition, error)
             self.apply(effects)
@@ -494,8 +517,7 @@ class Replica:
     def stop(self, error: MinikafkaError) -> None:
         """The replica leaves this broker (its topic is deleted, or the broker ends). Whoever waits
         is told `error`."""
-        if self.core.is_leader:
-            self.apply(self.core.leader().fail_all_parked(error))
+        self.step(Stopped(error))
         self._fail_awaiting_flush(error)
         self.stopped = True
         if self._flush is not None:

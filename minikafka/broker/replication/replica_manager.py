@@ -29,6 +29,7 @@ from minikafka.broker.replication.isr_proposals import IsrProposals
 from minikafka.broker.replication.replica import Replica, ReplicaOwner
 from minikafka.broker.replication.replicator import Replicator
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
+from minikafka.core.replication.events import IdleProducersDue, LogStartRaised, Registered
 from minikafka.core.replication.isr import LagCheckSchedule
 from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
@@ -329,7 +330,7 @@ class ReplicaManager(ReplicaOwner):
         self._session_lost = False
         self.logs.record_broker_epoch(broker_epoch)
         for replica in self.replicas.values():
-            replica.core.reregister(broker_epoch)
+            replica.step(Registered(broker_epoch))
         self._registered.set()
 
     async def reload_configs(self) -> None:
@@ -444,8 +445,8 @@ class ReplicaManager(ReplicaOwner):
             try:
                 with replica.fenced_by_its_disk():
                     log_start_offset = replica.log.retain(now_timestamp_ms)
-                replica.core.on_log_start_raised(log_start_offset)
-                replica.core.log.producers.expire(now_timestamp_ms, idle_ms)
+                replica.step(LogStartRaised(log_start_offset))
+                replica.step(IdleProducersDue(now_timestamp_ms, idle_ms))
                 replica.log.expire_producers(now_timestamp_ms, idle_ms)
             except MinikafkaError as error:
                 logger.warning("%s: retention: %s", replica.topic_partition, error)

@@ -30,6 +30,7 @@ from minikafka.broker.ports import Peers, ReplicationStream
 from minikafka.broker.replication.replica import Replica
 from minikafka.config import BrokerConfig
 from minikafka.core.replication.effects import Role
+from minikafka.core.replication.events import BatchesReceived, Diverged, OutOfRange
 from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
     CorruptMessageError,
@@ -343,17 +344,14 @@ class LeaderLoop:
                 if core.fetch_position() != position:
                     return
             if isinstance(error, OffsetOutOfRangeError):
-                replica.apply(
-                    core.on_out_of_range(position, result.log_start_offset, result.log_end_offset)
-                )
+                replica.step(OutOfRange(position, result.log_start_offset, result.log_end_offset))
                 if core.fetch_position() != position:
                     return
             raise error
         if result.diverging is not None:
-            replica.apply(core.on_diverging(position, result.diverging))
+            replica.step(Diverged(position, result.diverging))
             return
-        follower = core.follower_for(position)
-        if follower is None:
+        if not core.awaits(position):
             return
         replica.note_leader_end(result.log_end_offset)
         headers = split(result.records) if result.records else []
@@ -361,8 +359,8 @@ class LeaderLoop:
         for header in headers:
             verify_crc(result.records, at, header)
             at += header.size_bytes
-        replica.apply(core.on_straddling(position, headers))
-        if not follower.accepts(headers):
+        replica.step(BatchesReceived(position, headers))
+        if not core.accepts(headers):
             raise InvalidRecordError(f"the leader sent batches that do not follow on {position}")
         if headers and self._owner.is_throttled(replica):
             self._owner.throttle.on_bytes(len(result.records), self._owner.now_ms())

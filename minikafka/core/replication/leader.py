@@ -24,9 +24,10 @@ from minikafka.core.replication.effects import (
 )
 from minikafka.core.replication.high_watermark import committed_offset
 from minikafka.core.replication.isr import FollowerProgress, IsrTracker
-from minikafka.core.replication.parked import ParkedProduce, ParkedProduces
+from minikafka.core.replication.log_state import LogState
+from minikafka.core.replication.parked import ParkedProduces
 from minikafka.core.replication.producer_state import NO_PRODUCER_ID, ProducedBatch
-from minikafka.core.replication.replica_log import ReplicaLog
+from minikafka.core.replication.settings import PartitionSettings
 from minikafka.errors import (
     FencedLeaderEpochError,
     IneligibleReplicaError,
@@ -56,15 +57,6 @@ JOIN_RETRY_MS = 1000  # how long a replica that was found ineligible is not prop
 OUTSIDER_SILENCE_MS = 5000  # how long the high watermark waits for a silent replica about to join
 
 
-@dataclass(slots=True)
-class PartitionSettings:
-    """What the partition's behaviour depends on; dynamic, so it may be replaced at any time."""
-
-    min_insync_replicas: int = 1
-    replica_lag_time_max_ms: int = 30_000
-    flush_before_ack: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class AppendPlan:
     """How batches are to be appended: their headers with final offsets and this leader's epoch. Or,
@@ -75,7 +67,7 @@ class AppendPlan:
 
 
 class Leader:
-    """The leading replica's side of a partition. Owned by `core.partition.Partition`."""
+    """The leading replica's side of a partition: a part of `Partition`, which alone calls it."""
 
     def __init__(
         self,
@@ -83,7 +75,7 @@ class Leader:
         topic_id: str,
         broker_id: int,
         broker_epoch: int,
-        log: ReplicaLog,
+        log_state: LogState,
         settings: PartitionSettings,
         eligible: Mapping[int, int],
     ) -> None:
@@ -91,15 +83,15 @@ class Leader:
         self.topic_id = topic_id
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
-        self.log = log
+        self.log_state = log_state
         self.settings = settings
         self.eligible = eligible  # broker id -> epoch of live brokers that do not shut down
         self.state = PartitionState(broker_id, 0, (broker_id,), 0, -1)
         self.assignment = Assignment((broker_id,))
         self.followers: dict[int, FollowerProgress] = {}
         self.isr = IsrTracker(())
-        self.epoch_start = log.log_end_offset
-        self.first_own_offset = log.log_end_offset
+        self.epoch_start = log_state.log_end_offset
+        self.first_own_offset = log_state.log_end_offset
         self.parked = ParkedProduces()
 
     # --- adopting a State ------------------------------------------------------------------------
@@ -112,12 +104,12 @@ class Leader:
         effects: list[Effect] = []
         if not unbroken:
             self.followers.clear()
-            self.first_own_offset = self.log.log_end_offset
+            self.first_own_offset = self.log_state.log_end_offset
         if not unbroken or state.leader_epoch > self.state.leader_epoch:
             self._forget_outsiders(state)
-            self.epoch_start = self.log.log_end_offset
-            if self.log.epochs.assign(state.leader_epoch, self.log.log_end_offset):
-                effects.append(StoreEpochs(tuple(self.log.epochs.entries())))
+            self.epoch_start = self.log_state.log_end_offset
+            if self.log_state.epochs.assign(state.leader_epoch, self.log_state.log_end_offset):
+                effects.append(StoreEpochs(tuple(self.log_state.epochs.entries())))
         self.state = state
         self.isr.adopt(state.isr)
         return effects + self.reassign(assignment, now_ms)
@@ -179,10 +171,10 @@ class Leader:
                 "a produce request of an idempotent producer holds one batch a partition; "
                 f"this one holds {len(headers)}"
             )
-        next_offset = self.log.log_end_offset
+        next_offset = self.log_state.log_end_offset
         planned: list[BatchHeader] = []
         for header in headers:
-            duplicate = self.log.producers.check(header)
+            duplicate = self.log_state.producers.check(header)
             if duplicate is not None:
                 return AppendPlan((), duplicate)
             planned.append(
@@ -193,29 +185,24 @@ class Leader:
 
     def on_appended(self, headers: Sequence[BatchHeader], now_ms: int) -> list[Effect]:
         """The planned batches are in the log."""
-        self.log.appended(headers)
+        self.log_state.appended(headers)
         return self.advance_high_watermark(now_ms)
 
-    def on_flushed(self, offset: int, now_ms: int) -> list[Effect]:
-        """Everything below `offset` is on the disk."""
-        self.log.flushed_offset = max(self.log.flushed_offset, min(offset, self.log.log_end_offset))
-        return self.advance_high_watermark(now_ms)
-
-    def park(self, token: object, required_offset: int) -> tuple[ParkedProduce, list[Effect]]:
+    def park(self, token: object, required_offset: int) -> list[Effect]:
         """A produce with acks=all that is appended below `required_offset`: answered when that much
         is committed, which may be now."""
-        if required_offset <= self.log.high_watermark:
-            parked = ParkedProduce(token, required_offset, settled=True)
-            return parked, [self._complete(parked)]
-        return self.parked.park(token, required_offset), []
+        if required_offset <= self.log_state.high_watermark:
+            return [self._complete(token)]
+        self.parked.park(token, required_offset)
+        return []
 
     def fail_all_parked(self, error: MinikafkaError) -> list[Effect]:
         """Leadership is over, or the disk is, or too few are in sync: nobody waits any longer."""
-        return [CompleteProduce(parked.token, error) for parked in self.parked.settle_all()]
+        return [CompleteProduce(token, error) for token in self.parked.settle_all()]
 
-    def _complete(self, parked: ParkedProduce) -> Effect:
+    def _complete(self, token: object) -> Effect:
         enough = len(self.isr.committed) >= self.effective_min_insync
-        return CompleteProduce(parked.token, None if enough else self._too_few_after_append())
+        return CompleteProduce(token, None if enough else self._too_few_after_append())
 
     def _too_few_after_append(self) -> MinikafkaError:
         return NotEnoughReplicasAfterAppendError(
@@ -228,9 +215,9 @@ class Leader:
 
     def advance_high_watermark(self, now_ms: int) -> list[Effect]:
         """Recompute it after an append, a fetch, a flush or an adoption; it never falls."""
-        own_end = self.log.log_end_offset
+        own_end = self.log_state.log_end_offset
         if self.settings.flush_before_ack:
-            own_end = min(own_end, self.log.flushed_offset)
+            own_end = min(own_end, self.log_state.flushed_offset)
         offset = committed_offset(
             own_end,
             self.broker_id,
@@ -239,11 +226,11 @@ class Leader:
             self.effective_min_insync,
             lambda broker_id, progress: self._is_about_to_join(broker_id, progress, now_ms),
         )
-        if offset is None or offset <= self.log.high_watermark:
+        if offset is None or offset <= self.log_state.high_watermark:
             return []
-        self.log.high_watermark = offset
+        self.log_state.high_watermark = offset
         effects: list[Effect] = [HighWatermarkAdvanced(offset)]
-        return effects + [self._complete(parked) for parked in self.parked.settle_up_to(offset)]
+        return effects + [self._complete(token) for token in self.parked.settle_up_to(offset)]
 
     def _is_about_to_join(self, broker_id: int, progress: FollowerProgress, now_ms: int) -> bool:
         """Does the high watermark wait for this replica outside the ISR? Only while it is heard:
@@ -257,7 +244,7 @@ class Leader:
 
     def _caught_up(self, progress: FollowerProgress, now_ms: int) -> bool:
         return progress.caught_up(
-            self.log.log_end_offset, now_ms, self.settings.replica_lag_time_max_ms
+            self.log_state.log_end_offset, now_ms, self.settings.replica_lag_time_max_ms
         )
 
     def is_eligible(self, broker_id: int, progress: FollowerProgress) -> bool:
@@ -294,21 +281,23 @@ class Leader:
 
     # --- deleting records ------------------------------------------------------------------------
 
-    def delete_records(self, before_offset: int) -> tuple[int, list[Effect]]:
-        """Forget the records below `before_offset` (-1: all that are committed). Returns the offset
-        meant, and what is to be done; the followers learn of it by their fetches.
-
-        Raises OffsetOutOfRangeError above the high watermark.
-        """
-        target = self.log.high_watermark if before_offset == ALL_COMMITTED else before_offset
-        if not 0 <= target <= self.log.high_watermark:
+    def deletion_target(self, before_offset: int) -> int:
+        """Below which offset records are forgotten that are deleted before this one (-1: all that
+        are committed). OffsetOutOfRangeError above the high watermark."""
+        high_watermark = self.log_state.high_watermark
+        target = high_watermark if before_offset == ALL_COMMITTED else before_offset
+        if not 0 <= target <= high_watermark:
             raise OffsetOutOfRangeError(
                 f"records of {self.topic_partition} can be deleted up to the high watermark, "
-                f"{self.log.high_watermark}, not up to {before_offset}"
+                f"{high_watermark}, not up to {before_offset}"
             )
-        if not self.log.raise_log_start(target):
-            return target, []
-        return target, [RaiseLogStart(self.log.log_start_offset)]
+        return target
+
+    def delete_records(self, before_offset: int) -> list[Effect]:
+        """Forget the records below `before_offset`, which `deletion_target` allowed."""
+        if not self.log_state.raise_log_start(before_offset):
+            return []
+        return [RaiseLogStart(self.log_state.log_start_offset)]
 
     @property
     def low_watermark(self) -> int:
@@ -319,7 +308,11 @@ class Leader:
             for member in self.isr.committed
             if member != self.broker_id
         ]
-        return min(self.log.log_start_offset, *starts) if starts else self.log.log_start_offset
+        return (
+            min(self.log_state.log_start_offset, *starts)
+            if starts
+            else self.log_state.log_start_offset
+        )
 
     # --- fetches ---------------------------------------------------------------------------------
 
@@ -355,10 +348,12 @@ class Leader:
                 f"broker {replica_id} is no replica of {self.topic_partition} here"
             )
         fetch_offset = position.fetch_offset
-        if fetch_offset < self.log.log_start_offset:
+        if fetch_offset < self.log_state.log_start_offset:
             raise self._out_of_range(fetch_offset)
         if position.last_fetched_epoch >= 0:
-            end = self.log.epochs.end_of(position.last_fetched_epoch, self.log.log_end_offset)
+            end = self.log_state.epochs.end_of(
+                position.last_fetched_epoch, self.log_state.log_end_offset
+            )
             assert end is not None, "a leader's log has at least the epoch that it leads"
             if end.leader_epoch < position.last_fetched_epoch or end.offset < fetch_offset:
                 return end
@@ -367,14 +362,17 @@ class Leader:
                     f"{self.topic_partition} begins at {fetch_offset} here: what broker "
                     f"{replica_id} has below can no longer be compared, it must begin anew there"
                 )
-        if fetch_offset > self.log.log_end_offset:
+        if fetch_offset > self.log_state.log_end_offset:
             raise self._out_of_range(fetch_offset)
         return None
 
     def _cannot_compare(self, position: FollowerPosition) -> bool:
         """A follower ends where this log begins, with records of an epoch of which retention has
         left nothing here: another record may have been committed in the place of any of them."""
-        earliest_epoch, log_start = self.log.epochs.earliest_epoch, self.log.log_start_offset
+        earliest_epoch, log_start = (
+            self.log_state.epochs.earliest_epoch,
+            self.log_state.log_start_offset,
+        )
         assert earliest_epoch is not None, "a leader's log has at least the epoch that it leads"
         return (
             position.last_fetched_epoch < earliest_epoch
@@ -396,7 +394,7 @@ class Leader:
             )
         progress.log_start_offset = position.log_start_offset
         progress.record_fetch(
-            position.fetch_offset, replica_broker_epoch, self.log.log_end_offset, now_ms
+            position.fetch_offset, replica_broker_epoch, self.log_state.log_end_offset, now_ms
         )
         effects = self.advance_high_watermark(now_ms)
         return effects + self._maybe_expand(now_ms)
@@ -404,23 +402,28 @@ class Leader:
     def check_consumer_fetch(self, fetch_offset: int, current_leader_epoch: int) -> None:
         """Validate a consumer's fetch; it may then read below the high watermark."""
         self.check_leader_epoch(current_leader_epoch)
-        if not self.log.log_start_offset <= fetch_offset <= self.log.log_end_offset:
+        if not self.log_state.log_start_offset <= fetch_offset <= self.log_state.log_end_offset:
             raise self._out_of_range(fetch_offset)
 
     def latest_offset(self) -> int:
         """The offset that a consumer calls the end. OffsetNotAvailableError while a new leader's
         high watermark may be behind what its predecessor showed (KIP-207)."""
-        if self.log.high_watermark < self.first_own_offset:
+        if self.log_state.high_watermark < self.first_own_offset:
             raise OffsetNotAvailableError(
                 f"the new leader of {self.topic_partition} does not know yet what is committed"
             )
-        return self.log.high_watermark
+        return self.log_state.high_watermark
 
     def _out_of_range(self, offset: int) -> MinikafkaError:
         return OffsetOutOfRangeError(
             f"offset {offset} of {self.topic_partition} is not within "
-            f"{self.log.log_start_offset} to {self.log.log_end_offset}"
+            f"{self.log_state.log_start_offset} to {self.log_state.log_end_offset}"
         )
+
+    def is_no_news(self, replica_id: int, position: FollowerPosition) -> bool:
+        """Does a fetch tell only that the follower is still where it was?"""
+        progress = self.followers.get(replica_id)
+        return progress is not None and progress.log_end_offset == position.fetch_offset
 
     # --- the ISR ---------------------------------------------------------------------------------
 
@@ -440,7 +443,7 @@ class Leader:
 
     def _may_join(self, broker_id: int, progress: FollowerProgress, now_ms: int) -> bool:
         return (
-            progress.log_end_offset >= max(self.log.high_watermark, self.epoch_start)
+            progress.log_end_offset >= max(self.log_state.high_watermark, self.epoch_start)
             and broker_id in self.assignment.replicas
             and self.is_eligible(broker_id, progress)
             and now_ms - progress.refused_ms >= JOIN_RETRY_MS
@@ -502,3 +505,21 @@ class Leader:
                     self.followers[member].refused_ms = now_ms
             return self._propose(set(self.isr.committed), "the addition was refused")
         return [ProposeIsr(proposal)]
+
+    # --- invariants ------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Assert what can be seen from here."""
+        assert self.isr.committed == self.state.isr, (self.isr, self.state)
+        members = set(self.assignment.replicas).union(self.state.isr) - {self.broker_id}
+        assert set(self.followers) == members, (self.followers, members)
+        pending = self.isr.pending
+        if pending is not None:
+            assert pending.partition_version == self.state.partition_version, pending
+            assert self.isr.maximal.issuperset(member for member, _ in pending.isr), pending
+        assert self.first_own_offset <= self.epoch_start <= self.log_state.log_end_offset, (
+            self.first_own_offset,
+            self.epoch_start,
+            self.log_state,
+        )
+        self.parked.check(self.log_state.high_watermark)

@@ -1,12 +1,14 @@
 """One replica of one partition: its role, and what it makes of every event.
 
-Pure: an event and the time come in, effects go out (`core.effects`); the runtime carries them out
-before the next event. The mirror of the log (`ReplicaLog`) is changed at once where the core
-decides (truncation), and after the fact where the file must come first (`on_appended`).
+Pure: an event (events.py) and the time come in through `step`, effects (effects.py) go out; the
+runtime carries them out before the next event. All else that can be called answers a question and
+changes nothing. What the core knows of the log (`LogState`) is changed at once where the core
+decides (truncation), and after the fact where the file must come first (`BatchesAppended`).
 
-State: the adopted State (None until the controller has addressed this incarnation), the role, and
+State: the adopted State (None until the controller has addressed this incarnation), the role,
 `term`, raised whenever the replica becomes a follower or cuts its log: what was promised in a term
-refers to the records of that term (KAFKA-1148).
+refers to the records of that term (KAFKA-1148), and `leaderships`, raised whenever it begins to
+lead: two questions asked under the same number are answered by one unbroken leadership.
 
 Invariants: States are adopted in strictly rising partition_version (rule R3); role LEADER iff the
 adopted State names this broker and the disk has not failed.
@@ -15,13 +17,38 @@ adopted State names this broker and the disk has not failed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from reprlib import Repr
+from typing import assert_never
 
 from minikafka.core.replication.effects import Effect, RestartLog, Role, RoleChanged, TruncateLog
+from minikafka.core.replication.events import (
+    BatchesAppended,
+    BatchesFollowed,
+    BatchesReceived,
+    Diverged,
+    Event,
+    Flushed,
+    IdleProducersDue,
+    LagCheckDue,
+    LogStartRaised,
+    LogTruncated,
+    OutOfRange,
+    ProduceGivenUp,
+    ProduceParked,
+    ProposalAnswered,
+    RecordsDeleted,
+    Registered,
+    ReplicaFetched,
+    SettingsChanged,
+    StateReceived,
+    Stopped,
+    StorageFailed,
+)
 from minikafka.core.replication.follower import Follower
-from minikafka.core.replication.leader import Leader, PartitionSettings
-from minikafka.core.replication.producer_state import ProducerStateTable
-from minikafka.core.replication.replica_log import ReplicaLog
+from minikafka.core.replication.leader import AppendPlan, Leader
+from minikafka.core.replication.log_state import LogState
+from minikafka.core.replication.settings import PartitionSettings
 from minikafka.errors import (
     KafkaStorageError,
     MinikafkaError,
@@ -40,6 +67,12 @@ from minikafka.model import (
 
 HISTORY_LENGTH = 16
 
+_MAY_BE_QUIET = frozenset(
+    {ReplicaFetched, BatchesFollowed, BatchesReceived, LagCheckDue, IdleProducersDue}
+)
+_SHORT = Repr()
+_SHORT.maxother = _SHORT.maxstring = 500
+
 
 class Partition:
     """`eligible` maps live brokers that are not shutting down to their broker epochs; the runtime
@@ -51,7 +84,7 @@ class Partition:
         topic_id: str,
         broker_id: int,
         broker_epoch: int,
-        log: ReplicaLog,
+        log_state: LogState,
         settings: PartitionSettings,
         eligible: Mapping[int, int],
     ) -> None:
@@ -59,16 +92,17 @@ class Partition:
         self.topic_id = topic_id
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
-        self.log = log
+        self.log_state = log_state
         self.settings = settings
         self.eligible = eligible
         self.state: PartitionState | None = None
         self.assignment = Assignment(())
         self.term = 0
         self.failed: str | None = None
+        self.leaderships = 0
         self._leader: Leader | None = None
         self._follower: Follower | None = None
-        self.history: deque[str] = deque(maxlen=HISTORY_LENGTH)
+        self.history: deque[tuple[int, object]] = deque(maxlen=HISTORY_LENGTH)
 
     # --- what it is ------------------------------------------------------------------------------
 
@@ -88,8 +122,11 @@ class Partition:
     def is_leader(self) -> bool:
         return self._leader is not None
 
-    def leader(self) -> Leader:
-        """The leading side; NotLeaderOrFollowerError or KafkaStorageError if there is none."""
+    def require_leader(self) -> None:
+        """NotLeaderOrFollowerError or KafkaStorageError unless this replica leads."""
+        self._lead()
+
+    def _lead(self) -> Leader:
         if self._leader is None:
             if self.failed is not None:
                 raise self._storage_error()
@@ -111,33 +148,193 @@ class Partition:
             f"the disk of {self.topic_partition} on broker {self.broker_id} failed: {self.failed}"
         )
 
+    # --- what may be asked of a leader: who does not lead raises what `require_leader` does -------
+
+    def plan_append(self, headers: Sequence[BatchHeader], acks: int) -> AppendPlan:
+        """How these batches are to be appended: see Leader.plan_append."""
+        return self._lead().plan_append(headers, acks)
+
+    def check_leader_epoch(self, current_leader_epoch: int) -> None:
+        """Fence who asks under another epoch: see Leader.check_leader_epoch."""
+        self._lead().check_leader_epoch(current_leader_epoch)
+
+    def check_replica_fetch(
+        self, replica_id: int, position: FollowerPosition
+    ) -> OffsetAndEpoch | None:
+        """May a follower read from there? See Leader.check_replica_fetch."""
+        return self._lead().check_replica_fetch(replica_id, position)
+
+    def check_consumer_fetch(self, fetch_offset: int, current_leader_epoch: int) -> None:
+        """May a consumer read from there? See Leader.check_consumer_fetch."""
+        self._lead().check_consumer_fetch(fetch_offset, current_leader_epoch)
+
+    def latest_offset(self) -> int:
+        """What a consumer calls the end: see Leader.latest_offset."""
+        return self._lead().latest_offset()
+
+    def deletion_target(self, before_offset: int) -> int:
+        """Below which offset records may be deleted: see Leader.deletion_target."""
+        return self._lead().deletion_target(before_offset)
+
+    def low_watermark(self) -> int:
+        """Below it no in-sync replica has records: see Leader.low_watermark."""
+        return self._lead().low_watermark
+
+    def doubt(self, now_ms: int, silence_ms: int) -> str | None:
+        """Why another may lead by now: see Leader.doubt."""
+        return self._lead().doubt(now_ms, silence_ms)
+
+    def maximal_isr(self) -> set[int]:
+        """The in-sync replicas, and those whose addition is on its way."""
+        return self._lead().isr.maximal
+
+    def effective_min_insync(self) -> int:
+        """How many in-sync replicas acks=all needs."""
+        return self._lead().effective_min_insync
+
+    def followers(self) -> Iterator[tuple[int, int, int]]:
+        """(broker id, log end offset or -1, when it was caught up or NEVER_MS), by broker id."""
+        for broker_id, progress in sorted(self._lead().followers.items()):
+            yield broker_id, progress.log_end_offset, progress.caught_up_ms
+
+    @property
+    def pending_proposal(self) -> IsrProposal | None:
+        """What it proposes and has no answer to; None as well if it does not lead."""
+        return None if self._leader is None else self._leader.isr.pending
+
+    @property
+    def parked_count(self) -> int:
+        """How many produce requests wait for replication."""
+        return 0 if self._leader is None else len(self._leader.parked)
+
+    # --- what may be asked of a follower ---------------------------------------------------------
+
+    def fetch_position(self) -> FollowerPosition | None:
+        """Where to fetch from next, or None if this replica does not follow anyone."""
+        return None if self._follower is None else self._follower.position()
+
+    def awaits(self, position: FollowerPosition) -> bool:
+        """Does a reply to a fetch from `position` still hold? If not, it is to be dropped."""
+        return self._following(position) is not None
+
+    def _following(self, position: FollowerPosition) -> Follower | None:
+        if self._follower is None or not self._follower.answers(position):
+            return None
+        return self._follower
+
+    def accepts(self, headers: Sequence[BatchHeader]) -> bool:
+        """May these batches of the leader be appended? See Follower.accepts."""
+        return self._follower is not None and self._follower.accepts(headers)
+
+    # --- what happens to it ----------------------------------------------------------------------
+
+    def step(self, event: Event, now_ms: int) -> list[Effect]:
+        """Take an event in. Raises MinikafkaError where the event's kind says so, and what
+        `require_leader` does where only a leader can take it; then nothing has changed."""
+        quiet = type(event) in _MAY_BE_QUIET and self._is_quiet(event)
+        if not quiet:
+            self.history.append((now_ms, event.brief()))
+        effects = self._take(event, now_ms)
+        if quiet and effects:
+            self.history.append((now_ms, event.brief()))
+        return effects
+
+    def _is_quiet(self, event: Event) -> bool:
+        """Would it only drive what matters out of the history, if it has no effects?"""
+        match event:
+            case ReplicaFetched(replica_id, _, position):
+                leader = self._leader
+                return leader is not None and leader.is_no_news(replica_id, position)
+            case BatchesFollowed(headers) | BatchesReceived(_, headers):
+                return not headers
+            case _:
+                return True
+
+    def _take(self, event: Event, now_ms: int) -> list[Effect]:
+        match event:
+            case BatchesAppended(headers):
+                return self._lead().on_appended(headers, now_ms)
+            case ProduceParked(token, required_offset):
+                return self._lead().park(token, required_offset)
+            case ReplicaFetched(replica_id, broker_epoch, position):
+                return self._lead().record_replica_fetch(replica_id, broker_epoch, position, now_ms)
+            case BatchesReceived(position, headers):
+                follower = self._following(position)
+                return [] if follower is None else self._cut(follower.on_straddling(headers))
+            case BatchesFollowed(headers, high_watermark, log_start):
+                return self._on_followed(headers, high_watermark, log_start)
+            case LagCheckDue():
+                return [] if self._leader is None else self._leader.check_lag(now_ms)
+            case Flushed(offset):
+                return self._on_flushed(offset, now_ms)
+            case StateReceived(state, assignment):
+                return self._adopt(state, assignment, now_ms)
+            case ProposalAnswered(proposal, error, answered):
+                return self._on_proposal_answered(proposal, error, answered, now_ms)
+            case Diverged(position, end):
+                follower = self._following(position)
+                return [] if follower is None else self._cut(follower.on_diverging(end))
+            case OutOfRange(position, log_start, log_end):
+                follower = self._following(position)
+                if follower is None:
+                    return []
+                return self._cut(follower.on_out_of_range(log_start, log_end))
+            case SettingsChanged(settings):
+                return self._configure(settings, now_ms)
+            case RecordsDeleted(before_offset):
+                return self._lead().delete_records(before_offset)
+            case StorageFailed(reason):
+                return self._on_storage_failed(reason)
+            case Stopped(stop_error):
+                return [] if self._leader is None else self._leader.fail_all_parked(stop_error)
+            case _:
+                self._note(event)
+                return []
+
+    def _note(
+        self, event: Registered | ProduceGivenUp | LogTruncated | LogStartRaised | IdleProducersDue
+    ) -> None:
+        """What is only noted: there is nothing to be done about it."""
+        match event:
+            case ProduceGivenUp(token):
+                if self._leader is not None:
+                    self._leader.parked.give_up(token)
+            case Registered(broker_epoch):
+                self.broker_epoch = broker_epoch
+                if self._leader is not None:
+                    self._leader.broker_epoch = broker_epoch
+            case LogTruncated(log_end_offset, producers):
+                self.log_state.truncated(log_end_offset)
+                self.log_state.producers = producers
+            case LogStartRaised(offset):
+                self.log_state.raise_log_start(offset)
+            case IdleProducersDue(now_timestamp_ms, idle_ms):
+                self.log_state.producers.expire(now_timestamp_ms, idle_ms)
+            case _:
+                assert_never(event)
+
     # --- adopting a State ------------------------------------------------------------------------
 
-    def adopt(self, state: PartitionState, assignment: Assignment, now_ms: int) -> list[Effect]:
-        """Take over a State if it is newer than the held one; else do nothing (rule R3). With the
-        held one only the assignment may be new: the State came without it, in an answer."""
+    def _adopt(self, state: PartitionState, assignment: Assignment, now_ms: int) -> list[Effect]:
         held = self.state
         if held is not None and state.partition_version <= held.partition_version:
             known = state.partition_version == held.partition_version
             return self._reassign(assignment, now_ms) if known else []
-        self._note(f"adopt {state} with {assignment.replicas}")
         assert state.leader_epoch >= self.leader_epoch, self.explain("the leader epoch fell")
         self.state, self.assignment = state, assignment
         if self.failed is not None:
             return []
         if state.leader == self.broker_id:
-            effects = self._lead(held, state, assignment, now_ms)
+            effects = self._become_leader(held, state, assignment, now_ms)
         else:
-            effects = self._follow(state)
+            effects = self._become_follower(state)
         if held is None or self._moved(held, state):
             effects.append(RoleChanged(self.role, state.leader, state.leader_epoch))
-        self.check()
         return effects
 
     def _reassign(self, assignment: Assignment, now_ms: int) -> list[Effect]:
         if assignment == self.assignment:
             return []
-        self._note(f"assigned to {assignment.replicas}")
         self.assignment = assignment
         return [] if self._leader is None else self._leader.reassign(assignment, now_ms)
 
@@ -145,7 +342,7 @@ class Partition:
     def _moved(held: PartitionState, state: PartitionState) -> bool:
         return (held.leader, held.leader_epoch) != (state.leader, state.leader_epoch)
 
-    def _lead(
+    def _become_leader(
         self,
         held: PartitionState | None,
         state: PartitionState,
@@ -159,122 +356,58 @@ class Partition:
         )
         if self._leader is None:
             self._follower = None
+            self.leaderships += 1
             self._leader = Leader(
                 self.topic_partition,
                 self.topic_id,
                 self.broker_id,
                 self.broker_epoch,
-                self.log,
+                self.log_state,
                 self.settings,
                 self.eligible,
             )
         return self._leader.adopt(state, assignment, now_ms, unbroken=unbroken)
 
-    def _follow(self, state: PartitionState) -> list[Effect]:
+    def _become_follower(self, state: PartitionState) -> list[Effect]:
         self.term += 1
         effects: list[Effect] = []
         if self._leader is not None:
             effects = self._leader.fail_all_parked(self._not_leader())
             self._leader = None
-        self._follower = Follower(self.topic_partition, self.topic_id, self.log, state)
+        self._follower = Follower(self.topic_partition, self.topic_id, self.log_state, state)
         return effects
 
-    def reregister(self, broker_epoch: int) -> None:
-        """The broker has a new incarnation without a restart (its session had expired). Roles stay
-        as they are until the controller addresses the new incarnation."""
-        self.broker_epoch = broker_epoch
-        if self._leader is not None:
-            self._leader.broker_epoch = broker_epoch
-
-    def configure(self, settings: PartitionSettings, now_ms: int) -> list[Effect]:
-        """New settings: they hold from now on (a smaller minimum may commit what waited)."""
+    def _configure(self, settings: PartitionSettings, now_ms: int) -> list[Effect]:
         self.settings = settings
         if self._leader is None:
             return []
         self._leader.settings = settings
         return self._leader.advance_high_watermark(now_ms)
 
-    # --- following -------------------------------------------------------------------------------
-
-    def fetch_position(self) -> FollowerPosition | None:
-        """Where to fetch from next, or None if this replica does not follow anyone."""
-        return None if self._follower is None else self._follower.position()
-
-    def follower_for(self, position: FollowerPosition) -> Follower | None:
-        """The following side, if a reply to a fetch from `position` still holds; else None, and the
-        reply is to be dropped."""
-        if self._follower is None or not self._follower.answers(position):
-            return None
-        return self._follower
-
-    def on_diverging(self, position: FollowerPosition, end: OffsetAndEpoch) -> list[Effect]:
-        follower = self.follower_for(position)
-        return [] if follower is None else self._cut(follower.on_diverging(end))
-
-    def on_out_of_range(
-        self, position: FollowerPosition, leader_log_start: int, leader_log_end: int
-    ) -> list[Effect]:
-        follower = self.follower_for(position)
-        if follower is None:
-            return []
-        return self._cut(follower.on_out_of_range(leader_log_start, leader_log_end))
-
-    def on_straddling(
-        self, position: FollowerPosition, headers: Sequence[BatchHeader]
-    ) -> list[Effect]:
-        """The leader's batches are about to be appended: see Follower.on_straddling."""
-        follower = self.follower_for(position)
-        return [] if follower is None else self._cut(follower.on_straddling(headers))
+    # --- the log ---------------------------------------------------------------------------------
 
     def _cut(self, effects: list[Effect]) -> list[Effect]:
         if any(isinstance(effect, TruncateLog | RestartLog) for effect in effects):
             self.term += 1
-            self._note(f"cut: {effects}")
-        self.check()
         return effects
 
-    def on_follower_appended(
-        self,
-        headers: Sequence[BatchHeader],
-        leader_high_watermark: int,
-        leader_log_start: int,
+    def _on_followed(
+        self, headers: Sequence[BatchHeader], leader_high_watermark: int, leader_log_start: int
     ) -> list[Effect]:
-        """The leader's batches (perhaps none) are in the log; these are the leader's offsets."""
         follower = self._follower
         assert follower is not None, self.explain("appended as a follower without being one")
         effects = follower.on_appended(headers)
         return effects + follower.on_leader_offsets(leader_high_watermark, leader_log_start)
 
-    def restore_producers(self, log_end_offset: int, producers: ProducerStateTable) -> None:
-        """After TruncateLog was carried out: the file's true end (a batch that straddles the cut is
-        gone whole) and the producers that are left."""
-        self.log.truncated(log_end_offset)
-        self.log.producers = producers
-        self.check()
+    def _on_flushed(self, offset: int, now_ms: int) -> list[Effect]:
+        log_state = self.log_state
+        offset = min(offset, log_state.log_end_offset)
+        log_state.flushed_offset = max(log_state.flushed_offset, offset)
+        return [] if self._leader is None else self._leader.advance_high_watermark(now_ms)
 
-    # --- everything else -------------------------------------------------------------------------
-
-    def on_proposal_answered(
-        self,
-        proposal: IsrProposal,
-        error: MinikafkaError | None,
-        state: PartitionState | None,
-        now_ms: int,
-    ) -> list[Effect]:
-        """The controller's answer to an ISR proposal: its State is adopted by R3 whatever else."""
-        effects: list[Effect] = []
-        if state is not None:
-            effects = self.adopt(state, self.assignment, now_ms)
-        if self._leader is not None and error is not None:
-            effects += self._leader.on_proposal_refused(proposal, error, now_ms)
-        return effects
-
-    def on_storage_failure(self, reason: str) -> list[Effect]:
-        """The disk under this replica failed or is full: no append and no fetch any more in this
-        incarnation (KAFKA-10778)."""
+    def _on_storage_failed(self, reason: str) -> list[Effect]:
         if self.failed is not None:
             return []
-        self._note(f"storage failed: {reason}")
         self.failed = reason
         self.term += 1
         effects: list[Effect] = []
@@ -283,22 +416,36 @@ class Partition:
         self._leader = self._follower = None
         return [*effects, RoleChanged(Role.FAILED, NO_LEADER, self.leader_epoch)]
 
-    def on_log_start_raised(self, offset: int) -> None:
-        """Retention has removed what lies below `offset`."""
-        self.log.raise_log_start(offset)
+    # --- everything else -------------------------------------------------------------------------
+
+    def _on_proposal_answered(
+        self,
+        proposal: IsrProposal,
+        error: MinikafkaError | None,
+        state: PartitionState | None,
+        now_ms: int,
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        if state is not None:
+            effects = self._adopt(state, self.assignment, now_ms)
+        if self._leader is not None and error is not None:
+            effects += self._leader.on_proposal_refused(proposal, error, now_ms)
+        return effects
 
     def check(self) -> None:
-        """Assert the invariants that can be seen from here."""
-        self.log.check()
-        if self.state is not None and self.failed is None:
-            leads = self.state.leader == self.broker_id
-            assert leads == (self._leader is not None), self.explain("role and State disagree")
+        """Assert the invariants that can be seen from here. Tests do after every event."""
+        try:
+            self.log_state.check()
+            if self.state is not None and self.failed is None:
+                leads = self.state.leader == self.broker_id
+                assert leads == (self._leader is not None), "role and State disagree"
+            if self._leader is not None:
+                self._leader.check()
+        except AssertionError as error:
+            raise AssertionError(self.explain(str(error))) from error
 
     def explain(self, what: str) -> str:
         """`what`, with the last events of this partition."""
-        events = "\n  ".join(self.history)
+        events = "".join(f"\n  {now_ms:>10} {_SHORT.repr(event)}" for now_ms, event in self.history)
         where = f"{self.topic_partition} on broker {self.broker_id}"
-        return f"{where}: {what}; last events:\n  {events}"
-
-    def _note(self, event: str) -> None:
-        self.history.append(event)
+        return f"{where}: {what}; last events (ms):{events}"

@@ -35,6 +35,7 @@ from minikafka.errors import (
 )
 from minikafka.model import BrokerInfo, TopicPartition
 from tests.helpers.brokers import BrokerCluster, batch_of
+from tests.helpers.core_builders import leader_of
 from tests.helpers.replicas import settle
 from tests.helpers.waiting import until
 
@@ -499,7 +500,7 @@ async def test_a_leader_tells_how_far_its_replicas_are(cluster: BrokerCluster) -
     tp = await cluster.create_topic("t", [1, 2, 3])
     await cluster.kill(3)
     await cluster.until_state(tp, lambda state: state.isr == (1, 2), at=1)
-    leader = cluster.running[1].broker.replicas.replicas[tp].core.leader()
+    leader = leader_of(cluster.running[1].broker.replicas.replicas[tp].core)
     leader.followers[3] = FollowerProgress()
     await cluster.produce_until_acked(tp, b"x")
     (status,) = await cluster.service(1).describe_partitions([tp])

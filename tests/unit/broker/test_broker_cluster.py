@@ -619,7 +619,7 @@ async def test_flush_before_ack_acknowledges_what_is_on_the_disk(
     tp = await cluster.create_topic("t", [1, 2], {"flush.before.ack": "true"})
     results = await asyncio.gather(*(cluster.produce(tp, b"%d" % n, acks=acks) for n in range(8)))
     assert [result.error for result in results] == [None] * 8
-    assert cluster.running[1].broker.replicas.replicas[tp].core.log.flushed_offset == 8
+    assert cluster.running[1].broker.replicas.replicas[tp].core.log_state.flushed_offset == 8
 
 
 async def test_a_broker_forgets_a_topic_that_was_deleted_while_it_did_not_hear(

@@ -76,7 +76,7 @@ async def test_a_leader_alone_is_done_at_once(
     append(bench, 5)
     result = await delete(handler, before_offset)
     assert (result.error, result.low_watermark) == (None, start)
-    assert (replica.log.log_start_offset, replica.core.log.log_start_offset) == (start, start)
+    assert (replica.log.log_start_offset, replica.core.log_state.log_start_offset) == (start, start)
 
 
 async def test_what_was_deleted_already_is_no_error(

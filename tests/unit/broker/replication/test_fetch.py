@@ -34,6 +34,7 @@ from minikafka.errors import (
 from minikafka.model import TopicPartition
 from minikafka.records.header import split
 from tests.helpers.brokers import batch_of
+from tests.helpers.core_builders import leader_of
 from tests.helpers.replicas import TOPIC_ID, TP, Bench, partition, settle
 
 OTHER = TopicPartition("u", 0)
@@ -54,7 +55,7 @@ def handler(bench: Bench) -> FetchHandler:
 def append(bench: Bench, *values: bytes, tp: TopicPartition = TP) -> None:
     replica = bench.manager.find(tp)
     batch = batch_of(*values)
-    plan = replica.core.leader().plan_append(split(batch), 1)
+    plan = replica.core.plan_append(split(batch), 1)
     replica.append_as_leader([batch], plan.headers)
 
 
@@ -279,7 +280,7 @@ async def test_a_fetch_of_an_older_incarnation_counts_for_nothing(
     old = request(position(1, last_fetched_epoch=0), broker_epoch=199)
     (result,) = (await handler.replica_fetch(old)).results
     assert isinstance(result.error, StaleBrokerEpochError)
-    assert replica.core.log.high_watermark == 0
+    assert replica.core.log_state.high_watermark == 0
 
 
 async def test_an_answer_is_bounded_but_every_follower_gets_on(
@@ -299,7 +300,7 @@ async def test_a_position_counts_once_when_its_fetch_arrives(
     bench: Bench, handler: FetchHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = await bench.lead(1, 2)
-    leader = replica.core.leader()
+    leader = leader_of(replica.core)
     counted: list[int] = []
     record = leader.record_replica_fetch
 

@@ -26,6 +26,7 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import PartitionState
+from tests.helpers.core_builders import leader_of
 from tests.helpers.replicas import TP, Bench, partition, settle
 from tests.helpers.waiting import until
 
@@ -94,7 +95,7 @@ async def shrink(bench: Bench) -> Replica:
 
 
 def pending(replica: Replica) -> IsrProposal | None:
-    return replica.core.leader().isr.pending
+    return leader_of(replica.core).isr.pending
 
 
 async def test_a_proposal_is_sent_and_its_state_adopted(
@@ -173,7 +174,7 @@ async def test_after_a_refused_addition_the_committed_isr_is_proposed(
     bench: Bench, controller: Controller
 ) -> None:
     replica = await bench.lead(1, 2)
-    leader = replica.core.leader()
+    leader = leader_of(replica.core)
     held = replica.core.state
     controller.script = [answers(IneligibleReplicaError("it leaves"), held)]
     replica.apply(leader._propose({1, 2, 3}, "C caught up"))

@@ -12,7 +12,8 @@ from minikafka.api.requests import ProducePartition, ProduceRequest, ProduceResu
 from minikafka.broker.replication import produced
 from minikafka.broker.replication.produce import ProduceHandler
 from minikafka.broker.replication.produced import INLINE_BYTES, RecordChecker
-from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.events import ReplicaFetched
+from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRecordError,
@@ -38,6 +39,7 @@ from minikafka.records.header import (
 )
 from minikafka.records.read import iter_records
 from tests.helpers.brokers import batch_of
+from tests.helpers.core_builders import leader_of
 from tests.helpers.replicas import TOPIC_ID, TP, Bench, partition, settle
 
 OTHER, NOWHERE = TopicPartition("u", 0), TopicPartition("nowhere", 0)
@@ -73,7 +75,7 @@ def acknowledge(bench: Bench, offset: int, tp: TopicPartition = TP) -> None:
     """Broker 2 fetches from here on."""
     replica = bench.manager.replicas[tp]
     at = FollowerPosition(tp, TOPIC_ID, offset, 0, replica.core.leader_epoch, 0)
-    replica.apply(replica.core.leader().record_replica_fetch(2, 200, at, bench.clock()))
+    replica.apply(replica.core.step(ReplicaFetched(2, 200, at), bench.clock()))
 
 
 async def test_each_partition_is_answered_on_its_own(bench: Bench, handler: ProduceHandler) -> None:
@@ -117,7 +119,7 @@ async def test_acks_one_and_none_wait_for_nobody(bench: Bench, handler: ProduceH
     for acks in (0, 1):
         (result,) = await produce(handler, TP, acks=acks)
         assert result.error is None
-    assert bench.manager.replicas[TP].core.log.high_watermark == 0
+    assert bench.manager.replicas[TP].core.log_state.high_watermark == 0
 
 
 async def test_a_time_out_settles_only_what_is_open(bench: Bench, handler: ProduceHandler) -> None:
@@ -128,7 +130,7 @@ async def test_a_time_out_settles_only_what_is_open(bench: Bench, handler: Produ
     assert timed_out.base_offset == -1
     assert (done.error, done.base_offset) == (None, 0)
     acknowledge(bench, 1)  # committed after all: nobody waits any more
-    assert not bench.manager.replicas[TP].core.leader().parked
+    assert bench.manager.replicas[TP].parked_count == 0
 
 
 async def test_whoever_waits_when_the_broker_ends_is_told_to_try_elsewhere(
@@ -148,7 +150,7 @@ async def test_a_wait_that_is_cancelled_below_ends_in_a_retriable_error(
     await bench.lead(1, 2)
     waiting = asyncio.ensure_future(produce(handler, TP))
     await settle()
-    token = bench.manager.replicas[TP].core.leader().parked[0].token
+    ((token, _),) = leader_of(bench.manager.replicas[TP].core).parked.waiting()
     assert isinstance(token, asyncio.Future)
     token.cancel()
     (result,) = await waiting
@@ -249,8 +251,8 @@ async def test_a_compacted_topic_refuses_a_batch_whose_records_cannot_be_read(
 
 
 async def test_nothing_is_taken_while_the_broker_may_not(bench: Bench) -> None:
-    def refuse(leader: Leader, acks: int) -> None:
-        assert leader is bench.manager.replicas[TP].core.leader()
+    def refuse(core: Partition, acks: int) -> None:
+        assert core is bench.manager.replicas[TP].core
         assert acks == -1
         raise NetworkError("out of touch")
 

@@ -89,10 +89,10 @@ async def test_a_record_counts_only_when_it_is_on_the_disk(
     waiting = produce(bench, acks)
     await settle()
     assert not waiting.done()
-    assert replica.core.log.high_watermark == 0
+    assert replica.core.log_state.high_watermark == 0
     fsync.go()
     assert (await waiting).error is None
-    assert replica.core.log.high_watermark == 1
+    assert replica.core.log_state.high_watermark == 1
 
 
 async def test_an_append_at_the_moment_when_a_flush_ends_is_flushed_too(bench: Bench) -> None:
@@ -101,7 +101,7 @@ async def test_an_append_at_the_moment_when_a_flush_ends_is_flushed_too(bench: B
     first = produce(bench, -1)
     second: list[asyncio.Future[ProduceResult]] = []
     # Called when the first is committed: after the flush, before the end of its task is told.
-    _, committed = replica.park(1)
+    committed = replica.park(1)
     committed.add_done_callback(lambda _: second.append(produce(bench, -1)))
     assert (await first).error is None
     await until(lambda: second)
@@ -115,11 +115,13 @@ async def test_a_new_leader_flushes_what_it_has_before_it_calls_it_committed(
     await bench.lead(1)
     assert (await produce(bench, -1)).error is None
     replica = bench.manager.replicas[TP]
-    replica.core.log.flushed_offset = 0  # as after a restart: the page cache may be all there is
-    replica.core.log.high_watermark = 0
+    replica.core.log_state.flushed_offset = (
+        0  # as after a restart: the page cache may be all there is
+    )
+    replica.core.log_state.high_watermark = 0
     await bench.update(partition(2, 1, version=1))
     await bench.update(partition(1, 2, isr=(1,), version=2))
-    await until(lambda: replica.core.log.high_watermark == 1)
+    await until(lambda: replica.core.log_state.high_watermark == 1)
 
 
 async def test_a_log_that_was_just_opened_counts_as_not_flushed(
@@ -148,7 +150,7 @@ async def test_flush_before_ack_that_is_switched_on_flushes_what_is_there(
     assert not replica.must_flush
     replica.configure(replace(replica.config, **settings))
     await until(lambda: not replica.must_flush)
-    assert replica.core.log.flushed_offset == 1
+    assert replica.core.log_state.flushed_offset == 1
 
 
 async def test_who_waits_for_the_disk_of_a_leader_that_is_none_any_more_is_told_so(

@@ -21,6 +21,7 @@ from minikafka.errors import (
 from minikafka.model import TopicPartition
 from minikafka.records.header import split
 from tests.helpers.brokers import batch_of
+from tests.helpers.core_builders import leader_of
 from tests.helpers.replicas import BROKERS, TOPIC_ID, TP, Bench, partition, settle
 from tests.helpers.waiting import until
 
@@ -74,7 +75,7 @@ async def test_after_a_lost_session_the_broker_is_not_addressed_until_the_contro
     assert not bench.manager.addressed
     await bench.update(target_broker_epoch=105)
     assert bench.manager.addressed
-    assert bench.manager.replicas[TP].core.leader().broker_epoch == 105
+    assert leader_of(bench.manager.replicas[TP].core).broker_epoch == 105
 
 
 async def test_messages_of_older_controllers_are_refused(bench: Bench) -> None:
@@ -308,12 +309,12 @@ async def test_a_producer_is_forgotten_after_the_time_that_is_set_now(bench: Ben
     """By the replica and by its log: what one forgets, the other must not bring back."""
     replica = await bench.lead(1)
     data = batch_of(b"a", producer_id=7, producer_epoch=0, base_sequence=0)
-    plan = replica.core.leader().plan_append(split(data), 1)
+    plan = replica.core.plan_append(split(data), 1)
     replica.append_as_leader([data], plan.headers)
 
     def remembered() -> tuple[int, int]:
         bench.manager.retain([replica])
-        return len(replica.core.log.producers), len(replica.log.load_producers())
+        return len(replica.core.log_state.producers), len(replica.log.load_producers())
 
     assert remembered() == (1, 1)
     bench.now_timestamp_ms += 1000
@@ -394,11 +395,11 @@ async def test_upkeep_runs_by_the_clock_and_outlives_a_failing_disk(
     assert not any(checkpoints)
     bench.clock.now_ms += 500  # late by far: this broker was stalled, so nobody is blamed
     await settle()
-    assert replica.core.leader().isr.pending is None
+    assert leader_of(replica.core).isr.pending is None
 
     def later() -> bool:
         bench.clock.now_ms += 1
-        return replica.core.leader().isr.pending is not None
+        return leader_of(replica.core).isr.pending is not None
 
     await until(later)
     await until(lambda: any(checkpoints) and not checkpoints[-1])

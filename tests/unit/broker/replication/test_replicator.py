@@ -55,7 +55,7 @@ async def test_what_the_leader_sends_is_appended_and_the_next_fetch_acknowledges
     await bench.stream(requests=2)
     position = stream.requests[1].positions[0]
     assert (position.fetch_offset, position.last_fetched_epoch) == (2, 0)
-    assert bench.manager.replicas[TP].core.log.high_watermark == 1
+    assert bench.manager.replicas[TP].core.log_state.high_watermark == 1
 
 
 async def test_with_flush_before_ack_the_next_fetch_waits_for_the_disk(
@@ -77,7 +77,7 @@ async def test_with_flush_before_ack_the_next_fetch_waits_for_the_disk(
     assert len(stream.requests) == 1
     go.set()
     await bench.stream(requests=2)
-    assert replica.core.log.flushed_offset == 1
+    assert replica.core.log_state.flushed_offset == 1
 
 
 async def test_a_follower_whose_disk_fails_on_flush_is_fenced_and_acknowledges_nothing(

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikafka.core.replication.epochs import EpochCache
+from minikafka.core.replication.events import BatchesFollowed, Diverged, OutOfRange, StateReceived
 from minikafka.core.replication.leader import Leader
+from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
-from minikafka.core.replication.replica_log import ReplicaLog
 from minikafka.errors import OffsetOutOfRangeError
 from minikafka.model import Assignment, EpochEntry, PartitionState
-from tests.helpers.core_builders import batch, replica
+from tests.helpers.core_builders import batch, leader_of, replica
 
 Record = tuple[int, str]  # (epoch, payload)
 REPLICAS = 3
@@ -71,7 +72,7 @@ def partition_over(broker_id: int, history: History, index: int, log_start: int)
     if history.idle[index] > (epochs.latest_epoch or -1):
         epochs.assign(history.idle[index], len(records))
     epochs.truncate_from_start(log_start)
-    log = ReplicaLog(log_start, len(records), log_start, epochs)
+    log = LogState(log_start, len(records), log_start, epochs)
     return replica(broker_id, log)
 
 
@@ -90,52 +91,52 @@ class Exchange:
         )
         adopted = PartitionState(1, history.epoch + 1, (1,), 1, 0)
         for partition in self.partitions:
-            partition.adopt(adopted, Assignment((1, 2)), 0)
+            partition.step(StateReceived(adopted, Assignment((1, 2))), 0)
 
     def run(self, rounds: int) -> None:
         """Fetch until both logs end at the same offset; fails if `rounds` do not suffice."""
-        leader, follower = self.partitions[0].leader(), self.partitions[1]
+        leader, follower = leader_of(self.partitions[0]), self.partitions[1]
         for _ in range(rounds):
             position = follower.fetch_position()
             assert position is not None
-            before = (follower.log.log_end_offset, follower.log.epochs.entries())
+            before = (follower.log_state.log_end_offset, follower.log_state.epochs.entries())
             try:
                 end = leader.check_replica_fetch(2, position)
             except OffsetOutOfRangeError:
-                follower.on_out_of_range(
-                    position, leader.log.log_start_offset, leader.log.log_end_offset
-                )
+                leads = leader.log_state
+                outside = OutOfRange(position, leads.log_start_offset, leads.log_end_offset)
+                follower.step(outside, 0)
                 self.restarted = True
             else:
                 if end is None:
                     self.copy(leader, follower)
-                    if follower.log.log_end_offset == leader.log.log_end_offset:
+                    if follower.log_state.log_end_offset == leader.log_state.log_end_offset:
                         return
                 else:
-                    follower.on_diverging(position, end)
-            after = (follower.log.log_end_offset, follower.log.epochs.entries())
+                    follower.step(Diverged(position, end), 0)
+            after = (follower.log_state.log_end_offset, follower.log_state.epochs.entries())
             assert after != before, "an answer that changes nothing would come for ever"
-            self.lowest_cut = min(self.lowest_cut, follower.log.log_end_offset)
+            self.lowest_cut = min(self.lowest_cut, follower.log_state.log_end_offset)
             if not self.restarted:
-                del self.records[follower.log.log_end_offset :]
+                del self.records[follower.log_state.log_end_offset :]
         raise AssertionError(f"still not equal after {rounds} rounds")
 
     def copy(self, leader: Leader, follower: Partition) -> None:
         """Everything that the leader has above the follower's end."""
-        first = follower.log.log_end_offset
+        first = follower.log_state.log_end_offset
         if self.restarted:
             self.records = [(-1, "gone")] * first
         headers = [
             batch(offset, leader_epoch=self.leader_records[offset][0])
             for offset in range(first, len(self.leader_records))
         ]
-        side = follower.follower_for(follower.fetch_position())  # type: ignore[arg-type]
-        assert side is not None
-        assert side.accepts(headers)
+        position = follower.fetch_position()
+        assert position is not None
+        assert follower.awaits(position)
+        assert follower.accepts(headers)
         self.records = self.records[:first] + self.leader_records[first:]
-        follower.on_follower_appended(
-            headers, leader.log.high_watermark, leader.log.log_start_offset
-        )
+        leads = leader.log_state
+        follower.step(BatchesFollowed(headers, leads.high_watermark, leads.log_start_offset), 0)
 
 
 @given(histories(), st.floats(0, 1), st.floats(0, 1))
@@ -145,7 +146,7 @@ def test_fetching_ends_with_equal_logs_and_cuts_nothing_that_was_common(history,
     follower_start = round(below * common)
     exchange = Exchange(history, leader_start, follower_start)
     exchange.run(2 * history.epoch + 5)
-    leader, follower = (partition.log for partition in exchange.partitions)
+    leader, follower = (partition.log_state for partition in exchange.partitions)
     assert exchange.records[leader_start:] == history.logs[0][leader_start:]
     if not exchange.restarted:
         assert exchange.lowest_cut >= common
@@ -164,17 +165,17 @@ def test_fetching_ends_with_equal_logs_and_cuts_nothing_that_was_common(history,
 def test_a_log_whose_epochs_are_all_later_is_cut_and_not_asked_for_ever():
     """Leader: epoch 1 throughout, then 4. Follower: only what it wrote in epoch 3, from its log
     start on."""
-    follower = replica(2, ReplicaLog(5, 10, 5, EpochCache([EpochEntry(3, 5)])))
-    leader_log = ReplicaLog(0, 8, 0, EpochCache([EpochEntry(1, 0)]))
+    follower = replica(2, LogState(5, 10, 5, EpochCache([EpochEntry(3, 5)])))
+    leader_log = LogState(0, 8, 0, EpochCache([EpochEntry(1, 0)]))
     partition = replica(1, leader_log)
     for one in (partition, follower):
-        one.adopt(PartitionState(1, 4, (1,), 1, 0), Assignment((1, 2)), 0)
+        one.step(StateReceived(PartitionState(1, 4, (1,), 1, 0), Assignment((1, 2))), 0)
     asked = follower.fetch_position()
     assert asked is not None
-    end = partition.leader().check_replica_fetch(2, asked)
+    end = partition.check_replica_fetch(2, asked)
     assert end is not None
-    assert follower.on_diverging(asked, end) != []
+    assert follower.step(Diverged(asked, end), 0) != []
     asked = follower.fetch_position()
     assert asked is not None
     assert (asked.fetch_offset, asked.last_fetched_epoch) == (5, -1)
-    assert partition.leader().check_replica_fetch(2, asked) is None
+    assert partition.check_replica_fetch(2, asked) is None

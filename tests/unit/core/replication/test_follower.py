@@ -12,12 +12,12 @@ from minikafka.core.replication.effects import (
     TruncateLog,
 )
 from minikafka.core.replication.follower import Follower
-from minikafka.core.replication.replica_log import ReplicaLog
+from minikafka.core.replication.log_state import LogState
 from minikafka.model import OffsetAndEpoch, PartitionState
 from tests.helpers.core_builders import TOPIC_ID, TP, batch, entries, log_of, position, state
 
 
-def following(log: ReplicaLog, adopted: PartitionState | None = None) -> Follower:
+def following(log: LogState, adopted: PartitionState | None = None) -> Follower:
     return Follower(TP, TOPIC_ID, log, state(1, leader_epoch=9) if adopted is None else adopted)
 
 
@@ -31,7 +31,7 @@ def test_without_a_leader_it_fetches_nowhere():
 
 
 def test_an_empty_log_has_no_last_epoch():
-    assert following(ReplicaLog()).position() == position(0, -1, 9)
+    assert following(LogState()).position() == position(0, -1, 9)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_reply_counts_only_if_everything_is_as_it_was_asked(stale):
 # --- diverging (KIP-279, KIP-595) ----------------------------------------------------------------
 
 
-def cut(log: ReplicaLog, end_offset: int, leader_epoch: int) -> list[object]:
+def cut(log: LogState, end_offset: int, leader_epoch: int) -> list[object]:
     return list(following(log).on_diverging(OffsetAndEpoch(end_offset, leader_epoch)))
 
 
@@ -86,7 +86,7 @@ def test_where_all_epochs_are_later_the_leaders_end_may_be_the_smaller():
 
 
 def test_a_log_without_epochs_is_cut_to_the_leaders_end():
-    log = ReplicaLog(0, 6)
+    log = LogState(0, 6)
     assert cut(log, 4, 1) == [TruncateLog(4), StoreEpochs(())]
     assert cut(log, 8, 1) == []
 
@@ -174,7 +174,7 @@ def test_batches_must_not_reach_below_the_end_and_must_follow_on(headers, accept
 
 
 def test_an_empty_log_begins_with_the_batch_that_straddles_its_start():
-    follower = following(ReplicaLog(5, 5, 5))
+    follower = following(LogState(5, 5, 5))
     headers = [batch(3, 4, leader_epoch=1), batch(7, leader_epoch=1)]
     assert not follower.accepts(headers)
     assert follower.on_straddling(headers) == [RestartLog(3), StoreEpochs(())]
@@ -186,10 +186,10 @@ def test_an_empty_log_begins_with_the_batch_that_straddles_its_start():
 @pytest.mark.parametrize(
     ("log", "headers"),
     [
-        (ReplicaLog(5, 5, 5), []),
-        (ReplicaLog(5, 5, 5), [batch(5, leader_epoch=1)]),
-        (ReplicaLog(5, 5, 5), [batch(7, leader_epoch=1)]),
-        (ReplicaLog(5, 5, 5), [batch(3, 2, leader_epoch=1)]),
+        (LogState(5, 5, 5), []),
+        (LogState(5, 5, 5), [batch(5, leader_epoch=1)]),
+        (LogState(5, 5, 5), [batch(7, leader_epoch=1)]),
+        (LogState(5, 5, 5), [batch(3, 2, leader_epoch=1)]),
         (log_of(0, 0), [batch(1, 3, leader_epoch=1)]),
     ],
     ids=["nothing", "at the start", "above it", "below it", "a log with records"],
@@ -211,7 +211,7 @@ def test_the_high_watermark_follows_the_leaders_as_far_as_the_log_goes():
     assert follower.on_leader_offsets(2, 0) == [HighWatermarkAdvanced(2)]
     assert follower.on_leader_offsets(8, 0) == [HighWatermarkAdvanced(3)]
     assert follower.on_leader_offsets(1, 0) == []
-    assert follower.log.high_watermark == 3
+    assert follower.log_state.high_watermark == 3
 
 
 def test_the_log_start_follows_the_leaders_up_to_the_high_watermark():

@@ -11,6 +11,7 @@ from minikafka.core.replication.effects import (
     RaiseLogStart,
     StoreEpochs,
 )
+from minikafka.core.replication.events import Flushed, ProduceParked, StateReceived
 from minikafka.core.replication.isr import NEVER_MS
 from minikafka.core.replication.leader import (
     JOIN_RETRY_MS,
@@ -40,9 +41,11 @@ from tests.helpers.core_builders import (
     TP,
     batch,
     entries,
+    leader_of,
     leading,
     log_of,
     position,
+    replica,
     state,
 )
 
@@ -137,9 +140,9 @@ def test_who_is_in_sync_alone_is_in_doubt_and_the_only_replica_is_not():
 
 def test_a_new_leader_records_its_epoch_before_it_serves():
     leader = leading(state(leader_epoch=3, isr=(1,)), log_of(1, 1), replicas=(1,))
-    assert leader.log.epochs.entries() == list(entries((1, 0), (3, 2)))
+    assert leader.log_state.epochs.entries() == list(entries((1, 0), (3, 2)))
     assert leader.epoch_start == 2
-    assert leader.log.high_watermark == 2
+    assert leader.log_state.high_watermark == 2
 
 
 def test_a_bump_under_the_same_leader_begins_an_epoch_and_keeps_positions():
@@ -251,7 +254,7 @@ def test_members_outside_the_assignment_are_tolerated():
     leader = leading(state(isr=(1, 2, 5)), replicas=(1, 2))
     append(leader)
     fetch(leader, 2, 1)
-    assert leader.log.high_watermark == 0
+    assert leader.log_state.high_watermark == 0
     assert fetch(leader, 5, 1) == [HighWatermarkAdvanced(1)]
 
 
@@ -263,7 +266,7 @@ def test_a_plan_gives_offsets_and_the_leaders_epoch_and_changes_nothing():
     plan = leader.plan_append([batch(77, 3), batch(0, 2, leader_epoch=9)], acks=-1)
     assert plan.headers == (batch(2, 3, leader_epoch=4), batch(5, 2, leader_epoch=4))
     assert plan.duplicate is None
-    assert leader.log.log_end_offset == 2
+    assert leader.log_state.log_end_offset == 2
 
 
 def test_acks_all_needs_the_minimum_in_sync_and_others_do_not():
@@ -314,20 +317,17 @@ def test_a_batch_of_an_idempotent_producer_comes_alone(first_is_idempotent):
 def test_a_produce_is_answered_when_all_of_the_isr_has_it():
     leader = leading()
     append(leader)
-    parked, effects = leader.park("one", 1)
-    assert effects == []
+    assert leader.park("one", 1) == []
     assert fetch(leader, 2, 1) == []
     assert fetch(leader, 3, 1) == [HighWatermarkAdvanced(1), CompleteProduce("one", None)]
-    assert parked.settled
-    assert not leader.parked
+    assert len(leader.parked) == 0
 
 
 def test_a_produce_that_is_committed_already_is_answered_at_once():
     leader = leading(state(isr=(1,)))
     append(leader)
-    parked, effects = leader.park("one", 1)
-    assert effects == [CompleteProduce("one", None)]
-    assert parked.settled
+    assert leader.park("one", 1) == [CompleteProduce("one", None)]
+    assert len(leader.parked) == 0
 
 
 def test_a_repetition_is_answered_before_what_was_parked_later():
@@ -345,9 +345,9 @@ def test_a_produce_that_timed_out_is_not_answered_again():
     leader = leading(state(isr=(1, 2)))
     append(leader)
     append(leader)
-    timed_out, _ = leader.park("one", 1)
+    leader.park("one", 1)
     leader.park("two", 2)
-    timed_out.settled = True
+    leader.parked.give_up("one")
     assert fetch(leader, 2, 2) == [HighWatermarkAdvanced(2), CompleteProduce("two", None)]
 
 
@@ -355,9 +355,10 @@ def test_produces_that_timed_out_leave_no_trace_when_others_park():
     leader = leading(state(isr=(1, 2)))
     append(leader)
     for attempt in range(3):
-        leader.park(attempt, 1)[0].settled = True
+        leader.park(attempt, 1)
+        leader.parked.give_up(attempt)
     leader.park("last", 1)
-    assert [parked.token for parked in leader.parked] == ["last"]
+    assert leader.parked.waiting() == [("last", 1)]
 
 
 def test_a_bump_above_the_minimum_lets_produces_wait_on():
@@ -387,7 +388,8 @@ def test_a_shrink_below_the_minimum_fails_produces_at_once_and_commits_nothing()
     append(leader)
     fetch(leader, 2, 1)
     leader.park("one", 1)
-    leader.park("two", 1)[0].settled = True
+    leader.park("two", 1)
+    leader.parked.give_up("two")
     store, failed = adopt(leader, state(leader_epoch=1, isr=(1, 2), version=1))
     assert store == StoreEpochs(entries((0, 0), (1, 1)))
     assert isinstance(failed, CompleteProduce)
@@ -397,7 +399,7 @@ def test_a_shrink_below_the_minimum_fails_produces_at_once_and_commits_nothing()
         "t-0 has only 2 in-sync replicas now; 3 are needed (min.insync.replicas); "
         "the record was appended and may yet be committed"
     )
-    assert leader.log.high_watermark == 0
+    assert leader.log_state.high_watermark == 0
     assert not leader.parked
 
 
@@ -406,7 +408,7 @@ def test_a_repetition_of_what_is_committed_fails_while_too_few_are_in_sync():
     append(leader)
     fetch(leader, 2, 1)
     adopt(leader, state(leader_epoch=1, isr=(1,), version=1))
-    _, (failed,) = leader.park("again", 1)
+    (failed,) = leader.park("again", 1)
     assert isinstance(failed, CompleteProduce)
     assert isinstance(failed.error, NotEnoughReplicasAfterAppendError)
 
@@ -414,10 +416,9 @@ def test_a_repetition_of_what_is_committed_fails_while_too_few_are_in_sync():
 def test_when_leadership_ends_all_that_wait_are_told():
     leader = leading()
     append(leader)
-    parked, _ = leader.park("one", 1)
+    leader.park("one", 1)
     error = RequestTimedOutError("over")
     assert leader.fail_all_parked(error) == [CompleteProduce("one", error)]
-    assert parked.settled
     assert leader.fail_all_parked(error) == []
 
 
@@ -428,10 +429,10 @@ def test_it_never_falls_when_a_slower_replica_joins():
     leader = leading(state(isr=(1, 2)))
     append(leader, 5)
     fetch(leader, 2, 5)
-    assert leader.log.high_watermark == 5
+    assert leader.log_state.high_watermark == 5
     adopt(leader, state(isr=(1, 2, 3), version=1))
     assert fetch(leader, 3, 2) == []
-    assert leader.log.high_watermark == 5
+    assert leader.log_state.high_watermark == 5
 
 
 def test_it_waits_for_a_proposed_addition_until_a_newer_version_says_otherwise():
@@ -457,7 +458,7 @@ def test_it_waits_for_an_eligible_replica_that_is_caught_up_outside():
 
 def test_it_does_not_wait_for_a_replica_outside_that_has_fallen_silent():
     leader = leading(state(isr=(1, 2), leader_epoch=1), log_of(0, 0), eligible={3: 300})
-    leader.settings.replica_lag_time_max_ms = 30_000
+    leader.settings = PartitionSettings(replica_lag_time_max_ms=30_000)
     leader.isr.propose(proposal((1, 100), (2, 200), reason="busy", epoch=1))
     fetch(leader, 3, 2, now_ms=10)
     append(leader)
@@ -484,13 +485,15 @@ def test_it_does_not_wait_for_the_next_incarnation_of_what_was_caught_up():
 
 
 def test_with_flush_before_ack_the_leaders_own_disk_counts():
-    leader = leading(state(isr=(1,)), flush_before_ack=True)
-    assert append(leader, 3) == []
-    leader.park("one", 3)
-    assert leader.on_flushed(2, 0) == [HighWatermarkAdvanced(2)]
-    assert leader.on_flushed(1, 0) == []
-    assert leader.on_flushed(9, 0) == [HighWatermarkAdvanced(3), CompleteProduce("one", None)]
-    assert leader.log.flushed_offset == 3
+    partition = replica(flush_before_ack=True)
+    partition.step(StateReceived(state(isr=(1,)), Assignment((1, 2, 3))), 0)
+    assert append(leader_of(partition), 3) == []
+    partition.step(ProduceParked("one", 3), 0)
+    assert partition.step(Flushed(2), 0) == [HighWatermarkAdvanced(2)]
+    assert partition.step(Flushed(1), 0) == []
+    committed = [HighWatermarkAdvanced(3), CompleteProduce("one", None)]
+    assert partition.step(Flushed(9), 0) == committed
+    assert partition.log_state.flushed_offset == 3
 
 
 # --- fetches of followers ------------------------------------------------------------------------
@@ -782,14 +785,14 @@ def test_settings_have_kafkas_defaults():
 
 def test_records_are_deleted_up_to_an_offset_or_to_all_that_is_committed():
     leader = leading(state(isr=(1,)), log_of(0, 0, 0, 0, high_watermark=3))
-    leader.log.high_watermark = 3
-    assert leader.delete_records(2) == (2, [RaiseLogStart(2)])
-    assert leader.delete_records(1) == (1, [])
-    assert leader.delete_records(-1) == (3, [RaiseLogStart(3)])
+    leader.log_state.high_watermark = 3
+    assert leader.delete_records(leader.deletion_target(2)) == [RaiseLogStart(2)]
+    assert leader.delete_records(leader.deletion_target(1)) == []
+    assert leader.delete_records(leader.deletion_target(-1)) == [RaiseLogStart(3)]
     for above in (4, -2):
         with pytest.raises(OffsetOutOfRangeError, match="up to the high watermark, 3"):
-            leader.delete_records(above)
-    assert leader.log.log_start_offset == 3
+            leader.deletion_target(above)
+    assert leader.log_state.log_start_offset == 3
 
 
 def test_the_low_watermark_is_the_smallest_log_start_of_the_isr():

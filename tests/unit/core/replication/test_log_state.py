@@ -5,29 +5,29 @@ from __future__ import annotations
 import pytest
 
 from minikafka.core.replication.epochs import EpochCache
-from minikafka.core.replication.replica_log import ReplicaLog
+from minikafka.core.replication.log_state import LogState
 from tests.helpers.core_builders import batch, entries, log_of
 
 
 def test_an_empty_log_has_no_epoch():
-    log = ReplicaLog()
+    log = LogState()
     assert (log.log_start_offset, log.log_end_offset, log.high_watermark) == (0, 0, 0)
     assert log.last_epoch == -1
 
 
 def test_a_high_watermark_from_a_checkpoint_is_kept_within_the_log():
-    assert ReplicaLog(2, 10, 15).high_watermark == 10
-    assert ReplicaLog(2, 10, 0).high_watermark == 2
-    assert ReplicaLog(2, 10, 7).high_watermark == 7
+    assert LogState(2, 10, 15).high_watermark == 10
+    assert LogState(2, 10, 0).high_watermark == 2
+    assert LogState(2, 10, 7).high_watermark == 7
 
 
 def test_epochs_that_begin_above_the_log_end_are_refused():
     with pytest.raises(AssertionError):
-        ReplicaLog(0, 5, 0, EpochCache(entries((1, 6))))
+        LogState(0, 5, 0, EpochCache(entries((1, 6))))
 
 
 def test_appended_batches_move_the_end_and_begin_epochs():
-    log = ReplicaLog()
+    log = LogState()
     assert log.appended([batch(0, 3, leader_epoch=0), batch(3, 2, leader_epoch=2)])
     assert log.log_end_offset == 5
     assert log.last_epoch == 2
@@ -37,7 +37,7 @@ def test_appended_batches_move_the_end_and_begin_epochs():
 
 
 def test_appended_batches_are_remembered_for_their_producers():
-    log = ReplicaLog()
+    log = LogState()
     log.appended([batch(0, 2, producer_id=5, producer_epoch=0, sequence=0)])
     repeated = log.producers.check(batch(9, 2, producer_id=5, producer_epoch=0, sequence=0))
     assert repeated is not None
@@ -77,7 +77,7 @@ def test_a_restarted_log_is_empty_at_its_new_place():
     log = log_of(0, 1, high_watermark=1)
     log.appended([batch(2, leader_epoch=1, producer_id=5, producer_epoch=0, sequence=0)])
     log.restarted(20)
-    assert log == ReplicaLog(20, 20, 20, flushed_offset=20)
+    assert log == LogState(20, 20, 20, flushed_offset=20)
     log.check()
 
 

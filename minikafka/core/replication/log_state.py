@@ -15,8 +15,8 @@ from minikafka.model import NO_EPOCH, BatchHeader
 
 
 @dataclass(slots=True)
-class ReplicaLog:
-    """The mirror of one log. `flushed_offset`: everything below it is on the disk itself; it counts
+class LogState:
+    """Of one log. `flushed_offset`: everything below it is on the disk itself; it counts
     only where `flush.before.ack` is set."""
 
     log_start_offset: int = 0

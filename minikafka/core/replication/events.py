@@ -1,0 +1,258 @@
+"""What can happen to a replica of a partition: the inputs of the pure core, as values.
+
+All that changes a `Partition` comes in as one of these, with the time, through `Partition.step`;
+what is to be done about it goes out as effects (effects.py). So the life of a replica is the list
+of its events: whoever has kept them can live it again.
+
+Beside the events, a partition reads which brokers may join an ISR (`eligible`), and answers
+questions that change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from minikafka.core.replication.producer_state import ProducerStateTable
+from minikafka.core.replication.settings import PartitionSettings
+from minikafka.errors import MinikafkaError
+from minikafka.model import (
+    Assignment,
+    BatchHeader,
+    FollowerPosition,
+    IsrProposal,
+    OffsetAndEpoch,
+    PartitionState,
+)
+
+HEADERS_SHOWN = 4
+
+
+class _Event:
+    """Of all events."""
+
+    __slots__ = ()
+
+    def brief(self) -> object:
+        """What is kept of it in the history of its partition: itself, unless it is large."""
+        return self
+
+
+def _brief(event: _Event, headers: Sequence[BatchHeader]) -> object:
+    if len(headers) <= HEADERS_SHOWN:
+        return event
+    first, last = headers[0], headers[-1]
+    return (
+        f"{type(event).__name__}({len(headers)} batches, from offset {first.base_offset} of epoch "
+        f"{first.leader_epoch} to {last.next_offset}, of epoch {last.leader_epoch})"
+    )
+
+
+# --- from the controller, and from the broker itself ----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StateReceived(_Event):
+    """A State, and the replicas under it. It counts if it is newer than the one held (rule R3);
+    with the one held, only the assignment may be new: the State came without it, in an answer."""
+
+    state: PartitionState
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalAnswered(_Event):
+    """The controller's answer to an ISR proposal: its State counts by R3 whatever else."""
+
+    proposal: IsrProposal
+    error: MinikafkaError | None
+    state: PartitionState | None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered(_Event):
+    """The broker has a new incarnation without a restart (its session had expired). Roles stay as
+    they are until the controller addresses the new incarnation."""
+
+    broker_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged(_Event):
+    """They hold from now on: a smaller minimum may commit what waited."""
+
+    settings: PartitionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LagCheckDue(_Event):
+    """It is time to look for members of the ISR that lag."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdleProducersDue(_Event):
+    """It is time to forget producers that have appended nothing for `idle_ms` (wall clock)."""
+
+    now_timestamp_ms: int
+    idle_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(_Event):
+    """The replica leaves this broker: whoever waits is told `error`."""
+
+    error: MinikafkaError
+
+
+# --- while it leads -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesAppended(_Event):
+    """Batches as `Partition.plan_append` planned them are in the log."""
+
+    headers: Sequence[BatchHeader]
+
+    def brief(self) -> object:
+        return _brief(self, self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class ProduceParked(_Event):
+    """A produce with acks=all that is appended below `required_offset`: answered, by a
+    `CompleteProduce` with this token, when that much is committed, which may be now."""
+
+    token: object
+    required_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProduceGivenUp(_Event):
+    """Nobody waits for this answer any more."""
+
+    token: object
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFetched(_Event):
+    """A follower's fetch arrived from a position that `Partition.check_replica_fetch` found valid:
+    once per fetch. StaleBrokerEpochError for an older incarnation than one heard already."""
+
+    replica_id: int
+    replica_broker_epoch: int
+    position: FollowerPosition
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsDeleted(_Event):
+    """The records below `before_offset` are to be forgotten: `Partition.deletion_target` allowed
+    it. The followers learn of it by their fetches."""
+
+    before_offset: int
+
+
+# --- while it follows -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged(_Event):
+    """The leader answered a fetch from `position`: it has `end.leader_epoch` up to `end.offset`."""
+
+    position: FollowerPosition
+    end: OffsetAndEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange(_Event):
+    """The leader answered a fetch from `position`: it has nothing there, its log is elsewhere."""
+
+    position: FollowerPosition
+    leader_log_start: int
+    leader_log_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesReceived(_Event):
+    """The leader answered a fetch from `position` with these batches, which are about to be
+    appended: see Follower.on_straddling."""
+
+    position: FollowerPosition
+    headers: Sequence[BatchHeader]
+
+    def brief(self) -> object:
+        return _brief(self, self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesFollowed(_Event):
+    """The leader's batches (perhaps none) are in the log; these are the leader's offsets."""
+
+    headers: Sequence[BatchHeader]
+    leader_high_watermark: int
+    leader_log_start: int
+
+    def brief(self) -> object:
+        return _brief(self, self.headers)
+
+
+# --- from the log's files -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed(_Event):
+    """Everything below `offset` is on the disk."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogTruncated(_Event):
+    """`TruncateLog` was carried out: the file's true end (a batch that straddles the cut is gone
+    whole), and the producers that are left, which are the partition's from now on."""
+
+    log_end_offset: int
+    producers: ProducerStateTable = field(repr=False)
+
+    def brief(self) -> object:
+        return (
+            f"LogTruncated(log_end_offset={self.log_end_offset}, {len(self.producers)} producers)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LogStartRaised(_Event):
+    """Retention has removed what lies below `offset`."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorageFailed(_Event):
+    """The disk under this replica failed or is full: no append and no fetch any more in this
+    incarnation (KAFKA-10778)."""
+
+    reason: str
+
+
+Event = (
+    StateReceived
+    | ProposalAnswered
+    | Registered
+    | SettingsChanged
+    | LagCheckDue
+    | IdleProducersDue
+    | Stopped
+    | BatchesAppended
+    | ProduceParked
+    | ProduceGivenUp
+    | ReplicaFetched
+    | RecordsDeleted
+    | Diverged
+    | OutOfRange
+    | BatchesReceived
+    | BatchesFollowed
+    | Flushed
+    | LogTruncated
+    | LogStartRaised
+    | StorageFailed
+)
