@@ -122,6 +122,7 @@ def _text(error: MinikafkaError | None) -> Any:
 def recorded() -> Iterator[list[tuple[Partition, Life]]]:
     """The lives of all partitions that begin meanwhile, with the partitions themselves."""
     lives: list[tuple[Partition, Life]] = []
+    of: dict[int, Life] = {}  # by partition, which `lives` keeps
     begin, step = Partition.__init__, Partition.step
 
     def begin_recorded(partition: Partition, *arguments: Any) -> None:
@@ -135,10 +136,11 @@ def recorded() -> Iterator[list[tuple[Partition, Life]]]:
             partition.settings,
         )
         lives.append((partition, life))
+        of[id(partition)] = life
 
     def step_recorded(partition: Partition, event: Event, now_ms: int) -> list[Effect]:
-        (life,) = [life for each, life in lives if each is partition] or [None]
-        if life is None:
+        life = of.get(id(partition))
+        if life is None:  # began before
             return step(partition, event, now_ms)
         value, eligible = life.value_of(event), dict(partition.eligible)
         effects: list[Effect] | None = None

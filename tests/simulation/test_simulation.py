@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.lives import recorded
 from tests.simulation import life, shrink
 from tests.simulation.actions import Action
 from tests.simulation.mutations import MUTATIONS, applied
@@ -49,6 +50,22 @@ def test_a_life_that_is_told_is_the_life_that_was_lived():
 def test_a_life_can_be_replayed_from_its_actions():
     lived = life.live(4, 80)
     assert life.replay(4, lived.actions).digest == lived.digest
+
+
+@pytest.mark.parametrize("seed", range(2000, 2004))
+def test_each_replicas_life_can_be_lived_again(seed):
+    """Nothing that a replica of a real broker does hangs on anything but its events."""
+    with recorded() as lives:
+        assert life.live(seed, 400).violation is None
+    assert sum(len(each.moments) for _, each in lives) > 100
+    for partition, each in lives:
+        again = each.live_again()
+        assert (again.state, again.assignment, again.role, again.term) == (
+            partition.state,
+            partition.assignment,
+            partition.role,
+            partition.term,
+        )
 
 
 @pytest.mark.parametrize("seed", range(1000, 1010))

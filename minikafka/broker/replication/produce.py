@@ -260,7 +260,6 @@ class ProduceHandler:
         """Append to one partition. Returns what to wait for, or None if nothing."""
         replica = self._find_replica(topic_partition)
         core = replica.core
-        core.require_leader()
         self._serving(core, acks)
         plan = core.plan_append([batch.header for batch in batches], acks)
         if plan.duplicate is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar, dataclass_transform
 
 from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.core.replication.settings import PartitionSettings
@@ -27,23 +28,32 @@ from minikafka.model import (
 
 HEADERS_SHOWN = 4
 
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def event(cls: type[T]) -> type[T]:
+    """A value. That nobody changes it is seen to where types are checked, and not when it is made:
+    a frozen dataclass takes some three times as long, and there are several of these a record."""
+    return dataclass(slots=True)(cls)
+
 
 class _Event:
-    """Of all events."""
+    """Of all events. One that may be large has a `brief()` for the history of its partition."""
 
     __slots__ = ()
 
     def brief(self) -> object:
-        """What is kept of it in the history of its partition: itself, unless it is large."""
+        """What is kept of it."""
         return self
 
 
-def _brief(event: _Event, headers: Sequence[BatchHeader]) -> object:
+def _brief(large: _Event, headers: Sequence[BatchHeader]) -> object:
     if len(headers) <= HEADERS_SHOWN:
-        return event
+        return large
     first, last = headers[0], headers[-1]
     return (
-        f"{type(event).__name__}({len(headers)} batches, from offset {first.base_offset} of epoch "
+        f"{type(large).__name__}({len(headers)} batches, from offset {first.base_offset} of epoch "
         f"{first.leader_epoch} to {last.next_offset}, of epoch {last.leader_epoch})"
     )
 
@@ -51,7 +61,7 @@ def _brief(event: _Event, headers: Sequence[BatchHeader]) -> object:
 # --- from the controller, and from the broker itself ----------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class StateReceived(_Event):
     """A State, and the replicas under it. It counts if it is newer than the one held (rule R3);
     with the one held, only the assignment may be new: the State came without it, in an answer."""
@@ -60,7 +70,7 @@ class StateReceived(_Event):
     assignment: Assignment
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class ProposalAnswered(_Event):
     """The controller's answer to an ISR proposal: its State counts by R3 whatever else."""
 
@@ -69,7 +79,7 @@ class ProposalAnswered(_Event):
     state: PartitionState | None
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class Registered(_Event):
     """The broker has a new incarnation without a restart (its session had expired). Roles stay as
     they are until the controller addresses the new incarnation."""
@@ -77,19 +87,19 @@ class Registered(_Event):
     broker_epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class SettingsChanged(_Event):
     """They hold from now on: a smaller minimum may commit what waited."""
 
     settings: PartitionSettings
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class LagCheckDue(_Event):
     """It is time to look for members of the ISR that lag."""
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class IdleProducersDue(_Event):
     """It is time to forget producers that have appended nothing for `idle_ms` (wall clock)."""
 
@@ -97,7 +107,7 @@ class IdleProducersDue(_Event):
     idle_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class Stopped(_Event):
     """The replica leaves this broker: whoever waits is told `error`."""
 
@@ -107,7 +117,7 @@ class Stopped(_Event):
 # --- while it leads -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class BatchesAppended(_Event):
     """Batches as `Partition.plan_append` planned them are in the log."""
 
@@ -117,7 +127,7 @@ class BatchesAppended(_Event):
         return _brief(self, self.headers)
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class ProduceParked(_Event):
     """A produce with acks=all that is appended below `required_offset`: answered, by a
     `CompleteProduce` with this token, when that much is committed, which may be now."""
@@ -126,14 +136,14 @@ class ProduceParked(_Event):
     required_offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class ProduceGivenUp(_Event):
     """Nobody waits for this answer any more."""
 
     token: object
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class ReplicaFetched(_Event):
     """A follower's fetch arrived from a position that `Partition.check_replica_fetch` found valid:
     once per fetch. StaleBrokerEpochError for an older incarnation than one heard already."""
@@ -143,7 +153,7 @@ class ReplicaFetched(_Event):
     position: FollowerPosition
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class RecordsDeleted(_Event):
     """The records below `before_offset` are to be forgotten: `Partition.deletion_target` allowed
     it. The followers learn of it by their fetches."""
@@ -154,7 +164,7 @@ class RecordsDeleted(_Event):
 # --- while it follows -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class Diverged(_Event):
     """The leader answered a fetch from `position`: it has `end.leader_epoch` up to `end.offset`."""
 
@@ -162,7 +172,7 @@ class Diverged(_Event):
     end: OffsetAndEpoch
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class OutOfRange(_Event):
     """The leader answered a fetch from `position`: it has nothing there, its log is elsewhere."""
 
@@ -171,7 +181,7 @@ class OutOfRange(_Event):
     leader_log_end: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class BatchesReceived(_Event):
     """The leader answered a fetch from `position` with these batches, which are about to be
     appended: see Follower.on_straddling."""
@@ -183,7 +193,7 @@ class BatchesReceived(_Event):
         return _brief(self, self.headers)
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class BatchesFollowed(_Event):
     """The leader's batches (perhaps none) are in the log; these are the leader's offsets."""
 
@@ -198,14 +208,14 @@ class BatchesFollowed(_Event):
 # --- from the log's files -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class Flushed(_Event):
     """Everything below `offset` is on the disk."""
 
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class LogTruncated(_Event):
     """`TruncateLog` was carried out: the file's true end (a batch that straddles the cut is gone
     whole), and the producers that are left, which are the partition's from now on."""
@@ -219,14 +229,14 @@ class LogTruncated(_Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class LogStartRaised(_Event):
     """Retention has removed what lies below `offset`."""
 
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@event
 class StorageFailed(_Event):
     """The disk under this replica failed or is full: no append and no fetch any more in this
     incarnation (KAFKA-10778)."""

@@ -516,7 +516,6 @@ class Leader:
         pending = self.isr.pending
         if pending is not None:
             assert pending.partition_version == self.state.partition_version, pending
-            assert self.isr.maximal.issuperset(member for member, _ in pending.isr), pending
         assert self.first_own_offset <= self.epoch_start <= self.log_state.log_end_offset, (
             self.first_own_offset,
             self.epoch_start,

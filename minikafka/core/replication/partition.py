@@ -70,6 +70,7 @@ HISTORY_LENGTH = 16
 _MAY_BE_QUIET = frozenset(
     {ReplicaFetched, BatchesFollowed, BatchesReceived, LagCheckDue, IdleProducersDue}
 )
+_MAY_BE_LARGE = frozenset({BatchesAppended, BatchesReceived, BatchesFollowed, LogTruncated})
 _SHORT = Repr()
 _SHORT.maxother = _SHORT.maxstring = 500
 
@@ -231,62 +232,66 @@ class Partition:
     def step(self, event: Event, now_ms: int) -> list[Effect]:
         """Take an event in. Raises MinikafkaError where the event's kind says so, and what
         `require_leader` does where only a leader can take it; then nothing has changed."""
-        quiet = type(event) in _MAY_BE_QUIET and self._is_quiet(event)
+        kind = type(event)
+        quiet = kind in _MAY_BE_QUIET and self._is_quiet(event)
         if not quiet:
-            self.history.append((now_ms, event.brief()))
+            self.history.append((now_ms, event.brief() if kind in _MAY_BE_LARGE else event))
         effects = self._take(event, now_ms)
         if quiet and effects:
-            self.history.append((now_ms, event.brief()))
+            self.history.append((now_ms, event))
         return effects
 
     def _is_quiet(self, event: Event) -> bool:
         """Would it only drive what matters out of the history, if it has no effects?"""
         match event:
-            case ReplicaFetched(replica_id, _, position):
+            case ReplicaFetched():
                 leader = self._leader
-                return leader is not None and leader.is_no_news(replica_id, position)
-            case BatchesFollowed(headers) | BatchesReceived(_, headers):
-                return not headers
+                return leader is not None and leader.is_no_news(event.replica_id, event.position)
+            case BatchesFollowed() | BatchesReceived():
+                return not event.headers
             case _:
                 return True
 
     def _take(self, event: Event, now_ms: int) -> list[Effect]:
+        """The most frequent first; without patterns for the fields, which would take as long as
+        the rest."""
         match event:
-            case BatchesAppended(headers):
-                return self._lead().on_appended(headers, now_ms)
-            case ProduceParked(token, required_offset):
-                return self._lead().park(token, required_offset)
-            case ReplicaFetched(replica_id, broker_epoch, position):
-                return self._lead().record_replica_fetch(replica_id, broker_epoch, position, now_ms)
-            case BatchesReceived(position, headers):
-                follower = self._following(position)
-                return [] if follower is None else self._cut(follower.on_straddling(headers))
-            case BatchesFollowed(headers, high_watermark, log_start):
-                return self._on_followed(headers, high_watermark, log_start)
+            case ReplicaFetched():
+                return self._lead().record_replica_fetch(
+                    event.replica_id, event.replica_broker_epoch, event.position, now_ms
+                )
+            case BatchesAppended():
+                return self._lead().on_appended(event.headers, now_ms)
+            case ProduceParked():
+                return self._lead().park(event.token, event.required_offset)
+            case BatchesReceived():
+                follower = self._following(event.position)
+                return [] if follower is None else self._cut(follower.on_straddling(event.headers))
+            case BatchesFollowed():
+                return self._on_followed(event)
+            case Flushed():
+                return self._on_flushed(event.offset, now_ms)
             case LagCheckDue():
                 return [] if self._leader is None else self._leader.check_lag(now_ms)
-            case Flushed(offset):
-                return self._on_flushed(offset, now_ms)
-            case StateReceived(state, assignment):
-                return self._adopt(state, assignment, now_ms)
-            case ProposalAnswered(proposal, error, answered):
-                return self._on_proposal_answered(proposal, error, answered, now_ms)
-            case Diverged(position, end):
-                follower = self._following(position)
-                return [] if follower is None else self._cut(follower.on_diverging(end))
-            case OutOfRange(position, log_start, log_end):
-                follower = self._following(position)
-                if follower is None:
-                    return []
-                return self._cut(follower.on_out_of_range(log_start, log_end))
-            case SettingsChanged(settings):
-                return self._configure(settings, now_ms)
-            case RecordsDeleted(before_offset):
-                return self._lead().delete_records(before_offset)
-            case StorageFailed(reason):
-                return self._on_storage_failed(reason)
-            case Stopped(stop_error):
-                return [] if self._leader is None else self._leader.fail_all_parked(stop_error)
+            case StateReceived():
+                return self._adopt(event.state, event.assignment, now_ms)
+            case ProposalAnswered():
+                return self._on_proposal_answered(event, now_ms)
+            case Diverged():
+                follower = self._following(event.position)
+                return [] if follower is None else self._cut(follower.on_diverging(event.end))
+            case OutOfRange():
+                follower = self._following(event.position)
+                start, end = event.leader_log_start, event.leader_log_end
+                return [] if follower is None else self._cut(follower.on_out_of_range(start, end))
+            case SettingsChanged():
+                return self._configure(event.settings, now_ms)
+            case RecordsDeleted():
+                return self._lead().delete_records(event.before_offset)
+            case StorageFailed():
+                return self._on_storage_failed(event.reason)
+            case Stopped():
+                return [] if self._leader is None else self._leader.fail_all_parked(event.error)
             case _:
                 self._note(event)
                 return []
@@ -391,13 +396,13 @@ class Partition:
             self.term += 1
         return effects
 
-    def _on_followed(
-        self, headers: Sequence[BatchHeader], leader_high_watermark: int, leader_log_start: int
-    ) -> list[Effect]:
+    def _on_followed(self, event: BatchesFollowed) -> list[Effect]:
         follower = self._follower
         assert follower is not None, self.explain("appended as a follower without being one")
-        effects = follower.on_appended(headers)
-        return effects + follower.on_leader_offsets(leader_high_watermark, leader_log_start)
+        effects = follower.on_appended(event.headers)
+        return effects + follower.on_leader_offsets(
+            event.leader_high_watermark, event.leader_log_start
+        )
 
     def _on_flushed(self, offset: int, now_ms: int) -> list[Effect]:
         log_state = self.log_state
@@ -418,18 +423,12 @@ class Partition:
 
     # --- everything else -------------------------------------------------------------------------
 
-    def _on_proposal_answered(
-        self,
-        proposal: IsrProposal,
-        error: MinikafkaError | None,
-        state: PartitionState | None,
-        now_ms: int,
-    ) -> list[Effect]:
+    def _on_proposal_answered(self, event: ProposalAnswered, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
-        if state is not None:
-            effects = self._adopt(state, self.assignment, now_ms)
-        if self._leader is not None and error is not None:
-            effects += self._leader.on_proposal_refused(proposal, error, now_ms)
+        if event.state is not None:
+            effects = self._adopt(event.state, self.assignment, now_ms)
+        if self._leader is not None and event.error is not None:
+            effects += self._leader.on_proposal_refused(event.proposal, event.error, now_ms)
         return effects
 
     def check(self) -> None:

@@ -187,9 +187,7 @@ def test_a_version_that_changes_neither_leader_nor_epoch_changes_no_role():
 def test_a_newer_version_of_a_lower_epoch_is_a_bug_that_shows_its_history():
     partition = replica(2)
     adopt(partition, state(1, leader_epoch=1))
-    with pytest.raises(
-        AssertionError, match=r"t-0 on broker 2: the leader epoch fell[\s\S]*State"
-    ):
+    with pytest.raises(AssertionError, match=r"t-0 on broker 2: the leader epoch fell[\s\S]*State"):
         adopt(partition, state(1, leader_epoch=0, version=1))
 
 
