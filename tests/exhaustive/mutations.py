@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from minikafka.core.control import alter_partition, controller, deciding, election
+from minikafka.core.control import alter_partition, brokers, election, elections, proposals
 from minikafka.core.control.controller import Controller
 from minikafka.core.control.incarnation import Standing, marked_epoch
 from minikafka.core.replication import leader as leader_module
@@ -227,9 +227,9 @@ def _always(*_: Any) -> bool:
     return True
 
 
-_for_leaderless = deciding.for_leaderless
-_after_failures = deciding.after_failures
-_judge = controller.judge
+_for_leaderless = elections.for_leaderless
+_after_failures = brokers.after_failures
+_judge = proposals.judge
 
 
 def _elect_anybody(view: Any, *, unclean: bool) -> Any:
@@ -405,21 +405,21 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "version",
         "R3: a proposal is judged by the epoch and the version that it was made over",
-        [(controller, "judge", _judge_stale_proposals)],
+        [(proposals, "judge", _judge_stale_proposals)],
         _bounds(2, records=1, crashes=1, lags=1, late=1),
         breaks="no. 7",
     ),
     Mutation(
         "last-members-stay",
         "if nobody in sync is left, all stay in the ISR whose log is not lost",
-        [(deciding, "after_failures", _drop_the_last)],
+        [(brokers, "after_failures", _drop_the_last)],
         _bounds(2, records=1, crashes=2),
         breaks="no. 3",
     ),
     Mutation(
         "clean-election",
         "only a member of the ISR is elected",
-        [(deciding, "for_leaderless", _elect_anybody)],
+        [(elections, "for_leaderless", _elect_anybody)],
         _bounds(2, records=1, crashes=2, lags=1),
         breaks="nos. 4, 6",
     ),
@@ -483,7 +483,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "proposer-incarnation",
         "the controller hears only the incarnation of the leader that lives",
-        [(deciding.ControllerBase, "check_incarnation", _nothing)],
+        [(brokers.Brokers, "check_incarnation", _nothing)],
         _bounds(2, records=1, crashes=1, late=1),
         start="alone",
         why_not="where the leader's end is known, the version has moved on; where not, it is live",

@@ -185,11 +185,11 @@ MUTATIONS = (
         "the dead fail first, while the bounced still count as they were",
         "core.control.controller",
         "Controller.on_brokers",
-        "yield from self.settle()",
+        "yield from self._settle()",
         "self.context.brokers = {b: known.get(b, brokers[b]) for b in brokers}\n"
-        "    yield from self.settle()\n"
+        "    yield from self._settle()\n"
         "    self.context.brokers = dict(brokers)\n"
-        "    yield from self.settle()",
+        "    yield from self._settle()",
         (
             (
                 "Controller.on_brokers",
@@ -365,14 +365,15 @@ MUTATIONS = (
     Mutation(
         "reassignment: State before assignment",
         "the assignment is written before the ISR is shrunk",
-        "core.control.reassigning",
-        "ReassignmentController.retire_replicas",
-        "written = yield from self.commit_once(moving, rule, tell=False)\n"
-        "    yield from self._write_assignments({tp: after[tp] for tp in written})",
-        "written = [tp for tp in moving if (v := self.context.view(tp)) and rule(tp, v)]\n"
-        "    old = {tp: self.context.view(tp) for tp in written}\n"
-        "    yield from self._write_assignments({tp: after[tp] for tp in written})\n"
-        "    yield from self.commit_once(written, lambda tp, _: rule(tp, old[tp]), tell=False)",
+        "core.control.reassignments",
+        "Reassignments.retire",
+        "written = yield from self._states.commit_once(moving, rule, tell=False)\n"
+        "    yield from self._nodes.write_assignments({tp: after[tp] for tp in written})",
+        "written = [tp for tp in moving if (v := self._context.view(tp)) and rule(tp, v)]\n"
+        "    old = {tp: self._context.view(tp) for tp in written}\n"
+        "    yield from self._nodes.write_assignments({tp: after[tp] for tp in written})\n"
+        "    again = lambda tp, _: rule(tp, old[tp])\n"
+        "    yield from self._states.commit_once(written, again, tell=False)",
     ),
     Mutation(
         "reassignment: a late drop",
@@ -387,7 +388,7 @@ MUTATIONS = (
         "a broker that comes back is not told what to delete",
         "core.control.controller",
         "Controller._welcome",
-        "self.tell_dropped(broker_id)",
+        "self._reassignments.tell_dropped(broker_id)",
         "pass",
     ),
     Mutation(
@@ -425,9 +426,9 @@ MUTATIONS = (
     Mutation(
         "reassignment: the failed disk of a log that is gone",
         "a replica that begins anew is kept out of the ISR for the log that failed before",
-        "core.control.reassigning",
-        "ReassignmentController.forget_dropped",
-        "self.context.failed_replicas.get(tp, {}).pop(broker_id, None)",
+        "core.control.reassignments",
+        "Reassignments.forget_dropped",
+        "self._context.failed_replicas.get(tp, {}).pop(broker_id, None)",
         "pass",
     ),
     Mutation(

@@ -25,9 +25,8 @@ from minikafka.api.requests import (
     NamedResult,
     ReportFailedReplicas,
 )
-from minikafka.core.control.commands import Operation
+from minikafka.core.control.commands import Operation, Results
 from minikafka.core.control.controller import Controller
-from minikafka.core.control.reassigning import Results
 from minikafka.core.control.topics import NewTopicDefaults
 
 Plan: TypeAlias = Callable[[Controller], Operation[ControllerResponse]]

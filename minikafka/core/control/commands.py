@@ -23,6 +23,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from minikafka.api.outcomes import WriteOutcome
+from minikafka.errors import MinikafkaError
 from minikafka.model import PartitionState, TopicDescription, TopicPartition, describe_state
 
 
@@ -145,3 +147,12 @@ Command: TypeAlias = (
 T = TypeVar("T")
 # Commands have results of different types: each `yield` names the one that it expects.
 Operation: TypeAlias = Generator[Command, Any, T]
+
+# What a request comes to, for each thing that it names: a topic, a partition, a broker.
+Results: TypeAlias = list[tuple[str, MinikafkaError | None]]
+
+
+def require_term(outcome: WriteOutcome) -> None:
+    """Raises DeposedError if a write was refused since the term is over."""
+    if outcome is WriteOutcome.DEPOSED:
+        raise DeposedError("another controller has been elected")

@@ -1,65 +1,58 @@
 """The controller: the one writer of leader, leader epoch and ISR (replication.md section 2).
 
-Pure: a method takes an event and is an `Operation` (commands.py); what brokers are to
-be told collects in `outbox`. All that is remembered is in `context`. A `Controller` lives for one
-term: it is made when the election is won and dropped when the term ends, however it ends.
+Pure: a method takes an event and is an `Operation` (commands.py); what brokers are to be told
+collects in `outbox`. All that is remembered is in `context`. A `Controller` lives for one term: it
+is made when the election is won and dropped when the term ends, however it ends.
 
-Where things are: election.py decides about one partition, alter_partition.py about a leader's
-proposal, deciding.py turns decisions into States, topics.py is about topics,
-reassigning.py about moving replicas, and this module about brokers, proposals, and
-elections that are asked for.
+It is the one door to its parts, and says what follows what. The parts know the context, the outbox
+and the two writers (state_writer.py, topic_nodes.py), and not each other:
 
+    brokers.py        who lives, leaves, has failed; their configuration
+    topics.py         creation, partitions, configuration; first States
+    deletions.py      topics that are to go
+    elections.py      where there is no leader, and those that are asked for
+    proposals.py      leaders want other ISRs
+    reassignments.py  replicas move
+
+Modules that are called after one thing (election.py, alter_partition.py, reassignment.py,
+assignment.py, incarnation.py) hold the rules about one: pure functions.
+
+Invariants: one event is handled to its end before the next begins, and leaves nothing unsettled.
 Errors: `DeposedError` and `GaveUpError` end the term. MinikafkaErrors are the answer to a request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
-from minikafka.api.outcomes import WriteOutcome
-from minikafka.api.requests import AlterPartitionResult
-from minikafka.config import validate_broker_overrides
-from minikafka.config.overrides import DEFAULT_BROKER, broker_entity_name, merged
-from minikafka.core.control.alter_partition import Applied, judge
-from minikafka.core.control.commands import (
-    AllocateProducerIds,
-    ClearPreferredElection,
-    DeposedError,
-    Operation,
-    ReadBrokerConfigs,
-    StateChange,
-    WriteBrokerConfig,
-)
-from minikafka.core.control.context import BrokerBatch
-from minikafka.core.control.deciding import event
-from minikafka.core.control.election import (
-    Decision,
-    PartitionView,
-    controlled_shutdown,
-    for_leaderless,
-    preferred_election,
-)
-from minikafka.core.control.reassigning import Results
-from minikafka.core.control.topics import TopicController
-from minikafka.errors import (
-    ElectionNotNeededError,
-    EligibleLeadersNotAvailableError,
-    InvalidRequestError,
-    MinikafkaError,
-    PreferredLeaderNotAvailableError,
-    UnknownTopicIdError,
-    UnknownTopicOrPartitionError,
-)
+from minikafka.api.requests import AlterPartitionResult, CreateTopic
+from minikafka.core.control.brokers import Brokers
+from minikafka.core.control.commands import DeposedError, Operation, Results
+from minikafka.core.control.context import BrokerBatch, ClusterContext, ControllerCounters
+from minikafka.core.control.deletions import Deletions
+from minikafka.core.control.elections import Elections
+from minikafka.core.control.outbox import Outbox
+from minikafka.core.control.proposals import Proposals
+from minikafka.core.control.reassignments import Reassignments
+from minikafka.core.control.state_writer import StateWriter
+from minikafka.core.control.topic_nodes import TopicNodes
+from minikafka.core.control.topics import NewTopicDefaults, Topics
+from minikafka.core.control.turns import in_turns
+from minikafka.errors import MinikafkaError
 from minikafka.model import (
-    NO_LEADER,
+    Assignment,
     BrokerInfo,
     IsrProposal,
-    PartitionMetadata,
     PartitionState,
     TopicDescription,
     TopicPartition,
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +69,94 @@ class ClusterRead:
     unreadable: frozenset[TopicPartition] = frozenset()
 
 
-class Controller(TopicController):
-    """One term as the active controller."""
+def event(
+    handle: Callable[Concatenate[Controller, P], Operation[T]],
+) -> Callable[Concatenate[Controller, P], Operation[T]]:
+    """Marks a method as the handling of one event: asserts that no other is under way, and leaves
+    nothing unsettled (after a conflict, what was read again)."""
 
-    # --- who lives ---
+    @wraps(handle)
+    def handle_alone(self: Controller, /, *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
+        assert self._handling is None, f"{handle.__name__} came while handling {self._handling}"
+        self._handling = handle.__name__
+        try:
+            result = yield from handle(self, *args, **kwargs)
+            while self.context.unsettled:
+                yield from self._settle()
+            return result
+        finally:
+            self._handling = None
+
+    return handle_alone
+
+
+class Controller:
+    """One term as the active controller. `unclean_allowed(topic)` and `min_insync(topic)` are the
+    topic's unclean.leader.election.enable and min.insync.replicas as they are now."""
+
+    def __init__(
+        self,
+        controller_id: int,
+        controller_epoch: int,
+        unclean_allowed: Callable[[str], bool],
+        min_insync: Callable[[str], int] = lambda topic: 1,
+    ) -> None:
+        context = self.context = ClusterContext(controller_id, controller_epoch)
+        outbox = self.outbox = Outbox()
+        states = self._states = StateWriter(context, outbox)
+        nodes = TopicNodes(context)
+        self._brokers = Brokers(context, outbox, states)
+        self._topics = Topics(context, outbox, states, nodes)
+        self._deletions = Deletions(context, outbox, nodes)
+        self._elections = Elections(context, outbox, states, unclean_allowed)
+        self._proposals = Proposals(context, states)
+        self._reassignments = Reassignments(context, outbox, states, nodes, min_insync)
+        self._handling: str | None = None  # the event that is under way
+
+    # --- for reading ---
+
+    @property
+    def counters(self) -> ControllerCounters:
+        """What happened in this term."""
+        return self._states.counters
+
+    @property
+    def awaits_word(self) -> bool:
+        """Whether an election waits for a broker to acknowledge what it was told: see `on_word`."""
+        return self._elections.awaits_word
+
+    def reassignments(self) -> dict[TopicPartition, Assignment]:
+        """Those that are under way."""
+        return self._reassignments.under_way()
+
+    def waits_for_absent(self, name: str) -> bool:
+        """Whether the deletion of a topic has to wait for a broker that is not there."""
+        return self._deletions.waits_for_absent(name)
+
+    # --- the standing rules ---
+
+    def _settle(self) -> Operation[None]:
+        """Bring every partition to where it should be, seeing who lives, and then let whoever can
+        leave for good, leave. What has not changed since the last time, and lacks nothing, is not
+        looked at."""
+        context = self.context
+        changed, context.unsettled = context.unsettled, set()
+        self._elections.look_anew()
+        to_see = context.present(changed | context.leaderless | context.stateless)
+        try:
+            yield from in_turns(to_see, self._settle_some)
+        except BaseException:  # it was broken off: the next event looks again
+            context.unsettled |= changed
+            raise
+        yield from in_turns(list(self.reassignments()), self._reassignments.retire)
+
+    def _settle_some(self, some: Sequence[TopicPartition]) -> Operation[None]:
+        """Failures first; then elections where there is no leader; then new partitions."""
+        yield from self._brokers.remove_failed(some)
+        yield from self._elections.elect_leaderless(some)
+        yield from self._topics.create_states(some)
+
+    # --- brokers ---
 
     @event
     def load(self, read: ClusterRead) -> Operation[None]:
@@ -97,11 +174,11 @@ class Controller(TopicController):
         self.context.unreadable_topics = read.unreadable_topics
         self.context.unreadable.update(read.unreadable)
         self.context.deletions.update(read.deletions & read.topics.keys())
-        self.context.take_brokers(read.brokers)
-        yield from self.settle()
-        yield from self.resume_reassignments()
+        self._brokers.take(read.brokers)
+        yield from self._settle()
+        yield from self._reassignments.resume()
         yield from self._welcome(sorted(read.brokers))
-        yield from self.start_deletions(set(read.deletions))
+        yield from self._deletions.start(set(read.deletions))
         if read.preferred_election is not None:
             yield from self._run_preferred_election(read.preferred_election)
 
@@ -110,12 +187,10 @@ class Controller(TopicController):
         """The live brokers as ZooKeeper has them now. Dead and bounced ones fail in one batch,
         before anybody who started counts as a candidate; then those who started are told all."""
         changed = brokers != self.context.brokers
-        batch = self.context.take_brokers(brokers)
-        for broker_id in batch.dead + batch.bounced:
-            self.outbox.close(broker_id)
+        batch = self._brokers.take(brokers)
         if not changed:
             return batch
-        yield from self.settle()
+        yield from self._settle()
         yield from self._welcome(batch.started)
         self.outbox.announce()
         return batch
@@ -124,102 +199,50 @@ class Controller(TopicController):
         """Tell incarnations everything: each partition, and what they are to delete."""
         if not broker_ids:
             return
-        told: list[PartitionMetadata] = []
-
-        def gather(some: Sequence[TopicPartition]) -> Operation[None]:
-            told.extend(self.context.metadata(tp) for tp in some)
-            yield from ()
-
-        yield from self.in_turns(self.context.present(self.context.states), gather)
+        yield from self._brokers.tell_states(broker_ids)
         for broker_id in broker_ids:
-            self.outbox.open(self.context.brokers[broker_id])
-            for metadata in told:
-                self.outbox.put_state(metadata, to=[broker_id])
-            self.tell_dropped(broker_id)
-            for name in sorted(self.context.deletions):
-                self.tell_deletion(name, broker_id)
+            self._reassignments.tell_dropped(broker_id)
+            self._deletions.tell_all(broker_id)
+
+    @event
+    def on_word(self) -> Operation[None]:
+        """A broker has acknowledged what it was told, and an election waited for that."""
+        yield from self._settle()
 
     @event
     def on_configs(self) -> Operation[None]:
         """Configurations changed: unclean elections may have become possible."""
-        yield from self.settle()
+        yield from self._settle()
 
     @event
     def alter_broker_config(
         self, broker: str, changes: Mapping[str, str | None]
     ) -> Operation[Results]:
-        """Set overrides of a broker's configuration, or of that of all (DEFAULT_BROKER); None takes
-        one away, which can also be done for a broker that has gone for good."""
-        overrides = merged({}, changes)
-        try:
-            if broker_entity_name(broker) != DEFAULT_BROKER and overrides:
-                self._require_live(int(broker))
-            validate_broker_overrides(overrides)
-        except MinikafkaError as refused:
-            return [(broker, refused)]
-        stored: Mapping[str, Mapping[str, str]] = yield ReadBrokerConfigs()
-        name = broker_entity_name(broker)
-        yield WriteBrokerConfig(name, merged(stored.get(name, {}), changes))
-        return [(broker, None)]
-
-    def _require_live(self, broker_id: int) -> None:
-        if broker_id not in self.context.brokers:
-            raise InvalidRequestError(
-                f"there is no live broker {broker_id}: "
-                f"there are {', '.join(map(str, sorted(self.context.brokers)))}"
-            )
+        """Set overrides of a broker, or of all; None takes one away."""
+        return (yield from self._brokers.alter_config(broker, changes))
 
     @event
     def on_failed_replicas(
         self, broker_id: int, broker_epoch: int, replicas: Iterable[tuple[TopicPartition, str]]
-    ) -> Operation[list[tuple[str, MinikafkaError | None]]]:
-        """Disks failed under replicas (partition, topic id) of a broker: until its next
-        incarnation they are in no ISR where another is in sync, and lead nothing. A log that the
-        broker is to delete, or has deleted, does not matter any more."""
-        self.check_incarnation(broker_id, broker_epoch)
-        results: list[tuple[str, MinikafkaError | None]] = []
-        for tp, topic_id in replicas:
-            assignment, topic = self.context.assignment(tp), self.context.topic(tp.topic)
-            if assignment is None or topic is None or topic.topic_id != topic_id:
-                results.append((str(tp), _unknown(tp)))
-                continue
-            if broker_id not in assignment.replicas:
-                results.append((str(tp), None))
-                continue
-            self.context.failed_replicas.setdefault(tp, {})[broker_id] = broker_epoch
-            self.context.unsettled.add(tp)
-            results.append((str(tp), None))
-        yield from self.settle()
+    ) -> Operation[Results]:
+        """Disks failed under replicas (partition, topic id) of a broker."""
+        results = self._brokers.note_failed_replicas(broker_id, broker_epoch, replicas)
+        yield from self._settle()
         return results
 
     @event
     def on_controlled_shutdown(
         self, broker_id: int, broker_epoch: int
     ) -> Operation[list[TopicPartition]]:
-        """A broker wants to leave: its partitions get other leaders and it leaves every ISR that
-        has another member. Returns what it still leads although there are other replicas."""
-        self.check_incarnation(broker_id, broker_epoch)
-        self.context.shutting_down[broker_id] = broker_epoch
-        self.outbox.announce()
-
-        def leave(some: Sequence[TopicPartition]) -> Operation[None]:
-            yield from self.commit(
-                lambda: self.changes(lambda view: controlled_shutdown(view, broker_id), some)
-            )
-
-        yield from self.in_turns(self.context.in_isr_of(broker_id), leave)
-        return [
-            tp
-            for tp in self.context.in_isr_of(broker_id)
-            if (view := self.context.view(tp)) is not None
-            and view.state.leader == broker_id
-            and len(view.assignment.replicas) > 1
-        ]
+        """A broker wants to leave. Returns what it still leads although there are others."""
+        return (yield from self._brokers.shut_down(broker_id, broker_epoch))
 
     @event
-    def on_word(self) -> Operation[None]:
-        """A broker has acknowledged what it was told, and an election waited for that."""
-        yield from self.settle()
+    def allocate_producer_ids(
+        self, broker_id: int, broker_epoch: int
+    ) -> Operation[tuple[int, int]]:
+        """A block of producer ids (first, exclusive end) for a live broker."""
+        return (yield from self._brokers.allocate_producer_ids(broker_id, broker_epoch))
 
     # --- proposals of leaders ---
 
@@ -228,96 +251,28 @@ class Controller(TopicController):
         self, broker_id: int, broker_epoch: int, proposals: Sequence[IsrProposal]
     ) -> Operation[list[AlterPartitionResult]]:
         """Leaders propose ISRs. Raises if the proposer's incarnation does not live."""
-        self.check_incarnation(broker_id, broker_epoch)
-        waiting: dict[TopicPartition, IsrProposal] = {}
-        errors: dict[TopicPartition, MinikafkaError | None] = {}
-        for proposal in proposals:
-            if proposal.topic_partition in waiting:
-                twice = f"{proposal.topic_partition} is in the request twice"
-                raise InvalidRequestError(twice)
-            waiting[proposal.topic_partition] = proposal
-
-        def decide() -> list[StateChange]:
-            """Judge what waits; a proposal that was written before a conflict elsewhere in the
-            request is judged again, and found applied."""
-            changes = []
-            for tp, proposal in waiting.items():
-                verdict, view = self._judge(broker_id, proposal)
-                errors[tp] = verdict if isinstance(verdict, MinikafkaError) else None
-                if view is not None and isinstance(verdict, Decision):
-                    changes.append(self.change(tp, view, verdict))
-            return changes
-
-        yield from self.commit(decide)
-        yield from self.retire_replicas(waiting)
-        return [
-            AlterPartitionResult(tp, errors[tp], self._known_state(p)) for tp, p in waiting.items()
-        ]
-
-    def _judge(
-        self, broker_id: int, proposal: IsrProposal
-    ) -> tuple[Decision | Applied | MinikafkaError, PartitionView | None]:
-        tp = proposal.topic_partition
-        view = self.context.view(tp)
-        if view is None:
-            return _unknown(tp), None
-        if self.context.topics[tp.topic].topic_id != proposal.topic_id:
-            return UnknownTopicIdError(f"{tp}: there is no topic of id {proposal.topic_id}"), None
-        return judge(view, broker_id, proposal), view
-
-    def _known_state(self, proposal: IsrProposal) -> PartitionState | None:
-        topic = self.context.topic(proposal.topic_partition.topic)
-        if topic is None or topic.topic_id != proposal.topic_id:
-            return None
-        return self.context.states.get(proposal.topic_partition)
+        self._brokers.check_incarnation(broker_id, broker_epoch)
+        errors = yield from self._proposals.carry_out(broker_id, proposals)
+        yield from self._reassignments.retire(errors)
+        return self._proposals.answers(proposals, errors)
 
     # --- elections that are asked for ---
 
     @event
     def elect_leaders(
         self, partitions: Sequence[TopicPartition], *, unclean: bool
-    ) -> Operation[list[tuple[str, MinikafkaError | None]]]:
+    ) -> Operation[Results]:
         """Preferred or unclean elections, of all partitions that need one if none are named."""
-        return (yield from self._elect(partitions, unclean=unclean))
+        errors = yield from self._elect(partitions, unclean=unclean)
+        return [(str(tp), error) for tp, error in errors.items()]
 
     def _elect(
         self, partitions: Sequence[TopicPartition], *, unclean: bool
-    ) -> Operation[list[tuple[str, MinikafkaError | None]]]:
-        named = list(dict.fromkeys(partitions)) or [tp for tp, _ in self.context.views()]
-        errors = {tp: self._election_error(tp, unclean) for tp in named}
-        wanted = [tp for tp in named if errors[tp] is None]
-        yield from self.commit(
-            lambda: (
-                self.change(tp, view, decision)
-                for tp in wanted
-                if (view := self.view_to_elect(tp)) and (decision := _elected(view, unclean))
-            )
-        )
-        yield from self.retire_replicas(wanted)
-        return [
-            (str(tp), error)
-            for tp, error in errors.items()
-            if partitions or not isinstance(error, ElectionNotNeededError)
-        ]
-
-    def _election_error(self, tp: TopicPartition, unclean: bool) -> MinikafkaError | None:
-        """Why there is no such election, or None."""
-        view = self.view_to_elect(tp)
-        if view is None:
-            return _unknown(tp)
-        preferred = view.assignment.replicas[0]
-        if view.state.leader != NO_LEADER if unclean else view.state.leader == preferred:
-            return ElectionNotNeededError(f"{tp}: {view.name(view.state.leader)} leads already")
-        if _elected(view, unclean) is not None:
-            return None
-        if unclean and view.untold:
-            new = ", ".join(view.name(b) for b in sorted(view.untold))
-            return EligibleLeadersNotAvailableError(f"{tp}: {new}: not told yet: try again")
-        if unclean:
-            return EligibleLeadersNotAvailableError(f"{tp}: no replica is alive")
-        return PreferredLeaderNotAvailableError(
-            f"{tp}: {view.name(preferred)} is not alive, not in sync or about to leave"
-        )
+    ) -> Operation[dict[TopicPartition, MinikafkaError | None]]:
+        errors = yield from self._elections.elect(partitions, unclean=unclean)
+        elected = [tp for tp, error in errors.items() if error is None]
+        yield from self._reassignments.retire(elected)
+        return errors
 
     @event
     def on_preferred_election(self, partitions: Sequence[TopicPartition]) -> Operation[None]:
@@ -327,52 +282,93 @@ class Controller(TopicController):
     def _run_preferred_election(self, partitions: Sequence[TopicPartition]) -> Operation[None]:
         if partitions:
             yield from self._elect(partitions, unclean=False)
-        outcome: WriteOutcome = yield ClearPreferredElection()
-        self.require_term(outcome)
+        yield from self._elections.clear_work_list()
 
     @event
     def rebalance(self, imbalance_percent: int) -> Operation[int]:
-        """Give leadership back to the preferred replicas of each live broker of whose preferred
-        partitions more than `imbalance_percent` are led by others. Returns how many moved."""
-        preferred: dict[int, list[TopicPartition]] = {}
-        elsewhere: dict[int, list[TopicPartition]] = {}
-        for tp, view in self.context.views():
-            if view.assignment.in_progress:
-                continue  # the end of it moves leadership, if need be
-            first = view.assignment.replicas[0]
-            preferred.setdefault(first, []).append(tp)
-            if view.state.leader != first:
-                elsewhere.setdefault(first, []).append(tp)
-        wanted = [
-            tp
-            for broker_id, moved in sorted(elsewhere.items())
-            if len(moved) * 100 > imbalance_percent * len(preferred[broker_id])
-            for tp in moved
-        ]
-        before = self.counters.elections
-        yield from self.commit(lambda: self.changes(preferred_election, wanted))
-        return self.counters.elections - before
+        """Give leadership back to preferred replicas where too much of it moved away. Returns how
+        many moved."""
+        return (yield from self._elections.rebalance(imbalance_percent))
 
-    # --- producer ids ---
+    # --- reassignments ---
 
     @event
-    def allocate_producer_ids(
-        self, broker_id: int, broker_epoch: int
-    ) -> Operation[tuple[int, int]]:
-        """A block of producer ids (first, exclusive end) for a live broker."""
-        self.check_incarnation(broker_id, broker_epoch)
-        block: tuple[int, int] = yield AllocateProducerIds(broker_id)
-        return block
+    def alter_partition_reassignments(
+        self, targets: Mapping[TopicPartition, Sequence[int] | None]
+    ) -> Operation[Results]:
+        """Move partitions to other replicas, in order of preference; None cancels."""
+        errors = yield from self._reassignments.alter(targets)
+        yield from self._settle()
+        return [(str(tp), error) for tp, error in errors.items()]
 
+    # --- topics ---
 
-def _elected(view: PartitionView, unclean: bool) -> Decision | None:
-    """A preferred election, or one where an admin accepts loss; a clean candidate is still taken
-    first."""
-    if not unclean:
-        return preferred_election(view)
-    decision = for_leaderless(view, unclean=True)
-    return None if decision is None or decision.leader == NO_LEADER else decision
+    @event
+    def create_topics(
+        self,
+        topics: Sequence[CreateTopic],
+        chance: NewTopicDefaults,
+        *,
+        validate_only: bool = False,
+    ) -> Operation[Results]:
+        """Make topics, or only say whether they could be made."""
+        results = yield from self._topics.create(topics, chance, validate_only=validate_only)
+        yield from self._settle()
+        return results
 
+    @event
+    def create_partitions(
+        self,
+        name: str,
+        total_count: int,
+        assignments: Sequence[Sequence[int]],
+        *,
+        validate_only: bool = False,
+    ) -> Operation[Results]:
+        """Give a topic more partitions, or only say whether it can have them."""
+        results = yield from self._topics.create_partitions(
+            name, total_count, assignments, validate_only=validate_only
+        )
+        if not validate_only and all(error is None for _, error in results):
+            yield from self._settle()
+        return results
 
-def _unknown(tp: TopicPartition) -> UnknownTopicOrPartitionError:
-    return UnknownTopicOrPartitionError(f"there is no partition {tp}")
+    @event
+    def alter_topic_config(
+        self, name: str, changes: Mapping[str, str | None]
+    ) -> Operation[Results]:
+        """Set overrides of a topic; None takes one away."""
+        return (yield from self._topics.alter_config(name, changes))
+
+    @event
+    def on_topics(
+        self,
+        topics: Mapping[str, TopicDescription],
+        unreadable: frozenset[str] = frozenset(),
+    ) -> Operation[None]:
+        """The topics as ZooKeeper has them now: new ones and new partitions get their States. One
+        that is there and cannot be read (`unreadable`) stays as it was known."""
+        self._topics.take(topics, unreadable)
+        yield from self._states.read_unreadable()
+        yield from self._settle()
+
+    # --- deletions ---
+
+    @event
+    def delete_topics(self, names: Sequence[str], *, enabled: bool = True) -> Operation[Results]:
+        """Mark topics as deleted and begin to delete them. `enabled`: delete.topic.enable."""
+        return (yield from self._deletions.mark(names, enabled=enabled))
+
+    @event
+    def on_deletions(self, marked: Iterable[str]) -> Operation[None]:
+        """The deletion markers as ZooKeeper has them now."""
+        yield from self._deletions.start(set(marked))
+
+    @event
+    def on_replicas_deleted(
+        self, broker_id: int, replicas: Iterable[tuple[TopicPartition, str]]
+    ) -> Operation[None]:
+        """A broker has deleted replicas (partition, topic id)."""
+        dropped = self._deletions.note_deleted_replicas(broker_id, replicas)
+        yield from self._reassignments.forget_dropped(broker_id, dropped)
+        yield from self._deletions.finish()

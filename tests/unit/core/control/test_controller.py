@@ -9,7 +9,7 @@ from minikafka.api.requests import AlterPartitionResult
 from minikafka.core.control.commands import DeposedError, GaveUpError, StateChange, WriteStates
 from minikafka.core.control.context import BrokerBatch, ControllerCounters
 from minikafka.core.control.controller import ClusterRead, Controller
-from minikafka.core.control.deciding import MAX_CONFLICTS, check_transition
+from minikafka.core.control.state_writer import MAX_CONFLICTS, check_transition
 from minikafka.errors import (
     ElectionNotNeededError,
     EligibleLeadersNotAvailableError,

@@ -8,7 +8,7 @@ import pytest
 
 from minikafka.core.control.commands import NextTurn, WriteStates
 from minikafka.core.control.context import ClusterContext
-from minikafka.core.control.deciding import AT_ONCE
+from minikafka.core.control.turns import AT_ONCE
 from minikafka.model import NO_LEADER, TopicPartition
 from tests.helpers.controller_bench import Bench
 

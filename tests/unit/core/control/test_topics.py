@@ -8,8 +8,13 @@ import pytest
 
 from minikafka.api.outcomes import WriteOutcome
 from minikafka.api.requests import CreateTopic
-from minikafka.core.control.commands import DeposedError, RemoveTopic, StateChange, WriteTopicConfig
-from minikafka.core.control.topics import Results
+from minikafka.core.control.commands import (
+    DeposedError,
+    RemoveTopic,
+    Results,
+    StateChange,
+    WriteTopicConfig,
+)
 from minikafka.errors import (
     InvalidConfigError,
     InvalidPartitionsError,

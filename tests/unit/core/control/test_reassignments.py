@@ -478,7 +478,7 @@ def test_a_topic_grows_again_when_it_is_over_although_a_log_is_left(bench: Bench
 
 def test_a_new_replica_leads_against_the_rule_only_once_it_knows(bench: Bench) -> None:
     """It may still be about to delete the log that it had when it was dropped before."""
-    bench.core.unclean_allowed = lambda topic: True
+    bench.unclean_topics.add("t")
     bench.kill(1)
     bench.kill(2)
     bench.see_brokers()
