@@ -2,8 +2,9 @@
 
 Everything happens in one task, `run`: load, then one event after the other, each to its end. An
 operation of the core yields commands; they are executed on the `ClusterStore`, and its results sent
-back in. Around it: hints from ZooKeeper (merged: each kind waits at most once), requests with their
-futures (bounded), answers of brokers, the clock of the automatic rebalance.
+back in. Around it: hints from ZooKeeper (merged: each kind waits at most once; news.py reads what
+they are about), requests with their futures (bounded), answers of brokers, the clock of the
+automatic rebalance, and whoever waits for a deletion (deletion_waits.py).
 
 Invariants: only `run` touches the core, apart from the senders, which take messages out of its
 outbox; nothing is written or sent while ZooKeeper is out of touch; whatever goes wrong ends the
@@ -18,12 +19,11 @@ import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from minikafka.api.outcomes import WriteOutcome
 from minikafka.api.requests import (
     ControllerResponse,
     DeleteTopicsRequest,
@@ -31,19 +31,19 @@ from minikafka.api.requests import (
     UpdateStateResponse,
 )
 from minikafka.broker.control.commands import execute
+from minikafka.broker.control.deletion_waits import DeletionWaits
+from minikafka.broker.control.news import ClusterNews
 from minikafka.broker.control.sender import ControllerChannelManager, Send
-from minikafka.broker.control.takeover import TakeoverCount, describe_takeover
+from minikafka.broker.control.takeover import TakeoverCount
+from minikafka.broker.control.term_configs import TermConfigs
 from minikafka.broker.control.term_listener import TermListener
-from minikafka.broker.live_config import LiveConfig
 from minikafka.broker.ports import ClusterStore, StoreEvent, UnreadableNodeError
-from minikafka.config import BrokerConfig, TopicConfig, topic_config
+from minikafka.config import BrokerConfig
 from minikafka.core.control.commands import Command, DeposedError, Operation
-from minikafka.core.control.context import BrokerBatch
-from minikafka.core.control.controller import ClusterRead, Controller
+from minikafka.core.control.controller import Controller
 from minikafka.core.control.outbox import UpdateStateBatch
 from minikafka.core.control.topics import NewTopicDefaults
 from minikafka.errors import (
-    InvalidConfigError,
     MinikafkaError,
     NotControllerError,
     RequestTimedOutError,
@@ -75,14 +75,6 @@ class ControllerEnvironment:
     term_listeners: Sequence[TermListener] = ()
 
 
-@dataclass(slots=True)
-class _DeletionWait:
-    """Someone who deleted topics and hears of it when they are gone."""
-
-    names: frozenset[str]
-    future: asyncio.Future[None]
-
-
 class ControllerTerm:
     """From the won election to the end of controllership."""
 
@@ -95,11 +87,19 @@ class ControllerTerm:
     ) -> None:
         self._around = around
         self._takeover = takeover
-        self._overrides: Mapping[str, Mapping[str, str]] = {}
-        self._live = LiveConfig(around.config)
+        configs = TermConfigs(around.config)
         self._core = Controller(
-            controller_id, controller_epoch, self._unclean_allowed, self._min_insync
+            controller_id, controller_epoch, configs.unclean_allowed, configs.min_insync
         )
+        self._news = ClusterNews(
+            around.store,
+            self._core,
+            self._drive,
+            configs,
+            takeover,
+            deletable=around.config.delete_topic_enable,
+        )
+        self._deletion_waits = DeletionWaits(self._core, around.deletion_wait_ms)
         self._post = ControllerChannelManager(
             self._core.outbox,
             self._address,
@@ -114,7 +114,6 @@ class ControllerTerm:
         self._wake = asyncio.Event()
         self._requests: dict[asyncio.Future[Any], None] = {}  # in order of arrival
         self._waiting_requests = 0  # in _events, those that nobody waits for any more included
-        self._deletion_waits: list[_DeletionWait] = []
         self._messages = 0  # that were sent to brokers
         self._ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._rebalance_timer: asyncio.TimerHandle | None = None
@@ -159,9 +158,7 @@ class ControllerTerm:
         for future in list(self._requests):
             if not future.done():
                 future.set_exception(NotControllerError("this broker is no longer the controller"))
-        for wait in self._deletion_waits:
-            if not wait.future.done():
-                wait.future.set_result(None)
+        self._deletion_waits.end()
 
     async def _serve(self) -> None:
         await self._around.in_touch.wait()
@@ -179,7 +176,7 @@ class ControllerTerm:
                 self._wake.clear()
                 continue
             await self._events.popleft()()
-            self._end_deletion_waits()
+            self._deletion_waits.check()
 
     def enqueue(self, event: Callable[[], Awaitable[None]]) -> None:
         """For term_listeners, see TermQueue."""
@@ -222,25 +219,8 @@ class ControllerTerm:
             raise RuntimeError(f"{type(command).__name__} failed: {error}") from error
 
     async def _load(self) -> None:
-        store = self._around.store
         started_ms = self._around.now_ms()
-        await store.sync()
-        self._overrides = await store.read_topic_configs()
-        self._live.take(await store.read_broker_configs())
-        topics, unreadable_topics = _apart(await store.read_topics())
-        preferred = await store.read_preferred_election()
-        brokers = await store.read_brokers()
-        states, unreadable = _apart(await store.read_states(topics))
-        read = ClusterRead(
-            brokers=brokers,
-            topics=topics,
-            states=states,
-            deletions=frozenset(await self._read_deletions()),
-            preferred_election=None if preferred is None else tuple(preferred),
-            unreadable_topics=unreadable_topics,
-            unreadable=unreadable,
-        )
-        await self._drive(self._core.load(read))
+        read = await self._news.load()
         log.info(
             "broker %s is controller, controller epoch %d: %d brokers, %d topics, %d partitions, "
             "taken over in %d ms",
@@ -251,29 +231,6 @@ class ControllerTerm:
             len(read.states),
             self._around.now_ms() - started_ms,
         )
-
-    def _unclean_allowed(self, topic: str) -> bool:
-        """unclean.leader.election.enable of a topic."""
-        return self._topic_config(topic).unclean_leader_election_enable
-
-    def _min_insync(self, topic: str) -> int:
-        """min.insync.replicas of a topic."""
-        return self._topic_config(topic).min_insync_replicas
-
-    def _topic_config(self, topic: str) -> TopicConfig:
-        """As it is now. Where a value is wrong, the defaults count."""
-        default = self._live.topic_defaults
-        try:
-            return topic_config(self._overrides.get(topic, {}), default)
-        except InvalidConfigError as error:
-            log.warning("the configuration of topic %s is not valid: %s", topic, error)
-            return default
-
-    async def _read_deletions(self) -> set[str]:
-        """The deletion markers, which count for nothing where topics cannot be deleted."""
-        if not self._around.config.delete_topic_enable:
-            return set()
-        return await self._around.store.read_deletions()
 
     # --- hints from ZooKeeper ---
 
@@ -287,65 +244,7 @@ class ControllerTerm:
 
     async def _on_hint(self, event: StoreEvent) -> None:
         self._hints.discard(event)  # before reading: what changes from now on is a new hint
-        if event is StoreEvent.RECONNECTED:
-            await self._around.store.sync()
-            await self._check_controller()
-            await self._read_brokers()
-            await self._read_topics()
-            await self._read_configs()
-            await self._drive(self._core.on_deletions(await self._read_deletions()))
-            await self._read_preferred_election()
-        elif event is StoreEvent.CONTROLLER_CHANGED:
-            await self._check_controller()
-        elif event is StoreEvent.BROKERS_CHANGED:
-            await self._read_brokers()
-        elif event is StoreEvent.TOPICS_CHANGED:
-            await self._read_topics()
-        elif event is StoreEvent.DELETE_TOPICS_CHANGED:
-            await self._drive(self._core.on_deletions(await self._read_deletions()))
-        elif event is StoreEvent.PREFERRED_ELECTION_CHANGED:
-            await self._read_preferred_election()
-        else:
-            assert event is StoreEvent.CONFIG_CHANGED, event
-            await self._read_configs()
-
-    async def _check_controller(self) -> None:
-        found = await self._around.store.read_controller(watch=True)
-        context = self._core.context
-        if (found.controller_id, found.controller_epoch) != (
-            context.controller_id,
-            context.controller_epoch,
-        ):
-            raise DeposedError(
-                f"broker {found.controller_id} is controller, epoch {found.controller_epoch}"
-            )
-
-    async def _read_brokers(self) -> None:
-        batch = await self._drive(self._core.on_brokers(await self._around.store.read_brokers()))
-        _log_batch(batch, self._core.context.names)
-        await self._finish_takeover()
-
-    async def _finish_takeover(self) -> None:
-        """Tell how this controller came to be it, when all have said whether they were woken."""
-        takeover = self._takeover.finish(self._core.context.brokers.keys())
-        if takeover is not None:
-            log.info("%s", describe_takeover(takeover, self._core.context.names))
-            if await self._around.store.record_takeover(takeover) is WriteOutcome.DEPOSED:
-                raise DeposedError("another controller has been elected")
-
-    async def _read_topics(self) -> None:
-        topics, unreadable = _apart(await self._around.store.read_topics())
-        await self._drive(self._core.on_topics(topics, unreadable))
-
-    async def _read_configs(self) -> None:
-        self._overrides = await self._around.store.read_topic_configs()
-        self._live.take(await self._around.store.read_broker_configs())
-        await self._drive(self._core.on_configs())
-
-    async def _read_preferred_election(self) -> None:
-        partitions = await self._around.store.read_preferred_election()
-        if partitions is not None:
-            await self._drive(self._core.on_preferred_election(partitions))
+        await self._news.on_hint(event)
 
     # --- requests ---
 
@@ -387,21 +286,7 @@ class ControllerTerm:
         that is not there, and not for long: the marker is durable, they will go."""
         names = frozenset(result.name for result in response.results if result.error is None)
         assert names <= set(request.names)
-        wait = _DeletionWait(names, asyncio.get_running_loop().create_future())
-        if self._ended.done() or self._is_over(wait):
-            return
-        self._deletion_waits.append(wait)
-        await asyncio.wait({wait.future}, timeout=self._around.deletion_wait_ms / 1000)
-        self._deletion_waits.remove(wait)
-
-    def _is_over(self, wait: _DeletionWait) -> bool:
-        remaining = wait.names & self._core.context.deletions
-        return all(self._core.waits_for_absent(name) for name in remaining)
-
-    def _end_deletion_waits(self) -> None:
-        for wait in self._deletion_waits:
-            if not wait.future.done() and self._is_over(wait):
-                wait.future.set_result(None)
+        await self._deletion_waits.until_gone(names)
 
     def chance(self) -> NewTopicDefaults:
         """Randomness and defaults for new topics."""
@@ -431,7 +316,7 @@ class ControllerTerm:
 
     def _on_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:
         if self._takeover.on_answer(broker.broker_id, response.wakeups):
-            self._enqueue(self._finish_takeover)
+            self._enqueue(self._news.finish_takeover)
         if response.deleted or response.errors:
             self._enqueue(lambda: self._take_answer(broker, response))
         if self._core.awaits_word:
@@ -474,18 +359,6 @@ class ControllerTerm:
         self._arm_rebalance()
 
 
-def _apart(found: Mapping[K, V | None]) -> tuple[dict[K, V], frozenset[K]]:
-    """What could be read, and what could not."""
-    readable = {key: value for key, value in found.items() if value is not None}
-    return readable, frozenset(found.keys() - readable.keys())
-
-
 def new_topic_id() -> str:
     """A random 22-character id (a UUID in URL-safe base64, as Kafka's are)."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-
-
-def _log_batch(batch: BrokerBatch, names: dict[int, str]) -> None:
-    for ids, what in ((batch.dead, "died"), (batch.bounced, "restarted"), (batch.new, "started")):
-        for broker_id in ids:
-            log.info("broker %s %s", names.get(broker_id, broker_id), what)
