@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from minikafka.api.outcomes import WriteOutcome
-from minikafka.api.requests import CreateTopic
+from minikafka.api.requests import AlterPartitionResult, CreateTopic
 from minikafka.core.control.commands import (
     AllocateProducerIds,
     ClearPreferredElection,
@@ -23,6 +23,7 @@ from minikafka.core.control.commands import (
     ReadStates,
     ReadTopicConfigs,
     RemoveTopic,
+    Results,
     StateChange,
     UpdateTopicNode,
     WriteBrokerConfig,
@@ -33,12 +34,23 @@ from minikafka.core.control.controller import ClusterRead, Controller
 from minikafka.core.control.election import after_failures
 from minikafka.core.control.outbox import UpdateStateBatch
 from minikafka.core.control.topics import NewTopicDefaults
-from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
+from minikafka.errors import MinikafkaError
+from minikafka.model import (
+    Assignment,
+    BrokerInfo,
+    IsrProposal,
+    TopicDescription,
+    TopicPartition,
+    broker_name,
+)
 from tests.helpers.cluster_store import FakeZooKeeper
 
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
+
+TP = TopicPartition("t", 0)
+ALL = (1, 2, 3, 4, 5)
 
 
 def broker(
@@ -236,3 +248,41 @@ class Bench:
         if outcome is WriteOutcome.WRITTEN:
             self.changes.append(change)
         return outcome
+
+
+def reasons(bench: Bench) -> list[str]:
+    return [change.reason for change in bench.changes]
+
+
+def kinds(results: list[tuple[str, MinikafkaError | None]]) -> list[tuple[str, type | None]]:
+    return [(name, error and type(error)) for name, error in results]  # type: ignore[misc]
+
+
+def proposal(bench: Bench, *isr: int, tp: TopicPartition = TP, **changes: object) -> IsrProposal:
+    """Over the current State, with the incarnations of now."""
+    state = bench.core.context.states[tp]
+    fields: dict[str, object] = {
+        "topic_partition": tp,
+        "topic_id": bench.core.context.topics[tp.topic].topic_id,
+        "leader_epoch": state.leader_epoch,
+        "partition_version": state.partition_version,
+        "isr": tuple((m, bench.epoch(m)) for m in isr),
+    }
+    return IsrProposal(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def alter(bench: Bench, *proposals: IsrProposal, broker_id: int = 1) -> list[AlterPartitionResult]:
+    return bench.run(bench.core.alter_partition(broker_id, bench.epoch(broker_id), list(proposals)))
+
+
+def create(bench: Bench, *topics: CreateTopic, **options: Any) -> Results:
+    return bench.run(bench.core.create_topics(topics, bench.chance(), **options))
+
+
+def only_error(results: Results) -> Any:
+    [(_, error)] = results
+    return error
+
+
+def shut_down(bench: Bench, broker_id: int) -> list[TopicPartition]:
+    return bench.run(bench.core.on_controlled_shutdown(broker_id, bench.epoch(broker_id)))
