@@ -38,31 +38,11 @@ def event(cls: type[T]) -> type[T]:
     return dataclass(slots=True)(cls)
 
 
-class _Event:
-    """Of all events. One that may be large has a `brief()` for the history of its partition."""
-
-    __slots__ = ()
-
-    def brief(self) -> object:
-        """What is kept of it."""
-        return self
-
-
-def _brief(large: _Event, headers: Sequence[BatchHeader]) -> object:
-    if len(headers) <= HEADERS_SHOWN:
-        return large
-    first, last = headers[0], headers[-1]
-    return (
-        f"{type(large).__name__}({len(headers)} batches, from offset {first.base_offset} of epoch "
-        f"{first.leader_epoch} to {last.next_offset}, of epoch {last.leader_epoch})"
-    )
-
-
 # --- from the controller, and from the broker itself ----------------------------------------------
 
 
 @event
-class StateReceived(_Event):
+class StateReceived:
     """A State, and the replicas under it. It counts if it is newer than the one held (rule R3);
     with the one held, only the assignment may be new: the State came without it, in an answer."""
 
@@ -71,7 +51,7 @@ class StateReceived(_Event):
 
 
 @event
-class ProposalAnswered(_Event):
+class ProposalAnswered:
     """The controller's answer to an ISR proposal: its State counts by R3 whatever else."""
 
     proposal: IsrProposal
@@ -80,7 +60,7 @@ class ProposalAnswered(_Event):
 
 
 @event
-class Registered(_Event):
+class Registered:
     """The broker has a new incarnation without a restart (its session had expired). Roles stay as
     they are until the controller addresses the new incarnation."""
 
@@ -88,19 +68,19 @@ class Registered(_Event):
 
 
 @event
-class SettingsChanged(_Event):
+class SettingsChanged:
     """They hold from now on: a smaller minimum may commit what waited."""
 
     settings: PartitionSettings
 
 
 @event
-class LagCheckDue(_Event):
+class LagCheckDue:
     """It is time to look for members of the ISR that lag."""
 
 
 @event
-class IdleProducersDue(_Event):
+class IdleProducersDue:
     """It is time to forget producers that have appended nothing for `idle_ms` (wall clock)."""
 
     now_timestamp_ms: int
@@ -108,7 +88,7 @@ class IdleProducersDue(_Event):
 
 
 @event
-class Stopped(_Event):
+class Stopped:
     """The replica leaves this broker: whoever waits is told `error`."""
 
     error: MinikafkaError
@@ -118,17 +98,14 @@ class Stopped(_Event):
 
 
 @event
-class BatchesAppended(_Event):
+class BatchesAppended:
     """Batches as `Partition.plan_append` planned them are in the log."""
 
     headers: Sequence[BatchHeader]
 
-    def brief(self) -> object:
-        return _brief(self, self.headers)
-
 
 @event
-class ProduceParked(_Event):
+class ProduceParked:
     """A produce with acks=all that is appended below `required_offset`: answered, by a
     `CompleteProduce` with this token, when that much is committed, which may be now."""
 
@@ -137,14 +114,14 @@ class ProduceParked(_Event):
 
 
 @event
-class ProduceGivenUp(_Event):
+class ProduceGivenUp:
     """Nobody waits for this answer any more."""
 
     token: object
 
 
 @event
-class ReplicaFetched(_Event):
+class ReplicaFetched:
     """A follower's fetch arrived from a position that `Partition.check_replica_fetch` found valid:
     once per fetch. StaleBrokerEpochError for an older incarnation than one heard already."""
 
@@ -154,7 +131,7 @@ class ReplicaFetched(_Event):
 
 
 @event
-class RecordsDeleted(_Event):
+class RecordsDeleted:
     """The records below `before_offset` are to be forgotten: `Partition.deletion_target` allowed
     it. The followers learn of it by their fetches."""
 
@@ -165,7 +142,7 @@ class RecordsDeleted(_Event):
 
 
 @event
-class Diverged(_Event):
+class Diverged:
     """The leader answered a fetch from `position`: it has `end.leader_epoch` up to `end.offset`."""
 
     position: FollowerPosition
@@ -173,7 +150,7 @@ class Diverged(_Event):
 
 
 @event
-class OutOfRange(_Event):
+class OutOfRange:
     """The leader answered a fetch from `position`: it has nothing there, its log is elsewhere."""
 
     position: FollowerPosition
@@ -182,62 +159,51 @@ class OutOfRange(_Event):
 
 
 @event
-class BatchesReceived(_Event):
+class BatchesReceived:
     """The leader answered a fetch from `position` with these batches, which are about to be
     appended: see Follower.on_straddling."""
 
     position: FollowerPosition
     headers: Sequence[BatchHeader]
 
-    def brief(self) -> object:
-        return _brief(self, self.headers)
-
 
 @event
-class BatchesFollowed(_Event):
+class BatchesFollowed:
     """The leader's batches (perhaps none) are in the log; these are the leader's offsets."""
 
     headers: Sequence[BatchHeader]
     leader_high_watermark: int
     leader_log_start: int
 
-    def brief(self) -> object:
-        return _brief(self, self.headers)
-
 
 # --- from the log's files -------------------------------------------------------------------------
 
 
 @event
-class Flushed(_Event):
+class Flushed:
     """Everything below `offset` is on the disk."""
 
     offset: int
 
 
 @event
-class LogTruncated(_Event):
+class LogTruncated:
     """`TruncateLog` was carried out: the file's true end (a batch that straddles the cut is gone
     whole), and the producers that are left, which are the partition's from now on."""
 
     log_end_offset: int
     producers: ProducerStateTable = field(repr=False)
 
-    def brief(self) -> object:
-        return (
-            f"LogTruncated(log_end_offset={self.log_end_offset}, {len(self.producers)} producers)"
-        )
-
 
 @event
-class LogStartRaised(_Event):
+class LogStartRaised:
     """Retention has removed what lies below `offset`."""
 
     offset: int
 
 
 @event
-class StorageFailed(_Event):
+class StorageFailed:
     """The disk under this replica failed or is full: no append and no fetch any more in this
     incarnation (KAFKA-10778)."""
 
@@ -266,3 +232,24 @@ Event = (
     | LogStartRaised
     | StorageFailed
 )
+
+
+def outline(event: Event) -> object:
+    """What is kept of an event in the history of its partition: itself, unless it is large."""
+    match event:
+        case BatchesAppended() | BatchesReceived() | BatchesFollowed():
+            headers = event.headers
+            if len(headers) <= HEADERS_SHOWN:
+                return event
+            first, last = headers[0], headers[-1]
+            return (
+                f"{type(event).__name__}({len(headers)} batches, from offset {first.base_offset} "
+                f"of epoch {first.leader_epoch} to {last.next_offset}, of epoch "
+                f"{last.leader_epoch})"
+            )
+        case LogTruncated():
+            return (
+                f"LogTruncated(log_end_offset={event.log_end_offset}, "
+                f"{len(event.producers)} producers)"
+            )
+    return event

@@ -44,6 +44,7 @@ from minikafka.core.replication.events import (
     StateReceived,
     Stopped,
     StorageFailed,
+    outline,
 )
 from minikafka.core.replication.follower import Follower
 from minikafka.core.replication.leader import AppendPlan, Leader
@@ -235,7 +236,7 @@ class Partition:
         kind = type(event)
         quiet = kind in _MAY_BE_QUIET and self._is_quiet(event)
         if not quiet:
-            self.history.append((now_ms, event.brief() if kind in _MAY_BE_LARGE else event))
+            self.history.append((now_ms, outline(event) if kind in _MAY_BE_LARGE else event))
         effects = self._take(event, now_ms)
         if quiet and effects:
             self.history.append((now_ms, event))

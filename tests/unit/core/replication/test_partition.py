@@ -36,6 +36,7 @@ from minikafka.core.replication.events import (
     StateReceived,
     Stopped,
     StorageFailed,
+    outline,
 )
 from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import HISTORY_LENGTH, Partition
@@ -499,6 +500,7 @@ def test_answers_without_records_are_not_kept_either():
 
 
 def test_of_large_events_only_the_outline_is_kept():
+    assert outline(LagCheckDue()) == LagCheckDue()
     partition = replica(1)
     adopt(partition, state(1, isr=(1,)))
     headers = [batch(offset) for offset in range(6)]
