@@ -25,7 +25,7 @@ from minikafka.broker.replication.replica import Replica
 from minikafka.broker.replication.replica_manager import ReplicaManager
 from minikafka.core.control.context import ControllerCounters
 from minikafka.core.control.controller import Controller
-from minikafka.core.groups.rebalance import GroupState
+from minikafka.core.groups.lifecycle import GroupState
 from minikafka.model import NO_LEADER
 
 QUANTILES = (0.5, 0.99)

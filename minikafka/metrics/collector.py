@@ -22,7 +22,7 @@ from minikafka.api.metrics import BrokerMetrics
 from minikafka.broker.counters import TopicCounters
 from minikafka.broker.metrics_reader import IsrHealth, MetricsReader, isr_health
 from minikafka.broker.replication.replica import Replica
-from minikafka.core.groups.rebalance import GroupState
+from minikafka.core.groups.lifecycle import GroupState
 from minikafka.metrics.names import BROKER_COUNTERS, BROKER_GAUGES, TOPIC_COUNTERS
 from minikafka.model import TopicPartition
 

@@ -25,7 +25,7 @@ from minikafka.api.groups import (
 from minikafka.core.groups.consumer_protocol import Subscription, encode_subscription
 from minikafka.core.groups.effects import Append, Effect, Now, Record, Reply
 from minikafka.core.groups.group import Group
-from minikafka.core.groups.rebalance import GroupSettings
+from minikafka.core.groups.settings import GroupSettings
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
 
@@ -141,7 +141,7 @@ class GroupBench:
         token = self.token()
         request = SyncGroupRequest(
             "g",
-            self.group.generation_id if generation_id is None else generation_id,
+            self.group.generation.generation_id if generation_id is None else generation_id,
             member_id,
             assignments,
             instance_id,
@@ -154,7 +154,9 @@ class GroupBench:
     def heartbeat(
         self, member_id: str, generation_id: int | None = None, instance_id: str | None = None
     ) -> MinikafkaError | None:
-        generation_id = self.group.generation_id if generation_id is None else generation_id
+        generation_id = (
+            self.group.generation.generation_id if generation_id is None else generation_id
+        )
         try:
             self.group.heartbeat(
                 HeartbeatRequest("g", generation_id, member_id, instance_id), self.now
@@ -226,7 +228,7 @@ class GroupBench:
         for name in names:
             self.join(fresh=name, instance_id=name if name in static else None)
         self.tick(DELAY_MS)
-        if self.group.generation_id == 0:
+        if self.group.generation.generation_id == 0:
             self.tick(DELAY_MS)  # the first delay was extended for those who came in it
         assert self.group.state.value == "CompletingRebalance"
 

@@ -60,8 +60,9 @@ from minikafka.broker.replication.replica import Replica
 from minikafka.config import BrokerConfig
 from minikafka.core.groups.effects import DeleteGroupResult, Now
 from minikafka.core.groups.group import Group
+from minikafka.core.groups.lifecycle import GroupState
 from minikafka.core.groups.members import size_of
-from minikafka.core.groups.rebalance import GroupSettings, GroupState
+from minikafka.core.groups.settings import GroupSettings
 from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
@@ -420,7 +421,7 @@ class GroupCoordinator:
         types = {kind.lower() for kind in request.types}
         loading = any(not shard.loaded for shard in self._shards.values())
         groups = [
-            ListedGroup(group.group_id, group.protocol_type or "", group.state.value)
+            ListedGroup(group.group_id, group.generation.protocol_type or "", group.state.value)
             for shard in self._loaded()
             for group in shard.groups.values()
             if (not states or group.state.value.lower() in states)

@@ -33,7 +33,7 @@ from minikafka.core.groups.effects import (
     Reply,
 )
 from minikafka.core.groups.group import Group
-from minikafka.core.groups.rebalance import GroupSettings
+from minikafka.core.groups.settings import GroupSettings
 from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     BrokerNotAvailableError,

@@ -3,7 +3,8 @@
 State: members by id in the order in which they joined, the static ones also by instance id, ids
 that were given out and have not joined yet (KIP-394), the leader.
 
-`size_bytes` is what all members tell of their protocols.
+`size_bytes` is what all members tell of their protocols. Everybody may read; who joined, leads or
+was given an id changes only here. A `Member` is a record that whoever deals with it writes.
 
 Invariants: a leader there is exactly while there are members, and it is one of them; an instance id
 names one member; a pending id is no member's. An answer that a member waits for is in
@@ -13,7 +14,7 @@ names one member; a pending id is no member's. An answer that a member waits for
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from minikafka.api.groups import (
@@ -91,6 +92,10 @@ class Member:
         token, self.sync_token = self.sync_token, None
         return token
 
+    def extend_session(self, now_ms: int) -> None:
+        """It is there: its session begins anew."""
+        self.session_deadline_ms = now_ms + self.session_timeout_ms
+
 
 def new_member(
     request: JoinGroupRequest, member_id: str, token: object, deadline_ms: int
@@ -130,7 +135,7 @@ class Members:
     def __init__(self) -> None:
         self._by_id: dict[str, Member] = {}
         self._static: dict[str, str] = {}  # instance id -> member id
-        self.pending: dict[str, int] = {}  # member id -> when it is forgotten
+        self._pending: dict[str, int] = {}  # member id -> when it is forgotten
         self.leader_id: str | None = None
         self.size_bytes = 0
 
@@ -168,19 +173,39 @@ class Members:
     @property
     def held_bytes(self) -> int:
         """About how much memory is kept for them, and for ids that were given out."""
-        return self.size_bytes + _ONE_BYTES * (len(self._by_id) + len(self.pending))
+        return self.size_bytes + _ONE_BYTES * (len(self._by_id) + len(self._pending))
+
+    # --- ids that were given out -----------------------------------------------------------------
+
+    @property
+    def pending(self) -> Mapping[str, int]:
+        """The ids that nobody has joined with yet, and when each is forgotten."""
+        return self._pending
+
+    def give_out(self, member_id: str, until_ms: int) -> None:
+        """An id that its client has still to join with."""
+        if len(self._pending) >= MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
+        self._pending[member_id] = until_ms
+
+    def take_back(self, member_id: str) -> bool:
+        """Nobody will join with this id any more. False if it was not given out."""
+        return self._pending.pop(member_id, None) is not None
+
+    def take_back_due(self, now_ms: int) -> None:
+        """Those whose time is over are forgotten."""
+        for member_id, until_ms in list(self._pending.items()):
+            if until_ms <= now_ms:
+                del self._pending[member_id]
+
+    def take_back_all(self) -> None:
+        self._pending.clear()
 
     # --- changes ---------------------------------------------------------------------------------
 
-    def give_out(self, member_id: str, until_ms: int) -> None:
-        """An id that its client is to join with."""
-        if len(self.pending) >= MAX_PENDING:
-            del self.pending[next(iter(self.pending))]
-        self.pending[member_id] = until_ms
-
     def add(self, member: Member) -> None:
         assert member.member_id not in self._by_id, member.member_id
-        self.pending.pop(member.member_id, None)
+        self._pending.pop(member.member_id, None)
         self._by_id[member.member_id] = member
         self.size_bytes += member.size_bytes
         if member.instance_id is not None:
@@ -201,6 +226,14 @@ class Members:
         """A member tells something else of its protocols."""
         self.size_bytes += size_of(protocols) - member.size_bytes
         member.protocols = protocols
+
+    def update(self, member: Member, request: JoinGroupRequest, token: object) -> None:
+        """A member joins again: with what it tells now, and it waits for an answer to `token`."""
+        assert member.join_token is None, member.member_id
+        self.tell(member, tuple(request.protocols))
+        member.session_timeout_ms = request.session_timeout_ms
+        member.rebalance_timeout_ms = request.rebalance_timeout_ms
+        member.join_token = token
 
     def rename(self, old_id: str, new_id: str) -> Member:
         """A static member goes on under another id, in its place."""
@@ -234,7 +267,7 @@ class Members:
 
     @property
     def all_joined(self) -> bool:
-        return not self.pending and all(each.awaits_join for each in self)
+        return not self._pending and all(each.awaits_join for each in self)
 
     def candidates(self) -> frozenset[str]:
         """The protocols that every member supports."""
@@ -322,7 +355,7 @@ class Members:
         assert self.size_bytes == sum(each.size_bytes for each in self), self.size_bytes
         assert (self.leader_id is None) == (not self._by_id), self.leader_id
         assert self.leader_id is None or self.leader_id in self._by_id, self.leader_id
-        assert not self.pending.keys() & self._by_id.keys(), self.pending
+        assert not self._pending.keys() & self._by_id.keys(), self._pending
         for instance_id, member_id in self._static.items():
             assert self._by_id[member_id].instance_id == instance_id, instance_id
 

@@ -1,47 +1,123 @@
-"""The offsets that a consumer group has committed, and when they may go.
+"""The offsets that a consumer group has committed, how they move, and when they may go.
 
 State: committed offsets by partition, as they stand in `__consumer_offsets` below the high
 watermark, and for each partition how many commits are on their way. Invariant: what is on its way
 counts for nothing until it is committed, except that it keeps its partition from expiring.
+
+Who may commit, and what is to be forgotten, is decided elsewhere (membership.py, group.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from minikafka.api.groups import CommittedOffset
-from minikafka.core.groups.effects import OffsetAndMetadata
+from minikafka.api.groups import (
+    CommittedOffset,
+    OffsetCommitPartition,
+    OffsetCommitPartitionResult,
+    OffsetCommitResult,
+    OffsetDeleteResult,
+)
+from minikafka.core.groups.effects import (
+    GroupRecord,
+    Now,
+    OffsetAndMetadata,
+    OffsetRecord,
+    Record,
+)
+from minikafka.core.groups.outgoing import Outgoing
+from minikafka.errors import (
+    GroupSubscribedToTopicError,
+    MinikafkaError,
+    OffsetMetadataTooLargeError,
+)
 from minikafka.model import TopicPartition
 
 NO_EXPIRY = -1
+# A batch of tombstones is smaller than what any topic takes by default (1 MiB).
+MAX_BATCH_BYTES = 500_000
+RECORD_BYTES = 64  # of one, without the names in it
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetsWrite:
+    """A commit is on its way; `results` are the request's, those that have failed already too."""
+
+    token: object
+    results: tuple[OffsetCommitPartitionResult, ...]
+    offsets: Mapping[TopicPartition, OffsetAndMetadata]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetWrite:
+    """That these offsets are forgotten is on its way."""
+
+    token: object
+    results: tuple[OffsetCommitPartitionResult, ...]
+    partitions: tuple[TopicPartition, ...]
 
 
 class GroupOffsets:
-    """See the module."""
+    """See the module. Everybody may read `committed` and `pending`."""
 
-    def __init__(self) -> None:
+    def __init__(self, group_id: str, outgoing: Outgoing) -> None:
         self.committed: dict[TopicPartition, OffsetAndMetadata] = {}
         self.pending: Counter[TopicPartition] = Counter()
+        self._group_id = group_id
+        self._outgoing = outgoing
 
     def __bool__(self) -> bool:
         """Is anything committed, or about to be?"""
         return bool(self.committed or self.pending)
 
-    def prepare(self, partitions: Iterable[TopicPartition]) -> None:
-        """Commits of these are on their way."""
-        self.pending.update(list(partitions))  # a mapping would be taken for counts
+    def restore(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """As the last coordinator wrote them down."""
+        self.committed.update(offsets)
 
-    def finish(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], committed: bool) -> None:
+    # --- committing ------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        partitions: Sequence[OffsetCommitPartition],
+        max_metadata_bytes: int,
+        token: object,
+        now: Now,
+    ) -> None:
+        results = tuple(OffsetCommitPartitionResult(each.topic_partition) for each in partitions)
+        offsets = {}
+        for result, each in zip(results, partitions, strict=True):
+            if len(each.metadata.encode()) > max_metadata_bytes:
+                result.error = OffsetMetadataTooLargeError(
+                    f"the metadata is longer than offset.metadata.max.bytes, {max_metadata_bytes}"
+                )
+            else:
+                offsets[each.topic_partition] = OffsetAndMetadata(
+                    each.offset, each.leader_epoch, each.metadata, now.timestamp_ms
+                )
+        if not offsets:
+            self._outgoing.reply(token, OffsetCommitResult(results))
+            return
+        self.pending.update(list(offsets))  # a mapping would be taken for counts
+        records = tuple(OffsetRecord(self._group_id, *each) for each in offsets.items())
+        self._outgoing.append(records, OffsetsWrite(token, results, offsets))
+
+    def refuse_commit(
+        self, partitions: Sequence[OffsetCommitPartition], error: MinikafkaError, token: object
+    ) -> None:
+        """None of them moves."""
+        results = [OffsetCommitPartitionResult(each.topic_partition, error) for each in partitions]
+        self._outgoing.reply(token, OffsetCommitResult(tuple(results)))
+
+    def on_committed(self, write: OffsetsWrite, error: MinikafkaError | None) -> None:
         """What was on its way is committed, or has failed."""
-        self.pending.subtract(list(offsets))
+        self.pending.subtract(list(write.offsets))
         self.pending = +self.pending
-        if committed:
-            self.committed.update(offsets)
-
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        for each in partitions:
-            self.committed.pop(each, None)
+        if error is None:
+            self.committed.update(write.offsets)
+        _note(error, write.results, write.offsets)
+        self._outgoing.reply(write.token, OffsetCommitResult(write.results))
 
     def fetch(self, partitions: Sequence[TopicPartition] | None) -> list[CommittedOffset]:
         """None: all there are."""
@@ -56,6 +132,51 @@ class GroupOffsets:
                     CommittedOffset(each, value.offset, value.leader_epoch, value.metadata)
                 )
         return found
+
+    # --- forgetting ------------------------------------------------------------------------------
+
+    def delete(
+        self, partitions: Sequence[TopicPartition], is_read: Callable[[str], bool], token: object
+    ) -> None:
+        """Somebody wants them to go, which those of topics that members read do not."""
+        results = tuple(OffsetCommitPartitionResult(each) for each in partitions)
+        for result in results:
+            topic = result.topic_partition.topic
+            if is_read(topic):
+                result.error = GroupSubscribedToTopicError(
+                    f"group {self._group_id!r} reads topic {topic!r} at the moment"
+                )
+        going = tuple(
+            each.topic_partition
+            for each in results
+            if each.error is None and each.topic_partition in self.committed
+        )
+        if going:
+            self._outgoing.append(self._tombstones(going), ForgetWrite(token, results, going))
+        else:
+            self._outgoing.reply(token, OffsetDeleteResult(None, results))
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """They are to go, and nobody asks how that ends."""
+        for some in self._in_batches(partitions):
+            self._outgoing.append(self._tombstones(some), ForgetWrite(None, (), some))
+
+    def forget_all(self, end: GroupRecord, write: object) -> None:
+        """All are to go, also those that are on their way: they may be committed before the
+        tombstones are. `end` is the last record, in the batch of which `write` is the note."""
+        partitions = sorted(self.committed.keys() | self.pending.keys())
+        *before, last = self._in_batches(partitions) if partitions else [()]
+        for some in before:
+            self._outgoing.append(self._tombstones(some), ForgetWrite(None, (), some))
+        self._outgoing.append((*self._tombstones(last), end), write)
+
+    def on_forgotten(self, write: ForgetWrite, error: MinikafkaError | None) -> None:
+        """What was to be forgotten is, or has stayed."""
+        if error is None:
+            for each in write.partitions:
+                self.committed.pop(each, None)
+        _note(error, write.results, write.partitions)
+        self._outgoing.reply(write.token, OffsetDeleteResult(None, write.results))
 
     def expired(
         self,
@@ -76,3 +197,33 @@ class GroupOffsets:
             if now_timestamp_ms >= expires_at_ms:
                 found.append(each)
         return found
+
+    def _tombstones(self, partitions: Iterable[TopicPartition]) -> tuple[Record, ...]:
+        return tuple(OffsetRecord(self._group_id, each, None) for each in partitions)
+
+    def _in_batches(
+        self, partitions: Iterable[TopicPartition]
+    ) -> Iterator[tuple[TopicPartition, ...]]:
+        """As many of their records as surely go into one batch of `__consumer_offsets`."""
+        some: list[TopicPartition] = []
+        size_bytes = 0
+        for each in partitions:
+            record_bytes = RECORD_BYTES + 4 * (len(self._group_id) + len(each.topic))
+            if some and size_bytes + record_bytes > MAX_BATCH_BYTES:
+                yield tuple(some)
+                some, size_bytes = [], 0
+            some.append(each)
+            size_bytes += record_bytes
+        if some:
+            yield tuple(some)
+
+
+def _note(
+    error: MinikafkaError | None,
+    results: Iterable[OffsetCommitPartitionResult],
+    written: Container[TopicPartition],
+) -> None:
+    """How the write ended, in the results of those that were in it."""
+    for each in results:
+        if each.error is None and each.topic_partition in written:
+            each.error = error

@@ -13,7 +13,8 @@ from minikafka.core.groups.effects import (
     OffsetRecord,
 )
 from minikafka.core.groups.group import Group
-from minikafka.core.groups.rebalance import GroupSettings, GroupState
+from minikafka.core.groups.lifecycle import GroupState
+from minikafka.core.groups.settings import GroupSettings
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     GroupIdNotFoundError,
@@ -278,8 +279,8 @@ def test_a_group_is_restored_with_members_whose_sessions_begin_anew(bench: Group
     value = OffsetAndMetadata(1, -1, "", 0)
     bench.apply(bench.group.restore(snapshot(STORED, other), {ORDERS: value}, bench.now))
     group = bench.group
-    assert (group.state, group.generation_id) == (GroupState.STABLE, 4)
-    assert (group.members.leader_id, group.subscribed_topics) == ("b", {"orders"})
+    assert (group.state, group.generation.generation_id) == (GroupState.STABLE, 4)
+    assert (group.members.leader_id, group.generation.subscribed_topics) == ("b", {"orders"})
     assert group.next_deadline_ms() == 8_000
     assert bench.heartbeat("a", 4, "i") is None
     assert bench.synced(bench.sync("b")).assignment == b"B"
@@ -289,17 +290,17 @@ def test_a_group_is_restored_with_members_whose_sessions_begin_anew(bench: Group
 
 def test_an_empty_group_is_restored_with_its_generation_and_its_time(bench: GroupBench) -> None:
     bench.apply(bench.group.restore(snapshot(leader_id=None), {}, bench.now))
-    assert (bench.group.state, bench.group.generation_id) == (GroupState.EMPTY, 4)
-    assert bench.group.state_timestamp_ms == 17
-    assert bench.group.protocol_type == "consumer"
+    assert (bench.group.state, bench.group.generation.generation_id) == (GroupState.EMPTY, 4)
+    assert bench.group.lifecycle.state_timestamp_ms == 17
+    assert bench.group.generation.protocol_type == "consumer"
     assert not bench.group.is_over
 
 
 def test_a_stored_group_of_an_old_format_is_empty_since_now(bench: GroupBench) -> None:
     old = GroupSnapshot("", 4, None, None, -1, ())
     bench.apply(bench.group.restore(old, {}, bench.now))
-    assert bench.group.state_timestamp_ms == WALL_MS
-    assert bench.group.protocol_type is None
+    assert bench.group.lifecycle.state_timestamp_ms == WALL_MS
+    assert bench.group.generation.protocol_type is None
 
 
 def test_a_group_that_is_too_large_now_rebalances_at_once() -> None:
@@ -347,7 +348,7 @@ def test_a_new_group_shows_nothing() -> None:
 
 def many_offsets(monkeypatch: pytest.MonkeyPatch) -> GroupBench:
     """Five, of which two go into a batch."""
-    monkeypatch.setattr("minikafka.core.groups.group.MAX_BATCH_BYTES", 200)
+    monkeypatch.setattr("minikafka.core.groups.offsets.MAX_BATCH_BYTES", 200)
     bench = GroupBench()
     for topic in ("a", "b", "c", "d", "e"):
         bench.commit(topic=topic)

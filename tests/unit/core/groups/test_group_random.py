@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minikafka.api.groups import JoinGroupResult, SyncGroupResult
-from minikafka.core.groups.rebalance import GroupState
+from minikafka.core.groups.lifecycle import GroupState
 from minikafka.errors import (
     FencedInstanceIdError,
     IllegalGenerationError,
@@ -168,8 +168,8 @@ class Walk:
                     self.heartbeat(each)
         elif event == "hear" and client.running:
             self.hear(client)
-        assert self.bench.group.generation_id >= self.generation_id
-        self.generation_id = self.bench.group.generation_id
+        assert self.bench.group.generation.generation_id >= self.generation_id
+        self.generation_id = self.bench.group.generation.generation_id
 
     def settle(self) -> None:
         """Nothing happens any more: whoever runs ends up assigned, in one generation."""
@@ -186,7 +186,7 @@ class Walk:
         assert {each.member_id for each in group.members} == {each.member_id for each in running}
         for client in running:
             assert client.assigned is not None
-            assert client.generation_id == group.generation_id
+            assert client.generation_id == group.generation.generation_id
         # Whoever is answered, is answered in GroupBench once; and nobody waits in vain.
         waiting = {each.joining for each in running} | {each.syncing for each in running}
         assert waiting <= {None}

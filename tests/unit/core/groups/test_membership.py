@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from minikafka.api.groups import GroupProtocol, JoinedMember, LeavingMember
+from minikafka.core.groups.admission import MAX_MEMBER_BYTES, MAX_PROTOCOLS, MAX_TEXT
+from minikafka.core.groups.generation import MAX_GENERATION
+from minikafka.core.groups.lifecycle import GroupState
 from minikafka.core.groups.members import MAX_PENDING
-from minikafka.core.groups.membership import MAX_MEMBER_BYTES, MAX_PROTOCOLS, MAX_TEXT
-from minikafka.core.groups.rebalance import MAX_GENERATION, GroupState
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     FencedInstanceIdError,
@@ -264,7 +265,7 @@ def test_a_static_member_that_has_not_synced_may_still_come_back(bench: GroupBen
     bench.completing("a", "i", static=("i",))
     bench.sync("a", [("a", b"A"), ("i", b"I")])
     bench.join(fresh="i2", instance_id="i")
-    assert bench.group.awaiting_sync == {"i2"}
+    assert bench.group.rebalance.awaiting_sync == {"i2"}
     assert bench.synced(bench.sync("i2")).assignment == b"I"
 
 
@@ -361,7 +362,7 @@ def test_when_the_last_member_leaves_the_group_is_empty_and_that_is_stored(
     assert bench.group.state is GroupState.EMPTY
     assert bench.records[-1].value is not None
     assert bench.records[-1].value.members == ()
-    assert bench.group.generation_id == 2
+    assert bench.group.generation.generation_id == 2
     assert not bench.group.is_over
 
 
@@ -438,9 +439,9 @@ def test_static_members_with_no_time_to_join_do_not_keep_the_group_busy(bench: G
 
 
 def test_after_the_last_generation_comes_the_first(bench: GroupBench) -> None:
-    bench.group.generation_id = MAX_GENERATION
+    bench.group.generation.generation_id = MAX_GENERATION
     bench.completing("a")
-    assert bench.group.generation_id == 1
+    assert bench.group.generation.generation_id == 1
 
 
 def test_a_subscription_to_more_topics_than_anybody_looks_at_is_not_known(
@@ -450,4 +451,4 @@ def test_a_subscription_to_more_topics_than_anybody_looks_at_is_not_known(
     for name in ("a", "b"):
         bench.join(fresh=name, protocols=[GroupProtocol("range", subscription("s", "t"))])
     bench.tick(3 * DELAY_MS)
-    assert bench.group.subscribed_topics is None
+    assert bench.group.generation.subscribed_topics is None

@@ -6,7 +6,7 @@ import pytest
 
 from minikafka.api.groups import GroupProtocol
 from minikafka.core.groups.effects import GroupRecord, GroupSnapshot, MemberSnapshot
-from minikafka.core.groups.rebalance import GroupState
+from minikafka.core.groups.lifecycle import GroupState
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     IllegalGenerationError,
@@ -110,7 +110,7 @@ def test_static_members_none_of_whom_joins_are_waited_for_until_their_sessions_e
         bench.heartbeat("j")
         bench.tick(5_000)
     assert bench.group.state is GroupState.PREPARING_REBALANCE
-    assert bench.group.generation_id == 1
+    assert bench.group.generation.generation_id == 1
     bench.tick(SESSION_MS)
     assert bench.group.state is GroupState.EMPTY
 
@@ -189,7 +189,7 @@ def test_an_assignment_that_is_stored_too_late_counts_for_nothing(
     if again:
         bench.join("a")
         bench.join("b")
-        assert bench.group.generation_id == 2
+        assert bench.group.generation.generation_id == 2
     bench.written()
     assert bench.group.state is not GroupState.STABLE
 
@@ -270,15 +270,15 @@ def test_topics_are_known_of_consumers_whose_subscriptions_can_be_read(bench: Gr
     bench.join(fresh="a", protocols=(GroupProtocol("range", subscription("x", "y")),))
     bench.join(fresh="b", protocols=(GroupProtocol("range", subscription("z")),))
     bench.tick(2 * DELAY_MS)
-    assert bench.group.subscribed_topics == {"x", "y", "z"}
+    assert bench.group.generation.subscribed_topics == {"x", "y", "z"}
     bench.join("a", protocols=(GroupProtocol("range", b"\0"),))
     bench.join("b")
-    assert bench.group.generation_id == 2
-    assert bench.group.subscribed_topics is None
+    assert bench.group.generation.generation_id == 2
+    assert bench.group.generation.subscribed_topics is None
 
 
 def test_an_assertion_tells_what_came_before(bench: GroupBench) -> None:
     bench.stable("a")
-    assert "generation 1" in bench.group.explain("something")
+    assert "generation 1" in bench.group.lifecycle.explain("something")
     with pytest.raises(AssertionError, match="the assignment is stored"):
-        bench.group._enter(GroupState.EMPTY, bench.now, "a bug")
+        bench.group.lifecycle.enter(GroupState.EMPTY, bench.now, "a bug")
