@@ -354,9 +354,11 @@ class FakeChannel:
                 asyncio.ensure_future(self.cluster.find(each.topic_partition).arrived.wait())
                 for each in request.partitions
             ]
-            await asyncio.wait(events, timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED)
-            for event in events:
-                event.cancel()
+            try:
+                await asyncio.wait(events, timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:  # also when the fetch is cancelled: nobody else ends them
+                for event in events:
+                    event.cancel()
 
     def fetch_one(self, wanted):
         result = FetchResult(wanted.topic_partition)
@@ -467,10 +469,12 @@ class FakeChannel:
         try:
             while True:
                 getting = asyncio.ensure_future(queue.get())
-                await asyncio.wait([getting, broken], return_when=asyncio.FIRST_COMPLETED)
-                if broken.done():
+                try:
+                    await asyncio.wait([getting, broken], return_when=asyncio.FIRST_COMPLETED)
+                    if broken.done():
+                        broken.result()
+                finally:  # also when the watch is closed or cancelled
                     getting.cancel()
-                    broken.result()
                 yield getting.result()
         finally:
             self.cluster.watchers.remove(queue)
