@@ -1,4 +1,4 @@
-"""core/groups/group.py and core/groups/offsets.py: commits, expiry, deletion, restoring."""
+"""core/groups/group.py: commits, expiry, deletion, restoring."""
 
 from __future__ import annotations
 
