@@ -21,6 +21,7 @@ from functools import partial
 from minikafka.broker.coordinators.partition import AppendBatch, CoordinatorPartition
 from minikafka.broker.coordinators.timers import Timers
 from minikafka.broker.groups.records import decode, encode_batch
+from minikafka.broker.groups.stored import StoredGroups
 from minikafka.broker.replication.replica import Replica
 from minikafka.core.groups.effects import (
     Append,
@@ -89,17 +90,12 @@ class GroupShard:
     async def load(self) -> None:
         """Read what the coordinators before have written. KafkaStorageError if the disk fails."""
         began_ms = self._now().ms
-        offsets: dict[str, dict[TopicPartition, OffsetAndMetadata]] = {}
-        snapshots: dict[str, GroupSnapshot] = {}
-
-        def take(at_offset: int, key: bytes | None, value: bytes | None) -> None:
-            self._take(at_offset, key, value, snapshots, offsets)
-
-        await self._partition.read(take)
-        async for group_id in in_slices(snapshots.keys() | offsets.keys()):
+        stored = StoredGroups()
+        await self._partition.read(partial(self._take, stored))
+        async for group_id in in_slices(stored.group_ids()):
             if not self._partition.leads:
                 return
-            self._restore(group_id, snapshots.get(group_id), offsets.get(group_id, {}))
+            self._restore(group_id, stored.snapshot(group_id), stored.offsets(group_id))
         if not self._partition.leads:
             return
         self.loaded = True
@@ -132,31 +128,15 @@ class GroupShard:
         self.apply(group, effects)
 
     def _take(
-        self,
-        at_offset: int,
-        key: bytes | None,
-        value: bytes | None,
-        snapshots: dict[str, GroupSnapshot],
-        offsets: dict[str, dict[TopicPartition, OffsetAndMetadata]],
+        self, stored: StoredGroups, at_offset: int, key: bytes | None, value: bytes | None
     ) -> None:
         try:
             record = decode(key, value)
         except CorruptMessageError as error:
             logger.error("%s: offset %d is left out: %s", self.topic_partition, at_offset, error)
             return
-        if isinstance(record, OffsetRecord):
-            of_group = offsets.setdefault(record.group_id, {})
-            if record.value is None:
-                of_group.pop(record.topic_partition, None)
-                if not of_group:
-                    del offsets[record.group_id]
-            else:
-                of_group[record.topic_partition] = record.value
-        elif record is not None:
-            if record.value is None:
-                snapshots.pop(record.group_id, None)
-            else:
-                snapshots[record.group_id] = record.value
+        if record is not None:
+            stored.take(record)
 
     def unload(self) -> None:
         """Another broker coordinates these groups now: whoever waits is told so."""
