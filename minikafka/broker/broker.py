@@ -99,7 +99,7 @@ class Broker:
         self.metrics = MetricsReader(
             self.replicas,
             self.controller,
-            self.service.groups,
+            self.service.group_shards,
             lambda: store.connected,
             now_ms,
             now_timestamp_ms,
@@ -180,8 +180,8 @@ class Broker:
             self.replicas.run_lag_checks,
             self.replicas.run_checkpoints,
             self.replicas.run_retention,
-            self.service.groups.run_expiry,
-            self.service.groups.run_topic_deletions,
+            self.service.group_shards.run_expiry,
+            self.service.group_shards.run_topic_deletions,
             *self.duties,
         ]
         if self.config.log_cleaner_enable:
@@ -419,7 +419,7 @@ class Broker:
             task.remove_done_callback(self._on_task_done)
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.service.groups.close()
+        self.service.group_shards.close()
         self.replicas.close(BrokerNotAvailableError(f"broker {self.info.name} is stopping"))
         try:
             await self.logs.close(clean=clean)

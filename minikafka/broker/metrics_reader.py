@@ -20,7 +20,7 @@ from minikafka.api.metrics import (
     TopicMetrics,
 )
 from minikafka.broker.counters import BrokerCounters, TopicCounters
-from minikafka.broker.groups.coordinator import GroupCoordinator
+from minikafka.broker.groups.shards import GroupShards
 from minikafka.broker.replication.replica import Replica
 from minikafka.broker.replication.replica_manager import ReplicaManager
 from minikafka.core.control.context import ControllerCounters
@@ -47,7 +47,7 @@ class MetricsReader:
         self,
         replicas: ReplicaManager,
         controller: ControllerView,
-        groups: GroupCoordinator,
+        groups: GroupShards,
         connected: Callable[[], bool],
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],

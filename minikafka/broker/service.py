@@ -52,6 +52,7 @@ from minikafka.broker.control.client import ControllerClient, LocalController
 from minikafka.broker.control.parts import check_size, failed, joined, parts_of
 from minikafka.broker.groups.coordinator import GroupCoordinator
 from minikafka.broker.groups.offsets_topic import OffsetsTopic
+from minikafka.broker.groups.shards import GroupShards
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.notices import notices
 from minikafka.broker.ports import ClusterStore
@@ -138,16 +139,23 @@ class Service:
         )
         self._delete_records = DeleteRecordsHandler(replicas.find, now_ms)
         self._offsets_topic = OffsetsTopic(config, metadata, self.administer)
-        self.groups = GroupCoordinator(
+
+        def both_times() -> Now:
+            return Now(now_ms(), now_timestamp_ms())
+
+        self.group_shards = GroupShards(
             config,
             metadata,
             self._offsets_topic,
             self._produce.append,
             self._check_leads,
-            lambda: Now(now_ms(), now_timestamp_ms()),
+            both_times,
             on_task_done,
         )
-        replicas.role_listeners.append(self.groups.on_role_changed)
+        self.groups = GroupCoordinator(
+            config, metadata, self._offsets_topic, self.group_shards, both_times
+        )
+        replicas.role_listeners.append(self.group_shards.on_role_changed)
         self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         self._producer_ids = (0, 0)
         self._producer_ids_lock = asyncio.Lock()

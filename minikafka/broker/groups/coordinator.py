@@ -1,25 +1,22 @@
 """The group coordinator of a broker: the GroupService of ports.py.
 
 A group belongs to the partition `hash(group id) % partitions` of `__consumer_offsets`, and is
-coordinated by the broker that leads it (core/groups/group.py decides, broker/groups/shard.py
-carries out).
+coordinated by the broker that leads it. Here a request finds its group (shards.py), is handed to it
+(core/groups/group.py decides, shard.py carries out), and its answer is awaited.
 
-State: a shard for each such partition that this broker leads. ReplicaManager tells of every change
-of role; a shard is read anew exactly when this broker begins to lead, not when the epoch moves
-under it.
+State: none of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from typing import TypeVar
 from uuid import uuid4
 
 from minikafka.api.groups import (
     UNKNOWN_MEMBER,
+    CommittedOffset,
     DeletedGroup,
     DeleteGroupsRequest,
     DeleteGroupsResult,
@@ -51,39 +48,29 @@ from minikafka.api.groups import (
     SyncGroupRequest,
     SyncGroupResult,
 )
-from minikafka.broker.coordinators.partition import AppendBatch
 from minikafka.broker.groups.offsets_topic import OffsetsTopic
 from minikafka.broker.groups.shard import GroupShard
+from minikafka.broker.groups.shards import GroupShards
 from minikafka.broker.metadata import MetadataCache
-from minikafka.broker.replication.produce import ALL_ACKS
-from minikafka.broker.replication.replica import Replica
 from minikafka.config import BrokerConfig
 from minikafka.core.groups.effects import DeleteGroupResult, Now
 from minikafka.core.groups.group import Group
 from minikafka.core.groups.lifecycle import GroupState
 from minikafka.core.groups.members import size_of
-from minikafka.core.groups.settings import GroupSettings
-from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     GroupIdNotFoundError,
     IllegalGenerationError,
-    InvalidGroupIdError,
     MinikafkaError,
-    NotCoordinatorError,
     RequestTimedOutError,
     UnknownMemberIdError,
 )
-from minikafka.model import OFFSETS_TOPIC, TopicPartition
+from minikafka.model import TopicPartition
 from minikafka.turns import in_slices
 
-logger = logging.getLogger(__name__)
-
 COMMIT_TIMEOUT_S = 5.0  # offsets.commit.timeout.ms in Kafka
-_MS_PER_MINUTE = 60_000
 CLASSIC = "classic"
-_LONGEST_ID = 32_767  # bytes, as `__consumer_offsets` has it
 _SHOWN_OF_CLIENT = 200  # characters of a client's id in its member id, which is stored as well
 
 R = TypeVar("R")
@@ -94,136 +81,30 @@ def new_id() -> str:
 
 
 class GroupCoordinator:
-    """`append` writes to a partition that this broker leads; `now` gives both times; `serving`
-    raises while another may lead instead of that leader (out of touch with ZooKeeper), and for
-    None while others may lead anything."""
+    """`shards` has the groups that this broker coordinates, `topic` knows who has the others; `now`
+    gives both times."""
 
     def __init__(
         self,
         config: BrokerConfig,
         metadata: MetadataCache,
         topic: OffsetsTopic,
-        append: AppendBatch,
-        serving: Callable[[Partition | None, int], None],
+        shards: GroupShards,
         now: Callable[[], Now],
-        on_task_done: Callable[[asyncio.Task[None]], None],
         make_id: Callable[[], str] = new_id,
     ) -> None:
         self._config = config
-        self._settings = GroupSettings(
-            config.group_min_session_timeout_ms,
-            config.group_max_session_timeout_ms,
-            config.group_initial_rebalance_delay_ms,
-            config.group_max_size,
-        )
         self._metadata = metadata
         self._topic = topic
-        self._append = append
-        self._serving = serving
+        self._shards = shards
         self._now = now
-        self._on_task_done = on_task_done
         self._make_id = make_id
-        self._shards: dict[int, GroupShard] = {}
-        self._loads: set[asyncio.Task[None]] = set()
-
-    # --- coming and going ------------------------------------------------------------------------
-
-    def on_role_changed(self, replica: Replica) -> None:
-        """A replica of this broker has another role, leader or epoch; or it is stopped."""
-        if replica.topic_partition.topic != OFFSETS_TOPIC:
-            return
-        number = replica.topic_partition.partition
-        shard = self._shards.get(number)
-        leads = replica.core.is_leader and not replica.stopped
-        if shard is not None:
-            if leads and shard.is_of(replica):
-                return  # another epoch of the same leadership
-            del self._shards[number]
-            shard.unload()
-        if leads:
-            shard = GroupShard(replica, self._settings, self._append, self._now)
-            self._shards[number] = shard
-            task = asyncio.get_running_loop().create_task(self._load(shard))
-            self._loads.add(task)
-            task.add_done_callback(self._on_load_done)
-
-    async def _load(self, shard: GroupShard) -> None:
-        try:
-            await shard.load()
-        except MinikafkaError as error:
-            # The disk: the replica is fenced by now, and leads no more.
-            logger.error("%s: its groups cannot be read: %s", shard.topic_partition, error)
-
-    def _on_load_done(self, task: asyncio.Task[None]) -> None:
-        self._loads.discard(task)
-        self._on_task_done(task)
-
-    async def run_expiry(self) -> None:
-        """For as long as the broker lives: forget offsets that nobody needs any more."""
-        retention_ms = self._config.offsets_retention_minutes * _MS_PER_MINUTE
-        while True:
-            await asyncio.sleep(self._config.offsets_retention_check_interval_ms / 1000)
-            for shard in self._loaded():
-                shard.expire_offsets(retention_ms)
-
-    async def run_topic_deletions(self) -> None:
-        """For as long as the broker lives: offsets of deleted topics go."""
-        async with aclosing(self._metadata.watch()) as updates:
-            async for update in updates:
-                deleted = [name for name, _ in update.deleted_topics]
-                if deleted:
-                    for shard in self._loaded():
-                        shard.forget_topics(deleted)
-
-    def close(self) -> None:
-        """The broker ends: whoever waits is told."""
-        for shard in self._shards.values():
-            shard.unload()
-        self._shards.clear()
-        for task in self._loads:
-            task.cancel()
-
-    def loaded_groups(self) -> list[Group]:
-        """The groups that this broker coordinates, for reading."""
-        return [group for shard in self._loaded() for group in shard.groups.values()]
-
-    def _loaded(self) -> list[GroupShard]:
-        return [shard for shard in self._shards.values() if shard.loaded]
 
     # --- whose group is it -----------------------------------------------------------------------
 
-    def _shard(self, group_id: str, *, empty_id: bool = False) -> GroupShard:
-        """The shard of a group. Raises InvalidGroupIdError, NotCoordinatorError,
-        CoordinatorNotAvailableError, or CoordinatorLoadInProgressError. `empty_id`: the empty one
-        will do (as of old consumers that only keep offsets)."""
-        if not group_id and not empty_id:
-            raise InvalidGroupIdError("the group id is empty")
-        if len(group_id.encode()) > _LONGEST_ID:
-            raise InvalidGroupIdError(
-                f"a group id of {len(group_id)} characters: it is stored in {_LONGEST_ID} bytes"
-            )
-        number = self._topic.partition_of(group_id)
-        shard = None if number is None else self._shards.get(number)
-        if shard is None:
-            raise NotCoordinatorError(
-                f"broker {self._config.broker_id} does not coordinate group {group_id!r}"
-            )
-        self._check_serving(shard.partition)
-        if not shard.loaded:
-            raise CoordinatorLoadInProgressError(
-                f"broker {self._config.broker_id} still reads the groups of {shard.topic_partition}"
-            )
-        return shard
-
-    def _check_serving(self, partition: Partition | None) -> None:
-        try:
-            self._serving(partition, ALL_ACKS)
-        except MinikafkaError as error:
-            raise CoordinatorNotAvailableError(str(error)) from None
-
     async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
         try:
-            self._check_serving(None)  # or the client would be sent to who led before
+            self._shards.check_in_touch()  # or the client would be sent to who led before
         except MinikafkaError as error:
             keys = in_slices(dict.fromkeys(request.keys))
             return FindCoordinatorResult([self._is_coordinator(k, error) async for k in keys])
@@ -233,7 +114,7 @@ class GroupCoordinator:
         """What a broker out of touch still knows: of which groups it is the coordinator itself."""
         here = self._metadata.brokers.get(self._config.broker_id)
         try:
-            self._shard(group_id, empty_id=True)
+            self._shards.of_group(group_id, empty_id=True)
         except MinikafkaError:
             return FoundCoordinator(group_id, error)
         return FoundCoordinator(group_id, None, here)
@@ -242,7 +123,7 @@ class GroupCoordinator:
 
     async def join_group(self, request: JoinGroupRequest) -> JoinGroupResult:
         try:
-            shard = self._shard(request.group_id)
+            shard = self._shards.of_group(request.group_id)
             if request.member_id == UNKNOWN_MEMBER:
                 self._check_room(request)
                 group = shard.get_or_create(request.group_id)
@@ -261,7 +142,7 @@ class GroupCoordinator:
     def _check_room(self, request: JoinGroupRequest) -> None:
         """What members tell is kept for as long as their sessions last. CoordinatorNotAvailable for
         a new one beyond a quarter of queued.max.request.bytes: those that are there go on."""
-        held_bytes = sum(shard.held_bytes for shard in self._shards.values())
+        held_bytes = self._shards.held_bytes
         if held_bytes + size_of(request.protocols) > self._config.queued_max_request_bytes // 4:
             raise CoordinatorNotAvailableError(
                 f"broker {self._config.broker_id} keeps {held_bytes} bytes for members of groups, "
@@ -270,7 +151,7 @@ class GroupCoordinator:
 
     async def sync_group(self, request: SyncGroupRequest) -> SyncGroupResult:
         try:
-            shard = self._shard(request.group_id)
+            shard = self._shards.of_group(request.group_id)
             group = self._known(shard, request.group_id, request.member_id)
         except MinikafkaError as error:
             return SyncGroupResult(error)
@@ -280,7 +161,7 @@ class GroupCoordinator:
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResult:
         try:
-            shard = self._shard(request.group_id)
+            shard = self._shards.of_group(request.group_id)
             self._known(shard, request.group_id, request.member_id).heartbeat(request, self._now())
         except CoordinatorLoadInProgressError:
             return HeartbeatResult(None)  # it will be known soon; its session begins then
@@ -290,7 +171,7 @@ class GroupCoordinator:
 
     async def leave_group(self, request: LeaveGroupRequest) -> LeaveGroupResult:
         try:
-            shard = self._shard(request.group_id)
+            shard = self._shards.of_group(request.group_id)
             group = shard.groups.get(request.group_id)
             if group is None:
                 return LeaveGroupResult(
@@ -338,7 +219,7 @@ class GroupCoordinator:
         self, request: OffsetCommitRequest
     ) -> Sequence[OffsetCommitPartitionResult]:
         try:
-            shard = self._shard(request.group_id, empty_id=True)
+            shard = self._shards.of_group(request.group_id, empty_id=True)
             if request.generation_id < 0:
                 group = shard.get_or_create(request.group_id)
             elif request.group_id in shard.groups:
@@ -369,12 +250,13 @@ class GroupCoordinator:
 
     def _fetch_group(self, wanted: OffsetFetchGroup) -> OffsetFetchGroupResult:
         try:
-            shard = self._shard(wanted.group_id, empty_id=True)
+            shard = self._shards.of_group(wanted.group_id, empty_id=True)
         except MinikafkaError as error:
             return OffsetFetchGroupResult(wanted.group_id, error.with_traceback(None))
         group = shard.groups.get(wanted.group_id)
         if group is None:
-            group = Group(wanted.group_id, self._settings, self._now())
+            nothing = [CommittedOffset(each) for each in wanted.partitions or ()]
+            return OffsetFetchGroupResult(wanted.group_id, None, nothing)
         return OffsetFetchGroupResult(wanted.group_id, None, group.fetch_offsets(wanted.partitions))
 
     async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResult:
@@ -387,7 +269,7 @@ class GroupCoordinator:
         missing = {result.topic_partition for result in unknown}
         known = [each async for each in in_slices(request.partitions) if each not in missing]
         try:
-            shard = self._shard(request.group_id)
+            shard = self._shards.of_group(request.group_id)
             group = shard.groups.get(request.group_id)
             if group is None:
                 raise _no_group(request.group_id)
@@ -409,7 +291,7 @@ class GroupCoordinator:
 
     def _describe(self, group_id: str) -> GroupDescription:
         try:
-            group = self._shard(group_id, empty_id=True).groups.get(group_id)
+            group = self._shards.of_group(group_id, empty_id=True).groups.get(group_id)
         except MinikafkaError as error:
             return GroupDescription(group_id, error.with_traceback(None))
         if group is None:
@@ -419,16 +301,14 @@ class GroupCoordinator:
     async def list_groups(self, request: ListGroupsRequest) -> ListGroupsResult:
         states = {state.lower() for state in request.states}
         types = {kind.lower() for kind in request.types}
-        loading = any(not shard.loaded for shard in self._shards.values())
         groups = [
             ListedGroup(group.group_id, group.generation.protocol_type or "", group.state.value)
-            for shard in self._loaded()
-            for group in shard.groups.values()
+            for group in self._shards.loaded_groups()
             if (not states or group.state.value.lower() in states)
             and (not types or CLASSIC in types)
         ]
         error = None
-        if loading:
+        if self._shards.loading:
             error = CoordinatorLoadInProgressError(
                 f"broker {self._config.broker_id} still reads some of its groups"
             )
@@ -443,7 +323,7 @@ class GroupCoordinator:
 
     async def _delete(self, group_id: str) -> DeletedGroup:
         try:
-            shard = self._shard(group_id, empty_id=True)
+            shard = self._shards.of_group(group_id, empty_id=True)
             group = shard.groups.get(group_id)
             if group is None:
                 raise _no_group(group_id)

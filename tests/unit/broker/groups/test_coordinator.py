@@ -269,7 +269,7 @@ async def test_who_waits_when_the_coordinator_moves_is_told(cluster: BrokerClust
     coordinator = await coordinator_of(cluster, "g")
     other = GroupClient(cluster, "g", "static")  # joins at once, and waits for the first one
     joining = asyncio.ensure_future(other.join_once())
-    shard = cluster.service(coordinator).groups._shards[partition_for("g", 4)]
+    shard = cluster.service(coordinator).group_shards._shards[partition_for("g", 4)]
     await until(lambda: len(shard.groups["g"].members) == 2)
     await cluster.stop(coordinator)
     assert isinstance((await joining).error, NotCoordinatorError)
@@ -282,7 +282,7 @@ async def test_a_bump_of_the_epoch_under_the_same_leader_reads_nothing_again(
     await cluster.create_topic("t", [1, 2, 3])
     client = await stable(cluster)
     coordinator = await coordinator_of(cluster, "g")
-    shard = cluster.service(coordinator).groups._shards[partition_for("g", 4)]
+    shard = cluster.service(coordinator).group_shards._shards[partition_for("g", 4)]
     before = cluster.state(offsets_partition("g"), coordinator)
     assert before is not None
     await cluster.kill(next(each for each in (1, 2, 3) if each != coordinator))
@@ -290,7 +290,7 @@ async def test_a_bump_of_the_epoch_under_the_same_leader_reads_nothing_again(
         offsets_partition("g"), lambda state: len(state.isr) == 2, coordinator
     )
     assert after.leader_epoch > before.leader_epoch
-    assert cluster.service(coordinator).groups._shards[partition_for("g", 4)] is shard
+    assert cluster.service(coordinator).group_shards._shards[partition_for("g", 4)] is shard
     assert await client.heartbeat() is None
 
 
@@ -302,7 +302,7 @@ async def test_nothing_is_served_before_all_that_was_committed_is_read(
     client = GroupClient(cluster, "g")
     await client.commit(3)
     groups = cluster.service(1).groups
-    shard = groups._shards[partition_for("g", 4)]
+    shard = cluster.service(1).group_shards._shards[partition_for("g", 4)]
     shard.loaded = False
     assert isinstance(await client.commit_once(4), CoordinatorLoadInProgressError)
     assert await client.heartbeat() is None  # whoever it is, it will be known soon
@@ -410,7 +410,7 @@ async def test_a_member_without_heartbeats_is_out(cluster: BrokerCluster) -> Non
     joined = await client.join()
     assert (await client.sync((joined.member_id, b"all"))).error is None
     assert await client.heartbeat() is None
-    group = cluster.service(1).groups._shards[partition_for("g", 4)].groups["g"]
+    group = cluster.service(1).group_shards._shards[partition_for("g", 4)].groups["g"]
     await until(lambda: group.state.value == "Empty")
 
 
@@ -452,7 +452,7 @@ async def test_offsets_expire_and_those_of_deleted_topics_go(tmp_path: Path) -> 
         await client.commit(1)
         await until_committed(client, other)
         await cluster.service(1).administer(DeleteTopicsRequest(["other"]), 5000)
-        shard = cluster.service(1).groups._shards[partition_for("g", 4)]
+        shard = cluster.service(1).group_shards._shards[partition_for("g", 4)]
         await until(lambda: list(shard.groups["g"].offsets.committed) == [TP])
         value = shard.groups["g"].offsets.committed[TP]
         old = type(value)(value.offset, value.leader_epoch, value.metadata, 0)
@@ -489,7 +489,7 @@ async def test_what_compaction_has_left_is_read(tmp_path: Path) -> None:
         client = GroupClient(cluster, "g")
         for offset in range(40):
             await client.commit(offset)
-        shard = cluster.service(1).groups._shards[partition_for("g", 4)]
+        shard = cluster.service(1).group_shards._shards[partition_for("g", 4)]
         logs = cluster.running[1].logs
         size = shard._partition._replica.log.size_bytes
 
@@ -511,7 +511,7 @@ async def test_records_that_cannot_be_read_are_left_out(cluster: BrokerCluster) 
     await cluster.create_topic("t", [1])
     client = GroupClient(cluster, "g")
     await client.commit(3)
-    shard = cluster.service(1).groups._shards[partition_for("g", 4)]
+    shard = cluster.service(1).group_shards._shards[partition_for("g", 4)]
     builder = BatchBuilder()
     builder.append(b"\0\1\0\x09", b"damaged", (), 1)
     builder.append(b"\0\x63", b"of a later Kafka", (), 1)
@@ -554,8 +554,7 @@ async def test_a_shard_that_is_unloaded_while_it_reads_stays_unloaded(
     await cluster.start(1)
     await cluster.create_topic("t", [1])
     await GroupClient(cluster, "g").commit(3)
-    groups = cluster.service(1).groups
-    shard = groups._shards[partition_for("g", 4)]
+    shard = cluster.service(1).group_shards._shards[partition_for("g", 4)]
     shard.loaded = False
     loading = asyncio.ensure_future(shard.load())
     await asyncio.sleep(0)
@@ -571,11 +570,10 @@ async def test_a_disk_that_fails_ends_the_coordinator_and_nothing_else(
     await cluster.create_topic("t", [1])
     client = GroupClient(cluster, "g")
     await client.commit(3)
-    groups = cluster.service(1).groups
     number = partition_for("g", 4)
-    shard = groups._shards[number]
+    shard = cluster.service(1).group_shards._shards[number]
     shard._partition._replica.fail_storage(KafkaStorageError("broken"))
-    assert number not in groups._shards
+    assert number not in cluster.service(1).group_shards._shards
     assert isinstance(await client.commit_once(4), NotCoordinatorError)
 
 
