@@ -13,6 +13,7 @@ from minikafka.core.groups.lifecycle import GroupState, Lifecycle
 from minikafka.core.groups.members import Members, size_of
 from minikafka.core.groups.settings import GroupSettings
 from minikafka.errors import (
+    FencedInstanceIdError,
     GroupMaxSizeReachedError,
     InconsistentGroupProtocolError,
     InvalidRequestError,
@@ -44,10 +45,22 @@ class Admission:
     def check(self, request: JoinGroupRequest) -> None:
         """Raises what the client is to be told if it may not join, or not again."""
         self._lifecycle.refuse_if_dead()
+        self._check_instance(request)
         self._check_session(request)
         self._check_sizes(request)
         self._check_room(request)
         self._check_protocols(request)
+
+    def _check_instance(self, request: JoinGroupRequest) -> None:
+        """An id that was given out is for a dynamic member: with it, nobody takes the place of a
+        static one. (In Kafka it must not have an instance id at all.)"""
+        if request.instance_id is None or request.member_id not in self._members.pending:
+            return
+        holder = self._members.static_id(request.instance_id)
+        if holder is not None:
+            raise FencedInstanceIdError(
+                f"{request.instance_id!r} is member {holder!r}, not {request.member_id!r}"
+            )
 
     def _check_session(self, request: JoinGroupRequest) -> None:
         low, high = self._settings.min_session_timeout_ms, self._settings.max_session_timeout_ms

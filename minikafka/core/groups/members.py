@@ -209,6 +209,7 @@ class Members:
         self._by_id[member.member_id] = member
         self.size_bytes += member.size_bytes
         if member.instance_id is not None:
+            assert member.instance_id not in self._static, member.instance_id
             self._static[member.instance_id] = member.member_id
         if self.leader_id is None:
             self.leader_id = member.member_id

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.api.groups import GroupProtocol
+from minikafka.api.groups import GroupProtocol, JoinedMember
 from minikafka.core.groups.admission import MAX_MEMBER_BYTES, MAX_PROTOCOLS, MAX_TEXT
 from minikafka.core.groups.lifecycle import GroupState
 from minikafka.errors import (
+    FencedInstanceIdError,
     GroupMaxSizeReachedError,
     InconsistentGroupProtocolError,
     InvalidRequestError,
@@ -103,3 +104,23 @@ def test_members_together_tell_no_more_than_a_group_takes(bench: GroupBench) -> 
     # Who is there already may say the same again.
     again = bench.join("m0", protocols=large)
     assert again not in bench.answers
+
+
+def test_an_id_that_was_given_out_does_not_take_the_place_of_a_static_member(
+    bench: GroupBench,
+) -> None:
+    bench.stable("i", static=("i",))
+    bench.join(fresh="m", requires_id=True)
+    assert bench.error(bench.join("m", instance_id="i")) is FencedInstanceIdError
+    assert bench.heartbeat("i", instance_id="i") is None
+    bench.tick(SESSION_MS)
+    assert bench.group.state is GroupState.EMPTY
+
+
+def test_an_id_that_was_given_out_may_become_a_static_member_of_a_new_instance(
+    bench: GroupBench,
+) -> None:
+    bench.join(fresh="m", requires_id=True)
+    token = bench.join("m", instance_id="i")
+    bench.tick(2 * DELAY_MS)
+    assert bench.joined(token).members == (JoinedMember("m", "i", RANGE[0].metadata),)
