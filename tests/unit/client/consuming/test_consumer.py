@@ -478,3 +478,13 @@ async def test_options_that_cannot_work_are_refused(cluster):
             consumer.seek(T0, -1)
         with pytest.raises(UsageError, match="before 1970"):
             await consumer.seek_to_timestamp(T0, -5)
+
+
+async def test_a_consumer_that_is_closed_while_it_fetches_leaves_no_task_behind(cluster):
+    async with consumer_of(cluster) as consumer:
+        consumer.assign([T0])
+        assert await consumer.poll(100) == []
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        assert waiting  # a fetch is at the broker, which has nothing yet
+    await pass_time(1)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
