@@ -1,12 +1,12 @@
-"""One consumer group: an event is handed to the part that it concerns, and what all parts want done
-comes out; and when the group ends.
+"""One consumer group. It hands each event to the part that it concerns, and what all parts want
+done comes out. What it decides itself is which offsets expire, and when the group ends.
 
-    Group ── Membership ── Admission        who may join
-      │        │    └───── StaticMembers    who comes back under a new id
-      │        └── Rebalance                the rounds, from one generation to the next
-      ├── GroupOffsets                      committed offsets
-      └── what they share: Lifecycle (the state), Generation (what was agreed upon),
-          Members (who), Outgoing (the effects of this event)
+    Membership       who comes, stays and goes; it asks Admission who may join, and StaticMembers
+                     deals with those who come back under a new id
+    Rebalance        the rounds, from one generation to the next; Membership tells it of members
+    GroupOffsets     committed offsets
+    shared by them   Lifecycle (the state), Generation (what was agreed upon), Members (who),
+                     Outgoing (the effects of this event)
 
 A group is there as long as it has members, offsets, or a generation that is written down. Offsets
 expire when the group has been Empty for `offsets.retention.minutes`, or, in a Stable group of
