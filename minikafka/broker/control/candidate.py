@@ -101,7 +101,7 @@ class ControllerRuntime:
         self.term_listeners: list[TermListener] = []
         self._in_touch = asyncio.Event()
         self._in_touch.set()
-        self._around = ControllerEnvironment(
+        self._environment = ControllerEnvironment(
             store,
             self._send,
             config,
@@ -308,7 +308,7 @@ class ControllerRuntime:
         self._owes_resignation = True
         self._out_of_turn = False
         self._term = term = ControllerTerm(
-            self._around,
+            self._environment,
             self._broker_id,
             election.controller_epoch,
             TakeoverCount(self._broker_id, election, previous),

@@ -80,34 +80,34 @@ class ControllerTerm:
 
     def __init__(
         self,
-        around: ControllerEnvironment,
+        environment: ControllerEnvironment,
         controller_id: int,
         controller_epoch: int,
         takeover: TakeoverCount,
     ) -> None:
-        self._around = around
+        self._environment = environment
         self._takeover = takeover
-        configs = TermConfigs(around.config)
+        configs = TermConfigs(environment.config)
         self._core = Controller(
             controller_id, controller_epoch, configs.unclean_allowed, configs.min_insync
         )
         self._news = ClusterNews(
-            around.store,
+            environment.store,
             self._core,
             self._drive,
             configs,
             takeover,
-            deletable=around.config.delete_topic_enable,
+            deletable=environment.config.delete_topic_enable,
         )
-        self._deletion_waits = DeletionWaits(self._core, around.deletion_wait_ms)
-        self._post = ControllerChannelManager(
+        self._deletion_waits = DeletionWaits(self._core, environment.deletion_wait_ms)
+        self._channels = ControllerChannelManager(
             self._core.outbox,
             self._address,
-            around.send,
-            in_touch=around.in_touch,
+            environment.send,
+            in_touch=environment.in_touch,
             on_answer=self._on_answer,
             on_failure=self.end,
-            backoff_ms=around.backoff_ms,
+            backoff_ms=environment.backoff_ms,
         )
         self._events: deque[Callable[[], Awaitable[None]]] = deque()
         self._hints: set[StoreEvent] = set()
@@ -150,10 +150,10 @@ class ControllerTerm:
             return
         self._ended.set_result(reason)
         self.loaded = False
-        self._post.close()
+        self._channels.close()
         if self._rebalance_timer is not None:
             self._rebalance_timer.cancel()
-        for listener in self._around.term_listeners:
+        for listener in self._environment.term_listeners:
             listener.end()
         for future in list(self._requests):
             if not future.done():
@@ -161,17 +161,17 @@ class ControllerTerm:
         self._deletion_waits.end()
 
     async def _serve(self) -> None:
-        await self._around.in_touch.wait()
+        await self._environment.in_touch.wait()
         await self._load()
         if self._ended.done():
             return
         self.loaded = True
         self._arm_rebalance()
-        for listener in self._around.term_listeners:
+        for listener in self._environment.term_listeners:
             listener.begin(self)
         while not self._ended.done():
             await self._wake.wait()
-            await self._around.in_touch.wait()
+            await self._environment.in_touch.wait()
             if not self._events:
                 self._wake.clear()
                 continue
@@ -199,18 +199,18 @@ class ControllerTerm:
                 except StopIteration as stop:
                     value: T = stop.value
                     return value
-                await self._around.in_touch.wait()
+                await self._environment.in_touch.wait()
                 result = await self._execute(command)
-                self._post.wake()
+                self._channels.wake()
         finally:
             operation.close()
-            self._post.wake()
+            self._channels.wake()
 
     async def _execute(self, command: Command) -> object:
         if self._ended.done():
             raise DeposedError("the term is over")
         try:
-            return await execute(self._around.store, command, self._core.context.names)
+            return await execute(self._environment.store, command, self._core.context.names)
         except NotControllerError as error:
             raise DeposedError(str(error)) from error
         except UnreadableNodeError:
@@ -219,7 +219,7 @@ class ControllerTerm:
             raise RuntimeError(f"{type(command).__name__} failed: {error}") from error
 
     async def _load(self) -> None:
-        started_ms = self._around.now_ms()
+        started_ms = self._environment.now_ms()
         read = await self._news.load()
         log.info(
             "broker %s is controller, controller epoch %d: %d brokers, %d topics, %d partitions, "
@@ -229,7 +229,7 @@ class ControllerTerm:
             len(read.brokers),
             len(read.topics),
             len(read.states),
-            self._around.now_ms() - started_ms,
+            self._environment.now_ms() - started_ms,
         )
 
     # --- hints from ZooKeeper ---
@@ -253,7 +253,7 @@ class ControllerTerm:
         many wait, NotControllerError if the term ends first."""
         if self._ended.done():
             raise NotControllerError("this broker is not the controller")
-        if self._waiting_requests >= self._around.max_waiting_requests:
+        if self._waiting_requests >= self._environment.max_waiting_requests:
             raise RequestTimedOutError(
                 f"{self._waiting_requests} requests wait for the controller already: try later"
             )
@@ -290,7 +290,7 @@ class ControllerTerm:
 
     def chance(self) -> NewTopicDefaults:
         """Randomness and defaults for new topics."""
-        config = self._around.config
+        config = self._environment.config
         return NewTopicDefaults(
             random.randrange, new_topic_id, config.num_partitions, config.default_replication_factor
         )
@@ -343,7 +343,7 @@ class ControllerTerm:
     # --- the automatic rebalance ---
 
     def _arm_rebalance(self) -> None:
-        config = self._around.config
+        config = self._environment.config
         if config.auto_leader_rebalance_enable:
             self._rebalance_timer = asyncio.get_running_loop().call_later(
                 config.leader_imbalance_check_interval_seconds,
@@ -352,7 +352,7 @@ class ControllerTerm:
 
     async def rebalance(self) -> None:
         """Give leadership back to preferred replicas where too many partitions moved away."""
-        percent = self._around.config.leader_imbalance_per_broker_percentage
+        percent = self._environment.config.leader_imbalance_per_broker_percentage
         moved = await self._drive(self._core.rebalance(percent))
         if moved:
             log.info("leadership of %d partitions went back to the preferred replicas", moved)

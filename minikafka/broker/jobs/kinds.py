@@ -71,7 +71,7 @@ class JobEnvironment:
 class Work:
     """One job being done. `progress` tells people how far it is."""
 
-    around: JobEnvironment
+    environment: JobEnvironment
     spec: JobSpec
     progress: Progress
     details: list[str] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Work:
 
     def find(self, topic_partition: TopicPartition, topic_id: str = "") -> PartitionMetadata:
         """The partition as it is now. With the id of the topic as it was: the same topic."""
-        found = self.around.metadata.partition(topic_partition)
+        found = self.environment.metadata.partition(topic_partition)
         if topic_id and (found is None or found.topic_id != topic_id):
             raise UnknownTopicOrPartitionError(
                 f"topic {topic_partition.topic} was deleted while the job ran"
@@ -91,7 +91,7 @@ class Work:
 
     def partitions(self) -> list[PartitionMetadata]:
         """Those that the job is about."""
-        known = self.around.metadata.topics.get(self.spec.topic)
+        known = self.environment.metadata.topics.get(self.spec.topic)
         if known is None:
             raise UnknownTopicOrPartitionError(f"there is no topic {self.spec.topic!r}")
         numbers = sorted(set(self.spec.partitions)) or sorted(known)
@@ -104,7 +104,7 @@ class Work:
             self.details.append(text)
 
     def name(self, broker_id: int) -> str:
-        broker = self.around.metadata.brokers.get(broker_id)
+        broker = self.environment.metadata.brokers.get(broker_id)
         return f"{broker.name} ({broker_id})" if broker is not None else str(broker_id)
 
     async def ask(
@@ -113,14 +113,14 @@ class Work:
         """`call(service of that broker)`, again and again for a while if it cannot be reached. An
         error of the last attempt is raised, unless the topic is gone."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.around.patience_s
+        deadline = loop.time() + self.environment.patience_s
         while True:
             self.find(partition.topic_partition, partition.topic_id)
-            broker = self.around.metadata.brokers.get(broker_id)
+            broker = self.environment.metadata.brokers.get(broker_id)
             try:
                 if broker is None:
                     raise NetworkError("its broker is not there")
-                return await call(self.around.replicas.at(broker))
+                return await call(self.environment.replicas.at(broker))
             except MinikafkaError as error:
                 self.find(partition.topic_partition, partition.topic_id)
                 passing = isinstance(error, NetworkError | NotLeaderOrFollowerError)
@@ -130,12 +130,14 @@ class Work:
 
     @property
     def slice_bytes(self) -> int:
-        return max(_LEAST_SLICE_BYTES, min(SLICE_BYTES, self.around.bytes_per_s // _SLICES_PER_S))
+        return max(
+            _LEAST_SLICE_BYTES, min(SLICE_BYTES, self.environment.bytes_per_s // _SLICES_PER_S)
+        )
 
     async def pace(self, size_bytes: int) -> None:
         """Hold the rate, and let others go on in any case."""
         self.size_bytes += size_bytes
-        await asyncio.sleep(size_bytes / self.around.bytes_per_s)
+        await asyncio.sleep(size_bytes / self.environment.bytes_per_s)
 
 
 # --- scrub ---------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ def _range(result: DigestResult) -> str:
 async def elect_preferred(work: Work) -> JobResult:
     """Give leadership back to the preferred replicas."""
     wanted = [partition.topic_partition for partition in work.partitions()]
-    response = await work.around.controller.call(
+    response = await work.environment.controller.call(
         ElectLeadersRequest(False, wanted), _CALL_TIMEOUT_MS
     )
     moved = already = 0
@@ -279,7 +281,7 @@ async def reassign(work: Work) -> JobResult:
         request = AlterReassignmentsRequest(
             {partition.topic_partition: target for partition in partitions}
         )
-        response = await work.around.controller.call(request, _CALL_TIMEOUT_MS)
+        response = await work.environment.controller.call(request, _CALL_TIMEOUT_MS)
         for result in response.results:
             if result.error is not None:
                 raise result.error
@@ -298,7 +300,7 @@ async def _until_moved(
     left = list(partitions)
     while True:
         request = ListReassignmentsRequest([each.topic_partition for each in left])
-        response = await work.around.controller.call(request, _CALL_TIMEOUT_MS)
+        response = await work.environment.controller.call(request, _CALL_TIMEOUT_MS)
         waiting = []
         for partition in left:
             tp = partition.topic_partition
@@ -311,7 +313,9 @@ async def _until_moved(
                 raise InvalidRequestError(f"another reassignment of {tp} took the place of this")
             if going is not None:
                 over_since_s.pop(tp, None)
-            elif loop.time() - over_since_s.setdefault(tp, loop.time()) > work.around.patience_s:
+            elif (
+                loop.time() - over_since_s.setdefault(tp, loop.time()) > work.environment.patience_s
+            ):
                 raise InvalidRequestError(f"the reassignment of {tp} was cancelled or replaced")
         left = waiting
         if not left:
@@ -323,7 +327,7 @@ async def _until_moved(
 @asynccontextmanager
 async def _permit(work: Work) -> AsyncIterator[None]:
     """One of so many permits of the cluster; it goes with this worker's session at the latest."""
-    store, slots = work.around.store, work.around.max_reassignments
+    store, slots = work.environment.store, work.environment.max_reassignments
     while (slot := await store.acquire(REASSIGN, slots)) is None:
         await work.progress(f"waits: {slots} reassignments are under way already")
         await asyncio.sleep(_RETRY_S)

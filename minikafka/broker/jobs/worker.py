@@ -33,13 +33,13 @@ class JobWorker:
         store: JobStore,
         node_id: int,
         incarnation: Callable[[], int],
-        around: JobEnvironment,
+        environment: JobEnvironment,
         interval_ms: int,
     ) -> None:
         self._store = store
         self._node_id = node_id
         self._incarnation = incarnation
-        self._around = around
+        self._environment = environment
         self._interval_ms = interval_ms
         self._wake = asyncio.Event()
         self._doing: dict[Entry, asyncio.Task[None]] = {}
@@ -116,7 +116,7 @@ class JobWorker:
         kind = KINDS.get(hold.spec.kind)
         if kind is None:
             return JobState.FAILED, JobResult(False, f"no worker knows the kind {hold.spec.kind!r}")
-        work = Work(self._around, hold.spec, _Progress(hold))
+        work = Work(self._environment, hold.spec, _Progress(hold))
         try:
             return JobState.DONE, await kind(work)
         except MinikafkaError as error:

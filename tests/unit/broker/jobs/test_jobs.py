@@ -1,4 +1,4 @@
-"""broker/job_*.py: the desk, the master in the controller's queue, the worker and its kinds."""
+"""broker/job_*.py: the service, the master in the controller's queue, the worker and its kinds."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class FakeJobs:
         return not known
 
 
-# --- the desk ------------------------------------------------------------------------------------
+# --- the service --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -174,36 +174,36 @@ class FakeJobs:
 async def test_the_desk_refuses_what_cannot_be_done(
     spec: JobSpec, error: type[Exception], why: str
 ) -> None:
-    desk = BrokerJobService(FakeJobs(), metadata_of(partition()), lambda: 0)
+    service = BrokerJobService(FakeJobs(), metadata_of(partition()), lambda: 0)
     with pytest.raises(error, match=why):
-        await desk.submit_job(spec, TOKEN)
+        await service.submit_job(spec, TOKEN)
 
 
 async def test_the_desk_takes_so_many_jobs_and_needs_a_token_and_zookeeper() -> None:
     store = FakeJobs()
-    desk = BrokerJobService(store, metadata_of(partition()), lambda: 0)
-    assert await desk.submit_job(JobSpec("scrub", "t"), TOKEN) == f"task-{TOKEN}-0"
+    service = BrokerJobService(store, metadata_of(partition()), lambda: 0)
+    assert await service.submit_job(JobSpec("scrub", "t"), TOKEN) == f"task-{TOKEN}-0"
     with pytest.raises(InvalidRequestError, match="8 to 64"):
-        await desk.submit_job(JobSpec("scrub", "t"), "a/b")
+        await service.submit_job(JobSpec("scrub", "t"), "a/b")
     store.records = [record(str(n)) for n in range(MAX_UNFINISHED)]
     with pytest.raises(InvalidRequestError, match="1000 jobs wait already"):
-        await desk.submit_job(JobSpec("scrub", "t"), TOKEN)
+        await service.submit_job(JobSpec("scrub", "t"), TOKEN)
     store.error = SessionLostError("gone")
     with pytest.raises(BrokerNotAvailableError, match="cannot be reached"):
-        await desk.list_jobs([])
+        await service.list_jobs([])
 
 
 async def test_a_job_is_cancelled_once_and_not_after_its_end() -> None:
     store = FakeJobs([record("task-a"), record("task-b", JobState.DONE)])
-    desk = BrokerJobService(store, metadata_of(partition()), lambda: 0)
-    assert (await desk.cancel_job("task-a")).state == "submitted"
+    service = BrokerJobService(store, metadata_of(partition()), lambda: 0)
+    assert (await service.cancel_job("task-a")).state == "submitted"
     with pytest.raises(InvalidRequestError, match="being cancelled already"):
-        await desk.cancel_job("task-a")
+        await service.cancel_job("task-a")
     with pytest.raises(InvalidRequestError, match="is done already"):
-        await desk.cancel_job("task-b")
+        await service.cancel_job("task-b")
     with pytest.raises(InvalidRequestError, match="did you mean task-"):
-        await desk.cancel_job("task-c")
-    assert [each.job_id for each in await desk.list_jobs(["task-b"])] == ["task-b"]
+        await service.cancel_job("task-c")
+    assert [each.job_id for each in await service.list_jobs(["task-b"])] == ["task-b"]
 
 
 # --- the master ----------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ class Bench:
 async def bench() -> Any:
     store, access, controller = FakeJobs(), Access(), Controller()
     metadata = metadata_of(partition())
-    around = JobEnvironment(
+    environment = JobEnvironment(
         metadata,
         access,
         controller,
@@ -325,7 +325,7 @@ async def bench() -> Any:
         patience_s=0.0,  # type: ignore[arg-type]
     )
     made = Bench(store, metadata, access, controller, None)  # type: ignore[arg-type]
-    made.worker = JobWorker(store, 1, lambda: made.incarnation, around, 60_000)
+    made.worker = JobWorker(store, 1, lambda: made.incarnation, environment, 60_000)
     task = asyncio.create_task(made.worker.run())
     yield made
     task.cancel()
@@ -533,11 +533,11 @@ async def test_a_worker_outlives_a_folder_that_cannot_be_read(bench: Bench) -> N
 
 
 def test_slices_are_small_when_the_rate_is_low() -> None:
-    around = JobEnvironment(MetadataCache(), Access(), None, None, 1, 1)  # type: ignore[arg-type]
+    environment = JobEnvironment(MetadataCache(), Access(), None, None, 1, 1)  # type: ignore[arg-type]
 
     async def progress(_: str) -> None: ...
 
-    work = kinds.Work(around, JobSpec("scrub", "t"), progress)
+    work = kinds.Work(environment, JobSpec("scrub", "t"), progress)
     assert work.slice_bytes == 16 << 10
-    work.around = replace(around, bytes_per_s=1 << 21)
+    work.environment = replace(environment, bytes_per_s=1 << 21)
     assert work.slice_bytes == 1 << 18
