@@ -59,7 +59,7 @@ class BackgroundServices:
         broker.controller.term_listeners.append(self.monitor)
         broker.duties.append(self.reporter.run)
         self._jobs = ZooKeeperJobs(store.znodes(), store.root)
-        self._desk = BrokerJobService(self._jobs, broker.metadata, now_timestamp_ms)
+        self._job_service = BrokerJobService(self._jobs, broker.metadata, now_timestamp_ms)
         self._reader = ReplicaReader(broker.replicas.find, partial(_verify, logs))
         self._add_jobs(config, broker, peers, now_ms, now_timestamp_ms)
 
@@ -107,7 +107,7 @@ class BackgroundServices:
         """For GrpcServer."""
         return {
             rpc_nodes.SERVICE: rpc_nodes.methods(self._lister),
-            rpc_jobs.JOB_SERVICE: rpc_jobs.job_methods(self._desk),
+            rpc_jobs.JOB_SERVICE: rpc_jobs.job_methods(self._job_service),
             rpc_jobs.REPLICA_SERVICE: rpc_jobs.replica_methods(self._reader),
         }
 

@@ -165,13 +165,15 @@ async def run(
 ) -> None:
     """Serve until cancelled. `on_ready` gets the link, with the token in it if `act` is given."""
     hub = Hub()
-    station = DashboardState(wall_ms(), hub.publish)
-    station.expect(subject.brokers)
+    dashboard_state = DashboardState(wall_ms(), hub.publish)
+    dashboard_state.expect(subject.brokers)
     names = {each.broker_id: each.name for each in subject.brokers}
-    sources = Sources(station, subject.addresses, names, subject.zookeeper, subject.processes)
+    sources = Sources(
+        dashboard_state, subject.addresses, names, subject.zookeeper, subject.processes
+    )
     token = secrets.token_urlsafe(24) if act is not None else None
     host, port = listening.getsockname()[:2]
-    web = Web(station, hub, act, token)
+    web = Web(dashboard_state, hub, act, token)
     async with serving(web.app(own_hosts(host, port)), listening, hub):
         on_ready(f"http://{join_address(host, port)}/" + (f"#token={token}" if token else ""))
         async with asyncio.TaskGroup() as tasks:

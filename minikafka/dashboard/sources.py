@@ -1,5 +1,5 @@
 """What the dashboard listens to: brokers and ZooKeeper tell of changes by themselves; offsets,
-groups and processes are looked at, at a modest rate. Everything goes to the station.
+groups and processes are looked at, at a modest rate. Everything goes to the state of the dashboard.
 
 Each source is a coroutine that never ends of itself, and goes on through the loss of what it
 listens to. Brokers and ZooKeeper tell the same story: the board (watching/board.py) takes from each
@@ -65,14 +65,14 @@ class Sources:
 
     def __init__(
         self,
-        station: DashboardState,
+        dashboard_state: DashboardState,
         addresses: Sequence[str],
         names: Mapping[int, str],
         zookeeper: str | None,
         processes: LookAtProcesses | None,
         connect_leader: Callable[[str], Leader] = open_leader,
     ) -> None:
-        self._station = station
+        self._dashboard_state = dashboard_state
         self._addresses = tuple(addresses)
         self._zookeeper = zookeeper
         self._processes = processes
@@ -102,16 +102,16 @@ class Sources:
     async def _changes(self) -> None:
         async for changes in self._feed.changes():
             self._look()  # first: what a process does explains what follows
-            self._station.on_changes(wall_ms(), changes)
+            self._dashboard_state.on_changes(wall_ms(), changes)
 
     def _on_silence(self, sentence: str) -> None:
-        self._station.on_source(wall_ms(), "brokers", False, sentence)
+        self._dashboard_state.on_source(wall_ms(), "brokers", False, sentence)
 
     async def _seconds(self) -> None:
         while True:
             if self._feed.is_heard:
-                self._station.on_source(wall_ms(), "brokers", True)
-            self._station.on_second(wall_ms())
+                self._dashboard_state.on_source(wall_ms(), "brokers", True)
+            self._dashboard_state.on_second(wall_ms())
             await asyncio.sleep(1)
 
     async def _look_at_processes(self) -> None:
@@ -121,7 +121,7 @@ class Sources:
 
     def _look(self) -> None:
         if self._processes is not None:
-            self._station.on_processes(wall_ms(), self._processes())
+            self._dashboard_state.on_processes(wall_ms(), self._processes())
 
     # --- offsets and load ---
 
@@ -135,7 +135,9 @@ class Sources:
                     tasks[address] = asyncio.create_task(self._offsets_of(address))
                 for address in set(tasks) - addresses:
                     tasks.pop(address).cancel()
-                self._station.on_nodes(self._loads.documents(self._station.picture.name))
+                self._dashboard_state.on_nodes(
+                    self._loads.documents(self._dashboard_state.picture.name)
+                )
                 for task in tasks.values():
                     if task.done():
                         task.result()
@@ -172,12 +174,16 @@ class Sources:
             for each in self._feed.board.brokers.values()
             if each.grpc_address == address
         }
-        led = [key for key, each in self._station.picture.partitions.items() if each.leader in ids]
+        led = [
+            key
+            for key, each in self._dashboard_state.picture.partitions.items()
+            if each.leader in ids
+        ]
         if not led:
             return
         async with asyncio.timeout(_ANSWER_WITHIN_S):
             statuses = await leader.describe_partitions(led)
-        self._station.on_offsets(
+        self._dashboard_state.on_offsets(
             wall_ms(),
             {each.topic_partition: sample_of(each) for each in statuses if not each.error},
         )
@@ -195,7 +201,7 @@ class Sources:
                     addresses or self._addresses, request_timeout_ms=5_000
                 ) as admin:
                     while True:
-                        self._station.on_groups(await describe_groups(admin, []))
+                        self._dashboard_state.on_groups(await describe_groups(admin, []))
                         await asyncio.sleep(_GROUPS_EVERY_S)
             except MinikafkaError as error:
                 log.debug("groups: %s", error)
@@ -208,14 +214,14 @@ class Sources:
         from minikafka.zookeeper.looking.live_tree import LiveTree, Node
 
         def on_change(changed: Mapping[str, Node], gone: Collection[str]) -> None:
-            self._station.on_tree(
+            self._dashboard_state.on_tree(
                 {path: znode_document(node) for path, node in changed.items()}, gone
             )
             self._from_zookeeper.put_nowait(cluster.update(list(changed), gone))
-            self._station.on_controller_gone(wall_ms(), cluster.vacant_epoch)
+            self._dashboard_state.on_controller_gone(wall_ms(), cluster.vacant_epoch)
 
         def on_touch(is_connected: bool, detail: str) -> None:
-            self._station.on_source(wall_ms(), _ZOOKEEPER, is_connected, detail)
+            self._dashboard_state.on_source(wall_ms(), _ZOOKEEPER, is_connected, detail)
 
         tree = LiveTree(connect, on_change, on_touch)
         cluster = LiveCluster(tree.nodes)

@@ -87,10 +87,10 @@ class Web:
     """The handlers. `act` and `token` are None without `--control`."""
 
     def __init__(
-        self, station: DashboardState, hub: Hub, act: Act | None, token: str | None
+        self, dashboard_state: DashboardState, hub: Hub, act: Act | None, token: str | None
     ) -> None:
         assert (act is None) == (token is None)
-        self._station = station
+        self._dashboard_state = dashboard_state
         self._hub = hub
         self._act = act
         self._token = token
@@ -126,7 +126,7 @@ class Web:
             await stream.aclose()  # type: ignore[attr-defined]
 
     def _beginning(self) -> list[str]:
-        whole = self._station.whole(wall_ms()) | {"control": self._act is not None}
+        whole = self._dashboard_state.whole(wall_ms()) | {"control": self._act is not None}
         return ["retry: 1000\n\n", encode("snapshot", whole)]
 
     async def beat(self) -> None:
@@ -137,22 +137,24 @@ class Web:
 
     async def _state(self, request: Request) -> Response:
         """?event=N: right after that event; ?at=MS: at that moment."""
-        history = self._station.history
+        history = self._dashboard_state.history
         number, at = request.query_params.get("event"), request.query_params.get("at")
         if number is not None and _is_whole(number):
             event = next((e for e in history.events if e.number == int(number)), None)
             if event is None:
                 return _refused(404, f"event {number} is not kept, or no longer")
-            return JSONResponse(self._station.past(history.after(event.number), event.at_ms))
+            return JSONResponse(
+                self._dashboard_state.past(history.after(event.number), event.at_ms)
+            )
         if at is not None and _is_whole(at):
-            return JSONResponse(self._station.past(history.at(int(at)), int(at)))
+            return JSONResponse(self._dashboard_state.past(history.at(int(at)), int(at)))
         return _refused(400, "expected ?event=NUMBER or ?at=MILLISECONDS")
 
     async def _offsets(self, request: Request) -> Response:
         topic, partition = request.query_params.get("topic"), request.query_params.get("partition")
         if not topic or partition is None or not _is_whole(partition):
             return _refused(400, "expected ?topic=NAME&partition=NUMBER")
-        return JSONResponse(self._station.series(TopicPartition(topic, int(partition))))
+        return JSONResponse(self._dashboard_state.series(TopicPartition(topic, int(partition))))
 
     async def _control(self, request: Request) -> Response:
         if self._act is None or self._token is None:

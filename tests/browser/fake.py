@@ -1,4 +1,4 @@
-"""A dashboard of a cluster that does not exist: the real station, hub and web server in a thread,
+"""A dashboard of a cluster that does not exist: the real state, hub and web server in a thread,
 fed by the test."""
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class FakeDashboard:
 
     async def _run(self) -> None:
         hub = Hub()
-        self.station = DashboardState(wall_ms(), hub.publish)
+        self.state = DashboardState(wall_ms(), hub.publish)
         self._begin()
         act = self._act if self._token else None
-        web = Web(self.station, hub, act, self._token)
+        web = Web(self.state, hub, act, self._token)
         self._end = asyncio.Event()
         with bind("127.0.0.1", 0) as listening:
             port = listening.getsockname()[1]
@@ -61,13 +61,13 @@ class FakeDashboard:
 
     def _begin(self) -> None:
         ids = range(1, self._brokers + 1)
-        self.station.expect(broker_view(each, registered=False) for each in ids)
+        self.state.expect(broker_view(each, registered=False) for each in ids)
         for number in range(self._partitions):
             replicas = [(number + step) % self._brokers + 1 for step in range(min(3, len(ids)))]
             self.states[number] = partition(
                 number, leader=replicas[0], isr=replicas, replicas=replicas
             )
-        self.station.on_changes(
+        self.state.on_changes(
             wall_ms(),
             [
                 *(BrokerCame(broker_info(each)) for each in ids),
@@ -75,7 +75,7 @@ class FakeDashboard:
                 *(PartitionChanged(each, None) for each in self.states.values()),
             ],
         )
-        self.station.on_tree(
+        self.state.on_tree(
             {
                 path: {"data": data, "bytes": 0, "version": 0, "changed": 0, "ephemeral": False}
                 for path, data in (("/", ""), ("/brokers", ""), ("/brokers/ids", ""))
@@ -98,8 +98,8 @@ class FakeDashboard:
 
         def see() -> None:
             now_ms = wall_ms()
-            self.station.on_processes(now_ms, {broker_id: "ended"})
-            self.station.on_changes(now_ms, [BrokerGone(broker_info(broker_id))])
+            self.state.on_processes(now_ms, {broker_id: "ended"})
+            self.state.on_changes(now_ms, [BrokerGone(broker_info(broker_id))])
             changes = []
             for number, held in self.states.items():
                 state = held.state
@@ -116,7 +116,7 @@ class FakeDashboard:
                     version=state.partition_version + 1,
                 )
                 changes.append(PartitionChanged(self.states[number], state))
-            self.station.on_changes(now_ms, changes)
+            self.state.on_changes(now_ms, changes)
 
         self.call(see)
 
@@ -131,8 +131,8 @@ class FakeDashboard:
                 )
                 for number, held in self.states.items()
             }
-            self.station.on_offsets(now_ms, samples)
-            self.station.on_second(now_ms)
+            self.state.on_offsets(now_ms, samples)
+            self.state.on_second(now_ms)
 
         self.call(see)
 
@@ -153,7 +153,7 @@ class FakeDashboard:
                 version=held.state.partition_version + 1,
             )
             change = PartitionChanged(self.states[number], held.state)
-            self.call(lambda change=change: self.station.on_changes(wall_ms(), [change]))
+            self.call(lambda change=change: self.state.on_changes(wall_ms(), [change]))
             threading.Event().wait(each_s)
 
     def close(self) -> None:

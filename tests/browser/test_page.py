@@ -119,11 +119,11 @@ def test_a_page_whose_dashboard_went_away_says_so(new_page: NewPage, fake: NewFa
 def test_sources_that_are_not_heard_are_named(new_page: NewPage, fake: NewFake) -> None:
     dashboard = fake()
     page = new_page(dashboard.url)
-    station = dashboard.station
-    dashboard.call(lambda: station.on_source(station.history.began_ms, "zookeeper", True))
-    dashboard.call(lambda: station.on_source(station.history.began_ms, "zookeeper", False, "x"))
+    state = dashboard.state
+    dashboard.call(lambda: state.on_source(state.history.began_ms, "zookeeper", True))
+    dashboard.call(lambda: state.on_source(state.history.began_ms, "zookeeper", False, "x"))
     expect(page.get_by_role("alert")).to_contain_text("ZooKeeper does not answer")
-    dashboard.call(lambda: station.on_source(station.history.began_ms, "zookeeper", True))
+    dashboard.call(lambda: state.on_source(state.history.began_ms, "zookeeper", True))
     expect(page.get_by_role("alert")).to_have_count(0)
 
 

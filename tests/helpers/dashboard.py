@@ -1,4 +1,4 @@
-"""What a dashboard sees, made up: brokers, partitions, samples, and a station to take them in."""
+"""What a dashboard sees, made up: brokers, partitions, samples, and a state that takes them in."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def sample(end: int, high_watermark: int | None = None, **ends: int) -> Sample:
 
 @dataclass
 class Watched:
-    """A station and all that it published. Time is set by the test."""
+    """The state of a dashboard and all that it published. Time is set by the test."""
 
     now_ms: int = 1_000_000
     published: list[tuple[str, Any]] = field(default_factory=list)
     history_limit: int = 5_000
 
     def __post_init__(self) -> None:
-        self.station = DashboardState(
+        self.state = DashboardState(
             self.now_ms,
             lambda kind, document: self.published.append((kind, document)),
             self.history_limit,
@@ -98,7 +98,7 @@ class Watched:
     def begin(self, brokers: int = 3, partitions: int = 1) -> None:
         """A healthy cluster, controller A, all with processes of this machine."""
         every = tuple(range(1, brokers + 1))
-        self.station.expect(broker_view(each, registered=False) for each in every)
+        self.state.expect(broker_view(each, registered=False) for each in every)
         self.see(
             *(BrokerCame(broker_info(each)) for each in every),
             ControllerChanged(1, 1),
@@ -109,7 +109,7 @@ class Watched:
         )
 
     def see(self, *changes: Change) -> None:
-        self.station.on_changes(self.now_ms, list(changes))
+        self.state.on_changes(self.now_ms, list(changes))
 
     def see_state(self, **fields: Any) -> Event:
         """A new state of a partition; returns the event that it became."""
@@ -117,14 +117,14 @@ class Watched:
         return self.events[-1]
 
     def see_process(self, broker_id: int, process: Any) -> None:
-        self.station.on_processes(self.now_ms, {broker_id: process})
+        self.state.on_processes(self.now_ms, {broker_id: process})
 
     def see_gone(self, broker_id: int) -> None:
         self.see(BrokerGone(broker_info(broker_id)))
 
     @property
     def events(self) -> list[Event]:
-        return list(self.station.history.events)
+        return list(self.state.history.events)
 
     @property
     def told(self) -> list[tuple[str, str]]:

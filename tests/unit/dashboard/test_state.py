@@ -13,7 +13,7 @@ def test_what_was_so_at_the_first_look_is_no_event() -> None:
     watched = Watched()
     watched.begin(partitions=2)
     assert watched.events == []
-    picture = watched.station.picture
+    picture = watched.state.picture
     assert [broker.status for broker in picture.brokers.values()] == ["live"] * 3
     assert picture.controller.controller_id == 1
     assert len(picture.partitions) == 2
@@ -66,7 +66,7 @@ def test_a_paused_broker_is_the_reason_that_its_session_expires() -> None:
         ("orders-0 Leader=A Epoch=1 ISR={A,C}", "B is paused"),
         ("broker B goes on", ""),
     ]
-    assert watched.station.picture.brokers[2].status == "starting", "it has no session yet"
+    assert watched.state.picture.brokers[2].status == "starting", "it has no session yet"
 
 
 def test_a_shutdown_is_known_when_it_is_over() -> None:
@@ -106,8 +106,8 @@ def test_a_follower_that_its_leader_says_is_behind_fell_behind() -> None:
     watched.begin()
     lagging = sample(1_000, 400, A=1_000, B=1_000)
     replicas = (*lagging.replicas, (3, 400, 30_000))
-    station = watched.station
-    station.on_offsets(watched.now_ms, {ORDERS_0: type(lagging)(0, 400, 1_000, replicas)})
+    state = watched.state
+    state.on_offsets(watched.now_ms, {ORDERS_0: type(lagging)(0, 400, 1_000, replicas)})
     event = watched.see_state(leader=1, epoch=1, isr=(1, 2), version=1)
     assert event.reason == "C fell behind (600 records, 30.0 s)"
 
@@ -119,14 +119,14 @@ def test_an_end_of_an_older_incarnation_is_no_news() -> None:
     before = len(watched.events)
     watched.see_gone(3)  # broker epoch 1
     assert len(watched.events) == before
-    assert watched.station.picture.brokers[3].registered
+    assert watched.state.picture.brokers[3].registered
 
 
 def test_a_new_controller_has_the_reason_that_the_old_one_is_gone() -> None:
     watched = Watched()
     watched.begin()
     watched.see_process(1, "ended")
-    watched.station.on_controller_gone(watched.now_ms, 1)
+    watched.state.on_controller_gone(watched.now_ms, 1)
     watched.see(ControllerChanged(2, 2))
     assert watched.told[1:] == [
         ("no controller", "A died"),
@@ -138,19 +138,19 @@ def test_that_an_older_controller_is_gone_is_no_news_once_another_is_elected() -
     watched = Watched()
     watched.begin()
     watched.see(ControllerChanged(2, 2))
-    watched.station.on_controller_gone(watched.now_ms, 1)
-    assert watched.station.picture.controller.controller_id == 2
+    watched.state.on_controller_gone(watched.now_ms, 1)
+    assert watched.state.picture.controller.controller_id == 2
 
 
 def test_sources_that_fall_silent_and_are_heard_again_are_told_once_each() -> None:
     watched = Watched()
     watched.begin()
-    station, now_ms = watched.station, watched.now_ms
-    station.on_source(now_ms, "zookeeper", True)
-    station.on_source(now_ms, "zookeeper", False, "connection refused")
-    station.on_source(now_ms, "zookeeper", False, "still refused")
-    station.on_source(now_ms, "zookeeper", True)
-    station.on_source(now_ms, "brokers", False, "nobody answers")
+    state, now_ms = watched.state, watched.now_ms
+    state.on_source(now_ms, "zookeeper", True)
+    state.on_source(now_ms, "zookeeper", False, "connection refused")
+    state.on_source(now_ms, "zookeeper", False, "still refused")
+    state.on_source(now_ms, "zookeeper", True)
+    state.on_source(now_ms, "brokers", False, "nobody answers")
     assert watched.told == [
         ("ZooKeeper: nothing is heard", "connection refused"),
         ("ZooKeeper: heard again", ""),
@@ -161,10 +161,10 @@ def test_sources_that_fall_silent_and_are_heard_again_are_told_once_each() -> No
 def test_a_deleted_topic_takes_its_offsets_along() -> None:
     watched = Watched()
     watched.begin()
-    watched.station.on_offsets(watched.now_ms, {ORDERS_0: sample(5, A=5)})
+    watched.state.on_offsets(watched.now_ms, {ORDERS_0: sample(5, A=5)})
     watched.see(TopicDeleted("orders"))
     assert watched.told == [("topic orders was deleted", "")]
-    assert watched.station.offsets.now() == {}
+    assert watched.state.offsets.now() == {}
 
 
 def test_a_topic_that_is_made_while_one_looks_was_created() -> None:
@@ -181,8 +181,8 @@ def test_a_browser_that_comes_late_gets_everything_that_is_kept() -> None:
     for version in (1, 2, 3):
         watched.now_ms += 1_000
         watched.see_state(leader=1, epoch=version, isr=(1, 2), version=version)
-    watched.station.on_offsets(watched.now_ms, {ORDERS_0: sample(7, A=7, B=7)})
-    whole = watched.station.whole(watched.now_ms)
+    watched.state.on_offsets(watched.now_ms, {ORDERS_0: sample(7, A=7, B=7)})
+    whole = watched.state.whole(watched.now_ms)
     assert [event["view"]["epoch"] for event in whole["events"]] == [2, 3]
     assert (whole["dropped"], whole["limit"]) == (1, 2)
     assert whole["samples"]["orders-0"][2] == 7
@@ -193,13 +193,13 @@ def test_a_browser_that_comes_late_gets_everything_that_is_kept() -> None:
 def test_the_past_has_the_offsets_of_then() -> None:
     watched = Watched()
     watched.begin()
-    station = watched.station
-    station.on_offsets(watched.now_ms, {ORDERS_0: sample(5, A=5)})
+    state = watched.state
+    state.on_offsets(watched.now_ms, {ORDERS_0: sample(5, A=5)})
     watched.now_ms += 1_000
     event = watched.see_state(leader=2, epoch=1, isr=(2, 3), version=1)
     watched.now_ms += 1_000
-    station.on_offsets(watched.now_ms, {ORDERS_0: sample(9, B=9)})
-    past = station.past(station.history.after(event.number), event.at_ms)
+    state.on_offsets(watched.now_ms, {ORDERS_0: sample(9, B=9)})
+    past = state.past(state.history.after(event.number), event.at_ms)
     assert past["samples"]["orders-0"][:3] == [0, 5, 5]
     assert past["views"][-1]["leader"] == 2
 
@@ -207,17 +207,17 @@ def test_the_past_has_the_offsets_of_then() -> None:
 def test_the_flow_of_records_is_told_every_second_and_what_rests_is_told_once_more() -> None:
     watched = Watched()
     watched.begin()
-    station = watched.station
+    state = watched.state
     for end in (0, 500, 1_000, 1_500):
-        station.on_offsets(watched.now_ms, {ORDERS_0: sample(end, A=end)})
-        station.on_second(watched.now_ms)
+        state.on_offsets(watched.now_ms, {ORDERS_0: sample(end, A=end)})
+        state.on_second(watched.now_ms)
         watched.now_ms += 500
-    assert station.flow[-1][1] == 1_000.0
+    assert state.flow[-1][1] == 1_000.0
     watched.published.clear()
     for _ in range(12):
         watched.now_ms += 1_000
-        station.on_offsets(watched.now_ms, {ORDERS_0: sample(1_500, A=1_500)})
-        station.on_second(watched.now_ms)
+        state.on_offsets(watched.now_ms, {ORDERS_0: sample(1_500, A=1_500)})
+        state.on_second(watched.now_ms)
     flows = [document for kind, document in watched.published if kind == "flow"]
     assert flows[-1] == {"at": watched.now_ms, "rate": 0.0, "samples": {}}
     told = [flow["samples"]["orders-0"][4] for flow in flows if flow["samples"]]
@@ -226,8 +226,8 @@ def test_the_flow_of_records_is_told_every_second_and_what_rests_is_told_once_mo
 
 
 def test_znodes_come_and_go() -> None:
-    station = (watched := Watched()).station
-    station.on_tree({"/a": {"data": "1"}, "/a/b": {"data": "2"}}, [])
-    station.on_tree({"/a": {"data": "3"}}, ["/a/b", "/never"])
-    assert station.tree == {"/a": {"data": "3"}}
+    state = (watched := Watched()).state
+    state.on_tree({"/a": {"data": "1"}, "/a/b": {"data": "2"}}, [])
+    state.on_tree({"/a": {"data": "3"}}, ["/a/b", "/never"])
+    assert state.tree == {"/a": {"data": "3"}}
     assert watched.published[-1] == ("tree", {"changed": {"/a": {"data": "3"}}, "gone": ["/a/b"]})

@@ -37,8 +37,8 @@ class Acts:
         return f"{action} {target}: done"
 
 
-def client_of(station: DashboardState, act: Acts | None = None) -> TestClient:
-    web = Web(station, Hub(), act, "secret" if act else None)
+def client_of(state: DashboardState, act: Acts | None = None) -> TestClient:
+    web = Web(state, Hub(), act, "secret" if act else None)
     app = web.app(own_hosts("127.0.0.1", 8080))
     return TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=True)
 
@@ -51,7 +51,7 @@ def watched() -> Watched:
 
 
 def test_the_page_and_all_that_it_names_are_served_from_here(watched: Watched) -> None:
-    client = client_of(watched.station)
+    client = client_of(watched.state)
     page = client.get("/")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
@@ -70,7 +70,7 @@ def test_the_page_and_all_that_it_names_are_served_from_here(watched: Watched) -
 
 
 def test_every_answer_has_the_headers_that_keep_other_sites_out(watched: Watched) -> None:
-    client = client_of(watched.station)
+    client = client_of(watched.state)
     for path in ("/", "/static/main.js", "/api/state?at=1", "/nothing"):
         headers = client.get(path).headers
         policy = headers["content-security-policy"]
@@ -83,20 +83,20 @@ def test_every_answer_has_the_headers_that_keep_other_sites_out(watched: Watched
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1:9999", "127.0.0.1", ""])
 def test_a_foreign_host_reads_nothing(watched: Watched, host: str) -> None:
-    answer = client_of(watched.station).get("/api/state?at=1", headers={"host": host})
+    answer = client_of(watched.state).get("/api/state?at=1", headers={"host": host})
     assert answer.status_code == 421
     assert "views" not in answer.text
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
 def test_every_name_of_this_host_is_taken(watched: Watched, host: str) -> None:
-    assert client_of(watched.station).get("/", headers={"host": host}).status_code == 200
+    assert client_of(watched.state).get("/", headers={"host": host}).status_code == 200
 
 
 def test_a_moment_is_asked_for_by_event_or_by_time(watched: Watched) -> None:
     watched.now_ms += 1_000
     event = watched.see_state(leader=2, epoch=1, isr=(2, 3), version=1)
-    client = client_of(watched.station)
+    client = client_of(watched.state)
     after = client.get(f"/api/state?event={event.number}").json()
     assert (after["at"], after["views"][-1]["leader"]) == (event.at_ms, 2)
     before = client.get(f"/api/state?at={event.at_ms - 1}").json()
@@ -110,14 +110,14 @@ def test_a_moment_is_asked_for_by_event_or_by_time(watched: Watched) -> None:
 def test_a_moment_that_is_none_is_refused_with_what_was_expected(
     watched: Watched, query: str, status: int
 ) -> None:
-    answer = client_of(watched.station).get(f"/api/state?{query}")
+    answer = client_of(watched.state).get(f"/api/state?{query}")
     assert answer.status_code == status
     assert "expected" in answer.json()["error"] or "not kept" in answer.json()["error"]
 
 
 def test_the_offsets_of_a_partition_are_given_as_a_series(watched: Watched) -> None:
-    watched.station.on_offsets(5, {TopicPartition("orders", 0): sample(3, 2, A=3, B=2)})
-    client = client_of(watched.station)
+    watched.state.on_offsets(5, {TopicPartition("orders", 0): sample(3, 2, A=3, B=2)})
+    client = client_of(watched.state)
     series = client.get("/api/offsets?topic=orders&partition=0").json()
     assert series == [[5, 2, 3, [[1, 3, 0], [2, 2, 0]]]]
     assert client.get("/api/offsets?topic=nothing&partition=0").json() == []
@@ -129,14 +129,14 @@ def test_the_offsets_of_a_partition_are_given_as_a_series(watched: Watched) -> N
 
 def test_a_button_of_the_page_itself_acts(watched: Watched) -> None:
     acts = Acts()
-    client = client_of(watched.station, acts)
+    client = client_of(watched.state, acts)
     answer = client.post("/api/control/kill", json={"target": "3"}, headers=OWN)
     assert (answer.status_code, answer.json()) == (200, {"said": "kill 3: done"})
     assert acts.done == [("kill", "3")]
 
 
 def test_without_control_every_post_is_refused(watched: Watched) -> None:
-    client = client_of(watched.station)
+    client = client_of(watched.state)
     answer = client.post("/api/control/kill", json={"target": "3"}, headers=OWN)
     assert answer.status_code == 403
     assert "--control" in answer.json()["error"]
@@ -164,7 +164,7 @@ def test_a_forged_request_changes_nothing(watched: Watched, name: str) -> None:
     headers: dict[str, str | None] = {**OWN, "content-type": "application/json"}
     headers |= FORGERIES[name]
     given = {k.encode(): v.encode() for k, v in headers.items() if v is not None}
-    client = client_of(watched.station, acts)
+    client = client_of(watched.state, acts)
     answer = client.post("/api/control/kill", content=b'{"target":"3"}', headers=given)  # type: ignore[arg-type]
     assert answer.status_code == 403, answer.text
     assert acts.done == []
@@ -173,7 +173,7 @@ def test_a_forged_request_changes_nothing(watched: Watched, name: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 def test_only_a_post_acts(watched: Watched, method: str) -> None:
     acts = Acts()
-    answer = client_of(watched.station, acts).request(method, "/api/control/kill", headers=OWN)
+    answer = client_of(watched.state, acts).request(method, "/api/control/kill", headers=OWN)
     assert answer.status_code == 405
     assert acts.done == []
 
@@ -194,16 +194,14 @@ def test_only_a_post_acts(watched: Watched, method: str) -> None:
 def test_a_body_that_is_none_is_refused(watched: Watched, body: bytes) -> None:
     acts = Acts()
     headers = {**OWN, "content-type": "application/json"}
-    answer = client_of(watched.station, acts).post(
-        "/api/control/kill", content=body, headers=headers
-    )
+    answer = client_of(watched.state, acts).post("/api/control/kill", content=body, headers=headers)
     assert answer.status_code == 400
     assert acts.done == []
 
 
 def test_what_went_wrong_is_told(watched: Watched) -> None:
     acts = Acts()
-    client = client_of(watched.station, acts)
+    client = client_of(watched.state, acts)
     acts.error = UsageError("there is no broker 'X' here")
     answer = client.post("/api/control/kill", json={"target": "X"}, headers=OWN)
     assert (answer.status_code, answer.json()["error"]) == (400, "there is no broker 'X' here")
@@ -213,10 +211,10 @@ def test_what_went_wrong_is_told(watched: Watched) -> None:
 
 
 def test_the_token_is_in_no_answer(watched: Watched) -> None:
-    client = client_of(watched.station, Acts())
+    client = client_of(watched.state, Acts())
     for path in ("/", "/static/control.js", "/api/state?at=1"):
         assert "secret" not in client.get(path).text
-    assert "secret" not in json.dumps(watched.station.whole(0))
+    assert "secret" not in json.dumps(watched.state.whole(0))
 
 
 # --- the stream ---
@@ -246,9 +244,9 @@ async def read_events(
 async def test_the_stream_begins_with_everything_and_goes_on_with_what_changes() -> None:
     hub = Hub()
     watched = Watched()
-    watched.station = DashboardState(watched.now_ms, hub.publish)
+    watched.state = DashboardState(watched.now_ms, hub.publish)
     watched.begin()
-    web = Web(watched.station, hub, None, None)
+    web = Web(watched.state, hub, None, None)
     with bind("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
         async with serving(web.app(own_hosts("127.0.0.1", port)), listening, hub):

@@ -28,7 +28,7 @@ REPORT = JobReport("task-1", SPEC, "running", 2, -1, 2**41, 2**41, True, False, 
 ORDERS = TopicPartition("orders", 1)
 
 
-class Desk(JobService):
+class FakeJobs(JobService):
     async def submit_job(self, spec: JobSpec, token: str) -> str:
         assert (spec, token) == (SPEC, "token123")
         return "task-1"
@@ -60,7 +60,7 @@ class Replicas(ReplicaService):
 async def test_jobs_and_slices_arrive_as_they_are_and_errors_do_too() -> None:
     replicas = Replicas()
     more = {
-        jobs.JOB_SERVICE: jobs.job_methods(Desk()),
+        jobs.JOB_SERVICE: jobs.job_methods(FakeJobs()),
         jobs.REPLICA_SERVICE: jobs.replica_methods(replicas),
     }
     server = GrpcServer(FakeService(), more=more)
