@@ -17,7 +17,7 @@ from tests.exhaustive.values import Budget, agree
 from tests.exhaustive.world import Model
 
 STEPS = 300
-ORDER = ("register", "restart", "read", "letter", "answer", "propose", "reply", "fetch")
+ORDER = ("register", "restart", "read", "message", "answer", "propose", "reply", "fetch")
 
 
 class Healing:
@@ -89,7 +89,7 @@ class Healing:
 
 def _is_wanted(event: Event) -> bool:
     match event:
-        case ("propose" | "letter", which, *_):
+        case ("propose" | "message", which, *_):
             return bool(which == ACTIVE)
         case ("restart", _, how):
             return bool(how == "kept")

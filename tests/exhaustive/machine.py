@@ -150,8 +150,8 @@ class Machine:
             self._terms[key] = found
         return found
 
-    def _letters(self, what: str, term: int, broker_id: int) -> int:
-        """The number of a term after a letter was sent or lost."""
+    def _messages(self, what: str, term: int, broker_id: int) -> int:
+        """The number of a term after a message was sent or lost."""
         key = (what, term, broker_id)
         found: int | None = self._terms.get(key)
         if found is None:

@@ -215,12 +215,12 @@ def _ignore_storage(mark: str | None, broker: Any) -> Standing:
     return Standing.SAME if same else Standing.RETURNED
 
 
-def _fence_controllers_only(broker: Any, letter: Any) -> bool:
-    return bool(letter.controller_epoch < broker.controller_epoch_seen)
+def _fence_controllers_only(broker: Any, message: Any) -> bool:
+    return bool(message.controller_epoch < broker.controller_epoch_seen)
 
 
-def _fence_incarnations_only(broker: Any, letter: Any) -> bool:
-    return bool(letter.target_broker_epoch < broker.broker_epoch)
+def _fence_incarnations_only(broker: Any, message: Any) -> bool:
+    return bool(message.target_broker_epoch < broker.broker_epoch)
 
 
 def _always(*_: Any) -> bool:
@@ -334,14 +334,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "target-incarnation",
         "R6: a broker rejects what the controller tells an older incarnation of it",
-        [(replica_module, "letter_is_fenced", _fence_controllers_only), _UNNOTICED],
+        [(replica_module, "message_is_fenced", _fence_controllers_only), _UNNOTICED],
         _bounds(2, records=2, crashes=1, losses=1, late=1, lags=1),
         breaks="no. 9",
     ),
     Mutation(
         "controller-epoch",
         "no. 14: a broker rejects what an older controller tells it",
-        [(replica_module, "letter_is_fenced", _fence_incarnations_only)],
+        [(replica_module, "message_is_fenced", _fence_incarnations_only)],
         _bounds(2, records=1, crashes=1, failovers=1),
         breaks="no. 14",
     ),
@@ -491,7 +491,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "controller-epoch-alone",
         "a broker rejects what an older controller tells it, no. 14 not being checked",
-        [(replica_module, "letter_is_fenced", _fence_incarnations_only), _UNNOTICED],
+        [(replica_module, "message_is_fenced", _fence_incarnations_only), _UNNOTICED],
         _bounds(2, records=1, crashes=1, failovers=1),
         why_not="States are ordered by version (R3), and the controller judges who is eligible",
     ),

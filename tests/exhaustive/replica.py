@@ -151,8 +151,8 @@ class ReplicaStep:
 class LiveReplica:
     """The core of one broker between two values."""
 
-    def __init__(self, around: ReplicaStep, broker_id: int, broker: Broker) -> None:
-        self.around = around
+    def __init__(self, replica_step: ReplicaStep, broker_id: int, broker: Broker) -> None:
+        self.replica_step = replica_step
         self.broker_id = broker_id
         self.broker = broker
         self.records: list[Record | None] = list(broker.log)
@@ -171,12 +171,12 @@ class LiveReplica:
             len(broker.log),
         )
         self.partition = partition = Partition(
-            TP, TOPIC_ID, broker_id, broker.broker_epoch, log, around.settings, self.eligible
+            TP, TOPIC_ID, broker_id, broker.broker_epoch, log, replica_step.settings, self.eligible
         )
         if broker.state is None:
             return
         partition.state = to_state(broker.state)
-        partition.assignment = around.assignment
+        partition.assignment = replica_step.assignment
         if broker.lead is None:
             partition._follower = Follower(TP, TOPIC_ID, log, partition.state)
         else:
@@ -268,7 +268,7 @@ class LiveReplica:
             case Fetch():
                 return self.on_fetch(event)
             case UpdateStateBatch():
-                self.on_letter(event)
+                self.on_message(event)
             case Reply():
                 self.on_reply(event)
             case Produce():
@@ -285,16 +285,16 @@ class LiveReplica:
                 self.step(Registered(broker_epoch))
         return None
 
-    def on_letter(self, letter: UpdateStateBatch) -> None:
+    def on_message(self, message: UpdateStateBatch) -> None:
         """The fences are the runtime's (ReplicaManager._fence)."""
-        if letter_is_fenced(self.broker, letter):
+        if message_is_fenced(self.broker, message):
             return
-        self.controller_epoch_seen = letter.controller_epoch
+        self.controller_epoch_seen = message.controller_epoch
         self.eligible.clear()
-        self.eligible.update(letter.eligible)
-        if letter.state is not None:
-            state = to_state(letter.state)
-            self.step(StateReceived(state, self.around.assignment))
+        self.eligible.update(message.eligible)
+        if message.state is not None:
+            state = to_state(message.state)
+            self.step(StateReceived(state, self.replica_step.assignment))
 
     def produce(self, event: Produce) -> None:
         header = BatchHeader(0, 70, 0, event.payload, 0, 0, 0, 0, -1, -1, -1, 1)
@@ -400,11 +400,11 @@ class LiveReplica:
         self.disk_epochs = tuple((e.leader_epoch, e.start_offset) for e in entries)
 
 
-def letter_is_fenced(broker: Broker, letter: UpdateStateBatch) -> bool:
-    """The runtime's fences: an older controller, or a letter to an older incarnation (R6)."""
+def message_is_fenced(broker: Broker, message: UpdateStateBatch) -> bool:
+    """The runtime's fences: an older controller, or a message to an older incarnation (R6)."""
     return (
-        letter.controller_epoch < broker.controller_epoch_seen
-        or letter.target_broker_epoch < broker.broker_epoch
+        message.controller_epoch < broker.controller_epoch_seen
+        or message.target_broker_epoch < broker.broker_epoch
     )
 
 

@@ -121,10 +121,10 @@ def _sentence(model: Model, world: World, event: Event) -> str:
             members = _members(proposal.pending)
             who = _controller(which)
             return f"{broker_name(me)} proposes {members} to {who}{_fault(fault)}"
-        case ("letter", which, target):
+        case ("message", which, target):
             term = model.value(world, model.at_terms + which)
-            letter = dict(term.letters)[target]
-            return f"{_controller(which)} tells {broker_name(target)} {_message(letter)}"
+            message = dict(term.messages)[target]
+            return f"{_controller(which)} tells {broker_name(target)} {_message(message)}"
         case ("lose", which, target):
             return f"what {_controller(which)} tells {broker_name(target)} is lost; newer follows"
         case ("read", fault):

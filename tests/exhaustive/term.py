@@ -129,19 +129,19 @@ class TermStep:
         )
 
     def sent(self, term: Term, broker_id: int) -> Term:
-        """The letter to a broker has arrived: the next may leave."""
+        """The message to a broker has arrived: the next may leave."""
         live = LiveTerm(self, term, ZooKeeper((), (), term.controller_epoch, None), None)
-        del live.letters[broker_id]
+        del live.messages[broker_id]
         live.post()
         return live.value()
 
     def lost(self, term: Term, broker_id: int) -> Term:
-        """The letter to a broker has not arrived: what is sent instead is the newest."""
+        """The message to a broker has not arrived: what is sent instead is the newest."""
         live = LiveTerm(self, term, ZooKeeper((), (), term.controller_epoch, None), None)
-        letter = live.letters.pop(broker_id)
+        message = live.messages.pop(broker_id)
         box = live.controller.outbox._boxes[broker_id]
-        if letter.state is not None:
-            box.partitions.setdefault(TP, live.metadata(letter.state))
+        if message.state is not None:
+            box.partitions.setdefault(TP, live.metadata(message.state))
         box.due = True
         live.post()
         return live.value()
@@ -150,10 +150,8 @@ class TermStep:
 class LiveTerm:
     """The core of one controller between two values."""
 
-    def __init__(
-        self, around: TermStep, term: Term, zookeeper: ZooKeeper, fault: str | None
-    ) -> None:
-        self.around = around
+    def __init__(self, step: TermStep, term: Term, zookeeper: ZooKeeper, fault: str | None) -> None:
+        self.step = step
         self.zookeeper = zookeeper
         self.zookeeper_epoch = zookeeper.controller_epoch
         self.state = zookeeper.state
@@ -161,10 +159,10 @@ class LiveTerm:
         self.writes: list[State] = []
         self.unclean = False
         self.result: Any = None
-        self.letters = dict(term.letters)
-        self.controller = Controller(CONTROLLER_ID, term.controller_epoch, lambda _: around.unclean)
+        self.messages = dict(term.messages)
+        self.controller = Controller(CONTROLLER_ID, term.controller_epoch, lambda _: step.unclean)
         context = self.controller.context
-        context.put_topic(topic(around.replicas))
+        context.put_topic(topic(step.replicas))
         context.brokers.update(_infos(term.brokers))
         context.shutting_down.update(term.shutting_down)
         if term.state is not None:
@@ -176,7 +174,7 @@ class LiveTerm:
             )
 
     def metadata(self, state: State) -> PartitionMetadata:
-        return PartitionMetadata(TP, TOPIC_ID, assignment(self.around.replicas), to_state(state))
+        return PartitionMetadata(TP, TOPIC_ID, assignment(self.step.replicas), to_state(state))
 
     def run(self, operation: Callable[[Controller], Operation[Any]]) -> TermResult:
         term: Term | None = None
@@ -214,7 +212,7 @@ class LiveTerm:
                 (broker_id, Box(of_info(box.broker), _waiting(box.partitions), box.due))
                 for broker_id, box in sorted(self.controller.outbox._boxes.items())
             ),
-            tuple(sorted(self.letters.items())),
+            tuple(sorted(self.messages.items())),
             tuple(sorted(context.shutting_down.items())),
         )
 
@@ -250,27 +248,27 @@ class LiveTerm:
         self.writes.append(new)
         return WriteOutcome.CONFLICT if fault == "applied" else WriteOutcome.WRITTEN
 
-    # --- letters ---
+    # --- messages ---
 
     def post(self) -> None:
         """What can leave, leaves; what was on its way to an incarnation that is over is void."""
         outbox, context = self.controller.outbox, self.controller.context
         current = outbox.brokers()
-        for broker_id, letter in list(self.letters.items()):
+        for broker_id, message in list(self.messages.items()):
             broker = current.get(broker_id)
-            if broker is None or broker.broker_epoch != letter.target_broker_epoch:
-                del self.letters[broker_id]
+            if broker is None or broker.broker_epoch != message.target_broker_epoch:
+                del self.messages[broker_id]
         eligible = tuple(
             (b, info.broker_epoch)
             for b, info in sorted(context.brokers.items())
             if b not in context.shutting_down
         )
         for broker_id, broker in current.items():
-            if broker_id in self.letters:
+            if broker_id in self.messages:
                 continue
             taken = outbox.take(broker_id, broker.broker_epoch)
             if taken is not None:
-                self.letters[broker_id] = UpdateStateBatch(
+                self.messages[broker_id] = UpdateStateBatch(
                     context.controller_epoch,
                     broker.broker_epoch,
                     eligible,

@@ -111,14 +111,14 @@ class Box(NamedTuple):
 
 
 class Term(NamedTuple):
-    """A controller: what it knows, what it has to tell (`boxes`, by broker), and the letters that
+    """A controller: what it knows, what it has to tell (`boxes`, by broker), and the messages that
     are on their way, one at most to each broker; who has announced to shut down."""
 
     controller_epoch: int
     brokers: tuple[Registration, ...]
     state: State | None
     boxes: tuple[tuple[int, Box], ...]
-    letters: tuple[tuple[int, UpdateStateBatch], ...]
+    messages: tuple[tuple[int, UpdateStateBatch], ...]
     shutting_down: tuple[tuple[int, int], ...]
 
 

@@ -98,7 +98,7 @@ class Model(Machine):
 
     def settle(self, world: World) -> World:
         """Let everything that costs nothing happen, until nothing changes (nobody comes back)."""
-        kinds = ("register", "expire", "read", "letter", "propose", "answer", "reply", "fetch")
+        kinds = ("register", "expire", "read", "message", "propose", "answer", "reply", "fetch")
         for _ in range(500):
             enabled = {event[0]: after for event, after in self.successors(world)}
             kind = next((kind for kind in kinds if kind in enabled), None)
@@ -193,7 +193,7 @@ class Model(Machine):
             yield name, self._finish(after, leader, acknowledged)
 
     def _control(self, world: World) -> Iterator[tuple[Event, World | Violation]]:
-        """Letters, proposals, answers, and what the active controller does."""
+        """Messages, proposals, answers, and what the active controller does."""
         values, budget = self.parts.values, self.budget(world)
         active = world[self.at_terms + ACTIVE]
         zookeeper = self.zookeeper(world)
@@ -230,16 +230,16 @@ class Model(Machine):
     def _correspondence(
         self, world: World, which: int
     ) -> Iterator[tuple[Event, World | Violation]]:
-        """Letters of one controller, and proposals to it."""
+        """Messages of one controller, and proposals to it."""
         place = self.at_terms + which
         term: Term = self.value(world, place)
-        for target, letter in term.letters:
+        for target, message in term.messages:
             broker = self.broker(world, target)
-            if broker.up and not replica_module.letter_is_fenced(broker, letter):
-                sent = self.placed(world, place, self._letters("sent", world[place], target))
-                event = self.parts.number(letter)
-                yield from self._at_broker(("letter", which, target), sent, target, event, world)
-            lost = self._letters("lost", world[place], target)
+            if broker.up and not replica_module.message_is_fenced(broker, message):
+                sent = self.placed(world, place, self._messages("sent", world[place], target))
+                event = self.parts.number(message)
+                yield from self._at_broker(("message", which, target), sent, target, event, world)
+            lost = self._messages("lost", world[place], target)
             if lost != world[place]:
                 yield ("lose", which, target), self.placed(world, place, lost)
         faults = (None, "lost", "applied") if self.budget(world).faults else (None,)
@@ -395,8 +395,8 @@ class Model(Machine):
                     yield self._delayed(world, kind, me, Late(me, body))
         for which in (OLD, ACTIVE):
             term: Term | None = self.value(world, self.at_terms + which)
-            for target, letter in term.letters if term is not None else ():
-                yield self._delayed(world, "letter", target, Late(target, letter))
+            for target, message in term.messages if term is not None else ():
+                yield self._delayed(world, "message", target, Late(target, message))
 
     def _delayed(self, world: World, kind: str, who: int, message: Late) -> tuple[Event, World]:
         number = self.parts.number(message)
@@ -425,7 +425,7 @@ class Model(Machine):
                 yield from self._at_leader(name, cleared, message.target, event)
             elif not isinstance(
                 message.body, UpdateStateBatch
-            ) or not replica_module.letter_is_fenced(
+            ) or not replica_module.message_is_fenced(
                 self.broker(world, message.target), message.body
             ):
                 yield from self._at_broker(name, cleared, message.target, event, world)

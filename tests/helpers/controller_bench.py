@@ -172,21 +172,21 @@ class Bench:
         assert self.core.context.states[tp] == state
         return StateChange(tp, None, state, "").describe({}).removesuffix(" ()").partition(": ")[2]
 
-    def letters(self) -> dict[int, Any]:
+    def messages(self) -> dict[int, Any]:
         """Take everything that waits for the brokers."""
         found = {}
         for broker_id, info in self.core.outbox.brokers().items():
-            letter = self.core.outbox.take(broker_id, info.broker_epoch)
-            if letter is not None:
-                found[broker_id] = letter
+            message = self.core.outbox.take(broker_id, info.broker_epoch)
+            if message is not None:
+                found[broker_id] = message
         return found
 
-    def letters_to(self, broker_id: int) -> UpdateStateBatch:
+    def message_to(self, broker_id: int) -> UpdateStateBatch:
         """Take what waits for one broker; there is something."""
         broker_epoch = self.core.outbox.brokers()[broker_id].broker_epoch
-        letter = self.core.outbox.take(broker_id, broker_epoch)
-        assert letter is not None
-        return letter
+        message = self.core.outbox.take(broker_id, broker_epoch)
+        assert message is not None
+        return message
 
     # --- carrying out ---
 

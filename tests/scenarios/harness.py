@@ -390,8 +390,8 @@ class Cluster:
         context = controller.context
         sent = []
         for broker_id, broker in controller.outbox.brokers().items():
-            letter = controller.outbox.take(broker_id, broker.broker_epoch)
-            if letter is None:
+            message = controller.outbox.take(broker_id, broker.broker_epoch)
+            if message is None:
                 continue
             request = UpdateStateRequest(
                 context.controller_id,
@@ -399,19 +399,19 @@ class Cluster:
                 broker.broker_epoch,
                 list(context.brokers.values()),
                 list(context.shutting_down),
-                letter.partitions,
-                letter.deletions,
-                letter.deleted_topics,
+                message.partitions,
+                message.deletions,
+                message.deleted_topics,
                 number=self._next_number(),
-                drops=letter.drops,
+                drops=message.drops,
             )
             if not self.send(node.name, broker.name, "state", request):
-                controller.outbox.put_back(letter)
+                controller.outbox.put_back(message)
             else:
-                sent.append(letter)
+                sent.append(message)
         self.deliver_all()
-        for letter in sent:
-            controller.outbox.acknowledge(letter)
+        for message in sent:
+            controller.outbox.acknowledge(message)
         if sent and controller.awaits_word:
             self.run(node, lambda controller: controller.on_word())
 

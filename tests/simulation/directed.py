@@ -1,11 +1,11 @@
-"""A stage for directed scenarios: a small cluster with one topic, actions one after the other, and
-messages that are held back until the scenario lets them go.
+"""A small cluster with one topic for directed scenarios: actions one after the other, and messages
+that are held back until the scenario lets them go.
 
-    with Stage("ABC", minimum=2) as stage:
-        held = stage.hold("update_state", target="A")
-        stage.do("kill B", run_ms=2_000)
-        stage.release(held)
-        stage.end()
+    with DirectedCluster("ABC", minimum=2) as cluster:
+        held = cluster.hold("update_state", target="A")
+        cluster.do("kill B", run_ms=2_000)
+        cluster.release(held)
+        cluster.end()
 
 After every action all invariants are checked; `end` heals everything and asks for liveness, as at
 the end of a life. A violation is raised with the story so far."""
@@ -28,7 +28,7 @@ from tests.simulation.world import World, patched
 T0 = TopicPartition("t", 0)
 
 
-class Stage:
+class DirectedCluster:
     """`replicas` by name, the preferred leader first; `brokers` may be more. The first broker that
     starts is controller: `controller`."""
 
@@ -54,7 +54,7 @@ class Stage:
         self._stack = ExitStack()
         self._words = words
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> DirectedCluster:
         gc.disable()
         self._stack.enter_context(patched(self.world))
         self.do(f"restart {self._first}", run_ms=500)
@@ -209,34 +209,34 @@ class Stage:
 
 
 @contextmanager
-def a_term_that_a_missed(before: int = 0) -> Iterator[tuple[Stage, list[Exchange]]]:
+def a_term_that_a_missed(before: int = 0) -> Iterator[tuple[DirectedCluster, list[Exchange]]]:
     """After `before` records that all have: A leads and sends C two records that B does not get;
     then B leads, without A's hearing of it, and C cuts them off; then A leads again. Gives C's
     fetch after the two records, still on its way."""
     settings = {"replica.lag.time.max.ms": "20000"}
-    with Stage("BAC", brokers=4, controller="D", settings=settings) as stage:
+    with DirectedCluster("BAC", brokers=4, controller="D", settings=settings) as cluster:
         for _ in range(before):
-            stage.produce("B", run_ms=100)
-        stage.do("kill B")
-        stage.until(lambda: stage.leader == "A")
-        stage.do("restart B")
-        stage.until(lambda: stage.isr == "ABC")
-        stage.run(100)
-        stage.do("cut-one-way A B")
-        stage.produce("A", "1", run_ms=20)
-        old = stage.hold("replica_fetch", source="C", target="A")
-        stage.produce("A", "1", run_ms=20)
+            cluster.produce("B", run_ms=100)
+        cluster.do("kill B")
+        cluster.until(lambda: cluster.leader == "A")
+        cluster.do("restart B")
+        cluster.until(lambda: cluster.isr == "ABC")
+        cluster.run(100)
+        cluster.do("cut-one-way A B")
+        cluster.produce("A", "1", run_ms=20)
+        old = cluster.hold("replica_fetch", source="C", target="A")
+        cluster.produce("A", "1", run_ms=20)
         assert old
-        assert (stage.end_of("C") - before, stage.end_of("B") - before) == (2, 0)
-        held = stage.hold("update_state", source="D", target="A")
-        stage.do("elect D t-0 preferred", run_ms=100)
-        stage.produce("B", "1", run_ms=100)
-        assert stage.leader == "B"
-        assert [stage.end_of(name) - before for name in "ACB"] == [2, 1, 1]
-        stage.do("kill B")
-        stage.do("expire-dead B", run_ms=100)
-        assert (stage.leader, stage.isr) == ("A", "AC")
-        stage.pass_all()
-        stage.hold("replica_fetch", source="C", target="A")
-        stage.break_off(held, run_ms=500)
-        yield stage, old
+        assert (cluster.end_of("C") - before, cluster.end_of("B") - before) == (2, 0)
+        held = cluster.hold("update_state", source="D", target="A")
+        cluster.do("elect D t-0 preferred", run_ms=100)
+        cluster.produce("B", "1", run_ms=100)
+        assert cluster.leader == "B"
+        assert [cluster.end_of(name) - before for name in "ACB"] == [2, 1, 1]
+        cluster.do("kill B")
+        cluster.do("expire-dead B", run_ms=100)
+        assert (cluster.leader, cluster.isr) == ("A", "AC")
+        cluster.pass_all()
+        cluster.hold("replica_fetch", source="C", target="A")
+        cluster.break_off(held, run_ms=500)
+        yield cluster, old

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.directed import DirectedCluster
 from tests.simulation.liar import KNOWN, must_be_refused
-from tests.simulation.stage import Stage
 
 BOUND_MS = 60
 TRUTHS = ("the-truth", "the-truth,-compressed")
@@ -13,42 +13,42 @@ TRUTHS = ("the-truth", "the-truth,-compressed")
 
 @pytest.mark.parametrize("lie", KNOWN)
 def test_a_lie_is_refused_or_stored_as_anybody_can_read_it(lie):
-    with Stage("ABC", minimum=2) as stage:
-        stage.produce("A", run_ms=20)
-        before = stage.end_of("A")
+    with DirectedCluster("ABC", minimum=2) as cluster:
+        cluster.produce("A", run_ms=20)
+        before = cluster.end_of("A")
         for seed in range(3):
-            stage.do(f"lie A t-0 {lie} {seed}", run_ms=20)
+            cluster.do(f"lie A t-0 {lie} {seed}", run_ms=20)
         if must_be_refused(KNOWN[lie]):
-            assert stage.end_of("A") == before
+            assert cluster.end_of("A") == before
         if lie in TRUTHS:
-            assert stage.end_of("A") > before
-        stage.produce("A", run_ms=20)
-        assert stage.acknowledged == 2
-        stage.end()
+            assert cluster.end_of("A") > before
+        cluster.produce("A", run_ms=20)
+        assert cluster.acknowledged == 2
+        cluster.end()
 
 
 def test_who_is_honest_is_served_while_a_liar_floods():
-    with Stage("ABC", minimum=2) as stage:
+    with DirectedCluster("ABC", minimum=2) as cluster:
         for round in range(3):
             for lie in KNOWN:
-                stage.do(f"lie A t-0 {lie} {round} 10")
-            stage.produce("A", run_ms=BOUND_MS, more="producer 0")
-            assert stage.acknowledged == round + 1
-            assert stage.isr == "ABC"
-        assert all(host.alive for host in stage.world.hosts.values())
-        stage.end()
+                cluster.do(f"lie A t-0 {lie} {round} 10")
+            cluster.produce("A", run_ms=BOUND_MS, more="producer 0")
+            assert cluster.acknowledged == round + 1
+            assert cluster.isr == "ABC"
+        assert all(host.alive for host in cluster.world.hosts.values())
+        cluster.end()
 
 
 def test_a_leader_that_takes_over_reads_what_a_liar_has_left():
-    with Stage("ABC", minimum=2, controller="C") as stage:
+    with DirectedCluster("ABC", minimum=2, controller="C") as cluster:
         for lie in KNOWN:
-            stage.do(f"lie A t-0 {lie} 1")
-        stage.produce("A", run_ms=50)
-        stage.do("kill A")
-        stage.until(lambda: stage.leader == "B")
+            cluster.do(f"lie A t-0 {lie} 1")
+        cluster.produce("A", run_ms=50)
+        cluster.do("kill A")
+        cluster.until(lambda: cluster.leader == "B")
         for lie in KNOWN:
-            stage.do(f"lie B t-0 {lie} 2", run_ms=2)
-        stage.do("restart A")
-        stage.until(lambda: stage.isr == "ABC")
-        stage.produce("B", run_ms=50)
-        stage.end()
+            cluster.do(f"lie B t-0 {lie} 2", run_ms=2)
+        cluster.do("restart A")
+        cluster.until(lambda: cluster.isr == "ABC")
+        cluster.produce("B", run_ms=50)
+        cluster.end()

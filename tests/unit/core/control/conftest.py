@@ -14,7 +14,7 @@ def five() -> Bench:
     bench.register(*ALL)
     bench.elect()
     bench.create("t", ALL)
-    bench.letters()
+    bench.messages()
     return bench
 
 
@@ -24,5 +24,5 @@ def three() -> Bench:
     bench = Bench()
     bench.register(1, 2, 3)
     bench.elect()
-    bench.letters()
+    bench.messages()
     return bench

@@ -108,7 +108,7 @@ def test_unclean_elections_happen_where_the_topic_allows_them(five: Bench) -> No
 def test_nothing_happens_when_the_brokers_are_as_they_were(five: Bench) -> None:
     before = len(five.commands)
     assert five.see_brokers() == BrokerBatch()
-    assert five.letters() == {}
+    assert five.messages() == {}
     assert len(five.commands) == before
 
 
@@ -174,9 +174,9 @@ def test_a_leaver_hands_over_and_is_out_until_its_next_incarnation(five: Bench) 
 
 def test_everybody_hears_who_is_leaving(five: Bench) -> None:
     five.create("elsewhere", [1])
-    five.letters()
+    five.messages()
     shut_down(five, 5)
-    assert sorted(five.letters()) == [1, 2, 3, 4, 5]
+    assert sorted(five.messages()) == [1, 2, 3, 4, 5]
     assert five.core.context.shutting_down == {5: five.epoch(5)}
 
 

@@ -46,30 +46,30 @@ def test_all_die_together_and_come_back_one_after_the_other(five: Bench) -> None
 
 def test_a_started_broker_is_told_everything_and_the_others_what_changed(five: Bench) -> None:
     five.create("u", [1, 2])
-    five.letters()
+    five.messages()
     five.register(2)
     five.see_brokers()
-    letters = five.letters()
-    assert letters[2].broker.broker_epoch == five.epoch(2)
-    for letter in letters.values():
-        assert [(m.topic_partition.topic, m.state.isr) for m in letter.partitions] == [
+    messages = five.messages()
+    assert messages[2].broker.broker_epoch == five.epoch(2)
+    for message in messages.values():
+        assert [(m.topic_partition.topic, m.state.isr) for m in message.partitions] == [
             ("t", (1, 3, 4, 5)),
             ("u", (1,)),
         ]
     five.register(6)
     assert five.see_brokers() == BrokerBatch(new=(6,))
-    letters = five.letters()
-    assert [len(letters[b].partitions) for b in (1, 6)] == [0, 2]
+    messages = five.messages()
+    assert [len(messages[b].partitions) for b in (1, 6)] == [0, 2]
 
 
 def test_a_state_is_told_after_it_was_written_only(five: Bench) -> None:
     five.kill(5)
     operation = five.core.on_brokers(five.zookeeper.live_brokers())
     assert isinstance(operation.send(None), WriteStates)
-    assert five.letters() == {}
+    assert five.messages() == {}
     with pytest.raises(StopIteration):
         operation.send([WriteOutcome.WRITTEN])
-    assert [m.state.isr for m in five.letters()[1].partitions] == [(1, 2, 3, 4)]
+    assert [m.state.isr for m in five.messages()[1].partitions] == [(1, 2, 3, 4)]
 
 
 # --- failover ------------------------------------------------------------------------------------
@@ -84,10 +84,10 @@ def test_a_new_controller_treats_absent_and_bounced_members_as_failed(five: Benc
     assert five.line("t") == "Leader=B Epoch=1 ISR={B,C,D}"
     assert five.line("u") == "Leader=A Epoch=2 ISR={A}"
     assert five.line("v") == "Leader=B Epoch=0 ISR={B,C}"
-    letters = five.letters()
-    assert sorted(letters) == [1, 2, 3, 4]
-    for letter in letters.values():
-        assert [m.topic_partition.topic for m in letter.partitions] == ["t", "u", "v"]
+    messages = five.messages()
+    assert sorted(messages) == [1, 2, 3, 4]
+    for message in messages.values():
+        assert [m.topic_partition.topic for m in message.partitions] == ["t", "u", "v"]
 
 
 def test_a_new_controller_elects_for_leaderless_partitions(five: Bench) -> None:

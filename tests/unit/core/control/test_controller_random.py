@@ -286,16 +286,16 @@ def test_what_brokers_are_told_ends_as_the_truth(seed: int) -> None:
     def deliver(reliable: bool) -> None:
         outbox = machine.bench.core.outbox
         for broker_id, info in outbox.brokers().items():
-            letter = outbox.take(broker_id, info.broker_epoch)
-            if letter is None:
+            message = outbox.take(broker_id, info.broker_epoch)
+            if message is None:
                 continue
             heard = told.setdefault((broker_id, info.broker_epoch), {})
-            for metadata in letter.partitions:
+            for metadata in message.partitions:
                 version = metadata.state.partition_version
                 assert version >= heard.get(metadata.topic_partition, 0)
                 heard[metadata.topic_partition] = version
             if not reliable and rng.random() < 0.4:
-                outbox.put_back(letter)
+                outbox.put_back(message)
 
     for _ in range(30):
         step(machine, rng)

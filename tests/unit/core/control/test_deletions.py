@@ -26,27 +26,27 @@ def delete(bench: Bench, *names: str) -> Results:
     return bench.run(bench.core.delete_topics(names))
 
 
-def acknowledge(bench: Bench, broker_id: int, letter: Any) -> None:
-    bench.run(bench.core.on_replicas_deleted(broker_id, letter.deletions))
+def acknowledge(bench: Bench, broker_id: int, message: Any) -> None:
+    bench.run(bench.core.on_replicas_deleted(broker_id, message.deletions))
 
 
 def test_a_topic_goes_when_every_replica_has_gone(three: Bench) -> None:
     create(three, CreateTopic("t", assignments={0: [1, 2], 1: [2, 1]}))
     topic_id = three.zookeeper.topics["t"].topic_id
     replicas = ((TopicPartition("t", 0), topic_id), (TopicPartition("t", 1), topic_id))
-    three.letters()
+    three.messages()
     assert delete(three, "t") == [("t", None)]
-    letters = three.letters()
-    assert {b: letter.deletions for b, letter in letters.items()} == {
+    messages = three.messages()
+    assert {b: message.deletions for b, message in messages.items()} == {
         1: replicas,
         2: replicas,
         3: (),
     }
-    assert all(letter.deleted_topics == (("t", topic_id),) for letter in letters.values())
-    acknowledge(three, 1, letters[1])
+    assert all(message.deleted_topics == (("t", topic_id),) for message in messages.values())
+    acknowledge(three, 1, messages[1])
     assert "t" in three.zookeeper.topics
     assert three.core.context.offline_partitions() == []
-    acknowledge(three, 2, letters[2])
+    acknowledge(three, 2, messages[2])
     assert (three.zookeeper.topics, three.zookeeper.states) == ({}, {})
     assert three.zookeeper.deletions == set()
     assert three.core.context.topics == {}
@@ -56,31 +56,31 @@ def test_deletion_waits_for_brokers_that_are_down(three: Bench) -> None:
     create(three, CreateTopic("t", assignments={0: [1, 2]}))
     three.kill(2)
     three.see_brokers()
-    three.letters()
+    three.messages()
     assert not three.core.waits_for_absent("t")
     delete(three, "t")
-    acknowledge(three, 1, three.letters()[1])
+    acknowledge(three, 1, three.messages()[1])
     assert three.core.waits_for_absent("t")
     assert "t" in three.zookeeper.topics
     three.register(2)
     three.see_brokers()
-    letter = three.letters()[2]
-    assert letter.partitions == ()
-    assert len(letter.deletions) == 1
+    message = three.messages()[2]
+    assert message.partitions == ()
+    assert len(message.deletions) == 1
     assert not three.core.waits_for_absent("t")
-    acknowledge(three, 2, letter)
+    acknowledge(three, 2, message)
     assert three.zookeeper.topics == {}
 
 
 def test_the_next_controller_goes_on_with_a_deletion(three: Bench) -> None:
     create(three, CreateTopic("t", 1, 2))
     delete(three, "t")
-    acknowledge(three, 1, three.letters()[1])
+    acknowledge(three, 1, three.messages()[1])
     three.elect()
-    letters = three.letters()
-    assert [len(letters[b].deletions) for b in (1, 2, 3)] == [1, 1, 0]
+    messages = three.messages()
+    assert [len(messages[b].deletions) for b in (1, 2, 3)] == [1, 1, 0]
     for broker_id in (1, 2):
-        acknowledge(three, broker_id, letters[broker_id])
+        acknowledge(three, broker_id, messages[broker_id])
     assert three.zookeeper.topics == {}
 
 
@@ -89,18 +89,22 @@ def test_members_outside_the_assignment_delete_too(three: Bench) -> None:
     tp = TopicPartition("t", 0)
     three.zookeeper.states[tp] = PartitionState(1, 0, (1, 3), 1, 0)
     three.elect()
-    three.letters()
+    three.messages()
     delete(three, "t")
-    assert {b: len(letter.deletions) for b, letter in three.letters().items()} == {1: 1, 2: 0, 3: 1}
+    assert {b: len(message.deletions) for b, message in three.messages().items()} == {
+        1: 1,
+        2: 0,
+        3: 1,
+    }
 
 
 def test_a_marker_that_somebody_left_starts_a_deletion(three: Bench) -> None:
     create(three, CreateTopic("t"))
-    three.letters()
+    three.messages()
     three.zookeeper.mark_topic_deleted("t")
     for _ in range(2):  # the second one changes nothing
         three.run(three.core.on_deletions(three.zookeeper.deletions))
-    assert three.letters()[1].deleted_topics == (("t", "topic-id-1"),)
+    assert three.messages()[1].deleted_topics == (("t", "topic-id-1"),)
 
 
 def test_a_marker_for_a_topic_that_does_not_exist_goes(three: Bench) -> None:
@@ -123,7 +127,7 @@ def test_acknowledgements_of_an_earlier_topic_count_for_nothing(three: Bench) ->
 def test_a_topic_made_again_has_another_id(three: Bench) -> None:
     create(three, CreateTopic("t"))
     delete(three, "t")
-    acknowledge(three, 1, three.letters()[1])
+    acknowledge(three, 1, three.messages()[1])
     create(three, CreateTopic("t"))
     assert three.zookeeper.topics["t"].topic_id == "topic-id-2"
     assert three.line() == "Leader=A Epoch=0 ISR={A}"
@@ -133,7 +137,7 @@ def test_nodes_that_cannot_be_removed_are_tried_again(three: Bench) -> None:
     create(three, CreateTopic("t"))
     delete(three, "t")
     three.injected.append(WriteOutcome.CONFLICT)
-    acknowledge(three, 1, three.letters()[1])
+    acknowledge(three, 1, three.messages()[1])
     assert "t" in three.core.context.deletions
     three.run(three.core.on_deletions(set()))
     assert three.zookeeper.topics == {}
@@ -142,10 +146,10 @@ def test_nodes_that_cannot_be_removed_are_tried_again(three: Bench) -> None:
 def test_a_deposed_controller_removes_nothing(three: Bench) -> None:
     create(three, CreateTopic("t"))
     delete(three, "t")
-    letter = three.letters()[1]
+    message = three.messages()[1]
     three.zookeeper.controller_epoch += 1
     with pytest.raises(DeposedError):
-        acknowledge(three, 1, letter)
+        acknowledge(three, 1, message)
 
 
 def test_deleting_what_is_not_there_or_twice(three: Bench) -> None:

@@ -24,7 +24,7 @@ def bench() -> Bench:
     bench.elect()
     bench.create("many", *[[1 + p % 3, 1 + (p + 1) % 3] for p in range(MANY)])
     bench.create("one", [4, 1])
-    bench.letters()
+    bench.messages()
     bench.commands.clear()
     return bench
 
@@ -82,7 +82,7 @@ def test_a_failed_disk_is_about_its_partitions(
     event = bench.core.on_failed_replicas(1, bench.epoch(1), failed)
     assert seen_in(monkeypatch, bench, event) == {ONE}
     bench.run(bench.core.delete_topics(["one"]))
-    bench.letters()
+    bench.messages()
     for broker_id in (1, 4):
         bench.run(bench.core.on_replicas_deleted(broker_id, failed))
     assert "one" not in bench.zookeeper.topics
@@ -104,7 +104,7 @@ def test_a_dead_broker_of_many_partitions_leaves_in_turns(bench: Bench) -> None:
     bench.register(2)
     bench.see_brokers()
     assert turns(bench) == [None, None], "it is told of everything"
-    assert len(bench.letters_to(2).partitions) == MANY + 1
+    assert len(bench.message_to(2).partitions) == MANY + 1
 
 
 def test_a_broker_of_many_partitions_shuts_down_in_turns(bench: Bench) -> None:

@@ -33,7 +33,7 @@ def test_a_new_broker_is_told_even_if_there_is_nothing_but_who_lives() -> None:
     assert box.take(1, 10) is None
 
 
-def test_a_first_letter_that_failed_still_names_everything_there_is() -> None:
+def test_a_first_message_that_failed_still_names_everything_there_is() -> None:
     box = Outbox()
     box.open(A)
     box.put_state(told(1))
@@ -64,7 +64,7 @@ def test_an_older_state_after_a_newer_one_is_a_bug() -> None:
     box.put_state(told(0, topic_id="made again"))
 
 
-def test_a_letter_is_for_one_incarnation() -> None:
+def test_a_message_is_for_one_incarnation() -> None:
     box = outbox()
     box.put_state(told(1))
     assert box.take(1, 9) is None
@@ -97,17 +97,17 @@ def test_a_topic_to_forget_takes_its_waiting_states_along() -> None:
     box.put_state(kept)
     box.put_deletion(1, TP, "id")
     box.put_deleted_topic("t", "id", to=[1])
-    letter = box.take(1, 10)
-    assert letter is not None
-    assert [m.topic_partition for m in letter.partitions] == [
+    message = box.take(1, 10)
+    assert message is not None
+    assert [m.topic_partition for m in message.partitions] == [
         TopicPartition("other", 0),
         TopicPartition("t", 1),
     ]
-    assert letter.deletions == ((TP, "id"),)
-    assert letter.deleted_topics == (("t", "id"),)
+    assert message.deletions == ((TP, "id"),)
+    assert message.deleted_topics == (("t", "id"),)
 
 
-def test_a_letter_that_failed_waits_again_beneath_what_is_newer() -> None:
+def test_a_message_that_failed_waits_again_beneath_what_is_newer() -> None:
     box = outbox()
     other = TopicPartition("u", 0)
     for metadata in (
@@ -132,7 +132,7 @@ def test_a_letter_that_failed_waits_again_beneath_what_is_newer() -> None:
     )
 
 
-def test_a_letter_to_an_incarnation_that_is_over_is_dropped() -> None:
+def test_a_message_to_an_incarnation_that_is_over_is_dropped() -> None:
     box = outbox()
     box.put_state(told(1))
     failed = box.take(1, 10)
@@ -170,10 +170,10 @@ def test_a_drop_holds_for_the_newest_state_that_is_told_with_it() -> None:
 def test_a_drop_that_was_not_done_waits_again_for_newer_states_too() -> None:
     box = outbox()
     box.put_drop(1, elsewhere(4))
-    letter = box.take(1, 10)
-    assert letter is not None
+    message = box.take(1, 10)
+    assert message is not None
     box.put_state(elsewhere(5))
-    box.put_back(letter)
+    box.put_back(message)
     assert box.take(1, 10) == UpdateStateBatch(A, (elsewhere(5),), drops=((TP, "id", 5),))
 
 
@@ -183,10 +183,10 @@ def test_a_drop_is_void_once_the_replica_is_wanted_again() -> None:
     box.put_state(told(5))
     assert box.take(1, 10) == UpdateStateBatch(A, (told(5),))
     box.put_drop(1, elsewhere(6))
-    letter = box.take(1, 10)
-    assert letter is not None
+    message = box.take(1, 10)
+    assert message is not None
     box.put_state(told(7))
-    box.put_back(letter)
+    box.put_back(message)
     assert box.take(1, 10) == UpdateStateBatch(A, (told(7),))
 
 
@@ -196,10 +196,10 @@ def test_a_replica_that_a_state_counts_on_is_never_dropped() -> None:
         box.put_drop(1, told(3))
 
 
-def test_a_state_is_heard_when_the_letter_with_it_is_acknowledged() -> None:
+def test_a_state_is_heard_when_the_message_with_it_is_acknowledged() -> None:
     box = outbox()
     other = TopicPartition("u", 0)
-    assert not box.has_heard(1, TP), "its first letter is on its way"
+    assert not box.has_heard(1, TP), "its first message is on its way"
     box.open(A)
     assert not box.has_heard(1, TP)
     first = box.take(1, 10)
@@ -210,13 +210,13 @@ def test_a_state_is_heard_when_the_letter_with_it_is_acknowledged() -> None:
 
     box.put_state(told(1))
     assert not box.has_heard(1, TP)
-    letter = box.take(1, 10)
-    assert letter is not None
+    message = box.take(1, 10)
+    assert message is not None
     assert not box.has_heard(1, TP)
     assert box.has_heard(1, other)
     box.acknowledge(first)
-    assert not box.has_heard(1, TP), "that was another letter"
-    box.put_back(letter)
+    assert not box.has_heard(1, TP), "that was another message"
+    box.put_back(message)
     assert not box.has_heard(1, TP)
     again = box.take(1, 10)
     assert again is not None

@@ -30,7 +30,7 @@ def bench() -> Bench:
     bench.register(1, 2, 3, 4, 5)
     bench.elect()
     bench.create("t", [1, 2])
-    bench.letters()
+    bench.messages()
     return bench
 
 
@@ -68,8 +68,8 @@ def join(bench: Bench, *members: int, tp: TopicPartition = TP) -> MinikafkaError
 def deleted(bench: Bench, *brokers: int) -> None:
     """These brokers say that they have deleted what they were told to."""
     for broker_id in brokers:
-        letter = bench.letters_to(broker_id)
-        done = [(tp, topic_id) for tp, topic_id, _ in letter.drops] + list(letter.deletions)
+        message = bench.message_to(broker_id)
+        done = [(tp, topic_id) for tp, topic_id, _ in message.drops] + list(message.deletions)
         bench.run(bench.core.on_replicas_deleted(broker_id, done))
 
 
@@ -90,15 +90,15 @@ def test_all_replicas_move(bench: Bench) -> None:
     assert writes(bench) == ["topic", "state"]
     assert assignment(bench) == Assignment((3, 4, 1, 2), adding=(3, 4), removing=(1, 2))
     assert bench.line() == "Leader=A Epoch=1 ISR={A,B}"
-    told = bench.letters()
-    assert {b: letter.partitions[0].assignment for b, letter in told.items()} == dict.fromkeys(
+    told = bench.messages()
+    assert {b: message.partitions[0].assignment for b, message in told.items()} == dict.fromkeys(
         range(1, 6), assignment(bench)
     )
     assert bench.core.reassignments() == {TP: assignment(bench)}
 
     assert join(bench, 3) is None
     assert bench.line() == "Leader=A Epoch=1 ISR={A,B,C}"
-    assert all(not letter.drops for letter in bench.letters().values())
+    assert all(not message.drops for message in bench.messages().values())
     writes(bench)
 
     assert join(bench, 4) is None
@@ -106,17 +106,17 @@ def test_all_replicas_move(bench: Bench) -> None:
     assert bench.line() == "Leader=C Epoch=2 ISR={C,D}"
     assert assignment(bench) == Assignment((3, 4), dropped=(1, 2))
     assert bench.core.reassignments() == {}
-    letters = bench.letters()
+    messages = bench.messages()
     topic_id = bench.zookeeper.topics["t"].topic_id
     version = bench.zookeeper.states[TP].partition_version
-    assert {b: letter.drops for b, letter in letters.items()} == {
+    assert {b: message.drops for b, message in messages.items()} == {
         1: ((TP, topic_id, version),),
         2: ((TP, topic_id, version),),
         3: (),
         4: (),
         5: (),
     }
-    assert all(x.partitions[0].assignment == Assignment((3, 4)) for x in letters.values())
+    assert all(x.partitions[0].assignment == Assignment((3, 4)) for x in messages.values())
 
     bench.run(bench.core.on_replicas_deleted(1, [(TP, topic_id)]))
     assert assignment(bench) == Assignment((3, 4), dropped=(2,))
@@ -127,16 +127,16 @@ def test_all_replicas_move(bench: Bench) -> None:
 
 def test_nobody_is_told_before_state_and_assignment_are_written(bench: Bench) -> None:
     reassign(bench, (3,))
-    bench.letters()
+    bench.messages()
 
     def look() -> None:
-        assert bench.letters() == {}
+        assert bench.messages() == {}
 
     state = bench.zookeeper.states[TP]
-    bench.injected = [None, lambda: bench.letters() and None, look]
+    bench.injected = [None, lambda: bench.messages() and None, look]
     assert join(bench, 3) is None
     assert bench.zookeeper.states[TP].partition_version == state.partition_version + 2
-    assert len(bench.letters()) == 5
+    assert len(bench.messages()) == 5
 
 
 def test_fewer_replicas_are_complete_at_once(bench: Bench) -> None:
@@ -226,7 +226,7 @@ def test_a_dead_replica_may_stay_and_may_be_replaced(bench: Bench) -> None:
     assert reassign(bench, (1, 3)) is None
     assert join(bench, 3) is None
     assert assignment(bench) == Assignment((1, 3), dropped=(2,))
-    bench.letters()
+    bench.messages()
     bench.register(2)
     bench.see_brokers()
     deleted(bench, 2)
@@ -308,14 +308,14 @@ def test_min_insync_that_falls_lets_go_of_whom_it_kept(bench: Bench) -> None:
 
 def test_who_is_wanted_again_is_not_told_to_go(bench: Bench) -> None:
     reassign(bench, (1,))
-    waiting = bench.letters_to(2)
+    waiting = bench.message_to(2)
     assert waiting.drops
     bench.core.outbox.put_back(waiting)
     reassign(bench, (1, 2))
     assert assignment(bench) == Assignment((1, 2), adding=(2,))
-    assert bench.letters_to(2).drops == ()
+    assert bench.message_to(2).drops == ()
     bench.core.outbox.put_back(waiting)
-    assert bench.letters_to(2).drops != ()  # nothing newer waits: the broker looks at its version
+    assert bench.message_to(2).drops != ()  # nothing newer waits: the broker looks at its version
     bench.run(bench.core.on_replicas_deleted(2, [(TP, bench.zookeeper.topics["t"].topic_id)]))
     assert assignment(bench) == Assignment((1, 2), adding=(2,))
 
@@ -323,9 +323,9 @@ def test_who_is_wanted_again_is_not_told_to_go(bench: Bench) -> None:
 def test_an_old_answer_is_not_taken_for_that_to_a_newer_drop(bench: Bench) -> None:
     topic_id = bench.zookeeper.topics["t"].topic_id
     reassign(bench, (1,))
-    bench.letters()
+    bench.messages()
     reassign(bench, (1, 2))
-    bench.letters()
+    bench.messages()
     reassign(bench, (1,))
     bench.run(bench.core.on_replicas_deleted(2, [(TP, topic_id)]))
     assert assignment(bench) == Assignment((1,), dropped=(2,))
@@ -343,8 +343,8 @@ def test_another_controller_announces_what_was_only_written_to_the_topic(bench: 
     assert bench.zookeeper.states[TP].leader_epoch == 0
     bench.elect()
     assert bench.line() == "Leader=A Epoch=1 ISR={A,B}"
-    letter = bench.letters_to(3)
-    assert letter.partitions[0].assignment == Assignment((3, 4, 1, 2), (3, 4), (1, 2))
+    message = bench.message_to(3)
+    assert message.partitions[0].assignment == Assignment((3, 4, 1, 2), (3, 4), (1, 2))
 
 
 def test_another_controller_finishes_what_was_only_written_to_the_state(bench: Bench) -> None:
@@ -373,7 +373,7 @@ def test_another_controller_goes_back_where_the_target_has_failed_since(bench: B
     bench.elect()
     assert bench.line() == "Leader=C Epoch=3 ISR={C}"
     assert assignment(bench).in_progress
-    assert all(not letter.drops for letter in bench.letters().values())
+    assert all(not message.drops for message in bench.messages().values())
     assert join(bench, 1, 2) is None
 
 
@@ -456,10 +456,10 @@ def test_a_topic_that_is_deleted_in_the_middle_goes_from_all_its_brokers(bench: 
     join(bench, 3)
     reassign(bench, (4,))
     assert assignment(bench) == Assignment((4, 1, 3), adding=(4,), removing=(1, 3), dropped=(2,))
-    bench.letters()
+    bench.messages()
     bench.run(bench.core.delete_topics(["t"]))
     topic_id = bench.zookeeper.topics["t"].topic_id
-    asked = {b for b, letter in bench.letters().items() if letter.deletions == ((TP, topic_id),)}
+    asked = {b for b, message in bench.messages().items() if message.deletions == ((TP, topic_id),)}
     assert asked == {1, 2, 3, 4}
     for broker_id in sorted(asked):
         assert "t" in bench.zookeeper.topics
@@ -482,7 +482,7 @@ def test_a_new_replica_leads_against_the_rule_only_once_it_knows(bench: Bench) -
     bench.kill(1)
     bench.kill(2)
     bench.see_brokers()
-    bench.letters()
+    bench.messages()
     reassign(bench, (3,))
     assert bench.line().startswith("Leader=none")
     assert bench.core.awaits_word
@@ -492,10 +492,10 @@ def test_a_new_replica_leads_against_the_rule_only_once_it_knows(bench: Bench) -
     [(_, refused)] = bench.run(bench.core.elect_leaders([TP], unclean=False))
     assert isinstance(refused, PreferredLeaderNotAvailableError)
 
-    letter = bench.letters_to(3)
+    message = bench.message_to(3)
     bench.run(bench.core.on_word())
     assert bench.line().startswith("Leader=none")
-    bench.core.outbox.acknowledge(letter)
+    bench.core.outbox.acknowledge(message)
     bench.run(bench.core.on_word())
     assert bench.line() == "Leader=C Epoch=4 ISR={C}"
     assert assignment(bench) == Assignment((3,), dropped=(1, 2))

@@ -29,7 +29,7 @@ def test_after_a_conflict_the_state_is_read_and_decided_again(five: Bench) -> No
     five.injected.append(another_write)
     five.see_brokers()
     assert five.line() == "Leader=A Epoch=2 ISR={A,B,D}"
-    assert five.letters()[1].partitions[0].state.partition_version == 2
+    assert five.messages()[1].partitions[0].state.partition_version == 2
 
 
 def test_a_state_that_is_gone_is_created_again(five: Bench) -> None:

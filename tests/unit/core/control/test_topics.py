@@ -45,7 +45,7 @@ def test_a_topic_gets_its_states_and_everybody_hears_of_it(three: Bench) -> None
         0,
         {b: f"disk-{n}@{three.epoch(b)}" for b, n in ((2, "B"), (3, "C"), (1, "A"))},
     )
-    assert all(len(letter.partitions) == 2 for letter in three.letters().values())
+    assert all(len(message.partitions) == 2 for message in three.messages().values())
 
 
 def test_counts_that_are_not_given_are_the_defaults(three: Bench) -> None:
@@ -244,8 +244,8 @@ def test_topics_that_others_removed_or_replaced_are_forgotten(three: Bench) -> N
     three.zookeeper.states.clear()
     del three.zookeeper.topics["gone"]
     three.put_topic("new", [2])
-    three.letters()
+    three.messages()
     three.run(three.core.on_topics(dict(three.zookeeper.topics)))
     assert three.line("new") == "Leader=B Epoch=0 ISR={B}"
     assert sorted(three.core.context.topics) == ["new"]
-    assert three.letters()[1].deleted_topics == (("gone", "topic-id-1"), ("new", "topic-id-2"))
+    assert three.messages()[1].deleted_topics == (("gone", "topic-id-1"), ("new", "topic-id-2"))

@@ -23,7 +23,7 @@ def bench() -> Bench:
     bench.register(1, 2, 3)
     bench.elect()
     bench.create("t", [1, 2], [2, 1], [2, 3])
-    bench.letters()
+    bench.messages()
     return bench
 
 
@@ -52,7 +52,7 @@ def test_a_new_controller_fails_over_all_but_the_partition_that_it_cannot_read(b
     assert bench.line("t", 2) == "Leader=C Epoch=1 ISR={C}"
     assert written(bench) == {TopicPartition("t", 0), TopicPartition("t", 2)}
     assert bench.core.context.offline_partitions() == [BAD]
-    assert {m.topic_partition for m in bench.letters_to(1).partitions} == {
+    assert {m.topic_partition for m in bench.message_to(1).partitions} == {
         TopicPartition("t", 0),
         TopicPartition("t", 2),
     }
@@ -86,14 +86,14 @@ def test_what_is_asked_of_it_is_refused_as_of_a_partition_that_is_not_there(benc
 def test_put_right_it_is_one_of_the_others_again(bench: Bench):
     old = damage(bench)
     bench.elect()
-    bench.letters()
+    bench.messages()
     bench.see_topics()
     assert bench.core.context.unreadable == {BAD}
     bench.zookeeper.states[BAD] = replace(old, partition_version=old.partition_version + 2)
     bench.see_topics()
     assert bench.core.context.unreadable == set()
     assert bench.line("t", 1) == "Leader=B Epoch=0 ISR={A,B}"
-    assert [m.topic_partition for m in bench.letters_to(1).partitions] == [BAD]
+    assert [m.topic_partition for m in bench.message_to(1).partitions] == [BAD]
 
 
 def test_a_state_that_was_taken_away_is_made_anew(bench: Bench):
@@ -111,7 +111,7 @@ def test_with_its_topic_it_can_be_deleted(bench: Bench):
     topic_id = bench.zookeeper.topics["t"].topic_id
     for broker_id in (1, 2, 3):
         gone = [(TopicPartition("t", n), topic_id) for n in range(3)]
-        bench.letters()
+        bench.messages()
         bench.run(bench.core.on_replicas_deleted(broker_id, gone))
     assert "t" not in bench.zookeeper.topics
     assert bench.core.context.unreadable == set()
@@ -132,7 +132,7 @@ def test_a_topic_that_cannot_be_read_keeps_what_was_known_of_it(bench: Bench):
     bench.zookeeper.topics["t"] = None  # type: ignore[assignment]
     bench.see_topics()
     assert bench.core.context.topics["t"] == known
-    assert bench.letters() == {}
+    assert bench.messages() == {}
     bench.kill(2)
     bench.see_brokers()
     assert bench.line("t", 0) == "Leader=A Epoch=1 ISR={A}"
