@@ -12,7 +12,7 @@ STEPS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo go test check kazoo-suite torment fuzz simulate exhaustive lab-docs proto bench bench-kafka clean
+.PHONY: help demo go test quick long check kazoo-suite torment fuzz simulate exhaustive lab-docs proto bench bench-kafka clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,12 +28,27 @@ $(READY): pyproject.toml minikafka/records/_walk.c
 demo: $(READY) ## Five brokers, a killed leader, and every record read back (ARGS="--file FILE").
 	@$(BIN)/minikafka demo $(ARGS)
 
-# The gate is for core/ alone: 100 % of lines and branches.
 WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+# The gate is for core/ alone: 100 % of lines and branches.
 test: $(READY) ## All tests, with the coverage gate of core/ (WORKERS=0 ARGS="-x tests/unit").
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --durations=10 \
+	$(PYTEST) --durations=10 \
 	  --cov=minikafka.core --cov-branch --cov-fail-under=100 \
 	  --cov-report=term-missing:skip-covered $(ARGS)
+
+# tests/unit and tests/scenarios without what is marked, and a tenth of what is generated.
+quick: $(READY) ## While you work: style, types, import rules, and the tests that are fast.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	MINIKAFKA_AMOUNT=quick $(PYTEST) -m "not slow and not alone" tests/unit tests/scenarios $(ARGS)
+
+# Who generates is in these folders.
+long: $(READY) ## Ten times as much of what tests generate, and the bounds that docs/reliability.md states.
+	MINIKAFKA_AMOUNT=long $(PYTEST) --timeout 3600 --durations=10 \
+	  tests/exhaustive tests/simulation tests/scenarios tests/unit $(ARGS)
 
 check: $(READY) ## Style, types, import rules, protos, generated code.
 	$(BIN)/ruff check .

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from minikafka import loop_watch
-from tests.helpers import leash, lives, machine
+from tests.helpers import amounts, leash, lives, machine
 from tests.helpers.held_loops import HeldLoops
 
 leash.hold_children()
@@ -22,6 +23,10 @@ lives.check_after_every_event()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# For those tests that do not say how many examples they want.
+hypothesis.settings.register_profile("amount", max_examples=amounts.amount(100))
+hypothesis.settings.load_profile("amount")
 
 # No loop may be held for longer: 50 ms is the rule, and a machine that is busy with others makes
 # everything take more CPU time. Where each line is traced, all of it takes a few times as long.

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minikafka.model import NO_LEADER
+from tests.helpers.amounts import amount
 from tests.scenarios.harness import Cluster
 from tests.scenarios.runner import Runner
 
@@ -147,7 +148,7 @@ class Walk:
             assert stored.payload == payload
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=amount(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 3), st.lists(moves, min_size=5, max_size=45))
 def test_whatever_happens_nothing_acknowledged_is_lost(min_insync, steps):
     walk = Walk(min_insync)

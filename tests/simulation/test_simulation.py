@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.amounts import amount
 from tests.helpers.lives import recorded
 from tests.simulation import life, shrink
 from tests.simulation.actions import Action
@@ -52,7 +53,7 @@ def test_a_life_can_be_replayed_from_its_actions():
     assert life.replay(4, lived.actions).digest == lived.digest
 
 
-@pytest.mark.parametrize("seed", range(2000, 2004))
+@pytest.mark.parametrize("seed", range(2000, 2000 + amount(4)))
 def test_each_replicas_life_can_be_lived_again(seed):
     """Nothing that a replica of a real broker does hangs on anything but its events."""
     with recorded() as lives:
@@ -68,7 +69,7 @@ def test_each_replicas_life_can_be_lived_again(seed):
         )
 
 
-@pytest.mark.parametrize("seed", range(1000, 1010))
+@pytest.mark.parametrize("seed", range(1000, 1000 + amount(10)))
 def test_a_life_goes_well(seed):
     lived = life.live(seed, 200)
     assert lived.violation is None, "\n".join(lived.lines[-50:])
@@ -98,5 +99,5 @@ def test_a_failure_is_shrunk_to_a_short_story():
 
 def test_lives_that_nobody_has_lived_before_go_well():
     """A few; CI has far more of them (.ci/run). The seeds come from the clock, and are told."""
-    told = _run("0", "--fresh", "8", "--steps", "500")
+    told = _run("0", "--fresh", str(amount(8)), "--steps", "500")
     assert told.returncode == 0, told.stdout

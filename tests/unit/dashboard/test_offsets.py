@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from minikafka.dashboard.offsets import Offsets, Sample
 from minikafka.model import TopicPartition
 from tests.helpers.dashboard import sample
@@ -45,6 +47,7 @@ def test_the_oldest_samples_are_forgotten() -> None:
     assert (len(series), series[0][0], series[-1][0]) == (100, 200, 299)
 
 
+@pytest.mark.slow
 def test_with_many_partitions_each_keeps_fewer() -> None:
     offsets = Offsets()
     keys = [TopicPartition("t", number) for number in range(2_000)]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from minikafka.kafka import messages
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.wire import MalformedRequestError
+from tests.helpers.amounts import amount
 from tests.helpers.kio_messages import (
     BY_DEFINITION,
     plain,
@@ -21,7 +22,7 @@ from tests.helpers.kio_messages import (
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=amount(150), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data(), served=st.sampled_from(BY_DEFINITION))
 def test_what_kio_writes_is_read_as_kio_reads_it(
     data: st.DataObject, served: tuple[ApiKey, int]
@@ -30,7 +31,7 @@ def test_what_kio_writes_is_read_as_kio_reads_it(
     assert plain(messages.read(*served, memoryview(raw))) == plain(read_request(*served, raw))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=amount(500), deadline=None)
 @given(raw=st.binary(max_size=200), served=st.sampled_from(BY_DEFINITION))
 def test_any_bytes_are_read_or_malformed(raw: bytes, served: tuple[ApiKey, int]) -> None:
     with suppress(MalformedRequestError):

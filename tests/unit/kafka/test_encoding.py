@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from minikafka.kafka import messages
 from minikafka.kafka.apis import ApiKey
+from tests.helpers.amounts import amount
 from tests.helpers.kio_messages import BY_DEFINITION, response_values, written_response
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=amount(10), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize(("key", "version"), BY_DEFINITION)
 def test_an_answer_is_what_kio_writes(key: ApiKey, version: int, data: st.DataObject) -> None:

@@ -17,6 +17,7 @@ from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.handlers.cluster import HANDLERS
 from minikafka.kafka.listener import KafkaListener
 from tests.clients.record import captured
+from tests.helpers.amounts import amount
 
 MAX_REQUEST_BYTES = 1_000_000
 MAX_HELD_BYTES = 4 * MAX_REQUEST_BYTES
@@ -105,7 +106,7 @@ class NothingToSay(Exception):
     """Instead of an answer: the request was read."""
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(amount(4)))
 async def test_damaged_requests_are_read_or_refused_quickly_and_leave_nothing_behind(
     seed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,6 +26,7 @@ from minikafka.model import EpochEntry
 from minikafka.records.compression import Codec
 from minikafka.records.header import split, verify_crc
 from minikafka.records.read import Record, iter_records
+from tests.helpers.amounts import amount
 from tests.unit.log.helpers import (
     CONFIG,
     TOPIC_ID,
@@ -345,7 +346,7 @@ class CompactionMachine(RuleBasedStateMachine):
 
 
 CompactionMachine.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=amount(25),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

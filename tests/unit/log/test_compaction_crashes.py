@@ -26,6 +26,8 @@ from tests.unit.log.test_compaction import (
     roll,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Photographer(QuickDisk):
     """Copies the directory before every step that changes a file's name: what a killed process

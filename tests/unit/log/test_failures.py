@@ -1,6 +1,6 @@
-"""Every file operation fails, with every kind of exception, at every point of what a log does: the
-operation is undone or the log is fenced, nothing else is, and what was acknowledged is there when
-the log is opened anew."""
+"""Every file operation fails, with every kind of exception, at every point of what a log does (but
+see `steps_of`): the operation is undone or the log is fenced, nothing else is, and what was
+acknowledged is there when the log is opened anew."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from minikafka.log.partition_log import DiskLog
 from minikafka.log.store import DiskLogStore
 from minikafka.model import EpochEntry, TopicPartition
 from minikafka.records.header import parse_header, split
+from tests.helpers import amounts
 from tests.unit.log.helpers import (
     CONFIG,
     TOPIC_ID,
@@ -365,6 +366,14 @@ def check_producers(log: DiskLog, headers: Sequence[Any], told: Told, case: str)
     assert log.load_producers() == expected, case
 
 
+def steps_of(total: int, case: str) -> range:
+    """Each step fails with EIO, with all that comes after it, and with one of the other errors, in
+    turn: all of them at each step take minutes, and are for who has the time."""
+    turns = 1 if amounts.IS_LONG or case in ("EIO", FOR_GOOD) else 3
+    every = turns * (10 if amounts.IS_QUICK else 1)
+    return range(1 + CASES.index(case) % min(every, total), total + 1, every)
+
+
 def run_once(
     scenario: Scenario, source: Path, target: Path, arm: Callable[[FailingDisk], None]
 ) -> tuple[FailingDisk, Told, DiskLogStore, DiskLog]:
@@ -399,7 +408,7 @@ def test_whatever_fails_the_log_is_fenced_or_as_it_was_and_all_that_was_acknowle
     total = disk.count
     close(store)
     assert total > 1
-    for step in range(1, total + 1):
+    for step in steps_of(total, error):
         case = f"{scenario.__name__} step {step} of {total}: {error}"
         where = tmp_path / str(step)
         disk, told, store, log = run_once(
@@ -462,7 +471,7 @@ def test_whatever_fails_while_a_directory_is_opened_the_next_start_has_all_of_it
     reference = open_store(tmp_path / "None", SMALL, disk=QuickDisk())
     told = Told(contents(reference.logs()[TP]))
     close(reference)
-    for step in range(1, disk.count + 1):
+    for step in steps_of(disk.count, error):
         opened(step)
         check_opened_anew(tmp_path / str(step), told, SMALL, f"{kind} step {step}: {error}")
         shutil.rmtree(tmp_path / str(step))

@@ -28,6 +28,7 @@ from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.log.partition_log import DiskLog
 from minikafka.model import BatchHeader, EpochEntry
 from minikafka.records.header import parse_header, split
+from tests.helpers.amounts import amount
 from tests.unit.log.helpers import CONFIG, TOPIC_ID, TP, append, at_time, batch, newest, open_store
 
 CONFIG_SMALL = replace(CONFIG, segment_bytes=700, index_interval_bytes=150)
@@ -313,7 +314,7 @@ class LogMachine(RuleBasedStateMachine):
 
 
 LogMachine.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=amount(25),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

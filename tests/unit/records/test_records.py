@@ -20,6 +20,7 @@ from minikafka.records.header import (
     verify_crc,
 )
 from minikafka.records.read import Record, iter_records
+from tests.helpers.amounts import amount
 
 _OPTIONAL_BYTES = st.none() | st.binary(max_size=200)
 _RECORDS = st.lists(
@@ -46,7 +47,7 @@ def read(batch: bytes) -> list[Record]:
 
 
 @given(_RECORDS, st.sampled_from(Codec), st.integers(0, 2**62))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(200), deadline=None)
 def test_what_is_built_is_read_back(records: list[tuple], codec: Codec, base_offset: int) -> None:
     data = built(records, codec)
     data = stamp(base_offset, len(data), 3) + data[16:]
@@ -155,7 +156,7 @@ def test_a_malformed_record_is_corrupt(body: bytes, count: int) -> None:
 
 
 @given(_RECORDS, st.sampled_from(Codec), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=amount(300), deadline=None)
 def test_damaged_batches_raise_only_what_is_promised(
     records: list[tuple], codec: Codec, data: st.DataObject
 ) -> None:

@@ -12,6 +12,7 @@ from minikafka.records import walk as walking
 from minikafka.records.build import BatchBuilder, encode_varint
 from minikafka.records.header import HEADER_BYTES
 from minikafka.records.walk import NAMED_AT_MOST, walk_in_python
+from tests.helpers.amounts import amount
 
 TWINS = [walk_in_python]
 if walking.COMPILED:
@@ -160,7 +161,7 @@ class TestWhatIsWrong:
 
 @pytest.mark.skipif(not walking.COMPILED, reason="no compiled walk was installed")
 class TestTheTwins:
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=amount(400), deadline=None)
     @example(data=b"\x80" * 9 + b"\x01", count=1, first=0, base_ms=0, keyed=True)
     @given(
         data=st.binary(max_size=200),

@@ -20,6 +20,7 @@ from minikafka.errors import (
 )
 from minikafka.rpc import convert, convert_client, convert_control, hot
 from minikafka.rpc.generated import common_pb2, control_pb2
+from tests.helpers.amounts import amount
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -313,7 +314,7 @@ TRIPS: dict[str, Trip] = {
 
 
 @pytest.mark.parametrize("name", TRIPS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=amount(50), deadline=None)
 @given(data=st.data())
 def test_a_message_comes_back_as_it_went(name: str, data: st.DataObject) -> None:
     values, to_wire, from_wire = TRIPS[name]

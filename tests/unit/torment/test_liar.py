@@ -11,6 +11,7 @@ from crc32c import crc32c
 from minikafka.errors import MinikafkaError
 from minikafka.records.header import CRC_START, HEADER_BYTES, split
 from minikafka.records.read import iter_records
+from tests.helpers.amounts import amount
 from tests.integration.torment.history import FAILED, OK, Send
 from tests.integration.torment.liar import Reader, Tally, blob, text
 from tests.integration.torment.lies import LIES, REFUSED, SQUEEZED_TRUTH, TRUTH, Lie
@@ -19,7 +20,7 @@ from tests.integration.torment.memory import BOUND_BYTES, MemoryWatch, resident_
 from tests.integration.torment.processes import Child
 
 NAMES = [each.name for each in LIES]
-SEEDS = range(5)
+SEEDS = range(amount(5))
 
 
 @pytest.mark.parametrize("lie", [TRUTH, SQUEEZED_TRUTH], ids=lambda lie: lie.name)

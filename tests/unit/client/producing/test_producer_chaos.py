@@ -17,6 +17,7 @@ from minikafka.errors import (
     NotLeaderOrFollowerError,
     RequestTimedOutError,
 )
+from tests.helpers.amounts import amount
 from tests.unit.client.fake_cluster import FakeCluster, Fault, pass_time
 
 FAULTS = [
@@ -88,13 +89,13 @@ def check(cluster, given):
     return failures
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(amount(60)))
 async def test_with_time_enough_everything_is_written_once_in_order(seed):
     cluster, given = await run(seed, delivery_timeout_ms=10**6)
     assert check(cluster, given) == 0
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(amount(60)))
 async def test_with_little_time_nothing_is_written_twice_or_told_wrongly(seed):
     cluster, given = await run(seed, delivery_timeout_ms=1500)
     check(cluster, given)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from minikafka.core.control.commands import DeposedError, StateChange
 from minikafka.errors import MinikafkaError
 from minikafka.model import NO_LEADER, BrokerInfo, IsrProposal, PartitionState, TopicPartition
+from tests.helpers.amounts import amount
 from tests.helpers.cluster_store import FakeZooKeeper
 from tests.helpers.controller_bench import Bench
 
@@ -264,7 +265,7 @@ def check_history(zookeeper: FakeZooKeeper, changes: list[StateChange]) -> None:
             assert new.leader_epoch == old.leader_epoch + moved
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(150), deadline=None)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
 @example(seed=8370126, steps=20)
 def test_the_controller_does_what_its_naive_twin_does(seed: int, steps: int) -> None:
@@ -275,10 +276,10 @@ def test_the_controller_does_what_its_naive_twin_does(seed: int, steps: int) -> 
     check_history(machine.bench.zookeeper, machine.bench.changes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(60), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_what_brokers_are_told_ends_as_the_truth(seed: int) -> None:
-    """Letters that are lost, merged and put back at random: every live broker ends with the newest
+    """Messages that are lost, merged and put back at random: every live broker ends with the newest
     State of every partition, and is never told an older one after a newer one."""
     rng, machine = random.Random(seed), Machine()
     told: dict[tuple[int, int], dict[TopicPartition, int]] = {}
@@ -307,7 +308,7 @@ def test_what_brokers_are_told_ends_as_the_truth(seed: int) -> None:
         assert told[broker_id, info.broker_epoch] == truth
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(60), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_deposed_controller_changes_nothing_whatever_it_tries(seed: int) -> None:
     """Two controllers: the older one goes on at random, and its writes have no effect."""

@@ -27,6 +27,7 @@ from minikafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
+from tests.helpers.amounts import amount
 from tests.helpers.group_bench import REBALANCE_MS, SESSION_MS, GroupBench
 
 STEP_MS = 4_000  # a client is heard of in each, so its session never ends
@@ -197,7 +198,7 @@ EVENTS = (
 ) + ["leave", "crash", "fail"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=amount(80), deadline=None)
 @given(st.integers(0, 2**32))
 def test_a_group_keeps_its_promises_whatever_the_order_of_events(seed: int) -> None:
     dice = Random(seed)

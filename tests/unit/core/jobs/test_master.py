@@ -22,6 +22,7 @@ from minikafka.core.jobs.master import (
     RemoveEntry,
     Worker,
 )
+from tests.helpers.amounts import amount
 
 TIMEOUT_MS, RETENTION_MS = 100, 1_000
 
@@ -278,7 +279,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=amount(300), deadline=None)
 @given(STEPS)
 def test_whatever_crashes_when_every_job_ends_and_ends_once(
     steps: list[tuple[object, ...]],

@@ -105,6 +105,7 @@ def test_appending_goes_on_after_a_recovery(tmp_path: Path) -> None:
     assert len(logs_of(tmp_path)) > 1
 
 
+@pytest.mark.slow
 def test_a_log_torn_at_any_byte_loses_the_torn_batch_and_nothing_else(tmp_path: Path) -> None:
     made = some_transactions(6)
     directory = tmp_path / "whole"

@@ -305,6 +305,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small_files", [False, True])
 def test_kill_minus_nine_in_the_middle_of_writes_loses_nothing_acknowledged(
     start: Starter, small_files: bool

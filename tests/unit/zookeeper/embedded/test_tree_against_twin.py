@@ -39,6 +39,7 @@ from minikafka.zookeeper.embedded.records import (
     encode_transaction,
 )
 from minikafka.zookeeper.embedded.tree import Tree
+from tests.helpers.amounts import amount
 
 SESSIONS = 3
 
@@ -181,7 +182,7 @@ class Pair:
 
 
 @given(steps)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(200), deadline=None)
 def test_the_tree_does_what_its_twin_does(taken: list[tuple[int, Request]]) -> None:
     pair = Pair()
     for slot, request in taken:
@@ -189,7 +190,7 @@ def test_the_tree_does_what_its_twin_does(taken: list[tuple[int, Request]]) -> N
 
 
 @given(steps, st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(100), deadline=None)
 def test_replaying_the_journal_from_any_snapshot_gives_the_same_tree(
     taken: list[tuple[int, Request]], snapshot_after: int
 ) -> None:

@@ -1,0 +1,35 @@
+"""How much is tried by tests that generate what they try: examples of Hypothesis, seeds, searches.
+
+One knob for all, the environment variable MINIKAFKA_AMOUNT: `usual` is what is written in the
+tests, and what CI runs; `quick` is a tenth of it (`make quick`), `long` ten times as much (`make
+long`). The mutations are looked for with the usual amount, whatever is chosen.
+
+Few tests know more than a number: where every step of something fails in turn, `long` is all of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from fractions import Fraction
+
+VARIABLE = "MINIKAFKA_AMOUNT"
+AMOUNTS = {"quick": Fraction(1, 10), "usual": Fraction(1), "long": Fraction(10)}
+_LEAST = 5  # where there are fewer as it is, all of them
+
+
+def choose(environment: Mapping[str, str]) -> str:
+    chosen = environment.get(VARIABLE) or "usual"
+    if chosen not in AMOUNTS:
+        raise ValueError(f"{VARIABLE} is {chosen!r}: expected one of {', '.join(AMOUNTS)}")
+    return chosen
+
+
+CHOSEN = choose(os.environ)
+IS_LONG = CHOSEN == "long"
+IS_QUICK = CHOSEN == "quick"
+
+
+def amount(usual: int, chosen: str = CHOSEN) -> int:
+    """As many as there shall be, where `usual` is what CI runs."""
+    return max(min(usual, _LEAST), int(usual * AMOUNTS[chosen]))
