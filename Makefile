@@ -28,8 +28,9 @@ $(READY): pyproject.toml minikafka/records/_walk.c
 demo: $(READY) ## Five brokers, a killed leader, and every record read back (ARGS="--file FILE").
 	@$(BIN)/minikafka demo $(ARGS)
 
+# Files that take long begin first (tests/helpers/order.py).
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The gate is for core/ alone: 100 % of lines and branches.
 test: $(READY) ## All tests, with the coverage gate of core/ (WORKERS=0 ARGS="-x tests/unit").

@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 from minikafka import loop_watch
-from tests.helpers import amounts, leash, lives, machine
+from tests.helpers import amounts, leash, lives, machine, order
 from tests.helpers.held_loops import HeldLoops
 
 leash.hold_children()
@@ -94,7 +94,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+# The last, as pytest puts tests together that share a fixture.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order.sort(items)
     for item in items:
         if not item.nodeid.startswith(TRACED):
             item.add_marker(pytest.mark.no_cover)
