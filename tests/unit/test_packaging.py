@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -140,14 +141,33 @@ def test_ci_runs_the_checks_then_the_tests_with_zookeeper_required() -> None:
     assert "export MINIKAFKA_REQUIRE_ZOOKEEPER=1" in script
     assert "export MINIKAFKA_REQUIRE_CLIENTS=1" in script
     assert "export MINIKAFKA_REQUIRE_BROWSER=1" in script
-    steps = re.findall(r"^make (\S+)$", script, re.M)
-    assert steps == ["check", "kazoo-suite", "test"]
-    assert script.rstrip().endswith("make test")
+    steps = re.findall(r"^make (\S+)", script, re.M)
+    assert steps == ["check", "kazoo-suite", "simulate", "test"]
+    assert script.rstrip().endswith("\nmake test")
     assert set(steps) <= targets()
 
 
 TOOLS = {"make", "ip", "javac", "mvn", "kcat", "node", "npm", "chromium"}
 CLIENTS = "maven kcat nodejs npm chromium"
+
+
+def stubbed(folder: Path, stubs: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which .ci/run finds these commands and a few of the machine's own."""
+    stubs = {"sudo": 'exec "$@"', "git": "echo commit", "date": "echo 1700000000", **stubs}
+    for name, body in stubs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+    for name in ("bash", "cat", "dirname", "env", "grep", "mktemp", "rm", "sh", "sleep"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    (folder / "tmp").mkdir()
+    return {"PATH": str(folder), "TMPDIR": str(folder / "tmp")}
+
+
+def ci_whose_make(folder: Path, body: str) -> dict[str, str]:
+    """The environment of .ci/run where everything is there and goes well, and make does this."""
+    stubs = dict.fromkeys(TOOLS, "exit 0") | {"dpkg-query": "printf installed"}
+    go = '[ "$1" != env ] || echo go1.26.8'
+    return stubbed(folder, stubs | {"go": go, "make": body})
 
 
 @pytest.mark.parametrize(
@@ -163,26 +183,78 @@ def test_ci_installs_what_is_missing_and_nothing_else(
 ) -> None:
     log = tmp_path / "log"
     stubs = {name: f'echo {name} "$@" >> {log}' for name in ("apt-get", *present)}
-    stubs |= {"dpkg-query": f"printf {status}", "sudo": 'exec "$@"'}
-    stubs |= {"git": "echo commit", "date": "echo 1700000000"}
+    stubs["dpkg-query"] = f"printf {status}"
     version = "go1.26.8" if len(present) > 2 else "go1.19.8"
     stubs["go"] = f'[ "$1" = env ] && echo {version} || echo go "$@" >> {log}'
-    for name, body in stubs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    for name in ("bash", "dirname", "env", "grep", "sh"):
-        (tmp_path / name).symlink_to(str(shutil.which(name)))
-    environment = {"PATH": str(tmp_path)}
+    environment = stubbed(tmp_path, stubs)
     subprocess.run([ROOT / ".ci/run"], env=environment, check=True, timeout=60)
-    lives = "SEEDS= ARGS=--fresh 100000 --seconds 100 --fresh-from commit-1700000000"
+    lives = "SEEDS= JOBS=1 ARGS=--fresh 100000 --seconds 150 --fresh-from commit-1700000000"
     vets = ["go vet ./...", "go vet -modfile=sarama-1.43.mod ./sarama ./spoken"]
-    steps = ["make check", *vets, "make kazoo-suite", f"make simulate {lives}", "make test"]
+    before = ["make check", *vets]
+    beside = ["make kazoo-suite", f"make simulate {lives}"]
     if len(present) == 2:
-        steps = ["make go", *steps]
+        before = ["make go", *before]
     if installed is not None:
         options = "--quiet --yes --no-install-recommends"
-        steps = ["apt-get update --quiet", f"apt-get install {options} {installed}", *steps]
-    assert log.read_text().splitlines() == steps
+        before = ["apt-get update --quiet", f"apt-get install {options} {installed}", *before]
+    steps = log.read_text().splitlines()
+    assert steps[: len(before)] == before
+    assert sorted(steps[len(before) : -1]) == beside
+    assert steps[-1] == "make test"
+
+
+# Each of the two that run beside each other says something, waits until the other has, and goes on.
+MEET = """
+[ "$1" = kazoo-suite ] && other=simulate || other=kazoo-suite
+case $1 in kazoo-suite | simulate)
+  echo "$1 begins"
+  : > {folder}/$1
+  while [ ! -e {folder}/$other ]; do sleep 0.01; done
+  [ "$1" != "{slower}" ] || while [ ! -e {folder}/$other-ended ]; do sleep 0.01; done
+  echo "$1 ends" >&2
+  : > {folder}/$1-ended
+esac
+echo "$1 said"
+[ "$1" != "{failing}" ]
+"""
+
+
+SAID = ("begins", "ends", "said")
+
+
+@pytest.mark.parametrize("slower", ["kazoo-suite", "simulate"])
+@pytest.mark.parametrize("failing", ["kazoo-suite", "simulate", "test", "none"])
+def test_of_what_runs_beside_each_other_all_is_printed_and_either_fails_ci(
+    tmp_path: Path, slower: str, failing: str
+) -> None:
+    (tmp_path / "tmp-of-make").mkdir()
+    body = MEET.format(folder=tmp_path / "tmp-of-make", slower=slower, failing=failing)
+    environment = ci_whose_make(tmp_path, body)
+    ci = subprocess.run(
+        [ROOT / ".ci/run"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    beside = [f"{step} {does}" for step in ("kazoo-suite", "simulate") for does in SAID]
+    tested = ["test said"] if failing in ("test", "none") else []
+    assert ci.stdout.splitlines()[2:] == beside + tested
+    assert ci.stderr == ""
+    assert (ci.returncode == 0) == (failing == "none")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_when_ci_is_ended_nothing_goes_on(tmp_path: Path) -> None:
+    """`sleep` stands for what make starts; it holds the pipe open for as long as it lives."""
+    body = '[ "$1" = check ] || { echo "$1" >&3; sleep 1000; }'
+    environment = ci_whose_make(tmp_path, body)
+    ours, theirs = os.pipe()
+    command = ["bash", "-c", f'exec "$0" 3>&{theirs} {theirs}>&-', ROOT / ".ci/run"]
+    ci = subprocess.Popen(command, env=environment, pass_fds=[theirs], stdout=subprocess.DEVNULL)
+    os.close(theirs)
+    with os.fdopen(ours) as begun:
+        assert sorted([begun.readline(), begun.readline()]) == ["kazoo-suite\n", "simulate\n"]
+        ci.terminate()
+        assert begun.read() == ""
+    assert ci.wait(20) == 143
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 # --- Protocol buffers ---------------------------------------------------------------------------
