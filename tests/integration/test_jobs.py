@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from minikafka.client import AsyncAdmin
+from minikafka.errors import MinikafkaError
 from minikafka.model import broker_name
 from tests.helpers.processes import ProcessCluster
 from tests.helpers.waiting import until
@@ -43,22 +45,29 @@ def submit(cluster: ProcessCluster, *arguments: str) -> str:
     return str(json.loads(done.stdout)["job"])
 
 
-def job(cluster: ProcessCluster, job_id: str) -> dict[str, Any]:
-    done = cluster.minikafka("jobs", "describe", job_id, "--format", "json", check=False)
-    if done.returncode != 0:  # nobody tells while a broker dies
-        return {"state": "unknown", "attempt": 0, "node": None, "error": done.stderr}
-    [document] = json.loads(done.stdout)
+async def until_job(
+    cluster: ProcessCluster, job_id: str, *states: str, attempt: int = 0
+) -> dict[str, Any]:
+    """Until a job is in one of these states, in this attempt or a later one; returns what `jobs
+    describe` says of it then. What is asked many times is asked by a client that is there already:
+    a process for each question would take the machine from the brokers."""
+    async with AsyncAdmin(cluster.bootstrap) as admin:
+
+        async def is_there() -> bool:
+            try:
+                [report] = await admin.list_jobs([job_id])
+            except MinikafkaError:  # nobody tells while a broker dies
+                return False
+            return report.state in states and report.attempt >= attempt
+
+        await until(is_there, PATIENCE_S)
+
+    async def described() -> str:
+        ask = ("jobs", "describe", job_id, "--format", "json")
+        return (await asyncio.to_thread(cluster.minikafka, *ask, check=False)).stdout
+
+    [document] = json.loads(await until(described, PATIENCE_S))
     return dict(document)
-
-
-async def until_job(cluster: ProcessCluster, job_id: str, *states: str) -> dict[str, Any]:
-    async def look() -> dict[str, Any] | None:
-        found = await asyncio.to_thread(job, cluster, job_id)
-        return found if found["state"] in states else None
-
-    found = await until(look, PATIENCE_S)
-    assert found is not None
-    return found
 
 
 async def test_a_scrub_goes_on_when_its_worker_dies_and_when_the_controller_dies(
@@ -68,13 +77,7 @@ async def test_a_scrub_goes_on_when_its_worker_dies_and_when_the_controller_dies
     job_id = submit(cluster, "scrub", "t")
     first = await until_job(cluster, job_id, "running")
     cluster.kill(broker_name(first["node"]))
-
-    async def again() -> dict[str, Any] | None:
-        found = await asyncio.to_thread(job, cluster, job_id)
-        return found if found["attempt"] >= 2 and found["state"] == "running" else None
-
-    second = await until(again, PATIENCE_S)
-    assert second is not None
+    second = await until_job(cluster, job_id, "running", attempt=2)
     assert second["node"] != first["node"]
     cluster.restart(broker_name(first["node"]))
     status = json.loads(cluster.minikafka("status", "--format", "json", check=False).stdout)

@@ -45,11 +45,22 @@ def begin(cluster: ProcessCluster, *options: str) -> subprocess.Popen[str]:
     )
 
 
-async def holders(cluster: ProcessCluster) -> list[str]:
-    listed = await asyncio.to_thread(
-        cluster.minikafka, "zk", "ls", "/locks/rolling-restart", check=False
-    )
-    return listed.stdout.split()
+async def until_lock(cluster: ProcessCluster, *, held: bool) -> None:
+    """Until somebody, or nobody, holds the lock of rolling restarts."""
+    client = await asyncio.to_thread(cluster.zookeeper)
+    lock = "/locks/rolling-restart"
+
+    def is_held() -> bool:
+        return bool(client.exists(lock) and client.get_children(lock))
+
+    async def is_so() -> bool:
+        return await asyncio.to_thread(is_held) is held
+
+    try:
+        await until(is_so, 60)
+    finally:
+        client.stop()
+        client.close()
 
 
 async def test_every_broker_is_restarted_and_nothing_acknowledged_is_lost(
@@ -67,7 +78,7 @@ async def test_every_broker_is_restarted_and_nothing_acknowledged_is_lost(
             await load.more(50)
             rolling = begin(cluster, "--timeout", "90")
             try:
-                await until(lambda: holders(cluster), 60)
+                await until_lock(cluster, held=True)
                 second = await asyncio.to_thread(cluster.minikafka, "rolling-restart", check=False)
                 out, err = await asyncio.to_thread(rolling.communicate)
             finally:
@@ -90,17 +101,13 @@ async def test_it_does_not_begin_while_a_broker_is_dead_and_a_dead_holder_leaves
     cluster.up(2, "embedded")
     rolling = begin(cluster)
     try:
-        await until(lambda: holders(cluster), 60)
+        await until_lock(cluster, held=True)
         rolling.send_signal(signal.SIGKILL)
         rolling.wait()
     finally:
         rolling.kill()
         rolling.communicate()
-
-    async def free() -> bool:
-        return not await holders(cluster)
-
-    await until(free, 60)
+    await until_lock(cluster, held=False)
     for name in ("A", "B"):
         cluster.minikafka("restart", name)
     cluster.kill("B")
