@@ -4,8 +4,8 @@ Each worker takes one file after the other, whole. What takes long must not begi
 workers would have nothing left to do. First come those that need the machine for themselves: each
 of their tests waits until all other workers are between two tests, and as long as no other file has
 begun, that costs nothing. Then follow the folders, those with real processes before those without,
-so that small files are left for the end; and in each folder the files that are allowed the longest
-time (`timeout`) before the others.
+so that small files are left for the end. Of the first, and in each folder, the files that are
+allowed the longest time (`timeout`) are before the others.
 
 Within a file the order stays. xdist keeps to all this with `--no-loadscope-reorder`.
 """
@@ -37,8 +37,9 @@ def sort(items: list[pytest.Item]) -> None:
         if mark is not None:
             timeouts_s[item.path] = max(timeouts_s.get(item.path, 0.0), float(mark.args[0]))
 
-    def rank(item: pytest.Item) -> tuple[bool, int, float]:
-        return item.path not in alone, _folder(item.path), -timeouts_s.get(item.path, 0.0)
+    def rank(item: pytest.Item) -> tuple[int, float]:
+        folder = -1 if item.path in alone else _folder(item.path)
+        return folder, -timeouts_s.get(item.path, 0.0)
 
     items.sort(key=rank)
 

@@ -34,7 +34,7 @@ def test_files_that_need_the_machine_then_those_with_processes_then_the_small_on
         item("integration/zookeeper/test_longer.py", "longer", 420),
         item("clients/test_deaths.py", "deaths", 900, alone=True),
         item("integration/test_fuzz.py", "fuzz", 240, alone=True),
-    ) == ["fuzz", "deaths", "longer", "long", "quick", "client", "unit", "scenario"]
+    ) == ["deaths", "fuzz", "longer", "long", "quick", "client", "unit", "scenario"]
 
 
 def test_a_file_stays_together_and_in_order() -> None:
