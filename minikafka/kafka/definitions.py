@@ -55,7 +55,7 @@ class Field:
     is_array: bool
     nullable: bool
     tag: int | None
-    default: Any
+    default: object
 
 
 def load() -> None:
@@ -127,7 +127,7 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     return inner, True
 
 
-def _plain(default: Any) -> Any:
+def _plain(default: object) -> object:
     if isinstance(default, timedelta):
         return default // timedelta(milliseconds=1)
     return int(default) if isinstance(default, IntEnum) else default

@@ -19,7 +19,7 @@ from dataclasses import MISSING
 from itertools import groupby
 from operator import itemgetter
 from struct import Struct, pack
-from typing import Any
+from typing import Any, TypeVar
 
 from minikafka.kafka.definitions import (
     FIXED,
@@ -31,6 +31,8 @@ from minikafka.kafka.definitions import (
 )
 from minikafka.kafka.wire import PACE_ITEMS, byte_string, count, string, varint
 from minikafka.turns import give_way
+
+T = TypeVar("T")
 
 QUICK_ITEMS = 4_000
 
@@ -44,7 +46,7 @@ class Output(bytearray):
 
     items_left = QUICK_ITEMS
 
-    def items(self, items: Sequence[Any]) -> Iterable[Any]:
+    def items(self, items: Sequence[T]) -> Iterable[T]:
         """The items of an array, as they are to be written."""
         self.items_left -= len(items)
         if self.items_left < 0:
@@ -55,15 +57,15 @@ class Output(bytearray):
 class PacedOutput(Output):
     """For a thread beside the loop, which gives way to it again and again."""
 
-    def items(self, items: Sequence[Any]) -> Iterable[Any]:
+    def items(self, items: Sequence[T]) -> Iterable[T]:
         for number, item in enumerate(items):
             if number % PACE_ITEMS == PACE_ITEMS - 1:
                 give_way()
             yield item
 
 
-Values = Mapping[str, Any]
-Write = Callable[[Output, Any], None]
+Values = Mapping[str, object]
+Write = Callable[[Output, Any], None]  # of a value that fits the field
 
 _NO_UUID = bytes(UUID_BYTES)
 
@@ -151,7 +153,7 @@ def _array(field: Field, *, flexible: bool) -> Write:
     write_items = _items(field.type, flexible=flexible)
     null = count(-1, flexible=flexible)
 
-    def write(out: Output, items: Sequence[Any] | None) -> None:
+    def write(out: Output, items: Sequence[object] | None) -> None:
         if items is None:
             assert field.nullable, f"{field.name} must not be null"
             out += null
@@ -171,7 +173,7 @@ def _items(item_type: str | Definition, *, flexible: bool) -> Write:
     else:
         write_item = writer_of(item_type)
 
-    def write(out: Output, items: Sequence[Any]) -> None:
+    def write(out: Output, items: Sequence[object]) -> None:
         for item in out.items(items):
             write_item(out, item)
 

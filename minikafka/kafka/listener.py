@@ -13,7 +13,6 @@ import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from time import monotonic
-from typing import Any
 
 from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
 from minikafka.api.service import BrokerService
@@ -30,6 +29,7 @@ from minikafka.kafka.encoding import LongAnswerError
 from minikafka.kafka.fetch import MAX_PARTITIONS, KafkaFetch
 from minikafka.kafka.fetch_sessions import FetchSessions
 from minikafka.kafka.handlers.cluster import HANDLERS
+from minikafka.kafka.handlers.handler import Handler, RequestT
 from minikafka.kafka.wire import (
     INT16,
     INT32,
@@ -209,16 +209,18 @@ class KafkaListener:
             return _api_versions(call.version, 0)
         if self._loading is not None and not self._loading.done():
             await asyncio.shield(self._loading)
+        handler = HANDLERS[call.api]
+        form = handler.request
         try:
-            request = messages.read(call.api, call.version, body, QUICK_ITEMS)
+            request = messages.read(call.api, call.version, body, form, QUICK_ITEMS)
         except LongRequestError:
             async with self._long:
-                request = await aside(messages.read_paced, call.api, call.version, body)
-                return await self._handle(call, request)
-        return await self._handle(call, request)
+                request = await aside(messages.read_paced, call.api, call.version, body, form)
+                return await self._handle(call, handler, request)
+        return await self._handle(call, handler, request)
 
-    async def _handle(self, call: Call, request: Any) -> Body:
-        values = await HANDLERS[call.api](self._service, call, request)
+    async def _handle(self, call: Call, handler: Handler[RequestT], request: RequestT) -> Body:
+        values = await handler.answer(self._service, call, request)
         try:
             return [messages.write(call.api, call.version, values)]
         except LongAnswerError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from minikafka.errors import MinikafkaError
 from minikafka.kafka.encoding import Values
@@ -17,19 +17,35 @@ class Result(Protocol):
     error: MinikafkaError | None
 
 
+class Item(Protocol):
+    @property
+    def partition_index(self) -> int: ...
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+ItemT_co = TypeVar("ItemT_co", bound=Item, covariant=True)
+
+
+class Topic(Protocol[ItemT_co]):
+    @property
+    def name(self) -> str: ...
+    @property
+    def partitions(self) -> Sequence[ItemT_co]: ...
+
+
 Question = TypeVar("Question")
 ResultT = TypeVar("ResultT", bound=Result)
 
 
 async def ask_each(
-    topics: Iterable[Any],
-    question: Callable[[TopicPartition, Any], Question],
+    topics: Iterable[Topic[ItemT]],
+    question: Callable[[TopicPartition, ItemT], Question],
     ask: Callable[[list[Question]], Awaitable[Iterable[ResultT]]],
     answer: Callable[[ResultT], Values],
     *,
     topic_field: str = "name",
     partition_field: str = "partition_index",
-    refuse: Callable[[TopicPartition, Any, bool], MinikafkaError | None] | None = None,
+    refuse: Callable[[TopicPartition, ItemT, bool], MinikafkaError | None] | None = None,
     refused: Callable[[TopicPartition, MinikafkaError], ResultT] | None = None,
 ) -> list[Values]:
     """The topics of an answer, in the order of the request's.
@@ -37,19 +53,20 @@ async def ask_each(
     `question(partition, item)` is what an item of the request asks of its partition, `ask` asks
     all of them at once, each once (a partition that is named again counts as it is named last),
     `answer` gives the fields of a result besides the partition and the error.
-    The fields' names are the same in request and answer. What `refuse` has an error for (it is told
-    whether the partition was named before) is not asked; `refused` makes a result of it.
+    The fields are `topic_field` and `partition_field` in the answer. What `refuse` has an error for
+    (it is told whether the partition was named before) is not asked; `refused` makes a result of
+    it.
     """
     named: list[tuple[str, list[TopicPartition]]] = []
     questions: dict[TopicPartition, Question] = {}
     results: dict[TopicPartition, ResultT] = {}
     async for topic, item in in_slices(_flat(topics)):
         if item is None:
-            name = getattr(topic, topic_field)
+            name = topic.name
             items: list[TopicPartition] = []
             named.append((name, items))
             continue
-        each = topic_partition(name, getattr(item, partition_field))
+        each = topic_partition(name, item.partition_index)
         items.append(each)
         again = each in questions or each in results
         error = None if refuse is None else refuse(each, item, again)
@@ -77,7 +94,7 @@ async def ask_each(
     ]
 
 
-def _flat(topics: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+def _flat(topics: Iterable[Topic[ItemT]]) -> Iterator[tuple[Topic[ItemT], ItemT | None]]:
     """Each topic with None, and then with each of its items."""
     for topic in topics:
         yield topic, None

@@ -10,6 +10,8 @@ import pytest
 
 from minikafka.kafka import fetch, messages, produce
 from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.decoding import Structure
+from minikafka.kafka.handlers.cluster import HANDLERS
 from minikafka.kafka.wire import MalformedRequestError, Reader
 from tests.clients.record import captured
 
@@ -34,7 +36,8 @@ def read(request: bytes) -> object:
         return produce.read_request(reader, version)
     if key == ApiKey.FETCH:
         return fetch.read_request(reader, version)
-    return messages.read(ApiKey(key), version, reader.data[reader.position :])
+    form = HANDLERS[ApiKey(key)].request if ApiKey(key) in HANDLERS else Structure
+    return messages.read(ApiKey(key), version, reader.data[reader.position :], form)
 
 
 def test_there_are_requests_of_every_client_and_of_the_apis_that_matter() -> None:

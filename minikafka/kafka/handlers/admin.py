@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from minikafka.api.requests import (
     ControllerRequest,
@@ -24,16 +23,16 @@ from minikafka.errors import (
     RequestTimedOutError,
     UnknownTopicIdError,
 )
+from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
+from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.kafka.ids import text_of, uuid_of
-from minikafka.kafka.messages import get
 from minikafka.kafka.partitions import ask_each
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.turns import in_slices
 
-Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 Results = Mapping[str, MinikafkaError | None]
 
 MAX_TIMEOUT_MS = 60_000
@@ -41,7 +40,7 @@ PREFERRED, UNCLEAN = 0, 1  # the types of an election
 _ELECTION_TIMEOUT_MS = 1_000  # to hear at least whether one is needed
 
 
-def error_fields(error: MinikafkaError | None) -> dict[str, Any]:
+def error_fields(error: MinikafkaError | None) -> dict[str, object]:
     if error is None:
         return {"error_code": 0, "error_message": None}
     return {"error_code": error.code, "error_message": str(error)}
@@ -66,7 +65,9 @@ async def administer(
 # --- topics --------------------------------------------------------------------------------------
 
 
-async def create_topics(service: BrokerService, call: Call, request: Any) -> Values:
+async def create_topics(
+    service: BrokerService, call: Call, request: requests.CreateTopics
+) -> Values:
     topics = {topic.name: _new_topic(topic) async for topic in in_slices(request.topics)}
     refused = _without_values(request.topics) | _named_twice(t.name for t in request.topics)
     wanted = [topic for name, topic in topics.items() if name not in refused]
@@ -79,7 +80,7 @@ async def create_topics(service: BrokerService, call: Call, request: Any) -> Val
             _time_out(results, request.timeout)
     answers = []
     async for name, error in in_slices(results.items()):
-        answer: dict[str, Any] = {
+        answer: dict[str, object] = {
             "name": name,
             **error_fields(error),
             "topic_id": None,
@@ -95,7 +96,7 @@ async def create_topics(service: BrokerService, call: Call, request: Any) -> Val
     return {"throttle_time": 0, "topics": answers}
 
 
-def _new_topic(topic: Any) -> CreateTopic:
+def _new_topic(topic: requests.NewTopic) -> CreateTopic:
     return CreateTopic(
         topic.name,
         topic.num_partitions,
@@ -105,7 +106,7 @@ def _new_topic(topic: Any) -> CreateTopic:
     )
 
 
-def _without_values(topics: Iterable[Any]) -> dict[str, MinikafkaError]:
+def _without_values(topics: Iterable[requests.NewTopic]) -> dict[str, MinikafkaError]:
     return {
         topic.name: InvalidConfigError(f"{config.name}: null is no value")
         for topic in topics
@@ -131,7 +132,7 @@ def _named_twice(names: Iterable[str]) -> dict[str, MinikafkaError]:
     return twice
 
 
-async def _as_created(service: BrokerService, name: str) -> dict[str, Any]:
+async def _as_created(service: BrokerService, name: str) -> dict[str, object]:
     """What a client is told of a topic that it has just made (from version 5 on)."""
     found = await service.metadata([name], False)
     topic = found.topics[0]
@@ -145,7 +146,7 @@ async def _as_created(service: BrokerService, name: str) -> dict[str, Any]:
 
 def _as_planned(
     partitions: int, replication_factor: int, configs: Iterable[ConfigDescription]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return {
         "num_partitions": partitions,
         "replication_factor": replication_factor,
@@ -162,12 +163,14 @@ def _as_planned(
     }
 
 
-async def delete_topics(service: BrokerService, call: Call, request: Any) -> Values:
+async def delete_topics(
+    service: BrokerService, call: Call, request: requests.DeleteTopics
+) -> Values:
     found = await service.metadata(None, False)
     names_by_id = {topic.topic_id: topic.name for topic in found.topics}
     answers: list[Values] = []
-    names: list[str] = list(get(request, "topic_names", ()) or ())
-    async for topic in in_slices(get(request, "topics", ()) or ()):
+    names: list[str] = list(request.topic_names)
+    async for topic in in_slices(request.topics):
         topic_id = text_of(topic.topic_id)
         if (topic.name is None) == (topic.topic_id is None):
             neither = InvalidRequestError("a topic has either a name or an id here")
@@ -201,7 +204,9 @@ async def delete_topics(service: BrokerService, call: Call, request: Any) -> Val
     return {"throttle_time": 0, "responses": answers}
 
 
-async def create_partitions(service: BrokerService, call: Call, request: Any) -> Values:
+async def create_partitions(
+    service: BrokerService, call: Call, request: requests.CreatePartitions
+) -> Values:
     results: dict[str, MinikafkaError | None] = dict(_named_twice(t.name for t in request.topics))
     for topic in request.topics:
         if topic.name in results:
@@ -217,7 +222,9 @@ async def create_partitions(service: BrokerService, call: Call, request: Any) ->
     return {"throttle_time": 0, "results": answers}
 
 
-async def delete_records(service: BrokerService, call: Call, request: Any) -> Values:
+async def delete_records(
+    service: BrokerService, call: Call, request: requests.DeleteRecords
+) -> Values:
     timeout_ms = limited_timeout_ms(request.timeout)
     topics = await ask_each(
         request.topics,
@@ -228,8 +235,10 @@ async def delete_records(service: BrokerService, call: Call, request: Any) -> Va
     return {"throttle_time": 0, "topics": topics}
 
 
-async def elect_leaders(service: BrokerService, call: Call, request: Any) -> Values:
-    election_type = get(request, "election_type", PREFERRED)
+async def elect_leaders(
+    service: BrokerService, call: Call, request: requests.ElectLeaders
+) -> Values:
+    election_type = request.election_type
     named = list(
         dict.fromkeys(
             [
@@ -281,13 +290,15 @@ def _parsed(name: str) -> TopicPartition:
 # --- log directories -----------------------------------------------------------------------------
 
 
-async def describe_log_dirs(service: BrokerService, call: Call, request: Any) -> Values:
+async def describe_log_dirs(
+    service: BrokerService, call: Call, request: requests.DescribeLogDirs
+) -> Values:
     wanted: set[TopicPartition] | None = None
     if request.topics is not None:
         wanted = {
             topic_partition(topic.topic, index)
             for topic in request.topics
-            for index in get(topic, "partitions", None) or get(topic, "partition_index", ())
+            for index in topic.partitions
         }
     log_dir, sizes = await service.describe_log_dir()
     topics: dict[str, list[Values]] = {}
@@ -313,11 +324,11 @@ async def describe_log_dirs(service: BrokerService, call: Call, request: Any) ->
     }
 
 
-HANDLERS: dict[ApiKey, Handler] = {
-    ApiKey.CREATE_TOPICS: create_topics,
-    ApiKey.DELETE_TOPICS: delete_topics,
-    ApiKey.DELETE_RECORDS: delete_records,
-    ApiKey.CREATE_PARTITIONS: create_partitions,
-    ApiKey.ELECT_LEADERS: elect_leaders,
-    ApiKey.DESCRIBE_LOG_DIRS: describe_log_dirs,
+HANDLERS: Handlers = {
+    ApiKey.CREATE_TOPICS: Handler(requests.CreateTopics, create_topics),
+    ApiKey.DELETE_TOPICS: Handler(requests.DeleteTopics, delete_topics),
+    ApiKey.DELETE_RECORDS: Handler(requests.DeleteRecords, delete_records),
+    ApiKey.CREATE_PARTITIONS: Handler(requests.CreatePartitions, create_partitions),
+    ApiKey.ELECT_LEADERS: Handler(requests.ElectLeaders, elect_leaders),
+    ApiKey.DESCRIBE_LOG_DIRS: Handler(requests.DescribeLogDirs, describe_log_dirs),
 }

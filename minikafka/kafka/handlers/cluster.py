@@ -6,8 +6,7 @@ which `messages.write` takes those that the version has.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from minikafka.api.requests import (
     EARLIEST_TIMESTAMP,
@@ -27,14 +26,15 @@ from minikafka.errors import (
     UnsupportedEndpointTypeError,
     UnsupportedVersionError,
 )
+from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.handlers import acls, admin, configs, groups, reassignments
 from minikafka.kafka.handlers.admin import error_fields
+from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.kafka.ids import uuid_of
-from minikafka.kafka.messages import get
 from minikafka.kafka.operations import NOT_ASKED_FOR, ON_CLUSTER, ON_TOPIC
 from minikafka.kafka.partitions import ask_each
 from minikafka.model import (
@@ -46,8 +46,6 @@ from minikafka.model import (
 )
 from minikafka.turns import in_slices
 
-Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
-
 # The types of endpoint: with ZooKeeper there are only brokers.
 BROKERS, CONTROLLERS = 1, 2
 _ISOLATION_LEVELS = (0, 1)  # alike: without transactions all that is committed is stable
@@ -57,16 +55,15 @@ _MAX_TIMESTAMP_KNOWN = 7  # the version of ListOffsets from which on it is (KIP-
 # --- the cluster ---------------------------------------------------------------------------------
 
 
-async def metadata(service: BrokerService, call: Call, request: Any) -> Values:
-    topics = request.topics
-    if any(get(topic, "topic_id") is not None or topic.name is None for topic in topics or ()):
+async def metadata(service: BrokerService, call: Call, request: requests.Metadata) -> Values:
+    topics = request.topics or ()
+    if any(topic.topic_id is not None or topic.name is None for topic in topics):
         return _refused_ids(topics)
-    everything = topics is None or (call.version == 0 and not topics)
-    names = (
-        None if everything else list(dict.fromkeys(t.name for t in topics if t.name is not None))
-    )
-    found = await service.metadata(names, get(request, "allow_auto_topic_creation", True))
-    operations = _operations(request, "include_topic_authorized_operations", ON_TOPIC)
+    everything = request.topics is None or (call.version == 0 and not topics)
+    named = dict.fromkeys(topic.name for topic in topics if topic.name is not None)
+    names = None if everything else list(named)
+    found = await service.metadata(names, request.allow_auto_topic_creation)
+    operations = _operations(ON_TOPIC, asked_for=request.include_topic_authorized_operations)
     return {
         "throttle_time": 0,
         "brokers": brokers(found),
@@ -74,16 +71,16 @@ async def metadata(service: BrokerService, call: Call, request: Any) -> Values:
         "controller_id": _visible(found, found.controller_id),
         "topics": [_topic(found, topic, operations) async for topic in in_slices(found.topics)],
         "cluster_authorized_operations": _operations(
-            request, "include_cluster_authorized_operations", ON_CLUSTER
+            ON_CLUSTER, asked_for=request.include_cluster_authorized_operations
         ),
     }
 
 
-def _operations(request: Any, asked_for: str, everything: int) -> int:
-    return everything if get(request, asked_for, False) else NOT_ASKED_FOR
+def _operations(everything: int, *, asked_for: bool) -> int:
+    return everything if asked_for else NOT_ASKED_FOR
 
 
-def _refused_ids(topics: Iterable[Any]) -> Values:
+def _refused_ids(topics: Iterable[requests.MetadataTopic]) -> Values:
     """The versions that have room for ids do not take them yet, and Kafka then tells nothing."""
     refused = {
         "error_code": InvalidRequestError.code,
@@ -153,8 +150,10 @@ def _partition(found: ClusterMetadata, partition: PartitionMetadata) -> Values:
     }
 
 
-async def describe_cluster(service: BrokerService, call: Call, request: Any) -> Values:
-    endpoint_type = get(request, "endpoint_type", BROKERS)
+async def describe_cluster(
+    service: BrokerService, call: Call, request: requests.DescribeCluster
+) -> Values:
+    endpoint_type = request.endpoint_type
     if endpoint_type != BROKERS:
         return _no_endpoints(endpoint_type)
     found = await service.metadata([], False)
@@ -166,7 +165,7 @@ async def describe_cluster(service: BrokerService, call: Call, request: Any) -> 
         "controller_id": _visible(found, found.controller_id),
         "brokers": brokers(found),
         "cluster_authorized_operations": _operations(
-            request, "include_cluster_authorized_operations", ON_CLUSTER
+            ON_CLUSTER, asked_for=request.include_cluster_authorized_operations
         ),
     }
 
@@ -191,11 +190,13 @@ def _no_endpoints(endpoint_type: int) -> Values:
 # --- offsets -------------------------------------------------------------------------------------
 
 
-async def list_offsets(service: BrokerService, call: Call, request: Any) -> Values:
-    def refuse(partition: TopicPartition, item: Any, again: bool) -> MinikafkaError | None:
+async def list_offsets(service: BrokerService, call: Call, request: requests.ListOffsets) -> Values:
+    def refuse(
+        partition: TopicPartition, item: requests.ListOffsetsPartition, again: bool
+    ) -> MinikafkaError | None:
         if again:
             return InvalidRequestError(f"{partition} is in the request more than once")
-        if get(request, "isolation_level", 0) not in _ISOLATION_LEVELS:
+        if request.isolation_level not in _ISOLATION_LEVELS:
             return InvalidRequestError(f"there is no isolation level {request.isolation_level}")
         lowest = MAX_TIMESTAMP if call.version >= _MAX_TIMESTAMP_KNOWN else EARLIEST_TIMESTAMP
         if item.timestamp < lowest:
@@ -207,7 +208,7 @@ async def list_offsets(service: BrokerService, call: Call, request: Any) -> Valu
     topics = await ask_each(
         request.topics,
         lambda partition, item: ListOffsetsPartition(
-            partition, item.timestamp, get(item, "current_leader_epoch", -1)
+            partition, item.timestamp, item.current_leader_epoch
         ),
         service.list_offsets,
         lambda result: {
@@ -221,11 +222,13 @@ async def list_offsets(service: BrokerService, call: Call, request: Any) -> Valu
     return {"throttle_time": 0, "topics": topics}
 
 
-async def offset_for_leader_epoch(service: BrokerService, call: Call, request: Any) -> Values:
+async def offset_for_leader_epoch(
+    service: BrokerService, call: Call, request: requests.OffsetForLeaderEpoch
+) -> Values:
     topics = await ask_each(
         request.topics,
         lambda partition, item: EpochEndQuery(
-            partition, item.leader_epoch, get(item, "current_leader_epoch", -1)
+            partition, item.leader_epoch, item.current_leader_epoch
         ),
         service.epoch_ends,
         lambda result: {"leader_epoch": result.leader_epoch, "end_offset": result.end_offset},
@@ -238,11 +241,13 @@ async def offset_for_leader_epoch(service: BrokerService, call: Call, request: A
 # --- producers -----------------------------------------------------------------------------------
 
 
-async def init_producer_id(service: BrokerService, call: Call, request: Any) -> Values:
+async def init_producer_id(
+    service: BrokerService, call: Call, request: requests.InitProducerId
+) -> Values:
     """An idempotent producer that knows an id already asks for a new one when its epochs run out:
     it gets a new id either way."""
     producer_id, producer_epoch, code = -1, -1, 0
-    known_id, known_epoch = get(request, "producer_id", -1), get(request, "producer_epoch", -1)
+    known_id, known_epoch = request.producer_id, request.producer_epoch
     if request.transactional_id:
         code = UnsupportedVersionError.code  # transactions are not served, nor advertised
     elif request.transactional_id == "" or (known_id == -1) != (known_epoch == -1):
@@ -260,12 +265,12 @@ async def init_producer_id(service: BrokerService, call: Call, request: Any) -> 
     }
 
 
-HANDLERS: dict[ApiKey, Handler] = {
-    ApiKey.METADATA: metadata,
-    ApiKey.LIST_OFFSETS: list_offsets,
-    ApiKey.INIT_PRODUCER_ID: init_producer_id,
-    ApiKey.OFFSET_FOR_LEADER_EPOCH: offset_for_leader_epoch,
-    ApiKey.DESCRIBE_CLUSTER: describe_cluster,
+HANDLERS: Handlers = {
+    ApiKey.METADATA: Handler(requests.Metadata, metadata),
+    ApiKey.LIST_OFFSETS: Handler(requests.ListOffsets, list_offsets),
+    ApiKey.INIT_PRODUCER_ID: Handler(requests.InitProducerId, init_producer_id),
+    ApiKey.OFFSET_FOR_LEADER_EPOCH: Handler(requests.OffsetForLeaderEpoch, offset_for_leader_epoch),
+    ApiKey.DESCRIBE_CLUSTER: Handler(requests.DescribeCluster, describe_cluster),
     **acls.HANDLERS,
     **admin.HANDLERS,
     **configs.HANDLERS,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
 from minikafka.api.requests import (
     AlterBrokerConfigRequest,
@@ -19,11 +18,12 @@ from minikafka.errors import (
     MinikafkaError,
     UnknownTopicOrPartitionError,
 )
+from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
-from minikafka.kafka.handlers.admin import MAX_TIMEOUT_MS, Handler, error_fields
-from minikafka.kafka.messages import get
+from minikafka.kafka.handlers.admin import MAX_TIMEOUT_MS, error_fields
+from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.turns import in_slices
 
 Changes = Mapping[str, str | None]
@@ -33,7 +33,9 @@ _TYPES = {"boolean": 1, "text": 2, "integer": 3, "long": 5, "double": 6, "list":
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
 
-async def describe_configs(service: BrokerService, call: Call, request: Any) -> Values:
+async def describe_configs(
+    service: BrokerService, call: Call, request: requests.DescribeConfigs
+) -> Values:
     results = []
     resources = {(each.resource_type, each.resource_name): each for each in request.resources}
     async for resource in in_slices(resources.values()):
@@ -77,7 +79,7 @@ def _no_configuration(resource_type: int) -> MinikafkaError:
     )
 
 
-def _config(entry: ConfigDescription, request: Any) -> Values:
+def _config(entry: ConfigDescription, request: requests.DescribeConfigs) -> Values:
     synonyms = [
         {"name": each.name, "value": each.value, "source": each.source} for each in entry.synonyms
     ]
@@ -90,14 +92,16 @@ def _config(entry: ConfigDescription, request: Any) -> Values:
         "is_sensitive": False,
         "synonyms": synonyms if request.include_synonyms else [],
         "config_type": _TYPES.get(entry.kind, 0),
-        "documentation": entry.doc if get(request, "include_documentation", False) else None,
+        "documentation": entry.doc if request.include_documentation else None,
     }
 
 
-async def alter_configs(service: BrokerService, call: Call, request: Any) -> Values:
+async def alter_configs(
+    service: BrokerService, call: Call, request: requests.AlterConfigs
+) -> Values:
     """The older way: what is named is set, and whatever is not named goes back to its default."""
 
-    async def changes(resource: Any) -> Changes:
+    async def changes(resource: requests.AlteredResource) -> Changes:
         if resource.resource_type == BROKER:
             existing = list(service.broker_overrides(resource.resource_name))
         else:
@@ -113,8 +117,10 @@ async def alter_configs(service: BrokerService, call: Call, request: Any) -> Val
     return await _alter(service, request, changes)
 
 
-async def incremental_alter_configs(service: BrokerService, call: Call, request: Any) -> Values:
-    async def changes(resource: Any) -> Changes:
+async def incremental_alter_configs(
+    service: BrokerService, call: Call, request: requests.AlterConfigs
+) -> Values:
+    async def changes(resource: requests.AlteredResource) -> Changes:
         wanted: dict[str, str | None] = {}
         for config in resource.configs:
             _check_named_once(config.name, wanted)
@@ -141,13 +147,15 @@ def _check_named_once(name: str, before: Mapping[str, object]) -> None:
         raise InvalidRequestError(f"{name} is in the request twice")
 
 
-def _check_value(config: Any) -> None:
+def _check_value(config: requests.AlteredConfig) -> None:
     """What is to go back to its default is deleted; null says nothing of that."""
     if config.value is None:
         raise InvalidRequestError(f"{config.name}: null is no value")
 
 
-async def _edited_list(service: BrokerService, resource: Any, config: Any) -> str:
+async def _edited_list(
+    service: BrokerService, resource: requests.AlteredResource, config: requests.AlteredConfig
+) -> str:
     """A list with items added or taken away; the cleanup policy is the only one."""
     of_broker = resource.resource_type == BROKER
     if config.name != ("log.cleanup.policy" if of_broker else "cleanup.policy"):
@@ -172,8 +180,8 @@ async def _edited_list(service: BrokerService, resource: Any, config: Any) -> st
 
 async def _alter(
     service: BrokerService,
-    request: Any,
-    changes: Callable[[Any], Awaitable[Changes]],
+    request: requests.AlterConfigs,
+    changes: Callable[[requests.AlteredResource], Awaitable[Changes]],
 ) -> Values:
     responses = []
     times = Counter((each.resource_type, each.resource_name) for each in request.resources)
@@ -202,7 +210,9 @@ async def _alter(
     return {"throttle_time": 0, "responses": responses}
 
 
-async def _alter_topic(service: BrokerService, request: Any, topic: str, wanted: Changes) -> None:
+async def _alter_topic(
+    service: BrokerService, request: requests.AlterConfigs, topic: str, wanted: Changes
+) -> None:
     found = await service.metadata([topic], False)
     if found.topics[0].error is not None:
         raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
@@ -212,7 +222,9 @@ async def _alter_topic(service: BrokerService, request: Any, topic: str, wanted:
     await _change(service, AlterTopicConfigRequest(topic, wanted))
 
 
-async def _alter_broker(service: BrokerService, request: Any, broker: str, wanted: Changes) -> None:
+async def _alter_broker(
+    service: BrokerService, request: requests.AlterConfigs, broker: str, wanted: Changes
+) -> None:
     """`broker`: the id of one, or nothing for all."""
     service.check_broker_configs(broker, wanted)
     if not request.validate_only:
@@ -229,8 +241,8 @@ async def _change(service: BrokerService, request: ControllerRequest) -> None:
 _ALTER = {TOPIC: _alter_topic, BROKER: _alter_broker}
 
 
-HANDLERS: dict[ApiKey, Handler] = {
-    ApiKey.DESCRIBE_CONFIGS: describe_configs,
-    ApiKey.ALTER_CONFIGS: alter_configs,
-    ApiKey.INCREMENTAL_ALTER_CONFIGS: incremental_alter_configs,
+HANDLERS: Handlers = {
+    ApiKey.DESCRIBE_CONFIGS: Handler(requests.DescribeConfigs, describe_configs),
+    ApiKey.ALTER_CONFIGS: Handler(requests.AlterConfigs, alter_configs),
+    ApiKey.INCREMENTAL_ALTER_CONFIGS: Handler(requests.AlterConfigs, incremental_alter_configs),
 }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from minikafka.api.groups import (
-    COORDINATES_GROUPS,
     CommittedOffset,
     DeleteGroupsRequest,
     DescribeGroupsRequest,
@@ -36,15 +34,14 @@ from minikafka.errors import (
     TransactionalIdAuthorizationFailedError,
     UnsupportedVersionError,
 )
+from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
-from minikafka.kafka.messages import get
+from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.kafka.operations import NOT_ASKED_FOR, ON_GROUP
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.turns import in_slices
-
-Handler = Callable[[BrokerService, Call, Any], Awaitable[Values]]
 
 # From these versions of JoinGroup and OffsetFetch on.
 _MEMBER_ID_REQUIRED = 4
@@ -65,9 +62,11 @@ def code(error: MinikafkaError | None) -> int:
 # --- coordinators --------------------------------------------------------------------------------
 
 
-async def find_coordinator(service: BrokerService, call: Call, request: Any) -> Values:
+async def find_coordinator(
+    service: BrokerService, call: Call, request: requests.FindCoordinator
+) -> Values:
     keys = request.coordinator_keys if call.version >= _SEVERAL_KEYS else [request.key]
-    wanted = FindCoordinatorRequest(keys, get(request, "key_type", COORDINATES_GROUPS))
+    wanted = FindCoordinatorRequest(keys, request.key_type)
     found = (await service.groups.find_coordinator(wanted)).coordinators
     if call.version <= _LIBRDKAFKA_LAST:
         found = [_final(each) for each in found]
@@ -111,7 +110,12 @@ def _coordinator(found: FoundCoordinator) -> Values:
 # --- membership ----------------------------------------------------------------------------------
 
 
-async def join_group(service: BrokerService, call: Call, request: Any) -> Values:
+async def join_group(service: BrokerService, call: Call, request: requests.JoinGroup) -> Values:
+    rebalance_timeout_ms = request.rebalance_timeout
+    if (
+        rebalance_timeout_ms is None
+    ):  # before there was one, a rebalance lasted as long as a session
+        rebalance_timeout_ms = request.session_timeout
     result = await service.groups.join_group(
         JoinGroupRequest(
             request.group_id,
@@ -119,12 +123,10 @@ async def join_group(service: BrokerService, call: Call, request: Any) -> Values
             request.protocol_type,
             [GroupProtocol(each.name, each.metadata) for each in request.protocols],
             request.session_timeout,
-            # Before there was one, a rebalance might last as long as a session.
-            get(request, "rebalance_timeout", request.session_timeout),
-            get(request, "group_instance_id"),
+            rebalance_timeout_ms,
+            request.group_instance_id,
             call.client_id,
             call.client_host,
-            get(request, "reason", None) or "",
             requires_known_member_id=call.version >= _MEMBER_ID_REQUIRED,
             supports_skipping_assignment=call.version >= _SKIPS_ASSIGNMENT,
         )
@@ -150,7 +152,7 @@ async def join_group(service: BrokerService, call: Call, request: Any) -> Values
     }
 
 
-async def sync_group(service: BrokerService, call: Call, request: Any) -> Values:
+async def sync_group(service: BrokerService, call: Call, request: requests.SyncGroup) -> Values:
     if call.version >= _PROTOCOL_REQUIRED and None in (
         request.protocol_type,
         request.protocol_name,
@@ -168,9 +170,9 @@ async def sync_group(service: BrokerService, call: Call, request: Any) -> Values
             request.generation_id,
             request.member_id,
             [(each.member_id, each.assignment) for each in request.assignments],
-            get(request, "group_instance_id"),
-            get(request, "protocol_type"),
-            get(request, "protocol_name"),
+            request.group_instance_id,
+            request.protocol_type,
+            request.protocol_name,
         )
     )
     return {
@@ -182,23 +184,22 @@ async def sync_group(service: BrokerService, call: Call, request: Any) -> Values
     }
 
 
-async def heartbeat(service: BrokerService, call: Call, request: Any) -> Values:
+async def heartbeat(service: BrokerService, call: Call, request: requests.Heartbeat) -> Values:
     result = await service.groups.heartbeat(
         HeartbeatRequest(
             request.group_id,
             request.generation_id,
             request.member_id,
-            get(request, "group_instance_id"),
+            request.group_instance_id,
         )
     )
     return {"throttle_time": 0, "error_code": code(result.error)}
 
 
-async def leave_group(service: BrokerService, call: Call, request: Any) -> Values:
+async def leave_group(service: BrokerService, call: Call, request: requests.LeaveGroup) -> Values:
     if call.version >= _SEVERAL_MEMBERS:
         members = [
-            LeavingMember(each.member_id, each.group_instance_id, get(each, "reason", None) or "")
-            for each in request.members
+            LeavingMember(each.member_id, each.group_instance_id) for each in request.members
         ]
     else:
         members = [LeavingMember(request.member_id)]
@@ -223,7 +224,9 @@ async def leave_group(service: BrokerService, call: Call, request: Any) -> Value
 # --- offsets -------------------------------------------------------------------------------------
 
 
-async def offset_commit(service: BrokerService, call: Call, request: Any) -> Values:
+async def offset_commit(
+    service: BrokerService, call: Call, request: requests.OffsetCommit
+) -> Values:
     """A retention time, which old versions give, is not heeded."""
     commit = OffsetCommitRequest(
         request.group_id,
@@ -231,7 +234,7 @@ async def offset_commit(service: BrokerService, call: Call, request: Any) -> Val
             OffsetCommitPartition(
                 topic_partition(name, each.partition_index),
                 each.committed_offset,
-                get(each, "committed_leader_epoch", -1),
+                each.committed_leader_epoch,
                 each.committed_metadata or "",
             )
             async for name, each in in_slices(
@@ -240,7 +243,7 @@ async def offset_commit(service: BrokerService, call: Call, request: Any) -> Val
         ],
         request.generation_id_or_member_epoch,
         request.member_id,
-        get(request, "group_instance_id"),
+        request.group_instance_id,
     )
     result = await service.groups.commit_offsets(commit)
     return {"throttle_time": 0, "topics": await _partition_errors(result.partitions)}
@@ -257,7 +260,7 @@ async def _partition_errors(results: Iterable[OffsetCommitPartitionResult]) -> l
     return [{"name": name, "partitions": items} for name, items in topics.items()]
 
 
-async def offset_fetch(service: BrokerService, call: Call, request: Any) -> Values:
+async def offset_fetch(service: BrokerService, call: Call, request: requests.OffsetFetch) -> Values:
     if call.version >= _SEVERAL_GROUPS:
         groups = [
             OffsetFetchGroup(each.group_id, await _named(each.topics))
@@ -265,7 +268,7 @@ async def offset_fetch(service: BrokerService, call: Call, request: Any) -> Valu
         ]
     else:
         groups = [OffsetFetchGroup(request.group_id, await _named(request.topics))]
-    fetch = OffsetFetchRequest(groups, get(request, "require_stable", False))
+    fetch = OffsetFetchRequest(groups, request.require_stable)
     results = (await service.groups.fetch_offsets(fetch)).groups
     if call.version >= _SEVERAL_GROUPS:
         answers = [
@@ -280,7 +283,7 @@ async def offset_fetch(service: BrokerService, call: Call, request: Any) -> Valu
     return {"throttle_time": 0, **await _only_group(call.version, groups[0], results[0])}
 
 
-async def _named(topics: Sequence[Any] | None) -> list[TopicPartition] | None:
+async def _named(topics: Sequence[requests.PartitionIndexes] | None) -> list[TopicPartition] | None:
     if topics is None:
         return None
     named = ((topic.name, index) for topic in topics for index in topic.partition_indexes)
@@ -312,7 +315,9 @@ async def _committed(partitions: Iterable[CommittedOffset]) -> list[Values]:
     return [{"name": name, "partitions": items} for name, items in topics.items()]
 
 
-async def offset_delete(service: BrokerService, call: Call, request: Any) -> Values:
+async def offset_delete(
+    service: BrokerService, call: Call, request: requests.OffsetDelete
+) -> Values:
     wanted = [
         topic_partition(name, each.partition_index)
         async for name, each in in_slices(
@@ -330,9 +335,11 @@ async def offset_delete(service: BrokerService, call: Call, request: Any) -> Val
 # --- administration ------------------------------------------------------------------------------
 
 
-async def describe_groups(service: BrokerService, call: Call, request: Any) -> Values:
+async def describe_groups(
+    service: BrokerService, call: Call, request: requests.DescribeGroups
+) -> Values:
     result = await service.groups.describe_groups(DescribeGroupsRequest(request.groups))
-    asked = get(request, "include_authorized_operations", False)
+    asked = request.include_authorized_operations
     operations = ON_GROUP if asked else NOT_ASKED_FOR
     return {
         "throttle_time": 0,
@@ -362,10 +369,8 @@ def _described(group: GroupDescription, operations: int) -> Values:
     }
 
 
-async def list_groups(service: BrokerService, call: Call, request: Any) -> Values:
-    wanted = ListGroupsRequest(
-        get(request, "states_filter", ()) or (), get(request, "types_filter", ()) or ()
-    )
+async def list_groups(service: BrokerService, call: Call, request: requests.ListGroups) -> Values:
+    wanted = ListGroupsRequest(request.states_filter)
     result = await service.groups.list_groups(wanted)
     return {
         "throttle_time": 0,
@@ -382,7 +387,9 @@ async def list_groups(service: BrokerService, call: Call, request: Any) -> Value
     }
 
 
-async def delete_groups(service: BrokerService, call: Call, request: Any) -> Values:
+async def delete_groups(
+    service: BrokerService, call: Call, request: requests.DeleteGroups
+) -> Values:
     result = await service.groups.delete_groups(
         DeleteGroupsRequest(list(dict.fromkeys(request.groups_names)))
     )
@@ -395,16 +402,16 @@ async def delete_groups(service: BrokerService, call: Call, request: Any) -> Val
     }
 
 
-HANDLERS: dict[ApiKey, Handler] = {
-    ApiKey.OFFSET_COMMIT: offset_commit,
-    ApiKey.OFFSET_FETCH: offset_fetch,
-    ApiKey.FIND_COORDINATOR: find_coordinator,
-    ApiKey.JOIN_GROUP: join_group,
-    ApiKey.HEARTBEAT: heartbeat,
-    ApiKey.LEAVE_GROUP: leave_group,
-    ApiKey.SYNC_GROUP: sync_group,
-    ApiKey.DESCRIBE_GROUPS: describe_groups,
-    ApiKey.LIST_GROUPS: list_groups,
-    ApiKey.DELETE_GROUPS: delete_groups,
-    ApiKey.OFFSET_DELETE: offset_delete,
+HANDLERS: Handlers = {
+    ApiKey.OFFSET_COMMIT: Handler(requests.OffsetCommit, offset_commit),
+    ApiKey.OFFSET_FETCH: Handler(requests.OffsetFetch, offset_fetch),
+    ApiKey.FIND_COORDINATOR: Handler(requests.FindCoordinator, find_coordinator),
+    ApiKey.JOIN_GROUP: Handler(requests.JoinGroup, join_group),
+    ApiKey.HEARTBEAT: Handler(requests.Heartbeat, heartbeat),
+    ApiKey.LEAVE_GROUP: Handler(requests.LeaveGroup, leave_group),
+    ApiKey.SYNC_GROUP: Handler(requests.SyncGroup, sync_group),
+    ApiKey.DESCRIBE_GROUPS: Handler(requests.DescribeGroups, describe_groups),
+    ApiKey.LIST_GROUPS: Handler(requests.ListGroups, list_groups),
+    ApiKey.DELETE_GROUPS: Handler(requests.DeleteGroups, delete_groups),
+    ApiKey.OFFSET_DELETE: Handler(requests.OffsetDelete, offset_delete),
 }

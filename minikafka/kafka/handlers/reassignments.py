@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from minikafka.api.requests import AlterReassignmentsRequest, ListReassignmentsRequest
 from minikafka.api.service import BrokerService
 from minikafka.errors import MinikafkaError
+from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.handlers.admin import (
-    Handler,
     Results,
     administer,
     error_fields,
     limited_timeout_ms,
 )
+from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.turns import in_slices
 
 
-async def alter_partition_reassignments(service: BrokerService, call: Call, request: Any) -> Values:
+async def alter_partition_reassignments(
+    service: BrokerService, call: Call, request: requests.AlterPartitionReassignments
+) -> Values:
     """Partitions without replicas have their reassignment cancelled."""
     targets: dict[TopicPartition, Sequence[int] | None] = {
         topic_partition(name, item.partition_index): (
@@ -47,7 +49,9 @@ async def alter_partition_reassignments(service: BrokerService, call: Call, requ
     }
 
 
-async def list_partition_reassignments(service: BrokerService, call: Call, request: Any) -> Values:
+async def list_partition_reassignments(
+    service: BrokerService, call: Call, request: requests.ListPartitionReassignments
+) -> Values:
     """Those that are under way: of the partitions that are named, or of all (null)."""
     named = [
         topic_partition(name, index)
@@ -82,7 +86,11 @@ async def list_partition_reassignments(service: BrokerService, call: Call, reque
     }
 
 
-HANDLERS: dict[ApiKey, Handler] = {
-    ApiKey.ALTER_PARTITION_REASSIGNMENTS: alter_partition_reassignments,
-    ApiKey.LIST_PARTITION_REASSIGNMENTS: list_partition_reassignments,
+HANDLERS: Handlers = {
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: Handler(
+        requests.AlterPartitionReassignments, alter_partition_reassignments
+    ),
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: Handler(
+        requests.ListPartitionReassignments, list_partition_reassignments
+    ),
 }

@@ -10,6 +10,8 @@ import pytest
 
 from minikafka.kafka import fetch, messages, produce
 from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.decoding import Structure
+from minikafka.kafka.handlers.cluster import HANDLERS
 from minikafka.kafka.wire import MalformedRequestError, Reader
 from tests.fuzz.requests import Fuzzed, request
 
@@ -44,7 +46,8 @@ def read(fuzzed: Fuzzed) -> object:
         return produce.read_request(reader, fuzzed.version)
     if fuzzed.api is ApiKey.FETCH:
         return fetch.read_request(reader, fuzzed.version)
-    return messages.read(fuzzed.api, fuzzed.version, reader.data[reader.position :])
+    form = HANDLERS[fuzzed.api].request if fuzzed.api in HANDLERS else Structure
+    return messages.read(fuzzed.api, fuzzed.version, reader.data[reader.position :], form)
 
 
 def test_decoders_read_most_and_refuse_the_others(some: list[Fuzzed]) -> None:

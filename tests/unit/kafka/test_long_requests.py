@@ -16,6 +16,14 @@ from minikafka.kafka.encoding import QUICK_ITEMS, LongAnswerError
 from minikafka.kafka.fetch_sessions import FetchSessions
 from minikafka.kafka.handlers.configs import describe_configs
 from minikafka.kafka.partitions import ask_each
+from minikafka.kafka.requests import (
+    DeleteRecordsPartition,
+    DeleteRecordsTopic,
+    DescribeConfigs,
+    DescribedResource,
+    ListOffsets,
+    Metadata,
+)
 from minikafka.kafka.wire import (
     MAX_ITEMS,
     MAX_TAGS,
@@ -25,6 +33,7 @@ from minikafka.kafka.wire import (
     Reader,
 )
 from minikafka.model import TopicPartition
+from tests.helpers.kio_messages import plain
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import Ground
 
@@ -47,10 +56,10 @@ def fetch_of(partitions: list[int], version: int = 4) -> memoryview:
 
 
 def test_as_many_items_as_may_be_are_read_and_one_more_is_malformed() -> None:
-    request = messages.read_paced(ApiKey.METADATA, 4, metadata(MAX_ITEMS))
+    request = messages.read_paced(ApiKey.METADATA, 4, metadata(MAX_ITEMS), Metadata)
     assert len(request.topics) == MAX_ITEMS
     with pytest.raises(MalformedRequestError, match="more than 20000 items"):
-        messages.read_paced(ApiKey.METADATA, 4, metadata(MAX_ITEMS + 1))
+        messages.read_paced(ApiKey.METADATA, 4, metadata(MAX_ITEMS + 1), Metadata)
 
 
 def test_items_are_counted_over_the_whole_request() -> None:
@@ -59,20 +68,21 @@ def test_items_are_counted_over_the_whole_request() -> None:
     topic = b"\x00\x01t" + struct.pack(">i", 9) + partition * 9
     raw = struct.pack(">ii", -1, MAX_ITEMS // 10 + 1) + topic * (MAX_ITEMS // 10 + 1)
     with pytest.raises(MalformedRequestError, match="more than 20000 items"):
-        messages.read_paced(ApiKey.LIST_OFFSETS, 1, memoryview(raw))
+        messages.read_paced(ApiKey.LIST_OFFSETS, 1, memoryview(raw), ListOffsets)
 
 
 def test_an_array_cannot_claim_more_items_than_there_are_bytes() -> None:
     with pytest.raises(MalformedRequestError, match="claims 50 items, and 49 bytes are left"):
-        messages.read(ApiKey.METADATA, 4, memoryview(NAMES_V4.pack(50) + bytes(49)))
+        messages.read(ApiKey.METADATA, 4, memoryview(NAMES_V4.pack(50) + bytes(49)), Metadata)
 
 
 def test_a_request_that_is_not_read_quickly_says_so_and_is_read_in_another_way() -> None:
     raw = metadata(3_000)
-    assert len(messages.read(ApiKey.METADATA, 4, raw, 3_000).topics) == 3_000
+    assert len(messages.read(ApiKey.METADATA, 4, raw, Metadata, 3_000).topics) == 3_000
     with pytest.raises(LongRequestError):
-        messages.read(ApiKey.METADATA, 4, raw, 2_999)
-    assert messages.read_paced(ApiKey.METADATA, 4, raw) == messages.read(ApiKey.METADATA, 4, raw)
+        messages.read(ApiKey.METADATA, 4, raw, Metadata, 2_999)
+    paced = messages.read_paced(ApiKey.METADATA, 4, raw, Metadata)
+    assert plain(paced) == plain(messages.read(ApiKey.METADATA, 4, raw, Metadata))
 
 
 def test_tagged_fields_are_counted_too() -> None:
@@ -83,9 +93,9 @@ def test_tagged_fields_are_counted_too() -> None:
         number = bytes((count & 0x7F | 0x80, count >> 7 & 0x7F | 0x80, count >> 14))
         return memoryview(body + number + tag * count)
 
-    messages.read(ApiKey.METADATA, 9, with_tags(MAX_TAGS))
+    messages.read(ApiKey.METADATA, 9, with_tags(MAX_TAGS), Metadata)
     with pytest.raises(MalformedRequestError, match="tagged fields"):
-        messages.read(ApiKey.METADATA, 9, with_tags(MAX_TAGS + 1))
+        messages.read(ApiKey.METADATA, 9, with_tags(MAX_TAGS + 1), Metadata)
 
 
 def test_a_compact_string_is_no_longer_than_another() -> None:
@@ -149,11 +159,11 @@ async def test_a_partition_is_asked_once_and_answered_wherever_it_was_named() ->
         asked.append(questions)
         return [SimpleNamespace(topic_partition=tp, error=None, at=at) for tp, at in questions]
 
-    item = SimpleNamespace(partition_index=0, offset=1)
-    later = SimpleNamespace(partition_index=0, offset=2)
-    topic = SimpleNamespace(name="t", partitions=[item, later])
+    item = DeleteRecordsPartition({"partition_index": 0, "offset": 1})
+    later = DeleteRecordsPartition({"partition_index": 0, "offset": 2})
+    topic = DeleteRecordsTopic({"name": "t", "partitions": [item, later]})
     answer = await ask_each(
-        [topic, SimpleNamespace(name="empty", partitions=[]), topic],
+        [topic, DeleteRecordsTopic({"name": "empty", "partitions": []}), topic],
         lambda tp, item: (tp, item.offset),
         ask,
         lambda result: {"at": result.at},
@@ -175,8 +185,10 @@ async def test_the_configuration_of_a_resource_is_told_once() -> None:
             calls.append(name)
             return []
 
-    resource = SimpleNamespace(resource_type=2, resource_name="t", configuration_keys=None)
-    request = SimpleNamespace(resources=[resource] * 1_000, include_synonyms=False)
+    resource = DescribedResource(
+        {"resource_type": 2, "resource_name": "t", "configuration_keys": None}
+    )
+    request = DescribeConfigs({"resources": [resource] * 1_000, "include_synonyms": False})
     call: Any = None
     answer = await describe_configs(Service(), call, request)  # type: ignore[arg-type]
     assert calls == ["t"]

@@ -12,6 +12,7 @@ import pytest
 from minikafka.kafka import definitions, ids, messages
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.handlers.cluster import HANDLERS
+from minikafka.kafka.requests import CreateTopics
 from tests.helpers.kio_messages import BY_DEFINITION, BY_HAND
 
 
@@ -42,7 +43,8 @@ def test_an_answer_has_the_fields_of_its_version_and_no_others() -> None:
 
 
 def test_times_are_milliseconds_and_ids_are_text() -> None:
-    request = messages.read(ApiKey.CREATE_TOPICS, 2, memoryview(struct.pack(">ii?", 0, 2500, True)))
+    raw = memoryview(struct.pack(">ii?", 0, 2500, True))
+    request = messages.read(ApiKey.CREATE_TOPICS, 2, raw, CreateTopics)
     assert (request.timeout, request.validate_only) == (2500, True)
     topic_id = uuid.uuid4()
     assert ids.uuid_of(ids.text_of(topic_id)) == topic_id
@@ -56,9 +58,10 @@ def test_neither_kios_readers_and_writers_nor_its_index_nor_hypothesis_are_impor
 import sys
 from minikafka.kafka import messages
 from minikafka.kafka.apis import ApiKey
+from minikafka.kafka.requests import Metadata
 assert not [name for name in sys.modules if name.startswith("kio")], "before the first client"
 messages.load()
-messages.read(ApiKey.METADATA, 9, memoryview(b"\\x00\\x01\\x00\\x00\\x00"))
+messages.read(ApiKey.METADATA, 9, memoryview(b"\\x00\\x01\\x00\\x00\\x00"), Metadata)
 messages.write(ApiKey.HEARTBEAT, 4, {"throttle_time": 0, "error_code": 0})
 print(sorted({"kio.serial", "kio.index", "kio.schema.index", "hypothesis"} & set(sys.modules)))
 """
