@@ -1,4 +1,4 @@
-"""The typed requests that every door of a broker translates onto (gRPC, later Kafka's protocol).
+"""The typed requests that both doors of a broker translate onto: gRPC and Kafka's protocol.
 
 Frozen or slotted values without behaviour. Errors travel as `MinikafkaError | None` per item; a
 request that fails as a whole raises. Record data are whole v2 batches, opaque (`bytes`).
@@ -449,18 +449,32 @@ ControllerRequest = (
 
 @dataclass(slots=True)
 class NamedResult:
-    """The outcome for one topic or partition, by name."""
+    """The outcome for one topic or broker, by name."""
 
     name: str
     error: MinikafkaError | None = None
 
 
 @dataclass(slots=True)
+class PartitionResult:
+    """The outcome for one partition."""
+
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return str(self.topic_partition)
+
+
+@dataclass(slots=True)
 class ControllerResponse:
-    """One result for each named thing of the request; for producer ids the block [start, end);
-    for a list of reassignments the assignments."""
+    """One result for each thing that the request names, in `results` or `partitions`; for producer
+    ids the block [start, end); for a list of reassignments the assignments."""
 
     results: Sequence[NamedResult] = ()
+    partitions: Sequence[PartitionResult] = ()
     producer_id_start: int = -1
     producer_id_end: int = -1
     reassignments: Mapping[TopicPartition, Assignment] = field(default_factory=dict)

@@ -38,7 +38,7 @@ from minikafka.api.requests import (
     ClusterUpdate,
     DeleteRecordsResult,
     ListOffsetsResult,
-    NamedResult,
+    PartitionResult,
     PartitionStatus,
     TopicConfigEntry,
     TopicMetadata,
@@ -423,7 +423,7 @@ class Admin(Blocking):
 
     def elect_leaders(
         self, partitions: Sequence[TopicPartition] = (), unclean: bool = False
-    ) -> Sequence[NamedResult]:
+    ) -> Sequence[PartitionResult]:
         return self._call(self._admin.elect_leaders(partitions, unclean))
 
     def alter_partition_reassignments(

@@ -220,7 +220,7 @@ class BrokerChannel:
             timeout_ms + self._margin_ms,
         )
         raise_error_of(outer.response)
-        return administered_from_wire(outer.response)
+        return administered_from_wire(outer.response, request)
 
     async def broker_metrics(self) -> BrokerMetrics:
         """What this broker has done and holds."""

@@ -30,6 +30,7 @@ from minikafka.api.requests import (
     IsrProposal,
     ListReassignmentsRequest,
     NamedResult,
+    PartitionResult,
     ReportFailedReplicas,
     UpdateStateRequest,
     UpdateStateResponse,
@@ -408,8 +409,18 @@ def administer_from_wire(wire: control_pb2.AdministerRequest) -> ControllerReque
 def administered_to_wire(value: ControllerResponse) -> control_pb2.AdministerResponse:
     return control_pb2.AdministerResponse(
         results=[
-            control_pb2.NamedResult(name=result.name, error=optional_error_to_wire(result.error))
-            for result in value.results
+            *(
+                control_pb2.NamedResult(name=each.name, error=optional_error_to_wire(each.error))
+                for each in value.results
+            ),
+            *(
+                control_pb2.NamedResult(
+                    name=each.name,
+                    error=optional_error_to_wire(each.error),
+                    topic_partition=tp_to_wire(each.topic_partition),
+                )
+                for each in value.partitions
+            ),
         ],
         reassignments=[
             control_pb2.OngoingReassignment(
@@ -423,9 +434,24 @@ def administered_to_wire(value: ControllerResponse) -> control_pb2.AdministerRes
     )
 
 
-def administered_from_wire(wire: control_pb2.AdministerResponse) -> ControllerResponse:
+def administered_from_wire(
+    wire: control_pb2.AdministerResponse, request: ControllerRequest
+) -> ControllerResponse:
+    """The answer to `request`. A broker of an older version says partitions by name only: those
+    that were asked for are known by it."""
+    asked = {str(each): each for each in _partitions_of(request)}
+    results: list[NamedResult] = []
+    partitions: list[PartitionResult] = []
+    for each in wire.results:
+        if each.HasField("topic_partition"):
+            partitions.append(PartitionResult(tp_from_wire(each.topic_partition), error_of(each)))
+        elif each.name in asked:
+            partitions.append(PartitionResult(asked[each.name], error_of(each)))
+        else:
+            results.append(NamedResult(each.name, error_of(each)))
     return ControllerResponse(
-        tuple([NamedResult(result.name, error_of(result)) for result in wire.results]),
+        tuple(results),
+        tuple(partitions),
         reassignments={
             tp_from_wire(each.topic_partition): Assignment(
                 tuple(each.replicas), tuple(each.adding), tuple(each.removing)
@@ -433,3 +459,12 @@ def administered_from_wire(wire: control_pb2.AdministerResponse) -> ControllerRe
             for each in wire.reassignments
         },
     )
+
+
+def _partitions_of(request: ControllerRequest) -> Iterable[TopicPartition]:
+    match request:
+        case ElectLeadersRequest(_, partitions):
+            return partitions
+        case AlterReassignmentsRequest(targets):
+            return targets
+    return ()

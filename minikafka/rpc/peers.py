@@ -180,7 +180,10 @@ class GrpcPeers:
                     timeout_ms,
                 )
                 raise_error_of(block)
-                return ControllerResponse((), block.producer_id_start, block.producer_id_end)
+                return ControllerResponse(
+                    producer_id_start=block.producer_id_start,
+                    producer_id_end=block.producer_id_end,
+                )
         wire = convert.administer_to_wire(request, timeout_ms)
         response = await connection.call(
             lambda channel, timeout: ControllerServiceStub(channel).Administer(
@@ -189,7 +192,7 @@ class GrpcPeers:
             timeout_ms,
         )
         raise_error_of(response)
-        return convert.administered_from_wire(response)
+        return convert.administered_from_wire(response, request)
 
     async def close(self) -> None:
         """Every outstanding call and stream fails with NetworkError."""

@@ -17,6 +17,7 @@ from minikafka.api.requests import (
     ElectLeadersRequest,
     ListReassignmentsRequest,
     NamedResult,
+    PartitionResult,
 )
 from minikafka.errors import MinikafkaError, PolicyViolationError
 
@@ -63,7 +64,16 @@ def parts_of(request: ControllerRequest) -> list[ControllerRequest]:
 
 def failed(part: ControllerRequest, error: MinikafkaError) -> ControllerResponse:
     """What is said of a part that failed when others have been done."""
-    return ControllerResponse([NamedResult(name, error) for name in _names(part)])
+    match part:
+        case CreateTopicsRequest(topics, _):
+            return ControllerResponse([NamedResult(topic.name, error) for topic in topics])
+        case DeleteTopicsRequest(names):
+            return ControllerResponse([NamedResult(name, error) for name in names])
+        case ElectLeadersRequest(_, partitions):
+            return ControllerResponse(partitions=[PartitionResult(tp, error) for tp in partitions])
+        case AlterReassignmentsRequest(targets):
+            return ControllerResponse(partitions=[PartitionResult(tp, error) for tp in targets])
+    return ControllerResponse()
 
 
 def joined(responses: Sequence[ControllerResponse]) -> ControllerResponse:
@@ -71,25 +81,13 @@ def joined(responses: Sequence[ControllerResponse]) -> ControllerResponse:
         return responses[0]
     return ControllerResponse(
         [result for response in responses for result in response.results],
+        [result for response in responses for result in response.partitions],
         reassignments={
             each: assignment
             for response in responses
             for each, assignment in response.reassignments.items()
         },
     )
-
-
-def _names(part: ControllerRequest) -> list[str]:
-    match part:
-        case CreateTopicsRequest(topics, _):
-            return [topic.name for topic in topics]
-        case DeleteTopicsRequest(names):
-            return list(names)
-        case ElectLeadersRequest(_, partitions):
-            return [str(each) for each in partitions]
-        case AlterReassignmentsRequest(targets):
-            return [str(each) for each in targets]
-    return []
 
 
 def _some(things: Sequence[T]) -> Iterator[list[T]]:

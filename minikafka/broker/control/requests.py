@@ -23,9 +23,10 @@ from minikafka.api.requests import (
     ElectLeadersRequest,
     ListReassignmentsRequest,
     NamedResult,
+    PartitionResult,
     ReportFailedReplicas,
 )
-from minikafka.core.control.commands import Operation, Results
+from minikafka.core.control.commands import Operation, PartitionResults, Results
 from minikafka.core.control.controller import Controller
 from minikafka.core.control.topics import NewTopicDefaults
 
@@ -61,19 +62,22 @@ def controller_call(
                 validate_only=request.validate_only,
             )
         case ElectLeadersRequest():
-            results = yield from controller.elect_leaders(
+            elected = yield from controller.elect_leaders(
                 request.partitions, unclean=request.unclean
             )
+            return _of_partitions(elected)
         case AlterTopicConfigRequest():
             results = yield from controller.alter_topic_config(request.topic, request.changes)
         case AlterBrokerConfigRequest():
             results = yield from controller.alter_broker_config(request.broker, request.changes)
         case ReportFailedReplicas():
-            results = yield from controller.on_failed_replicas(
+            failed = yield from controller.on_failed_replicas(
                 request.broker_id, request.broker_epoch, request.partitions
             )
+            return _of_partitions(failed)
         case AlterReassignmentsRequest():
-            results = yield from controller.alter_partition_reassignments(request.targets)
+            altered = yield from controller.alter_partition_reassignments(request.targets)
+            return _of_partitions(altered)
         case ListReassignmentsRequest():
             found = controller.reassignments()
             named = request.partitions or found
@@ -92,3 +96,7 @@ def controller_call(
 
 def _named(results: Results) -> ControllerResponse:
     return ControllerResponse([NamedResult(name, error) for name, error in results])
+
+
+def _of_partitions(results: PartitionResults) -> ControllerResponse:
+    return ControllerResponse(partitions=[PartitionResult(tp, error) for tp, error in results])

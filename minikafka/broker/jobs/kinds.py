@@ -260,7 +260,7 @@ async def elect_preferred(work: Work) -> JobResult:
         ElectLeadersRequest(False, wanted), _CALL_TIMEOUT_MS
     )
     moved = already = 0
-    for result in response.results:
+    for result in response.partitions:
         if result.error is None:
             moved += 1
         elif isinstance(result.error, ElectionNotNeededError):
@@ -282,7 +282,7 @@ async def reassign(work: Work) -> JobResult:
             {partition.topic_partition: target for partition in partitions}
         )
         response = await work.environment.controller.call(request, _CALL_TIMEOUT_MS)
-        for result in response.results:
+        for result in response.partitions:
             if result.error is not None:
                 raise result.error
         await _until_moved(work, partitions, target)

@@ -34,6 +34,7 @@ from minikafka.api.requests import (
     ListOffsetsResult,
     ListReassignmentsRequest,
     NamedResult,
+    PartitionResult,
     PartitionStatus,
     TopicConfigEntry,
     TopicMetadata,
@@ -259,10 +260,10 @@ class AsyncAdmin(GroupAdmin, NodeAdmin, JobAdmin):
 
     async def elect_leaders(
         self, partitions: Sequence[TopicPartition] = (), unclean: bool = False
-    ) -> Sequence[NamedResult]:
+    ) -> Sequence[PartitionResult]:
         """Make the preferred replicas lead (no partitions: everywhere). `unclean`: a leader at any
         price, also that of losing records. One result for each partition."""
-        return (await self._administer(ElectLeadersRequest(unclean, partitions))).results
+        return (await self._administer(ElectLeadersRequest(unclean, partitions))).partitions
 
     async def alter_partition_reassignments(
         self, targets: Mapping[TopicPartition, Sequence[int] | None]
@@ -271,8 +272,8 @@ class AsyncAdmin(GroupAdmin, NodeAdmin, JobAdmin):
         is under way; None cancels that. An answer without an error says that it has begun:
         `list_partition_reassignments` tells whether it goes on."""
         response = await self._administer(AlterReassignmentsRequest(targets))
-        errors = {result.name: result.error for result in response.results}
-        return {each: errors[str(each)] for each in targets}
+        errors = {result.topic_partition: result.error for result in response.partitions}
+        return {each: errors[each] for each in targets}
 
     async def list_partition_reassignments(
         self, partitions: Sequence[TopicPartition] = ()
@@ -435,7 +436,8 @@ class AsyncAdmin(GroupAdmin, NodeAdmin, JobAdmin):
 
 def _explained(response: ControllerResponse) -> ControllerResponse:
     """After a lost answer: an error that may stem from our own first attempt says so."""
-    for result in response.results:
+    results: list[NamedResult | PartitionResult] = [*response.results, *response.partitions]
+    for result in results:
         if isinstance(result.error, TopicAlreadyExistsError | UnknownTopicOrPartitionError):
             result.error = type(result.error)(
                 f"{result.error} (the answer to an earlier attempt of this very request was "

@@ -15,6 +15,7 @@ from minikafka.config.overrides import DEFAULT_BROKER, broker_entity_name, merge
 from minikafka.core.control.commands import (
     AllocateProducerIds,
     Operation,
+    PartitionResults,
     ReadBrokerConfigs,
     Results,
     WriteBrokerConfig,
@@ -105,23 +106,23 @@ class Brokers:
 
     def note_failed_replicas(
         self, broker_id: int, broker_epoch: int, replicas: Iterable[tuple[TopicPartition, str]]
-    ) -> Results:
+    ) -> PartitionResults:
         """Disks failed under replicas (partition, topic id) of a broker: until its next
         incarnation they are in no ISR where another is in sync, and lead nothing. A log that the
         broker is to delete, or has deleted, does not matter any more."""
         context = self._context
         self.check_incarnation(broker_id, broker_epoch)
-        results: Results = []
+        results: PartitionResults = []
         for tp, topic_id in replicas:
             assignment, topic = context.assignment(tp), context.topic(tp.topic)
             if assignment is None or topic is None or topic.topic_id != topic_id:
                 unknown = UnknownTopicOrPartitionError(f"there is no partition {tp}")
-                results.append((str(tp), unknown))
+                results.append((tp, unknown))
                 continue
             if broker_id in assignment.replicas:
                 context.failed_replicas.setdefault(tp, {})[broker_id] = broker_epoch
                 context.unsettled.add(tp)
-            results.append((str(tp), None))
+            results.append((tp, None))
         return results
 
     # --- what they are given ---

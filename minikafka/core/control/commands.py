@@ -149,7 +149,8 @@ T = TypeVar("T")
 Operation: TypeAlias = Generator[Command, Any, T]
 
 # What a request comes to, for each thing that it names: a topic, a partition, a broker.
-Results: TypeAlias = list[tuple[str, MinikafkaError | None]]
+Results: TypeAlias = list[tuple[str, MinikafkaError | None]]  # by the name of a topic or broker
+PartitionResults: TypeAlias = list[tuple[TopicPartition, MinikafkaError | None]]
 
 
 def require_term(outcome: WriteOutcome) -> None:

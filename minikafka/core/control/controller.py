@@ -30,7 +30,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from minikafka.api.requests import AlterPartitionResult, CreateTopic
 from minikafka.core.control.brokers import Brokers
-from minikafka.core.control.commands import DeposedError, Operation, Results
+from minikafka.core.control.commands import DeposedError, Operation, PartitionResults, Results
 from minikafka.core.control.context import BrokerBatch, ClusterContext, ControllerCounters
 from minikafka.core.control.deletions import Deletions
 from minikafka.core.control.elections import Elections
@@ -224,7 +224,7 @@ class Controller:
     @event
     def on_failed_replicas(
         self, broker_id: int, broker_epoch: int, replicas: Iterable[tuple[TopicPartition, str]]
-    ) -> Operation[Results]:
+    ) -> Operation[PartitionResults]:
         """Disks failed under replicas (partition, topic id) of a broker."""
         results = self._brokers.note_failed_replicas(broker_id, broker_epoch, replicas)
         yield from self._settle()
@@ -261,10 +261,10 @@ class Controller:
     @event
     def elect_leaders(
         self, partitions: Sequence[TopicPartition], *, unclean: bool
-    ) -> Operation[Results]:
+    ) -> Operation[PartitionResults]:
         """Preferred or unclean elections, of all partitions that need one if none are named."""
         errors = yield from self._elect(partitions, unclean=unclean)
-        return [(str(tp), error) for tp, error in errors.items()]
+        return list(errors.items())
 
     def _elect(
         self, partitions: Sequence[TopicPartition], *, unclean: bool
@@ -295,11 +295,11 @@ class Controller:
     @event
     def alter_partition_reassignments(
         self, targets: Mapping[TopicPartition, Sequence[int] | None]
-    ) -> Operation[Results]:
+    ) -> Operation[PartitionResults]:
         """Move partitions to other replicas, in order of preference; None cancels."""
         errors = yield from self._reassignments.alter(targets)
         yield from self._settle()
-        return [(str(tp), error) for tp, error in errors.items()]
+        return list(errors.items())
 
     # --- topics ---
 

@@ -255,24 +255,21 @@ async def elect_leaders(
     if not everything and not named:
         return {"throttle_time": 0, "error_code": 0, "replica_election_results": []}
     failed: MinikafkaError | None = None
-    results: dict[str, MinikafkaError | None]
+    results: dict[TopicPartition, MinikafkaError | None]
     try:
         if election_type not in (PREFERRED, UNCLEAN):
             raise InvalidRequestError(f"there is no election of type {election_type}")
         election = ElectLeadersRequest(election_type == UNCLEAN, named)
         timeout_ms = limited_timeout_ms(max(request.timeout, _ELECTION_TIMEOUT_MS))
         answer = await service.administer(election, timeout_ms)
-        results = {result.name: result.error for result in answer.results}
+        results = {result.topic_partition: result.error for result in answer.partitions}
     except MinikafkaError as raised:
         # Of the request as a whole, which may name no partition, and of each that it names.
-        failed, results = raised, dict.fromkeys(map(str, named), raised)
+        failed, results = raised, dict.fromkeys(named, raised)
     by_topic: dict[str, list[Values]] = {}
-    # What a client names can be any number: `t--1` is of -1, not of the topic `t-`.
-    asked = {str(each): each async for each in in_slices(named)}
-    async for name, error in in_slices(results.items()):
-        place = asked.get(name) or _parsed(name)
-        result = {"partition_id": place.partition, **error_fields(error)}
-        by_topic.setdefault(place.topic, []).append(result)
+    async for each, error in in_slices(results.items()):
+        result = {"partition_id": each.partition, **error_fields(error)}
+        by_topic.setdefault(each.topic, []).append(result)
     return {
         "throttle_time": 0,
         "error_code": 0 if failed is None else failed.code,
@@ -280,11 +277,6 @@ async def elect_leaders(
             {"topic": topic, "partition_result": items} for topic, items in by_topic.items()
         ],
     }
-
-
-def _parsed(name: str) -> TopicPartition:
-    topic, _, index = name.rpartition("-")
-    return topic_partition(topic, int(index))
 
 
 # --- log directories -----------------------------------------------------------------------------

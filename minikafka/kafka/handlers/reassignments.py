@@ -12,8 +12,6 @@ from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.handlers.admin import (
-    Results,
-    administer,
     error_fields,
     limited_timeout_ms,
 )
@@ -34,13 +32,18 @@ async def alter_partition_reassignments(
             (topic.name, item) for topic in request.topics for item in topic.partitions
         )
     }
-    results: Results = {}
+    results: dict[TopicPartition, MinikafkaError | None] = {}
     if targets:
         alteration = AlterReassignmentsRequest(targets)
-        results = await administer(service, alteration, request.timeout, map(str, targets))
+        try:
+            answer = await service.administer(alteration, limited_timeout_ms(request.timeout))
+        except MinikafkaError as error:
+            results = dict.fromkeys(targets, error)
+        else:
+            results = {result.topic_partition: result.error for result in answer.partitions}
     by_topic: dict[str, list[Values]] = {}
     async for each in in_slices(targets):
-        result = {"partition_index": each.partition, **error_fields(results[str(each)])}
+        result = {"partition_index": each.partition, **error_fields(results[each])}
         by_topic.setdefault(each.topic, []).append(result)
     return {
         "throttle_time": 0,

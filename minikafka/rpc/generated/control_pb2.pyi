@@ -330,12 +330,14 @@ class AdministerRequest(_message.Message):
     def __init__(self, create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ..., alter_topic_config: _Optional[_Union[AlterTopicConfig, _Mapping]] = ..., alter_reassignments: _Optional[_Union[AlterReassignments, _Mapping]] = ..., list_reassignments: _Optional[_Union[ListReassignments, _Mapping]] = ..., alter_broker_config: _Optional[_Union[AlterBrokerConfig, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class NamedResult(_message.Message):
-    __slots__ = ("name", "error")
+    __slots__ = ("name", "error", "topic_partition")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_PARTITION_FIELD_NUMBER: _ClassVar[int]
     name: str
     error: _common_pb2.Error
-    def __init__(self, name: _Optional[str] = ..., error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ...) -> None: ...
+    topic_partition: _common_pb2.TopicPartition
+    def __init__(self, name: _Optional[str] = ..., error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., topic_partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ...) -> None: ...
 
 class OngoingReassignment(_message.Message):
     __slots__ = ("topic_partition", "replicas", "adding", "removing")

@@ -29,6 +29,7 @@ from minikafka.api.requests import (
     ListOffsetsResult,
     ListReassignmentsRequest,
     NamedResult,
+    PartitionResult,
     PartitionStatus,
     ProduceResult,
     TopicConfigEntry,
@@ -567,14 +568,16 @@ class FakeChannel:
                 cluster.asked.append(self.broker_id)
                 results.append(NamedResult(broker))
             case ElectLeadersRequest(partitions=partitions):
-                results += [NamedResult(str(each)) for each in partitions]
+                return ControllerResponse(partitions=[PartitionResult(each) for each in partitions])
             case AlterReassignmentsRequest(targets=targets):
+                altered = []
                 for each, replicas in targets.items():
                     known = each.topic in cluster.topics
                     error = None if known else UnknownTopicOrPartitionError(f"no {each}")
-                    results.append(NamedResult(str(each), error))
+                    altered.append(PartitionResult(each, error))
                     if known and replicas is not None:
                         cluster.reassignments[each] = Assignment(tuple(replicas))
+                return ControllerResponse(partitions=altered)
             case ListReassignmentsRequest(partitions=partitions):
                 found = cluster.reassignments
                 return ControllerResponse(

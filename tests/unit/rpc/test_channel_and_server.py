@@ -27,6 +27,7 @@ from minikafka.api.requests import (
     DeleteRecordsRequest,
     DeleteRecordsResult,
     DeleteTopicsRequest,
+    ElectLeadersRequest,
     FetchPartition,
     FetchRequest,
     FetchResult,
@@ -34,6 +35,7 @@ from minikafka.api.requests import (
     ListOffsetsPartition,
     ListOffsetsResult,
     NamedResult,
+    PartitionResult,
     PartitionStatus,
     ProducePartition,
     ProduceRequest,
@@ -526,6 +528,12 @@ async def test_unary_calls_carry_arguments_and_results(loopback: Any) -> None:
     broker_change = AlterBrokerConfigRequest("2", {"log.retention.ms": "5", "log.roll.ms": None})
     assert await channel.administer(broker_change, 1_234) == replies["administer"]
     assert loopback.service.of("administer").requests == [(change, 1_234), (broker_change, 1_234)]
+
+    replies["administer"] = ControllerResponse(
+        partitions=(PartitionResult(TopicPartition("t", -1)),)
+    )
+    election = ElectLeadersRequest(False, ())
+    assert await channel.administer(election, 1_234) == replies["administer"]
 
 
 async def test_requests_are_counted_by_kafkas_names_with_the_time_that_they_took(

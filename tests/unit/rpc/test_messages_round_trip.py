@@ -18,6 +18,7 @@ from minikafka.errors import (
     RetriableError,
     UnknownServerError,
 )
+from minikafka.model import TopicPartition
 from minikafka.rpc import convert, convert_client, convert_control, hot
 from minikafka.rpc.generated import common_pb2, control_pb2
 from tests.helpers.amounts import amount
@@ -305,12 +306,31 @@ TRIPS: dict[str, Trip] = {
         st.builds(
             r.ControllerResponse,
             several(st.builds(r.NamedResult, TEXT, maybe(ERRORS))),
+            several(st.builds(r.PartitionResult, TP, maybe(ERRORS))),
             reassignments=st.dictionaries(TP, ASSIGNMENT, max_size=3),
         ),
         convert_control.administered_to_wire,
-        convert_control.administered_from_wire,
+        lambda wire: convert_control.administered_from_wire(wire, r.ListReassignmentsRequest()),
     ),
 }
+
+
+def test_partitions_that_an_older_broker_only_names_are_those_that_were_asked_for() -> None:
+    error = InvalidRequestError("no")
+    minus = TopicPartition("t", -1)  # by its name also of a topic `t-`
+    answer = r.ControllerResponse(
+        partitions=(r.PartitionResult(minus, error), r.PartitionResult(TopicPartition("t-0", 1)))
+    )
+    wire = convert_control.administered_to_wire(answer)
+    assert [each.name for each in wire.results] == ["t--1", "t-0-1"]
+    for each in wire.results:
+        each.ClearField("topic_partition")
+    partitions = [each.topic_partition for each in answer.partitions]
+    for request in (
+        r.ElectLeadersRequest(False, partitions),
+        r.AlterReassignmentsRequest(dict.fromkeys(partitions)),
+    ):
+        assert repr(convert_control.administered_from_wire(wire, request)) == repr(answer)
 
 
 @pytest.mark.parametrize("name", TRIPS)

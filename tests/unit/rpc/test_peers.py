@@ -105,7 +105,7 @@ async def test_every_request_to_the_controller_finds_its_method(loopback: Any) -
     replies["controller_call"] = ControllerResponse()
     assert await peers.controller_call(broker, failed, 5_000) == ControllerResponse()
 
-    replies["controller_call"] = ControllerResponse((), 1_000, 2_000)
+    replies["controller_call"] = ControllerResponse(producer_id_start=1_000, producer_id_end=2_000)
     block = await peers.controller_call(broker, AllocateProducerIdsRequest(1, 7), 5_000)
     assert (block.producer_id_start, block.producer_id_end) == (1_000, 2_000)
 

@@ -14,6 +14,7 @@ from minikafka.api.requests import (
     ElectLeadersRequest,
     ListReassignmentsRequest,
     NamedResult,
+    PartitionResult,
 )
 from minikafka.broker.control.parts import (
     MAX_NEW_PARTITIONS,
@@ -66,11 +67,17 @@ def test_what_cannot_be_cut_or_is_short_goes_as_it_is(short: object) -> None:
 
 
 def test_what_is_said_of_the_parts_is_said_of_the_whole() -> None:
-    first = ControllerResponse([NamedResult("a")], reassignments={PARTITIONS[0]: Assignment((1,))})
-    second = ControllerResponse([NamedResult("b")], reassignments={PARTITIONS[1]: Assignment((2,))})
+    results = [PartitionResult(each) for each in PARTITIONS[:2]]
+    first = ControllerResponse(
+        [NamedResult("a")], results[:1], reassignments={PARTITIONS[0]: Assignment((1,))}
+    )
+    second = ControllerResponse(
+        [NamedResult("b")], results[1:], reassignments={PARTITIONS[1]: Assignment((2,))}
+    )
     assert joined([first]) is first
     assert joined([first, second]) == ControllerResponse(
         [NamedResult("a"), NamedResult("b")],
+        results,
         reassignments={PARTITIONS[0]: Assignment((1,)), PARTITIONS[1]: Assignment((2,))},
     )
 
@@ -81,13 +88,15 @@ def test_a_part_that_failed_has_its_error_for_each_name() -> None:
         NamedResult("a", error),
         NamedResult("b", error),
     ]
+    part = CreateTopicsRequest([CreateTopic("t-0")])
+    assert failed(part, error) == ControllerResponse([NamedResult("t-0", error)])
     for part in (
-        CreateTopicsRequest([CreateTopic("t-0")]),
         ElectLeadersRequest(False, PARTITIONS[:1]),
         AlterReassignmentsRequest({PARTITIONS[0]: None}),
     ):
-        assert failed(part, error).results == [NamedResult("t-0", error)]
-    assert failed(ListReassignmentsRequest(PARTITIONS), error).results == []
+        result = PartitionResult(PARTITIONS[0], error)
+        assert failed(part, error) == ControllerResponse(partitions=[result])
+    assert failed(ListReassignmentsRequest(PARTITIONS), error) == ControllerResponse()
 
 
 def test_one_request_makes_no_more_partitions_than_so_many() -> None:

@@ -465,7 +465,8 @@ async def test_every_other_request_is_served(three: Cluster) -> None:
     topic_id = three.zookeeper.topics["t"].topic_id
 
     async def outcome(request: Any) -> list[tuple[str, str | None]]:
-        results = (await call(request)).results
+        response = await call(request)
+        results = [*response.results, *response.partitions]
         return [(result.name, result.error and result.error.name) for result in results]
 
     topic = CreateTopic("u", 2, 3, configs={"retention.ms": "7"})

@@ -17,7 +17,7 @@ from minikafka.api.requests import (
     ControllerResponse,
     ElectLeadersRequest,
     ListReassignmentsRequest,
-    NamedResult,
+    PartitionResult,
     UpdateStateRequest,
 )
 from minikafka.broker.jobs import kinds
@@ -427,10 +427,12 @@ async def test_a_topic_that_is_deleted_while_a_job_runs_fails_it(bench: Bench) -
 
 async def test_a_preferred_election_tells_who_moved_and_who_could_not(bench: Bench) -> None:
     bench.controller.answers[ElectLeadersRequest] = lambda request: ControllerResponse(
-        [
-            NamedResult("t-0", None),
-            NamedResult("t-1", ElectionNotNeededError("A leads already")),
-            NamedResult("t-2", PreferredLeaderNotAvailableError("B is not alive")),
+        partitions=[
+            PartitionResult(T0, None),
+            PartitionResult(TopicPartition("t", 1), ElectionNotNeededError("A leads already")),
+            PartitionResult(
+                TopicPartition("t", 2), PreferredLeaderNotAvailableError("B is not alive")
+            ),
         ]
     )
     state, result = await bench.do(JobSpec("preferred-election", "t"))
@@ -451,7 +453,9 @@ async def test_a_reassign_waits_for_a_permit_and_until_the_replicas_are_there(be
         return ControllerResponse(reassignments={T0: now})
 
     bench.controller.answers = {
-        AlterReassignmentsRequest: lambda request: ControllerResponse([NamedResult("t-0", None)]),
+        AlterReassignmentsRequest: lambda request: ControllerResponse(
+            partitions=[PartitionResult(T0, None)]
+        ),
         ListReassignmentsRequest: under_way,
     }
     bench.store.permits = {0}
@@ -469,9 +473,13 @@ async def test_a_reassign_that_is_refused_replaced_or_cancelled_fails(bench: Ben
     spec = JobSpec("reassign", "t", (), (3, 1))
     refused = InvalidRequestError("broker 3 is not alive")
     answers = bench.controller.answers
-    answers[AlterReassignmentsRequest] = lambda _: ControllerResponse([NamedResult("t-0", refused)])
+    answers[AlterReassignmentsRequest] = lambda _: ControllerResponse(
+        partitions=[PartitionResult(T0, refused)]
+    )
     assert await bench.do(spec) == (JobState.FAILED, JobResult(False, refused.message, []))
-    answers[AlterReassignmentsRequest] = lambda _: ControllerResponse([NamedResult("t-0", None)])
+    answers[AlterReassignmentsRequest] = lambda _: ControllerResponse(
+        partitions=[PartitionResult(T0, None)]
+    )
     other = Assignment((2, 1), (2,), (1,))
     answers[ListReassignmentsRequest] = lambda _: ControllerResponse(reassignments={T0: other})
     assert "took the place of this" in (await bench.do(spec))[1].summary

@@ -205,10 +205,10 @@ def test_a_failed_replica_leaves_until_its_next_incarnation(five: Bench) -> None
     report = [(TP, topic_id), (TP, "another"), (other, topic_id), (TopicPartition("x", 0), "x")]
     results = five.run(five.core.on_failed_replicas(1, five.epoch(1), report))
     assert kinds(results) == [
-        ("t-0", None),
-        ("t-0", UnknownTopicOrPartitionError),
-        ("t-1", UnknownTopicOrPartitionError),
-        ("x-0", UnknownTopicOrPartitionError),
+        (TP, None),
+        (TP, UnknownTopicOrPartitionError),
+        (TopicPartition("t", 1), UnknownTopicOrPartitionError),
+        (TopicPartition("x", 0), UnknownTopicOrPartitionError),
     ]
     assert five.line() == "Leader=B Epoch=1 ISR={B,C,D,E}"
     back = proposal(five, 2, 3, 4, 5, 1)

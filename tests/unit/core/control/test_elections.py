@@ -33,13 +33,13 @@ def test_a_preferred_election_keeps_the_isr_and_bumps(five: Bench) -> None:
     five.see_brokers()
     unknown = TopicPartition("x", 0)
     assert elect(five, TP, unknown, TP) == [
-        ("t-0", PreferredLeaderNotAvailableError),
-        ("x-0", UnknownTopicOrPartitionError),
+        (TP, PreferredLeaderNotAvailableError),
+        (TopicPartition("x", 0), UnknownTopicOrPartitionError),
     ]
     alter(five, proposal(five, *ALL), broker_id=2)
-    assert elect(five, TP) == [("t-0", None)]
+    assert elect(five, TP) == [(TP, None)]
     assert five.line() == "Leader=A Epoch=2 ISR={A,B,C,D,E}"
-    assert elect(five, TP) == [("t-0", ElectionNotNeededError)]
+    assert elect(five, TP) == [(TP, ElectionNotNeededError)]
 
 
 def test_an_election_of_all_says_nothing_of_those_that_need_none(five: Bench) -> None:
@@ -47,7 +47,7 @@ def test_an_election_of_all_says_nothing_of_those_that_need_none(five: Bench) ->
     shut_down(five, 2)
     five.register(2)
     five.see_brokers()
-    assert elect(five) == [("u-0", PreferredLeaderNotAvailableError)]
+    assert elect(five) == [(TopicPartition("u", 0), PreferredLeaderNotAvailableError)]
 
 
 def test_an_admin_forces_an_unclean_election(five: Bench) -> None:
@@ -61,9 +61,9 @@ def test_an_admin_forces_an_unclean_election(five: Bench) -> None:
     five.see_brokers()
     u0, v0 = TopicPartition("u", 0), TopicPartition("v", 0)
     assert elect(five, TP, u0, v0, unclean=True) == [
-        ("t-0", ElectionNotNeededError),
-        ("u-0", None),
-        ("v-0", EligibleLeadersNotAvailableError),
+        (TP, ElectionNotNeededError),
+        (TopicPartition("u", 0), None),
+        (TopicPartition("v", 0), EligibleLeadersNotAvailableError),
     ]
     assert five.line("u", 0) == "Leader=B Epoch=3 ISR={B}"
     assert five.zookeeper.states[u0].isr_storage == {2: f"disk-B@{five.epoch(2)}"}

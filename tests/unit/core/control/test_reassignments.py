@@ -38,7 +38,7 @@ def reassign(
     bench: Bench, target: Sequence[int] | None, tp: TopicPartition = TP
 ) -> MinikafkaError | None:
     [(name, error)] = bench.run(bench.core.alter_partition_reassignments({tp: target}))
-    assert name == str(tp)
+    assert name == tp
     return error
 
 
@@ -178,10 +178,10 @@ def test_partitions_of_two_topics_move_in_one_request(bench: Bench) -> None:
         )
     )
     assert [(name, error and error.name) for name, error in results] == [
-        ("t-0", None),
-        ("u-0", None),
-        ("u-1", None),
-        ("u-7", "UNKNOWN_TOPIC_OR_PARTITION"),
+        (TP, None),
+        (one, None),
+        (other, None),
+        (TopicPartition("u", 7), "UNKNOWN_TOPIC_OR_PARTITION"),
     ]
     assert writes(bench) == ["topic", "topic", "state", "state", "topic", "topic"]
     assert (bench.line("u", 0), bench.line("u", 1)) == (
@@ -213,7 +213,7 @@ def test_the_disk_that_failed_under_a_log_that_is_deleted_is_forgotten(bench: Be
     assert assignment(bench) == Assignment((1,), dropped=(2,))
     deleted(bench, 2)
     late = bench.run(bench.core.on_failed_replicas(2, bench.epoch(2), [(TP, topic_id)]))
-    assert late == [("t-0", None)]
+    assert late == [(TP, None)]
     assert reassign(bench, (1, 2)) is None
     assert join(bench, 2) is None
     assert bench.zookeeper.states[TP].isr == (1, 2)
