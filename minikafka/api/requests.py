@@ -296,12 +296,12 @@ class UpdateStateRequest:
 
 @dataclass(slots=True)
 class UpdateStateResponse:
-    """`deleted`: the deletions and drops that are done. `errors`: partitions that could not be
+    """`deleted`: the deletions and drops that are done. `failed`: partitions that could not be
     opened. `wakeups`: how often ZooKeeper has woken this broker to look who is controller, between
     the controller before and the one who asks."""
 
     deleted: Sequence[tuple[TopicPartition, str]] = ()
-    errors: Sequence[tuple[TopicPartition, MinikafkaError]] = ()
+    failed: Sequence[tuple[TopicPartition, MinikafkaError]] = ()
     wakeups: int = 0
 
 
@@ -347,11 +347,12 @@ class ControlledShutdownResponse:
 
 @dataclass(slots=True)
 class ReportFailedReplicas:
-    """Replicas whose disk failed on `broker_id`: they leave the ISR and lead no more."""
+    """Replicas (partition, topic id) whose disk failed on `broker_id`: they leave the ISR and lead
+    no more."""
 
     broker_id: int
     broker_epoch: int
-    partitions: Sequence[tuple[TopicPartition, str]]
+    replicas: Sequence[tuple[TopicPartition, str]]
 
 
 @dataclass(slots=True)

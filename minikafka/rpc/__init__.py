@@ -3,7 +3,8 @@
 tuning.py           options of channels and servers, in one place
 malloc.py           what the C library keeps of freed memory, and when it gives it back
 generated/          what protoc makes of protos/minikafka/v1
-convert*.py         protobuf messages <-> the typed requests of api/requests.py
+mirror.py           protobuf messages <-> the typed requests of api/, field by field
+convert*.py         the same for what does not mirror them
 hot.py              the same for the three messages that carry records, without needless copies
 server.py           a broker's server: health, reflection, the four services
 unary.py streams.py the handlers of those services, over one BrokerService

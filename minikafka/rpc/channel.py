@@ -125,19 +125,19 @@ class BrokerChannel:
     async def list_offsets(
         self, partitions: Sequence[ListOffsetsPartition]
     ) -> Sequence[ListOffsetsResult]:
-        wire = convert.list_offsets_to_wire(partitions)
-        return convert.offsets_from_wire(
-            await self._call(lambda stub, timeout: stub.ListOffsets(wire, timeout=timeout))
+        wire = client_pb2.ListOffsetsRequest(
+            partitions=mirror.all_to_wire(partitions, client_pb2.ListOffsetsPartition)
         )
+        response = await self._call(lambda stub, timeout: stub.ListOffsets(wire, timeout=timeout))
+        return mirror.all_from_wire(response.offsets, ListOffsetsResult)
 
     async def metadata(
         self, topics: Sequence[str] | None = None, allow_auto_create: bool = False
     ) -> ClusterMetadata:
         """None: all topics."""
         wire = convert.get_metadata_to_wire(topics, allow_auto_create)
-        return convert.metadata_from_wire(
-            await self._call(lambda stub, timeout: stub.GetMetadata(wire, timeout=timeout))
-        )
+        response = await self._call(lambda stub, timeout: stub.GetMetadata(wire, timeout=timeout))
+        return mirror.from_wire(response, ClusterMetadata)
 
     async def watch(self, topics: Sequence[str] = ()) -> AsyncIterator[ClusterUpdate]:
         """First everything, then what changes; empty `topics`: all. Ends with NetworkError when the
@@ -171,21 +171,23 @@ class BrokerChannel:
             request.timeout_ms + self._margin_ms,
         )
         raise_error_of(response)
-        return tuple([mirror.from_wire(each, DeleteRecordsResult) for each in response.results])
+        return mirror.all_from_wire(response.results, DeleteRecordsResult)
 
     async def describe_partitions(
         self, partitions: Sequence[TopicPartition]
     ) -> Sequence[PartitionStatus]:
         wire = client_pb2.DescribePartitionsRequest(partitions=tps_to_wire(partitions))
-        return convert.statuses_from_wire(
-            await self._call(lambda stub, timeout: stub.DescribePartitions(wire, timeout=timeout))
+        response = await self._call(
+            lambda stub, timeout: stub.DescribePartitions(wire, timeout=timeout)
         )
+        return mirror.all_from_wire(response.partitions, PartitionStatus)
 
     async def describe_topic_configs(self, topic: str) -> Sequence[TopicConfigEntry]:
         wire = client_pb2.DescribeTopicConfigsRequest(topic=topic)
-        return convert.entries_from_wire(
-            await self._call(lambda stub, timeout: stub.DescribeTopicConfigs(wire, timeout=timeout))
+        response = await self._call(
+            lambda stub, timeout: stub.DescribeTopicConfigs(wire, timeout=timeout)
         )
+        return mirror.all_from_wire(response.entries, TopicConfigEntry)
 
     async def describe_configs(self, topic: str) -> Sequence[ConfigDescription]:
         return await self._describe(client_pb2.DescribeConfigsRequest(topic=topic))
@@ -200,7 +202,7 @@ class BrokerChannel:
         response = await self._call(
             lambda stub, timeout: stub.DescribeConfigs(wire, timeout=timeout)
         )
-        return tuple([mirror.from_wire(each, ConfigDescription) for each in response.configs])
+        return mirror.all_from_wire(response.configs, ConfigDescription)
 
     async def init_producer_id(self) -> tuple[int, int]:
         """(producer id, producer epoch)."""

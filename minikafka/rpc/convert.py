@@ -1,4 +1,4 @@
-"""What all protobuf messages share, to and from the model: errors, partitions, states, brokers.
+"""What nearly all protobuf messages share, to and from the model: errors, partitions, states.
 
 `x_to_wire` makes the message, `x_from_wire` the value. Reading never fails on what another version
 of minikafka may send: an error code that is not known keeps its sentence and its retriable flag.
@@ -18,7 +18,6 @@ from minikafka.errors import (
 )
 from minikafka.model import (
     Assignment,
-    BrokerInfo,
     PartitionMetadata,
     PartitionState,
     TopicPartition,
@@ -112,10 +111,6 @@ def state_to_wire(state: PartitionState) -> common_pb2.PartitionState:
     )
 
 
-def optional_state_to_wire(state: PartitionState | None) -> common_pb2.PartitionState | None:
-    return None if state is None else state_to_wire(state)
-
-
 def state_from_wire(wire: common_pb2.PartitionState) -> PartitionState:
     return PartitionState(
         leader=wire.leader,
@@ -144,37 +139,4 @@ def partition_from_wire(wire: common_pb2.Partition) -> PartitionMetadata:
         topic_id=wire.topic_id,
         assignment=Assignment(tuple(wire.replicas), tuple(wire.adding), tuple(wire.removing)),
         state=state_from_wire(wire.state),
-    )
-
-
-# --- brokers -------------------------------------------------------------------------------------
-
-
-def broker_to_wire(value: BrokerInfo) -> common_pb2.Broker:
-    return common_pb2.Broker(
-        broker_id=value.broker_id,
-        name=value.name,
-        grpc_host=value.grpc_host,
-        grpc_port=value.grpc_port,
-        kafka_host=value.kafka_host,
-        kafka_port=value.kafka_port,
-        rack=value.rack,
-        storage_id=value.storage_id,
-        dirty=value.dirty,
-        broker_epoch=value.broker_epoch,
-    )
-
-
-def broker_from_wire(wire: common_pb2.Broker) -> BrokerInfo:
-    return BrokerInfo(
-        broker_id=wire.broker_id,
-        name=wire.name,
-        grpc_host=wire.grpc_host,
-        grpc_port=wire.grpc_port,
-        kafka_host=wire.kafka_host if wire.HasField("kafka_host") else None,
-        kafka_port=wire.kafka_port if wire.HasField("kafka_port") else None,
-        rack=wire.rack if wire.HasField("rack") else None,
-        storage_id=wire.storage_id,
-        dirty=wire.dirty,
-        broker_epoch=wire.broker_epoch,
     )

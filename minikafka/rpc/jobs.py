@@ -22,7 +22,7 @@ from minikafka.rpc.calls import Connection
 from minikafka.rpc.convert import raise_error_of
 from minikafka.rpc.generated import jobs_pb2 as wire
 from minikafka.rpc.generated.jobs_pb2_grpc import JobServiceStub, ReplicaServiceStub
-from minikafka.rpc.mirror import from_wire, to_wire
+from minikafka.rpc.mirror import all_from_wire, all_to_wire, from_wire, to_wire
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.unary import Method
 
@@ -43,7 +43,7 @@ def job_methods(jobs: JobService) -> dict[str, Method]:
 
     async def list_jobs(_: BrokerService, message: wire.ListJobsRequest) -> Message:
         reports = await jobs.list_jobs(list(message.job_ids))
-        return wire.ListJobsResponse(jobs=[to_wire(each, wire.JobReport) for each in reports])
+        return wire.ListJobsResponse(jobs=all_to_wire(reports, wire.JobReport))
 
     async def cancel(_: BrokerService, message: wire.CancelJobRequest) -> Message:
         report = await jobs.cancel_job(message.job_id)
@@ -103,7 +103,7 @@ class JobStub(_Stub, JobService):
         response = await self._call(
             lambda channel, timeout: JobServiceStub(channel).ListJobs(message, timeout=timeout)
         )
-        return [from_wire(each, JobReport) for each in response.jobs]
+        return all_from_wire(response.jobs, JobReport)
 
     async def cancel_job(self, job_id: str) -> JobReport:
         message = wire.CancelJobRequest(job_id=job_id)

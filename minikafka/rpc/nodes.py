@@ -14,7 +14,7 @@ from minikafka.rpc.calls import Connection
 from minikafka.rpc.convert import raise_error_of
 from minikafka.rpc.generated import nodes_pb2 as wire
 from minikafka.rpc.generated.nodes_pb2_grpc import NodeServiceStub
-from minikafka.rpc.mirror import from_wire, to_wire
+from minikafka.rpc.mirror import all_from_wire, all_to_wire, from_wire, to_wire
 from minikafka.rpc.unary import Method
 
 SERVICE = "minikafka.v1.NodeService"
@@ -25,7 +25,7 @@ def methods(nodes: NodeService) -> dict[str, Method]:
 
     async def list_nodes(_: BrokerService, message: Message) -> Message:
         reports = await nodes.list_nodes()
-        return wire.ListNodesResponse(nodes=[to_wire(each, wire.NodeReport) for each in reports])
+        return wire.ListNodesResponse(nodes=all_to_wire(reports, wire.NodeReport))
 
     async def describe_controller(_: BrokerService, message: Message) -> Message:
         report = await nodes.describe_controller()
@@ -53,7 +53,7 @@ class NodeStub(NodeService):
 
         response = await self._connection.call(start, self._request_timeout_ms)
         raise_error_of(response)
-        return [from_wire(each, NodeReport) for each in response.nodes]
+        return all_from_wire(response.nodes, NodeReport)
 
     async def describe_controller(self) -> ControllerReport:
         def start(channel: grpc.aio.Channel, timeout_s: float) -> Any:

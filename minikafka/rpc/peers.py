@@ -31,8 +31,10 @@ from minikafka.config.properties import Endpoint
 from minikafka.errors import NetworkError
 from minikafka.model import BrokerInfo
 from minikafka.rpc import convert_control as convert
+from minikafka.rpc import mirror
 from minikafka.rpc.calls import Connection, raise_for_failure
 from minikafka.rpc.convert import raise_error_of
+from minikafka.rpc.generated import control_pb2
 from minikafka.rpc.generated.control_pb2_grpc import BrokerControlServiceStub, ControllerServiceStub
 from minikafka.rpc.hot import replicate_to_wire, replicated_from_wire
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, channel_options
@@ -120,7 +122,7 @@ class GrpcPeers:
     async def update_state(
         self, broker: BrokerInfo, request: UpdateStateRequest, timeout_ms: int
     ) -> UpdateStateResponse:
-        wire = convert.update_state_to_wire(request)
+        wire = mirror.to_wire(request, control_pb2.UpdateStateRequest)
         response = await self._connection(broker).call(
             lambda channel, timeout: BrokerControlServiceStub(channel).UpdateState(
                 wire, timeout=timeout
@@ -128,12 +130,12 @@ class GrpcPeers:
             timeout_ms,
         )
         raise_error_of(response)
-        return convert.state_updated_from_wire(response)
+        return mirror.from_wire(response, UpdateStateResponse)
 
     async def alter_partition(
         self, controller: BrokerInfo, request: AlterPartitionRequest, timeout_ms: int
     ) -> AlterPartitionResponse:
-        wire = convert.alter_partition_to_wire(request)
+        wire = mirror.to_wire(request, control_pb2.AlterPartitionRequest)
         response = await self._connection(controller).call(
             lambda channel, timeout: ControllerServiceStub(channel).AlterPartition(
                 wire, timeout=timeout
@@ -141,12 +143,12 @@ class GrpcPeers:
             timeout_ms,
         )
         raise_error_of(response)
-        return convert.partitions_altered_from_wire(response)
+        return mirror.from_wire(response, AlterPartitionResponse)
 
     async def controlled_shutdown(
         self, controller: BrokerInfo, request: ControlledShutdownRequest, timeout_ms: int
     ) -> ControlledShutdownResponse:
-        wire = convert.controlled_shutdown_to_wire(request)
+        wire = mirror.to_wire(request, control_pb2.ControlledShutdownRequest)
         response = await self._connection(controller).call(
             lambda channel, timeout: ControllerServiceStub(channel).ControlledShutdown(
                 wire, timeout=timeout
@@ -154,7 +156,7 @@ class GrpcPeers:
             timeout_ms,
         )
         raise_error_of(response)
-        return convert.shut_down_from_wire(response)
+        return mirror.from_wire(response, ControlledShutdownResponse)
 
     async def controller_call(
         self, controller: BrokerInfo, request: ControllerRequest, timeout_ms: int
@@ -162,7 +164,7 @@ class GrpcPeers:
         connection = self._connection(controller)
         match request:
             case ReportFailedReplicas():
-                failed = convert.failed_replicas_to_wire(request)
+                failed = mirror.to_wire(request, control_pb2.ReportFailedReplicasRequest)
                 reported = await connection.call(
                     lambda channel, timeout: ControllerServiceStub(channel).ReportFailedReplicas(
                         failed, timeout=timeout
@@ -172,7 +174,7 @@ class GrpcPeers:
                 raise_error_of(reported)
                 return ControllerResponse()
             case AllocateProducerIdsRequest():
-                wanted = convert.producer_ids_to_wire(request)
+                wanted = mirror.to_wire(request, control_pb2.AllocateProducerIdsRequest)
                 block = await connection.call(
                     lambda channel, timeout: ControllerServiceStub(channel).AllocateProducerIds(
                         wanted, timeout=timeout

@@ -7,7 +7,7 @@ arrive as bytes, so that their size is known before anything is parsed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,9 +16,18 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from minikafka.api.requests import (
+    AllocateProducerIdsRequest,
+    AlterPartitionRequest,
+    ClusterMetadata,
+    ControlledShutdownRequest,
     ControllerRequest,
     ControllerResponse,
     DeleteRecordsRequest,
+    ListOffsetsPartition,
+    ListOffsetsResult,
+    PartitionStatus,
+    ReportFailedReplicas,
+    UpdateStateRequest,
 )
 from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
@@ -127,35 +136,36 @@ async def converted(convert: Callable[[V], R], value: V, *, of: Message, more: i
 
 
 async def _update_state(service: BrokerService, wire: control_pb2.UpdateStateRequest) -> Message:
-    response = await service.update_state(convert_control.update_state_from_wire(wire))
-    return convert_control.state_updated_to_wire(response)
+    response = await service.update_state(mirror.from_wire(wire, UpdateStateRequest))
+    return mirror.to_wire(response, control_pb2.UpdateStateResponse)
 
 
 async def _alter_partition(
     service: BrokerService, wire: control_pb2.AlterPartitionRequest
 ) -> Message:
-    response = await service.alter_partition(convert_control.alter_partition_from_wire(wire))
-    return convert_control.partitions_altered_to_wire(response)
+    response = await service.alter_partition(mirror.from_wire(wire, AlterPartitionRequest))
+    return mirror.to_wire(response, control_pb2.AlterPartitionResponse)
 
 
 async def _controlled_shutdown(
     service: BrokerService, wire: control_pb2.ControlledShutdownRequest
 ) -> Message:
-    request = convert_control.controlled_shutdown_from_wire(wire)
-    return convert_control.shut_down_to_wire(await service.controlled_shutdown(request))
+    request = mirror.from_wire(wire, ControlledShutdownRequest)
+    response = await service.controlled_shutdown(request)
+    return mirror.to_wire(response, control_pb2.ControlledShutdownResponse)
 
 
 async def _report_failed_replicas(
     service: BrokerService, wire: control_pb2.ReportFailedReplicasRequest
 ) -> Message:
-    await service.controller_call(convert_control.failed_replicas_from_wire(wire))
+    await service.controller_call(mirror.from_wire(wire, ReportFailedReplicas))
     return control_pb2.ReportFailedReplicasResponse()
 
 
 async def _allocate_producer_ids(
     service: BrokerService, wire: control_pb2.AllocateProducerIdsRequest
 ) -> Message:
-    block = await service.controller_call(convert_control.producer_ids_from_wire(wire))
+    block = await service.controller_call(mirror.from_wire(wire, AllocateProducerIdsRequest))
     return control_pb2.AllocateProducerIdsResponse(
         producer_id_start=block.producer_id_start, producer_id_end=block.producer_id_end
     )
@@ -170,14 +180,19 @@ async def _administer(service: BrokerService, wire: control_pb2.AdministerReques
 
 
 async def _list_offsets(service: BrokerService, wire: client_pb2.ListOffsetsRequest) -> Message:
-    results = await service.list_offsets(convert_client.list_offsets_from_wire(wire))
-    return await converted(convert_client.offsets_to_wire, results, of=wire)
+    asked = mirror.all_from_wire(wire.partitions, ListOffsetsPartition)
+
+    def answer(results: Sequence[ListOffsetsResult]) -> Message:
+        offsets = mirror.all_to_wire(results, client_pb2.ListedOffset)
+        return client_pb2.ListOffsetsResponse(offsets=offsets)
+
+    return await converted(answer, await service.list_offsets(asked), of=wire)
 
 
 async def _delete_records(service: BrokerService, wire: client_pb2.DeleteRecordsRequest) -> Message:
     results = await service.delete_records(mirror.from_wire(wire, DeleteRecordsRequest))
     return client_pb2.DeleteRecordsResponse(
-        results=[mirror.to_wire(result, client_pb2.DeleteRecordsResult) for result in results]
+        results=mirror.all_to_wire(results, client_pb2.DeleteRecordsResult)
     )
 
 
@@ -185,20 +200,31 @@ async def _get_metadata(service: BrokerService, wire: client_pb2.GetMetadataRequ
     topics = convert_client.wanted_topics(wire)
     metadata = await service.metadata(topics, wire.allow_auto_topic_creation)
     partitions = sum(len(topic.partitions) for topic in metadata.topics)
-    return await converted(convert_client.metadata_to_wire, metadata, of=wire, more=partitions)
+
+    def answer(metadata: ClusterMetadata) -> Message:
+        return mirror.to_wire(metadata, client_pb2.GetMetadataResponse)
+
+    return await converted(answer, metadata, of=wire, more=partitions)
 
 
 async def _describe_partitions(
     service: BrokerService, wire: client_pb2.DescribePartitionsRequest
 ) -> Message:
+    def answer(statuses: Sequence[PartitionStatus]) -> Message:
+        partitions = mirror.all_to_wire(statuses, client_pb2.PartitionStatus)
+        return client_pb2.DescribePartitionsResponse(partitions=partitions)
+
     statuses = await service.describe_partitions(tps_from_wire(wire.partitions))
-    return await converted(convert_client.statuses_to_wire, statuses, of=wire)
+    return await converted(answer, statuses, of=wire)
 
 
 async def _describe_topic_configs(
     service: BrokerService, wire: client_pb2.DescribeTopicConfigsRequest
 ) -> Message:
-    return convert_client.entries_to_wire(await service.describe_topic_configs(wire.topic))
+    entries = await service.describe_topic_configs(wire.topic)
+    return client_pb2.DescribeTopicConfigsResponse(
+        entries=mirror.all_to_wire(entries, client_pb2.TopicConfigEntry)
+    )
 
 
 async def _describe_configs(
@@ -212,7 +238,7 @@ async def _describe_configs(
         case _:
             raise InvalidRequestError("the request names neither a topic nor a broker")
     return client_pb2.DescribeConfigsResponse(
-        configs=[mirror.to_wire(each, client_pb2.ConfigDescription) for each in configs]
+        configs=mirror.all_to_wire(configs, client_pb2.ConfigDescription)
     )
 
 

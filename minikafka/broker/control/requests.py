@@ -72,7 +72,7 @@ def controller_call(
             results = yield from controller.alter_broker_config(request.broker, request.changes)
         case ReportFailedReplicas():
             failed = yield from controller.on_failed_replicas(
-                request.broker_id, request.broker_epoch, request.partitions
+                request.broker_id, request.broker_epoch, request.replicas
             )
             return _of_partitions(failed)
         case AlterReassignmentsRequest():

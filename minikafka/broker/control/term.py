@@ -317,7 +317,7 @@ class ControllerTerm:
     def _on_answer(self, broker: BrokerInfo, response: UpdateStateResponse) -> None:
         if self._takeover.on_answer(broker.broker_id, response.wakeups):
             self._enqueue(self._news.finish_takeover)
-        if response.deleted or response.errors:
+        if response.deleted or response.failed:
             self._enqueue(lambda: self._take_answer(broker, response))
         if self._core.awaits_word:
             self._enqueue(lambda: self._drive(self._core.on_word()))
@@ -328,9 +328,9 @@ class ControllerTerm:
             await self._drive(core.on_replicas_deleted(broker.broker_id, response.deleted))
         topics = core.context.topics
         failed = [
-            (tp, topics[tp.topic].topic_id) for tp, _ in response.errors if tp.topic in topics
+            (tp, topics[tp.topic].topic_id) for tp, _ in response.failed if tp.topic in topics
         ]
-        for tp, error in response.errors:
+        for tp, error in response.failed:
             log.warning("broker %s could not open %s: %s", broker.name, tp, error)
         if failed:
             try:

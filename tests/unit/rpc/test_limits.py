@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from minikafka.api.requests import PartitionStatus
 from minikafka.errors import InvalidRequestError, NetworkError
 from minikafka.model import TopicPartition
-from minikafka.rpc import convert_client, unary
+from minikafka.rpc import mirror, unary
 from minikafka.rpc.calls import error_for_status
 from minikafka.rpc.generated import client_pb2, control_pb2
 from minikafka.rpc.hot import produce_from_wire
@@ -92,13 +92,14 @@ async def test_a_long_call_is_answered_in_full_and_made_beside_the_loop(
     loopback: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: set[str] = set()
-    to_wire = convert_client.statuses_to_wire
+    to_wire = mirror.all_to_wire
 
-    def noted(statuses: Any) -> Any:
-        threads.add(threading.current_thread().name)
-        return to_wire(statuses)
+    def noted(values: Any, kind: Any) -> Any:
+        if kind is client_pb2.PartitionStatus:
+            threads.add(threading.current_thread().name)
+        return to_wire(values, kind)
 
-    monkeypatch.setattr(convert_client, "statuses_to_wire", noted)
+    monkeypatch.setattr(mirror, "all_to_wire", noted)
     await loopback.start()
     tps = [TopicPartition("t", number) for number in range(3_000)]
     loopback.service.replies["describe_partitions"] = [PartitionStatus(each, None) for each in tps]

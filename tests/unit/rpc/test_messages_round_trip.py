@@ -19,8 +19,8 @@ from minikafka.errors import (
     UnknownServerError,
 )
 from minikafka.model import TopicPartition
-from minikafka.rpc import convert, convert_client, convert_control, hot
-from minikafka.rpc.generated import common_pb2, control_pb2
+from minikafka.rpc import convert, convert_client, convert_control, hot, mirror
+from minikafka.rpc.generated import client_pb2, common_pb2, control_pb2
 from tests.helpers.amounts import amount
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
@@ -120,11 +120,25 @@ def plain(value: Any) -> Any:
     return value
 
 
+def mirrored(kind: Any, value_kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    return (
+        lambda value: mirror.to_wire(value, kind),
+        lambda wire: mirror.from_wire(wire, value_kind),
+    )
+
+
+def mirrored_list(kind: Any, value_kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    return (
+        lambda values: mirror.all_to_wire(values, kind),
+        lambda wires: mirror.all_from_wire(wires, value_kind),
+    )
+
+
 Trip = tuple[st.SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]]
 TRIPS: dict[str, Trip] = {
     "error": (ERRORS, convert.error_to_wire, convert.error_from_wire),
     "partition": (PARTITION, convert.partition_to_wire, convert.partition_from_wire),
-    "broker": (BROKER, convert.broker_to_wire, convert.broker_from_wire),
+    "broker": (BROKER, *mirrored(common_pb2.Broker, model.BrokerInfo)),
     "produce": (
         PRODUCE,
         lambda value: hot.produce_to_wire(5, value),
@@ -172,13 +186,11 @@ TRIPS: dict[str, Trip] = {
     ),
     "list offsets": (
         several(st.builds(r.ListOffsetsPartition, TP, INT64, INT32)),
-        convert_client.list_offsets_to_wire,
-        convert_client.list_offsets_from_wire,
+        *mirrored_list(client_pb2.ListOffsetsPartition, r.ListOffsetsPartition),
     ),
     "listed offsets": (
         several(st.builds(r.ListOffsetsResult, TP, maybe(ERRORS), INT64, INT64, INT32)),
-        convert_client.offsets_to_wire,
-        convert_client.offsets_from_wire,
+        *mirrored_list(client_pb2.ListedOffset, r.ListOffsetsResult),
     ),
     "wanted topics": (
         maybe(several(TEXT)),
@@ -194,8 +206,7 @@ TRIPS: dict[str, Trip] = {
             several(BROKER),
             several(st.builds(r.TopicMetadata, TEXT, TEXT, maybe(ERRORS), several(PARTITION))),
         ),
-        convert_client.metadata_to_wire,
-        convert_client.metadata_from_wire,
+        *mirrored(client_pb2.GetMetadataResponse, r.ClusterMetadata),
     ),
     "update of the cluster": (
         st.builds(
@@ -222,13 +233,11 @@ TRIPS: dict[str, Trip] = {
                 several(st.builds(r.ReplicaStatus, INT32, INT64, INT64)),
             )
         ),
-        convert_client.statuses_to_wire,
-        convert_client.statuses_from_wire,
+        *mirrored_list(client_pb2.PartitionStatus, r.PartitionStatus),
     ),
     "topic configs": (
         several(st.builds(r.TopicConfigEntry, TEXT, TEXT, st.booleans())),
-        convert_client.entries_to_wire,
-        convert_client.entries_from_wire,
+        *mirrored_list(client_pb2.TopicConfigEntry, r.TopicConfigEntry),
     ),
     "update state": (
         st.builds(
@@ -241,19 +250,19 @@ TRIPS: dict[str, Trip] = {
             several(PARTITION),
             REPLICAS,
             several(st.tuples(TEXT, TEXT)),
+            st.booleans(),
+            INT64,
+            several(st.tuples(TP, TEXT, INT32)),
         ),
-        convert_control.update_state_to_wire,
-        convert_control.update_state_from_wire,
+        *mirrored(control_pb2.UpdateStateRequest, r.UpdateStateRequest),
     ),
     "state updated": (
         st.builds(r.UpdateStateResponse, REPLICAS, several(st.tuples(TP, ERRORS))),
-        convert_control.state_updated_to_wire,
-        convert_control.state_updated_from_wire,
+        *mirrored(control_pb2.UpdateStateResponse, r.UpdateStateResponse),
     ),
     "alter partition": (
         st.builds(r.AlterPartitionRequest, INT32, INT64, several(PROPOSAL)),
-        convert_control.alter_partition_to_wire,
-        convert_control.alter_partition_from_wire,
+        *mirrored(control_pb2.AlterPartitionRequest, r.AlterPartitionRequest),
     ),
     "partitions altered": (
         st.builds(
@@ -261,34 +270,31 @@ TRIPS: dict[str, Trip] = {
             INT32,
             several(st.builds(r.AlterPartitionResult, TP, maybe(ERRORS), maybe(STATE))),
         ),
-        convert_control.partitions_altered_to_wire,
-        convert_control.partitions_altered_from_wire,
+        *mirrored(control_pb2.AlterPartitionResponse, r.AlterPartitionResponse),
     ),
     "controlled shutdown": (
         st.builds(r.ControlledShutdownRequest, INT32, INT64),
-        convert_control.controlled_shutdown_to_wire,
-        convert_control.controlled_shutdown_from_wire,
+        *mirrored(control_pb2.ControlledShutdownRequest, r.ControlledShutdownRequest),
     ),
     "shut down": (
         st.builds(r.ControlledShutdownResponse, several(TP)),
-        convert_control.shut_down_to_wire,
-        convert_control.shut_down_from_wire,
+        *mirrored(control_pb2.ControlledShutdownResponse, r.ControlledShutdownResponse),
     ),
     "failed replicas": (
         st.builds(r.ReportFailedReplicas, INT32, INT64, REPLICAS),
-        convert_control.failed_replicas_to_wire,
-        convert_control.failed_replicas_from_wire,
+        *mirrored(control_pb2.ReportFailedReplicasRequest, r.ReportFailedReplicas),
     ),
     "producer ids": (
         st.builds(r.AllocateProducerIdsRequest, INT32, INT64),
-        convert_control.producer_ids_to_wire,
-        convert_control.producer_ids_from_wire,
+        *mirrored(control_pb2.AllocateProducerIdsRequest, r.AllocateProducerIdsRequest),
     ),
     "administer": (
         st.one_of(
             st.builds(r.CreateTopicsRequest, several(NEW_TOPIC), st.booleans()),
             st.builds(r.DeleteTopicsRequest, several(TEXT)),
-            st.builds(r.CreatePartitionsRequest, TEXT, INT32, several(several(INT32))),
+            st.builds(
+                r.CreatePartitionsRequest, TEXT, INT32, several(several(INT32)), st.booleans()
+            ),
             st.builds(r.ElectLeadersRequest, st.booleans(), several(TP)),
             st.builds(
                 r.AlterTopicConfigRequest, TEXT, st.dictionaries(TEXT, maybe(TEXT), max_size=3)
@@ -340,7 +346,9 @@ def test_a_message_comes_back_as_it_went(name: str, data: st.DataObject) -> None
     values, to_wire, from_wire = TRIPS[name]
     value = data.draw(values)
     wire = to_wire(value)
-    if not isinstance(wire, bytes):
+    if isinstance(wire, list):
+        wire = [type(each).FromString(each.SerializeToString()) for each in wire]
+    elif not isinstance(wire, bytes):
         wire = type(wire).FromString(wire.SerializeToString())
     assert plain(from_wire(wire)) == plain(value)
 

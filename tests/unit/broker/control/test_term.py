@@ -586,7 +586,7 @@ async def test_a_deletion_with_nothing_to_wait_for_is_answered(three: Cluster) -
 
 
 async def test_a_deletion_that_a_broker_could_not_do_is_asked_for_again(three: Cluster) -> None:
-    failing = UpdateStateResponse(errors=[(TP, KafkaStorageError("no"))])
+    failing = UpdateStateResponse(failed=[(TP, KafkaStorageError("no"))])
     three.peers.answer(2, failing, failing)
     await three.nodes[1].controller.controller_call(DeleteTopicsRequest(["t"]))
     assert "t" not in three.zookeeper.topics
@@ -727,7 +727,7 @@ async def test_the_automatic_rebalance_is_timed_and_can_be_switched_off(
 
 async def test_a_replica_that_could_not_be_opened_has_failed(three: Cluster) -> None:
     answer = UpdateStateResponse(
-        errors=[(TopicPartition("u", 0), KafkaStorageError("no space left"))]
+        failed=[(TopicPartition("u", 0), KafkaStorageError("no space left"))]
     )
     three.peers.answer(2, answer)
     await three.create("u", [2, 1])
@@ -742,7 +742,7 @@ async def test_an_answer_of_an_incarnation_that_is_over_counts_for_nothing(
     assert term is not None
     errors = [(TP, KafkaStorageError("no space left")), (TopicPartition("x", 0), NetworkError())]
     old = broker(2, three.nodes[2].epoch - 1)
-    term._on_answer(old, UpdateStateResponse(errors=errors))
+    term._on_answer(old, UpdateStateResponse(failed=errors))
     await quiet()
     assert three.line() == "Leader=A Epoch=0 ISR={A,B,C}"
 

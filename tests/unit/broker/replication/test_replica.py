@@ -230,7 +230,7 @@ async def test_epochs_that_cannot_be_stored_fence_the_replica_before_it_serves(
     monkeypatch.setattr(replica.log, "store_epochs", fail)
     response = await bench.update(partition(1, 1, version=1))
     assert replica.core.role is Role.FAILED
-    assert [tp for tp, _ in response.errors] == [TP]
+    assert [tp for tp, _ in response.failed] == [TP]
     assert bench.manager.failed == {TP: replica.topic_id}
 
 

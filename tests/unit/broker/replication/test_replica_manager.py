@@ -196,7 +196,7 @@ async def test_a_deletion_that_fails_is_told_and_can_be_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(bench.logs, "delete", fail)
         response = await bench.update(deletions=[(TP, TOPIC_ID)])
-    assert [tp for tp, _ in response.errors] == [TP]
+    assert [tp for tp, _ in response.failed] == [TP]
     assert not response.deleted
     response = await bench.update(deletions=[(TP, TOPIC_ID)])
     assert list(response.deleted) == [(TP, TOPIC_ID)]
@@ -219,12 +219,12 @@ async def test_a_failed_replica_is_told_in_every_answer_about_it(bench: Bench) -
     replica.fail_storage(KafkaStorageError("No space left on device"))
     assert bench.manager.something_failed.is_set()
     response = await bench.update(partition(1), controller_epoch=2)
-    assert [tp for tp, _ in response.errors] == [TP]
+    assert [tp for tp, _ in response.failed] == [TP]
     bench.manager.on_registered(105)
     response = await bench.update(
         partition(1, 1, version=1), controller_epoch=2, target_broker_epoch=105
     )
-    assert [tp for tp, _ in response.errors] == [TP]
+    assert [tp for tp, _ in response.failed] == [TP]
     assert replica.core.role is Role.FAILED
 
 
@@ -239,15 +239,15 @@ async def test_a_log_that_cannot_be_opened_stays_out_until_the_next_incarnation(
     with monkeypatch.context() as patch:
         patch.setattr(bench.logs, "open", fail)
         response = await bench.update(partition(2), partition(2, tp=OTHER, topic_id="u"))
-        assert [tp for tp, _ in response.errors] == [TP, OTHER]
+        assert [tp for tp, _ in response.failed] == [TP, OTHER]
     response = await bench.update(partition(2, 1, version=1))
-    assert [tp for tp, _ in response.errors] == [TP]
+    assert [tp for tp, _ in response.failed] == [TP]
     assert bench.manager.failed == {TP: TOPIC_ID, OTHER: "u"}
     await bench.update(deletions=[(OTHER, "u")])
     assert bench.manager.failed == {TP: TOPIC_ID}
     bench.manager.on_registered(105)
     response = await bench.update(partition(2, 2, version=2), target_broker_epoch=105)
-    assert not response.errors
+    assert not response.failed
     assert TP in bench.manager.replicas
     assert not bench.manager.failed
 
