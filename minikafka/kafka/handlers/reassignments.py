@@ -11,10 +11,7 @@ from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
-from minikafka.kafka.handlers.admin import (
-    error_fields,
-    limited_timeout_ms,
-)
+from minikafka.kafka.handlers.admin import error_fields, limited_timeout_ms
 from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.turns import in_slices

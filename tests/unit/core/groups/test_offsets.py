@@ -20,6 +20,7 @@ from minikafka.errors import (
     OffsetMetadataTooLargeError,
 )
 from minikafka.model import TopicPartition
+from tests.helpers.amounts import amount
 
 NOW = Now(0, 100)
 A, B = TopicPartition("a", 0), TopicPartition("b", 0)
@@ -89,7 +90,7 @@ def test_with_all_offsets_go_those_that_are_on_their_way_and_the_end_is_the_last
     assert one == Append((OffsetRecord("g", B, None), end), "one on its way")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(100), deadline=None)
 @given(st.integers(0, 2**32))
 def test_offsets_are_what_the_log_says_in_whatever_order_writes_are_asked_for(seed: int) -> None:
     """The twin keeps what a coordinator would find that reads the log from the beginning."""
