@@ -1,6 +1,7 @@
 """The errors of this package beyond minikafka.errors and ports.SessionLostError.
 
 CorruptNodeError      what a znode holds is not what belongs there; names the path
+ConnectionLostError   of a command: the connection to ZooKeeper was lost, and perhaps the session
 NodeNotFoundError     `minikafka zk` was asked for a path that is not there
 ZooKeeperError        ZooKeeper refused in a way that no part of minikafka expects
 OutcomeUnknownError   internal: the connection broke before the answer; never leaves the package
@@ -9,7 +10,7 @@ OutcomeUnknownError   internal: the connection broke before the answer; never le
 from __future__ import annotations
 
 from minikafka.broker.ports import UnreadableNodeError
-from minikafka.errors import FatalError
+from minikafka.errors import FatalError, NetworkError
 
 
 class CorruptNodeError(UnreadableNodeError):
@@ -19,6 +20,10 @@ class CorruptNodeError(UnreadableNodeError):
         super().__init__(f"the ZooKeeper node {path} cannot be read: {why}")
         self.path = path
         self.why = why
+
+
+class ConnectionLostError(NetworkError):
+    """The connection of a command to ZooKeeper was lost before the answer came."""
 
 
 class NodeNotFoundError(FatalError):

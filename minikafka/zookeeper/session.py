@@ -24,30 +24,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
 from kazoo.client import KazooClient, TransactionRequest
-from kazoo.exceptions import (
-    BadVersionError,
-    ConnectionClosedError,
-    ConnectionLoss,
-    NodeExistsError,
-    NoNodeError,
-    NotEmptyError,
-    OperationTimeoutError,
-    SessionExpiredError,
-    SessionMovedError,
-)
-from kazoo.handlers.threading import SequentialThreadingHandler
-from kazoo.protocol.states import EventType, KazooState, KeeperState, WatchedEvent
+from kazoo.exceptions import NoNodeError
+from kazoo.protocol.states import EventType, KazooState, KeeperState, WatchedEvent, ZnodeStat
 
 from minikafka.broker.ports import SessionLostError
-from minikafka.errors import UsageError
-from minikafka.zookeeper.errors import OutcomeUnknownError, ZooKeeperError
+from minikafka.zookeeper.client import (
+    CONNECT_FOR_EVER,
+    SessionHandler,
+    new_client,
+    stop_client_in_thread,
+    translated,
+    unreachable,
+)
+from minikafka.zookeeper.errors import OutcomeUnknownError
 
 log = logging.getLogger(__name__)
 
@@ -55,25 +50,6 @@ MAX_IN_FLIGHT = 128
 NO_SESSION = 0
 _CLOSE_TIMEOUT_S = 5.0
 _CLOSED = "this ZooKeeper client is closed"
-_RECONNECT = {
-    "max_tries": -1,
-    "delay": 0.05,
-    "backoff": 1.5,
-    "max_jitter": 0.3,
-    "max_delay": 0.5,
-}
-# Not answered, or answered by a server that the session has left: did it happen?
-# (RuntimeError is kazoo's for an answer that is out of order, upon which it gives up altogether.)
-_UNKNOWN_OUTCOME = (
-    ConnectionLoss,
-    ConnectionClosedError,
-    OperationTimeoutError,
-    SessionMovedError,
-    RuntimeError,
-)
-
-# Errors that a request is prepared for; others become ZooKeeperError.
-_EXPECTED = (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError)
 
 T = TypeVar("T")
 Operation = Callable[[KazooClient], Any]
@@ -84,40 +60,6 @@ class SessionChange(Enum):
     SUSPENDED = "suspended"
     RECONNECTED = "reconnected"
     LOST = "lost"  # and a new session has begun
-
-
-class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
-    """kazoo's threading handler, which also notes when the server was last heard of, and waits for
-    a server for a third of the session timeout at most.
-
-    kazoo itself gives a lone server the whole session timeout to accept a session: one that takes
-    the connection and never answers, as a server that is just starting may, would cost the session.
-    A third is also how often kazoo pings, so on a healthy connection the bound changes nothing.
-
-    kazoo waits for its connection in `select`, the connection's socket first.
-    """
-
-    def __init__(self, session_timeout_ms: int) -> None:
-        super().__init__()
-        self._patience_s = session_timeout_ms / 3000
-        self.last_heard = time.monotonic()
-
-    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["timeout"] = min(kwargs["timeout"], self._patience_s)
-        return super().create_connection(*args, **kwargs)
-
-    def select(
-        self,
-        readers: Sequence[Any],
-        writers: Sequence[Any],
-        others: Sequence[Any],
-        timeout: float | None = None,
-    ) -> Any:
-        patience_s = self._patience_s if timeout is None else min(timeout, self._patience_s)
-        ready = super().select(readers, writers, others, patience_s)
-        if readers and readers[0] in ready[0]:
-            self.last_heard = time.monotonic()
-        return ready
 
 
 class ZooKeeperSession:
@@ -140,7 +82,7 @@ class ZooKeeperSession:
         self._on_change = on_change
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: KazooClient | None = None
-        self._handler = _Handler(session_timeout_ms)
+        self._handler = SessionHandler(session_timeout_ms)
         self._connected = False
         self._lost = False  # and no new session yet
         self._overdue = False  # suspended for longer than the session timeout
@@ -200,27 +142,17 @@ class ZooKeeperSession:
                 await connected
         except TimeoutError:
             await self.close()
-            raise UsageError(
-                f"ZooKeeper cannot be reached at {self._hosts} within "
-                f"{self._connection_timeout_ms} ms: check that it runs, that it has a majority of "
-                "its servers, and zookeeper.connect"
+            raise unreachable(
+                self._hosts,
+                self._connection_timeout_ms,
+                "check that it runs, that it has a majority of its servers, and zookeeper.connect",
             ) from None
         finally:
             self._waiting.pop(connected, None)
 
     def _begin_client(self) -> KazooClient:
-        self._handler = _Handler(self._session_timeout_ms)
-        try:
-            client = KazooClient(
-                hosts=self._hosts,
-                timeout=self._session_timeout_ms / 1000,
-                handler=self._handler,
-                connection_retry=dict(_RECONNECT),
-            )
-        except ValueError:
-            raise UsageError(
-                f"{self._hosts!r} does not name ZooKeeper servers: expected host:port[,host:port…]"
-            ) from None
+        self._handler = SessionHandler(self._session_timeout_ms)
+        client = new_client(self._hosts, self._session_timeout_ms, self._handler, CONNECT_FOR_EVER)
         client.add_listener(self._listener(client, self._handler))
         client.start_async()
         return client
@@ -271,6 +203,18 @@ class ZooKeeperSession:
                 return await self.call(operation)
             except OutcomeUnknownError:
                 continue
+
+    async def get(
+        self, path: str, watcher: Watcher | None = None
+    ) -> tuple[bytes, ZnodeStat] | None:
+        """A node; None if it is not there, and then nothing is watched."""
+        try:
+            found: tuple[bytes, ZnodeStat] = await self.repeat(
+                lambda client: client.get_async(path, watch=watcher)
+            )
+        except NoNodeError:
+            return None
+        return found
 
     async def transact(self, build: Callable[[TransactionRequest], None]) -> list[Any]:
         """Commit one multi, filled by `build`. The list has a result or an error for each of its
@@ -327,7 +271,7 @@ class ZooKeeperSession:
             if result.successful():
                 answer.set_result(result.value)
             else:
-                answer.set_exception(_translated(result.exception))
+                answer.set_exception(translated(result.exception))
 
         def on_kazoo_thread(result: Any) -> None:
             _post(loop, finish, result)
@@ -336,7 +280,7 @@ class ZooKeeperSession:
 
     # --- changes of the session ---
 
-    def _listener(self, client: KazooClient, handler: _Handler) -> Callable[[str], None]:
+    def _listener(self, client: KazooClient, handler: SessionHandler) -> Callable[[str], None]:
         loop = self._loop
         assert loop is not None
 
@@ -435,21 +379,6 @@ async def gather_all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     return results  # type: ignore[return-value]
 
 
-def stop_client_in_thread(client: KazooClient, on_stopped: Callable[[], None]) -> None:
-    """Stop a kazoo client, which can take long or for ever, in a thread that nobody has to join."""
-
-    def stop() -> None:
-        try:
-            client.stop()
-            client.close()
-        except Exception:
-            # Whatever kazoo stumbles over while it stops, the session ends by its timeout.
-            log.warning("stopping the ZooKeeper client failed", exc_info=True)
-        on_stopped()
-
-    threading.Thread(target=stop, name="zookeeper-stop", daemon=True).start()
-
-
 def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
     try:
         loop.call_soon_threadsafe(function, *arguments)
@@ -457,12 +386,3 @@ def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *argum
         # The loop is closed: nobody is left to be told. kazoo's daemon threads may outlive it.
         if not loop.is_closed():
             raise
-
-
-def _translated(error: Exception) -> Exception:
-    if isinstance(error, SessionExpiredError):
-        return SessionLostError("the ZooKeeper session has expired")
-    if isinstance(error, _UNKNOWN_OUTCOME):
-        return OutcomeUnknownError(str(error) or type(error).__name__)
-    is_expected = isinstance(error, _EXPECTED)
-    return error if is_expected else ZooKeeperError(f"ZooKeeper refused a request: {error!r}")

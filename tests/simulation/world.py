@@ -33,7 +33,7 @@ from minikafka.core.replication.effects import Role
 from minikafka.core.replication.leader import Leader
 from minikafka.errors import KafkaStorageError, MinikafkaError, UsageError
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
-from minikafka.zookeeper import session
+from minikafka.zookeeper import client, session
 from minikafka.zookeeper.stores import candidates, cluster, election, registration, store
 from tests.simulation.disk import Disk, SimulatedLogStore
 from tests.simulation.kazoo_client import HandlerStandIn, KazooStandIn, stop_at_once
@@ -455,8 +455,8 @@ def patched(world: World) -> Iterator[World]:
     )
     replaced: list[tuple[Any, str, Any]] = [
         (session, "time", clock),
-        (session, "KazooClient", KazooStandIn),
-        (session, "_Handler", HandlerStandIn),
+        (client, "KazooClient", KazooStandIn),
+        (session, "SessionHandler", HandlerStandIn),
         (session, "stop_client_in_thread", stop_at_once),
         (registration, "time", clock),
         (election, "time", clock),

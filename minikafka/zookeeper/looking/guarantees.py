@@ -31,10 +31,11 @@ from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.states import Callback, ZnodeStat
 
 from minikafka.errors import MinikafkaError, NetworkError, UsageError
+from minikafka.zookeeper.client import new_client
 from minikafka.zookeeper.paths import split_connect
 
 TIMEOUT_S = 20.0
-_SESSION_TIMEOUT_S = 15.0
+_SESSION_TIMEOUT_MS = 15_000
 _RETRY_S = 0.05
 
 
@@ -77,7 +78,7 @@ class Bench:
     def client(self, server: int | None = None) -> KazooClient:
         """A connected client; of one server, by number (they are counted round), or of any."""
         hosts = self._hosts if server is None else self.servers[server % len(self.servers)]
-        client = KazooClient(hosts=hosts, timeout=_SESSION_TIMEOUT_S, handler=_Handler())
+        client = new_client(hosts, _SESSION_TIMEOUT_MS, _Handler())
         self._clients.append(client)
         if not client.start_async().wait(TIMEOUT_S):
             raise NetworkError(f"ZooKeeper does not answer at {hosts}")

@@ -7,7 +7,6 @@ when it was asked for.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError
 
 from minikafka.broker.ports import Takeover
-from minikafka.errors import NetworkError, UsageError
+from minikafka.errors import UsageError
 from minikafka.zookeeper import codec
+from minikafka.zookeeper.client import answer, opened
 from minikafka.zookeeper.errors import NodeNotFoundError, ZooKeeperError
 from minikafka.zookeeper.node import Node, join_path, node_stat
 from minikafka.zookeeper.paths import Layout, split_connect
-from minikafka.zookeeper.session import stop_client_in_thread
 from minikafka.zookeeper.stores.candidates import broker_of, in_order
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_MS = 10_000
 _READS_AT_ONCE = 64
-_STOP_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +166,10 @@ class Inspector:
 
     def _wait(self, path: str, result: Any) -> Any:
         try:
-            return result.get(timeout=self._timeout_s)
+            return answer(self._client, result, self._timeout_s)
         except NoNodeError:
             raise
-        except self._client.handler.timeout_exception:
-            raise NetworkError(
-                f"ZooKeeper has not answered for {self._timeout_s:g} s: is it paused?"
-            ) from None
         except KazooException as error:
-            if type(error).__name__ in ("ConnectionLoss", "SessionExpiredError"):
-                raise NetworkError("the connection to ZooKeeper was lost") from None
             raise ZooKeeperError(f"ZooKeeper refused to read {path}: {error!r}") from None
 
 
@@ -187,21 +179,8 @@ def open_inspector(
 ) -> Iterator[Inspector]:
     """Connect to `host:port,…[/chroot]`. UsageError if no server can be reached in time."""
     hosts, layout = split_connect(connect)
-    try:
-        client = KazooClient(hosts=hosts, timeout=timeout_ms / 1000)
-    except ValueError:
-        raise UsageError(f"{connect!r} is no address of ZooKeeper: expected HOST:PORT,…") from None
-    try:
-        if not client.start_async().wait(timeout_ms / 1000):
-            raise UsageError(
-                f"ZooKeeper cannot be reached at {hosts} within {timeout_ms} ms: "
-                "check the address and that it runs"
-            )
+    with opened(hosts, timeout_ms, timeout_ms) as client:
         yield Inspector(client, layout.root, timeout_ms, linearizable=linearizable)
-    finally:
-        stopped = threading.Event()
-        stop_client_in_thread(client, stopped.set)
-        stopped.wait(_STOP_TIMEOUT_S)
 
 
 def _checked(path: str) -> str:

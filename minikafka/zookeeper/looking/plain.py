@@ -7,7 +7,6 @@ NOTEMPTY ...). Versions are as in ZooKeeper: -1 is any. Watches fire once, on a 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,16 +17,15 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
 from kazoo.protocol.states import EventType, KazooState, WatchedEvent
 
-from minikafka.errors import NetworkError, UsageError
+from minikafka.errors import NetworkError
+from minikafka.zookeeper.client import answer, opened
 from minikafka.zookeeper.errors import ZooKeeperError
 from minikafka.zookeeper.looking.inspect import Inspector
 from minikafka.zookeeper.node import Node, node_stat
-from minikafka.zookeeper.session import stop_client_in_thread
 
 DEFAULT_SESSION_TIMEOUT_MS = 10_000
 _TIMEOUT_S = 15.0
 _RETRY_S = 0.1
-_STOP_TIMEOUT_S = 2.0
 
 # The names of the protocol (zookeeper.protocol's KeeperException.Code) for kazoo's classes.
 _CODES = {
@@ -39,7 +37,6 @@ _CODES = {
     "RolledBackError": "rolled back",
     "RuntimeInconsistency": "not tried",
 }
-_LOST = ("ConnectionLoss", "SessionExpiredError", "ConnectionClosedError")
 
 Watch = Callable[[str, str], None]  # (what happened, path), for example ("DELETED", "/controller")
 
@@ -85,8 +82,8 @@ class PlainClient:
         self, path: str, data: bytes = b"", *, ephemeral: bool = False, sequential: bool = False
     ) -> str:
         """The path that was made: with ten digits at its end if `sequential`."""
-        answer = self._client.create_async(path, data, ephemeral=ephemeral, sequence=sequential)
-        return str(self._wait(answer, f"create {path}"))
+        sent = self._client.create_async(path, data, ephemeral=ephemeral, sequence=sequential)
+        return str(self._wait(sent, f"create {path}"))
 
     def delete(self, path: str, version: int = -1) -> None:
         self._wait(self._client.delete_async(path, version), f"delete {path}")
@@ -98,9 +95,9 @@ class PlainClient:
 
     def set_all(self, path: str, values: Sequence[bytes]) -> None:
         """Set one after another without waiting for each."""
-        answers = [self._client.set_async(path, value) for value in values]
-        for answer in answers:
-            self._wait(answer, f"setData {path}")
+        sent = [self._client.set_async(path, value) for value in values]
+        for each in sent:
+            self._wait(each, f"setData {path}")
 
     def get(self, path: str, watch: Watch | None = None) -> Node:
         data, stat = self._read(
@@ -150,8 +147,8 @@ class PlainClient:
         """Send a read now, after a sync if asked for, and return a function that waits for it."""
         if sync:
             self._client.sync_async(path)
-        answer = self._client.get_async(path)
-        return lambda: bytes(self._wait(answer, f"getData {path}")[0])
+        sent = self._client.get_async(path)
+        return lambda: bytes(self._wait(sent, f"getData {path}")[0])
 
     def write_and_read_later(self, path: str, data: bytes) -> Callable[[], bytes]:
         """Send a write and a read, and return a function that waits for what was read."""
@@ -169,14 +166,12 @@ class PlainClient:
                     raise
                 time.sleep(_RETRY_S)
 
-    def _wait(self, answer: Any, what: str) -> Any:
+    def _wait(self, result: Any, what: str) -> Any:
         try:
-            return answer.get(timeout=_TIMEOUT_S)
-        except self._client.handler.timeout_exception:
-            raise NetworkError(f"{what}: ZooKeeper did not answer for {_TIMEOUT_S:g} s") from None
+            return answer(self._client, result, _TIMEOUT_S)
+        except NetworkError as error:
+            raise NetworkError(f"{what}: {error.message}") from None
         except KazooException as error:
-            if type(error).__name__ in _LOST:
-                raise NetworkError(f"{what}: the connection to ZooKeeper was lost") from None
             raise RefusedError(_code(error), what) from None
 
     def _on_state(self, state: str) -> None:
@@ -188,15 +183,8 @@ def open_plain(
     hosts: str, session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
 ) -> Iterator[PlainClient]:
     """A session for the time of a `with`. UsageError if no server can be reached."""
-    client = KazooClient(hosts=hosts, timeout=session_timeout_ms / 1000)
-    try:
-        if not client.start_async().wait(_TIMEOUT_S):
-            raise UsageError(f"ZooKeeper cannot be reached at {hosts} within {_TIMEOUT_S:g} s")
+    with opened(hosts, session_timeout_ms, round(_TIMEOUT_S * 1000)) as client:
         yield PlainClient(client)
-    finally:
-        stopped = threading.Event()
-        stop_client_in_thread(client, stopped.set)
-        stopped.wait(_STOP_TIMEOUT_S)
 
 
 def _as_kazoo(watch: Watch | None) -> Callable[[WatchedEvent], None] | None:

@@ -18,14 +18,14 @@ from enum import Enum
 from typing import Any
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionClosedError, ConnectionLoss, NoNodeError, SessionExpiredError
+from kazoo.exceptions import NoNodeError
 from kazoo.protocol.states import EventType, KazooState, WatchedEvent
 
-from minikafka.errors import NetworkError
+from minikafka.zookeeper.client import answer
+from minikafka.zookeeper.errors import ConnectionLostError
 from minikafka.zookeeper.node import Node, join_path, node_stat
 
 _POLL_S = 0.5  # how long Ctrl-C may wait
-_OUT_OF_TOUCH = (ConnectionLoss, ConnectionClosedError, SessionExpiredError)
 
 
 class What(Enum):
@@ -127,7 +127,7 @@ class NodeWatch:
         """Read a node and say what is new. Out of touch: nothing, as all will be read again."""
         try:
             found = self._read(path)
-        except _OUT_OF_TOUCH:
+        except ConnectionLostError:
             return []
         known = self._known.get(path)
         if found is None:
@@ -176,12 +176,7 @@ class NodeWatch:
                 return None
 
     def _answer(self, result: Any) -> Any:
-        try:
-            return result.get(timeout=self._timeout_s)
-        except self._client.handler.timeout_exception:
-            raise NetworkError(
-                f"ZooKeeper has not answered for {self._timeout_s:g} s: is it paused?"
-            ) from None
+        return answer(self._client, result, self._timeout_s)
 
     def _change(
         self,

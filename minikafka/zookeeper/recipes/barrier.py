@@ -22,10 +22,10 @@ from kazoo.exceptions import NodeExistsError, NoNodeError, NotEmptyError
 from kazoo.protocol.states import KazooState
 
 from minikafka.errors import MinikafkaError, NetworkError
-from minikafka.zookeeper.paths import Layout
-from minikafka.zookeeper.recipes.commanding import open_client, translated
+from minikafka.zookeeper.client import opened, translating
+from minikafka.zookeeper.paths import Layout, split_connect
 
-SESSION_TIMEOUT_S = 6.0
+SESSION_TIMEOUT_MS = 6_000
 _MEMBER = "member-"
 _READY = "ready"
 
@@ -59,7 +59,7 @@ class DoubleBarrier:
     def enter(self, timeout_s: float) -> None:
         """Returns when `count` processes are here. BarrierBrokenError if not so many come in time,
         if one of them leaves or dies before that, or if they have begun already."""
-        with translated():
+        with translating():
             self._client.ensure_path(self._path)
             if self._is_ready():
                 raise BarrierBrokenError(f"{self._path}: the others have begun already")
@@ -97,7 +97,7 @@ class DoubleBarrier:
 
     def leave(self) -> None:
         """Returns when all that have not died are here."""
-        with translated():
+        with translating():
             self._go()
             while True:
                 self._changed.clear()
@@ -137,13 +137,15 @@ def _name(node: str) -> str:
 def open_barrier(connect: str, name: str, count: int, who: str) -> Iterator[DoubleBarrier]:
     """A session with `host:port,…[/chroot]` and the barrier of that name. UsageError if no server
     can be reached in time."""
-    with open_client(connect, SESSION_TIMEOUT_S) as (client, layout):
+    hosts, layout = split_connect(connect)
+    with opened(hosts, SESSION_TIMEOUT_MS, SESSION_TIMEOUT_MS) as client:
         yield DoubleBarrier(client, _path(layout, name), count, who)
 
 
 def remove_barrier(connect: str, name: str) -> None:
     """Take away what processes that died or gave up have left of a barrier."""
-    with open_client(connect, SESSION_TIMEOUT_S) as (client, layout), translated():
+    hosts, layout = split_connect(connect)
+    with opened(hosts, SESSION_TIMEOUT_MS, SESSION_TIMEOUT_MS) as client, translating():
         client.delete(_path(layout, name), recursive=True)
 
 

@@ -22,10 +22,10 @@ from kazoo.protocol.states import KazooState
 from minikafka.errors import MinikafkaError
 from minikafka.model import NO_LEADER, TopicPartition
 from minikafka.zookeeper import codec
-from minikafka.zookeeper.paths import Layout
-from minikafka.zookeeper.recipes.commanding import open_client, translated
+from minikafka.zookeeper.client import opened, translating
+from minikafka.zookeeper.paths import Layout, split_connect
 
-SESSION_TIMEOUT_S = 10.0
+SESSION_TIMEOUT_MS = 10_000
 _POLL_S = 0.1
 _ASK_AGAIN_S = 1.0
 
@@ -71,7 +71,7 @@ class RollingZooKeeper:
     def partitions(self) -> list[PartitionHealth]:
         """Every partition of every topic that is not being deleted, after a sync."""
         layout = self._layout
-        with translated():
+        with translating():
             self._client.sync("/")
             deleted = set(self._client.get_children(layout.delete_topics))
             topics = sorted(set(self._client.get_children(layout.topics)) - deleted)
@@ -101,7 +101,7 @@ class RollingZooKeeper:
 
     def controller(self) -> int | None:
         """The id of the controller; None if there is none at the moment."""
-        with translated():
+        with translating():
             try:
                 data, _ = self._client.get(self._layout.controller)
             except NoNodeError:
@@ -110,7 +110,7 @@ class RollingZooKeeper:
 
     def registered(self) -> set[int]:
         """The ids of the live brokers."""
-        with translated():
+        with translating():
             try:
                 names = self._client.get_children(self._layout.broker_ids)
             except NoNodeError:
@@ -127,7 +127,7 @@ class RollingZooKeeper:
         unless `wait`: then `on_wait` is told who it is, whenever that is another."""
         lock = self._client.Lock(f"{self._layout.root}/locks/rolling-restart", holder)
         told = None
-        with translated():
+        with translating():
             while not self._acquire(lock, wait and told is not None):
                 others = [each for each in lock.contenders() if each and each != holder]
                 who = others[0] if others else "somebody else"
@@ -143,7 +143,7 @@ class RollingZooKeeper:
             yield HeldLock(self, lock)
         finally:
             if self._client.connected:
-                with translated():
+                with translating():
                     lock.release()
 
     @staticmethod
@@ -154,7 +154,7 @@ class RollingZooKeeper:
             return False
 
     def check(self, lock: Any) -> None:
-        deadline = time.monotonic() + SESSION_TIMEOUT_S
+        deadline = time.monotonic() + SESSION_TIMEOUT_MS / 1000
         while not self._lost and not self._client.connected and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         if self._lost or not self._client.connected:
@@ -162,7 +162,7 @@ class RollingZooKeeper:
                 "the session with ZooKeeper is lost, and with it the lock: stopping here; "
                 "start the rolling restart again"
             )
-        with translated():
+        with translating():
             stat = self._client.exists(f"{lock.path}/{lock.node}")
         if stat is None or stat.ephemeralOwner != self._client.client_id[0]:
             raise LockLostError("the lock was taken away: stopping here")
@@ -182,5 +182,6 @@ class HeldLock:
 @contextmanager
 def open_rolling(connect: str) -> Iterator[RollingZooKeeper]:
     """A session with `host:port,…[/chroot]`. UsageError if no server can be reached in time."""
-    with open_client(connect, SESSION_TIMEOUT_S) as (client, layout):
+    hosts, layout = split_connect(connect)
+    with opened(hosts, SESSION_TIMEOUT_MS, SESSION_TIMEOUT_MS) as client:
         yield RollingZooKeeper(client, layout)

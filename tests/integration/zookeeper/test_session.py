@@ -50,7 +50,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_unreachable():
 
 
 async def test_a_host_that_is_no_address_is_refused():
-    with pytest.raises(UsageError, match="host:port"):
+    with pytest.raises(UsageError, match="HOST:PORT"):
         await ZooKeeperStore("").start()
 
 
