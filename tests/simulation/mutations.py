@@ -233,10 +233,10 @@ MUTATIONS = (
     Mutation(
         "fenced controller write",
         "writes of a controller that is deposed are not fenced (KAFKA-6082)",
-        "zookeeper.stores.fenced",
-        "FencedWriter._commit",
-        "multi.check(self._layout.controller_epoch, lease.epoch_version)",
-        "multi.check(self._layout.topics, -1)",
+        "zookeeper.fence",
+        "Fence.write",
+        "multi.check(self._epoch_path, epoch_version)",
+        "multi.check(self._epoch_path, -1)",
     ),
     Mutation(
         "work of a later controller",

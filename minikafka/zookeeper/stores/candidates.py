@@ -29,7 +29,7 @@ from kazoo.protocol.states import ZnodeStat
 from minikafka.broker.ports import StoreEvent
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.codec import ControllerNode
-from minikafka.zookeeper.errors import OutcomeUnknownError
+from minikafka.zookeeper.fence import Fate, attempt_one
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession
 from minikafka.zookeeper.watches import Watches
@@ -126,13 +126,11 @@ class CandidateQueue:
         """One attempt; what came of it is read."""
         node = codec.encode_controller(ControllerNode(broker_id, int(time.time() * 1000)))
         prefix = self._layout.candidate_prefix(broker_id, self._token)
-        try:
-            await self._session.call(
-                lambda client: client.create_async(prefix, node, ephemeral=True, sequence=True)
-            )
-        except OutcomeUnknownError:
-            pass
-        except NoNodeError:
+        sent = await attempt_one(
+            self._session,
+            lambda client: client.create_async(prefix, node, ephemeral=True, sequence=True),
+        )
+        if sent.fate is Fate.REFUSED:  # there is no queue
             await self._create_queue()
         await self._session.sync()
 

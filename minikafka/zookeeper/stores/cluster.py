@@ -25,7 +25,7 @@ import uuid
 from kazoo.exceptions import NodeExistsError, NoNodeError, NotEmptyError
 
 from minikafka.zookeeper import codec
-from minikafka.zookeeper.errors import OutcomeUnknownError
+from minikafka.zookeeper.fence import Fate, attempt_one
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession
 from minikafka.zookeeper.stores.candidates import in_order
@@ -69,18 +69,17 @@ class ClusterIdConsensus:
             if await self._get(parent) is None:
                 with contextlib.suppress(NodeExistsError):
                     await self._session.repeat(lambda client: client.create_async(parent, b""))
-            try:
-                await self._session.call(
-                    lambda client: client.create_async(
-                        f"{parent}/p-{self._token}-", proposal, sequence=True
-                    )
-                )
+            sent = await attempt_one(
+                self._session,
+                lambda client: client.create_async(
+                    f"{parent}/p-{self._token}-", proposal, sequence=True
+                ),
+            )
+            if sent.fate is Fate.APPLIED:
                 return
-            except OutcomeUnknownError:
-                if any(self._token in name for name in await self._proposals() or ()):
-                    return
-            except NoNodeError:
-                pass  # the proposals were removed under its hands
+            # Otherwise the answer was lost, or the proposals were removed under its hands.
+            if any(self._token in name for name in await self._proposals() or ()):
+                return
             if await self._get(self._layout.cluster_id) is not None:
                 return
 
@@ -129,13 +128,8 @@ class ClusterIdConsensus:
         return in_order(names)
 
     async def _get(self, path: str) -> bytes | None:
-        try:
-            found: tuple[bytes, object] = await self._session.repeat(
-                lambda client: client.get_async(path)
-            )
-        except NoNodeError:
-            return None
-        return found[0]
+        found = await self._session.get(path)
+        return None if found is None else found[0]
 
 
 def new_cluster_id() -> str:

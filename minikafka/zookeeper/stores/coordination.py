@@ -1,9 +1,5 @@
-"""What the stores of nodes and of jobs share: single znodes of a session, JSON in them, and writes
-that only the controller may make.
-
-A fenced write whose answer was lost counts as a conflict: whoever wrote reads all again and decides
-again, which is right for everything here, since it is decided from what ZooKeeper holds.
-"""
+"""What the stores of nodes and of jobs share: single znodes of a session, JSON in them, and the
+fence of the controller."""
 
 from __future__ import annotations
 
@@ -11,19 +7,16 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError, NotEmptyError
+from kazoo.exceptions import NodeExistsError, NoNodeError
 from kazoo.protocol.states import ZnodeStat
 
-from minikafka.api.outcomes import WriteOutcome
 from minikafka.errors import InvalidRequestError
 from minikafka.zookeeper.codec import MAX_DATA_BYTES, shown
-from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError, ZooKeeperError
+from minikafka.zookeeper.errors import CorruptNodeError
+from minikafka.zookeeper.fence import Fence
 from minikafka.zookeeper.session import Watcher, ZooKeeperSession
-from minikafka.zookeeper.stores.election import Controllership
-from minikafka.zookeeper.transaction import failure
 from minikafka.zookeeper.unreadable import UnreadableNodes
 
-CONFLICTS = (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError)
 _VERSION = 1
 _SHOWN = 60
 
@@ -33,17 +26,12 @@ class Znodes:
     CorruptNodeError where a node does not hold what it should."""
 
     def __init__(
-        self,
-        session: ZooKeeperSession,
-        controllership: Controllership,
-        fence: str,
-        unreadable: UnreadableNodes,
-    ):
-        """`fence`: the path of /controller_epoch. `unreadable`: nodes that are left alone."""
+        self, session: ZooKeeperSession, fence: Fence, unreadable: UnreadableNodes
+    ) -> None:
+        """`unreadable`: nodes that are left alone."""
         self.session = session
+        self.fence = fence
         self.unreadable = unreadable
-        self._controllership = controllership
-        self._fence = fence
         self._watchers: dict[Callable[[], None], Watcher] = {}
 
     def _watcher(self, notify: Callable[[], None] | None) -> Watcher | None:
@@ -60,14 +48,7 @@ class Znodes:
         self, path: str, notify: Callable[[], None] | None = None
     ) -> tuple[bytes, ZnodeStat] | None:
         """None if it is not there; then nothing is watched."""
-        watcher = self._watcher(notify)
-        try:
-            found: tuple[bytes, ZnodeStat] = await self.session.repeat(
-                lambda client: client.get_async(path, watch=watcher)
-            )
-        except NoNodeError:
-            return None
-        return found
+        return await self.session.get(path, self._watcher(notify))
 
     async def children(self, path: str, notify: Callable[[], None] | None = None) -> list[str]:
         """In order; [] if `path` is not there."""
@@ -90,38 +71,6 @@ class Znodes:
             await self.session.repeat(lambda client: client.create_async(path, b""))
         except NodeExistsError:
             return  # by another broker
-
-    async def transact(self, build: Callable[[Any], None]) -> bool:
-        """One multi. False: one of the nodes is not as expected, or the answer was lost."""
-        try:
-            failed = failure(await self.session.transact(build))
-        except OutcomeUnknownError:
-            await self.session.sync()
-            return False
-        if failed is not None and not isinstance(failed.error, CONFLICTS):
-            raise ZooKeeperError(f"ZooKeeper refused a write: {failed.error!r}")
-        return failed is None
-
-    async def fenced(self, build: Callable[[Any], None]) -> WriteOutcome:
-        """One multi that has no effect unless this broker is still the controller."""
-        lease = self._controllership.lease
-        if lease is None:
-            return WriteOutcome.DEPOSED
-
-        def with_check(multi: Any) -> None:
-            multi.check(self._fence, lease.epoch_version)
-            build(multi)
-
-        try:
-            failed = failure(await self.session.transact(with_check))
-        except OutcomeUnknownError:
-            await self.session.sync()
-            return WriteOutcome.CONFLICT
-        if failed is None:
-            return WriteOutcome.WRITTEN
-        if not isinstance(failed.error, CONFLICTS):
-            raise ZooKeeperError(f"ZooKeeper refused a write of the controller: {failed.error!r}")
-        return WriteOutcome.DEPOSED if failed.position == 0 else WriteOutcome.CONFLICT
 
 
 # --- JSON ----------------------------------------------------------------------------------------

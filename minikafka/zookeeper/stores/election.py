@@ -14,37 +14,27 @@ that is not there, so nobody is woken when one is elected: brokers hear of it fr
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kazoo.exceptions import BadVersionError, NoNodeError
 from kazoo.protocol.states import ZnodeStat
 
 from minikafka.broker.ports import ControllerElection, StoreEvent
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.codec import ControllerNode
-from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError
+from minikafka.zookeeper.errors import CorruptNodeError
+from minikafka.zookeeper.fence import Fate, Fence, Lease, attempt, attempt_one
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession
-from minikafka.zookeeper.transaction import failure
 from minikafka.zookeeper.unreadable import UnreadableNodes
 from minikafka.zookeeper.watches import Watches
 
 log = logging.getLogger(__name__)
 
 NOBODY = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A controllership of this process: what fences its writes."""
-
-    controller_epoch: int
-    epoch_version: int  # of the node /controller_epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +58,7 @@ def _exists(path: str, client: Any) -> Any:
 
 
 class Controllership:
-    """`lease` is None unless this process is controller, as far as it knows."""
+    """`lease` is None unless this process is controller, as far as it knows; `fence` is over it."""
 
     def __init__(
         self,
@@ -82,6 +72,7 @@ class Controllership:
         self._watches = watches
         self._unreadable = unreadable
         self.lease: Lease | None = None
+        self.fence = Fence(session, layout.controller_epoch, lambda: self.lease)
 
     def on_session_lost(self) -> None:
         self.lease = None
@@ -178,13 +169,7 @@ class Controllership:
         path = self._layout.controller
         if watch:
             return await self._watches.existing(path, StoreEvent.CONTROLLER_CHANGED)
-        try:
-            found: tuple[bytes, ZnodeStat] = await self._session.repeat(
-                lambda client: client.get_async(path)
-            )
-        except NoNodeError:
-            return None
-        return found
+        return await self._session.get(path)
 
     async def _stand(self, broker_id: int, pair: _Pair) -> None:
         """One attempt to be elected over `pair`."""
@@ -195,28 +180,27 @@ class Controllership:
             transaction.create(self._layout.controller, node, ephemeral=True)
             transaction.set_data(self._layout.controller_epoch, epoch, pair.epoch_stat.version)
 
-        try:
-            failed = failure(await self._session.transact(build))
-            if failed is not None:
-                log.debug("another broker was elected controller first: %r", failed.error)
-        except OutcomeUnknownError:
+        sent = await attempt(self._session, build)
+        if sent.fate is Fate.UNKNOWN:
             log.info("the answer to this broker's election was lost: reading who has won")
+        elif sent.failed is not None:
+            log.debug("another broker was elected controller first: %r", sent.failed.error)
         await self._session.sync()
 
     async def _delete_fenced(self, lease: Lease) -> None:
+        """One attempt; the caller reads what came of it."""
+
         def build(transaction: Any) -> None:
             transaction.check(self._layout.controller_epoch, lease.epoch_version)
             transaction.delete(self._layout.controller)
 
-        with contextlib.suppress(OutcomeUnknownError):  # the caller reads it again
-            await self._session.transact(build)
+        await attempt(self._session, build)
         await self._session.sync()
 
     async def _delete_own(self, pair: _Pair) -> None:
-        """Delete a /controller that was just read and is this session's."""
-        # Whatever became of it, the caller reads it again.
-        with contextlib.suppress(NoNodeError, BadVersionError, OutcomeUnknownError):
-            await self._session.call(
-                lambda client: client.delete_async(self._layout.controller, pair.version)
-            )
+        """Delete a /controller that was just read and is this session's; one attempt, as above."""
+        await attempt_one(
+            self._session,
+            lambda client: client.delete_async(self._layout.controller, pair.version),
+        )
         await self._session.sync()

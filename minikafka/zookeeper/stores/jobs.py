@@ -7,7 +7,8 @@
     /jobs/semaphore/<name>/slot-<n>         a permit of a worker; ephemeral
 
 A change of a status and of a folder is one multi, over the version of the status that was read. The
-client's token makes a create that is repeated findable: a lost answer makes no second job.
+client's token makes a create that is repeated findable: a lost answer makes no second job. A permit
+is known by its czxid: nothing else tells those of one session from one another.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.exceptions import NodeExistsError
 
 from minikafka.api.jobs import JobReport, JobSpec
 from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.jobs.ports import JobRecord, JobResult
 from minikafka.core.jobs.master import (
     NO_NODE,
-    NO_STATUS,
     Assign,
     End,
     Entry,
@@ -32,7 +32,16 @@ from minikafka.core.jobs.master import (
     RemoveEntry,
 )
 from minikafka.errors import InvalidRequestError
-from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError
+from minikafka.zookeeper.errors import CorruptNodeError
+from minikafka.zookeeper.fence import (
+    NOT_THERE,
+    Deleted,
+    Fate,
+    Put,
+    Witness,
+    attempt_one,
+    write_over_version,
+)
 from minikafka.zookeeper.session import gather_all
 from minikafka.zookeeper.stores.coordination import Znodes, decode, encode, field
 
@@ -41,7 +50,8 @@ _NODE = "node-"
 
 
 class ZooKeeperJobs:
-    """`root`: the chroot. `_ended` keeps what can change no more."""
+    """`root`: the chroot. `_ended` keeps what can change no more, `_permits` the czxids of the
+    permits that were given out here."""
 
     def __init__(self, znodes: Znodes, root: str) -> None:
         self.znodes = znodes
@@ -49,6 +59,7 @@ class ZooKeeperJobs:
         self._tasks = f"{self._root}/tasks"
         self._assigned = f"{self._root}/assigned"
         self._ended: dict[str, JobRecord] = {}
+        self._permits: set[int] = set()
 
     async def start(self) -> None:
         """Make the folders."""
@@ -135,28 +146,37 @@ class ZooKeeperJobs:
             return await self._forget(effect.job_id)
         if isinstance(effect, Assign):
             await self.znodes.ensure(self.folder(effect.entry.node_id))
-        return await self.znodes.fenced(lambda multi: self._build(multi, effect))
-
-    def _build(self, multi: Any, effect: Assign | End | RemoveEntry) -> None:
         if isinstance(effect, RemoveEntry):
-            multi.delete(self._entry_path(effect.entry.node_id, effect.entry.job_id))
-            return
+            path = self._entry_path(effect.entry.node_id, effect.entry.job_id)
+            return await self._write(lambda multi: multi.delete(path), Deleted(path))
+        data = self._status_of(effect)
+        job_id = effect.entry.job_id if isinstance(effect, Assign) else effect.job_id
+        # Another controller may decide the same, so that it is this one's only under the fence.
+        witness = Put(self.status(job_id), data, effect.version)
+        return await self._write(lambda multi: self._build(multi, effect, witness), witness)
+
+    async def _write(self, build: Callable[[Any], None], witness: Witness) -> WriteOutcome:
+        return (await self.znodes.fence.write(build, witness)).outcome
+
+    @staticmethod
+    def _status_of(effect: Assign | End) -> bytes:
         if isinstance(effect, Assign):
-            entry = effect.entry
-            job_id, state = entry.job_id, JobState.ASSIGNED
-            fields = _status_fields(state, entry, JobResult(False, ""))
+            fields = _status_fields(JobState.ASSIGNED, effect.entry, JobResult(False, ""))
         else:
-            job_id, state = effect.job_id, effect.state
-            nobody = Entry(job_id, effect.previous, 0, 0)
-            fields = _status_fields(state, nobody, JobResult(False, effect.reason))
-        data = encode(fields)
-        if effect.version == NO_STATUS:
-            multi.create(self.status(job_id), data)
+            nobody = Entry(effect.job_id, effect.previous, 0, 0)
+            fields = _status_fields(effect.state, nobody, JobResult(False, effect.reason))
+        return encode(fields)
+
+    def _build(self, multi: Any, effect: Assign | End, status: Put) -> None:
+        if status.expected_version == NOT_THERE:
+            multi.create(status.path, status.data)
         else:
-            multi.set_data(self.status(job_id), data, effect.version)
+            multi.set_data(status.path, status.data, status.expected_version)
+        job_id = effect.entry.job_id if isinstance(effect, Assign) else effect.job_id
         if effect.previous != NO_NODE:
             multi.delete(self._entry_path(effect.previous, job_id))
         if isinstance(effect, Assign):
+            entry = effect.entry
             placed = {"incarnation": entry.incarnation, "attempt": entry.attempt}
             multi.create(self._entry_path(entry.node_id, job_id), encode(placed))
 
@@ -171,7 +191,7 @@ class ZooKeeperJobs:
                 multi.delete(f"{self.task(job_id)}/{child}")
             multi.delete(self.task(job_id))
 
-        return await self.znodes.fenced(build)
+        return await self._write(build, Deleted(self.task(job_id)))
 
     # --- a worker ---
 
@@ -188,30 +208,45 @@ class ZooKeeperJobs:
         folder = f"{self._root}/semaphore/{name}"
         await self.znodes.ensure(folder)
         for slot in range(slots):
-            try:
-                await self._take(f"{folder}/slot-{slot}")
+            if await self._take(f"{folder}/slot-{slot}"):
                 return slot
-            except NodeExistsError:
-                continue
-            except OutcomeUnknownError:
-                # Perhaps taken by this very request: then it goes with the session, unused.
-                await self.znodes.session.sync()
         return None
 
-    async def _take(self, path: str) -> None:
-        await self.znodes.session.call(
-            lambda client: client.create_async(path, b"", ephemeral=True)
-        )
+    async def _take(self, path: str) -> bool:
+        session = self.znodes.session
+        while True:
+            sent = await attempt_one(
+                session,
+                lambda client: client.create_async(path, b"", ephemeral=True, include_data=True),
+            )
+            if sent.fate is Fate.REFUSED:
+                return False
+            if sent.fate is Fate.APPLIED:
+                stat = sent.answer[1]
+                break
+            found = await self.znodes.get(path)
+            if found is not None:
+                stat = found[1]
+                break
+            # It never arrived: again.
+        # This session may hold it for another job: of one permit, one job is told.
+        if stat.ephemeralOwner != session.session_id or stat.czxid in self._permits:
+            return False
+        self._permits.add(stat.czxid)
+        return True
 
     async def release(self, name: str, slot: int) -> None:
         path = f"{self._root}/semaphore/{name}/slot-{slot}"
+        session = self.znodes.session
         found = await self.znodes.get(path)
-        if found is None or found[1].ephemeralOwner != self.znodes.session.session_id:
+        if found is None or found[1].ephemeralOwner != session.session_id:
             return
-        try:
-            await self.znodes.session.repeat(lambda client: client.delete_async(path))
-        except NoNodeError:
-            return
+        permit = found[1].czxid
+        # A delete whose answer was lost is not simply sent again: the slot may be another's by now.
+        while found is not None and found[1].czxid == permit:
+            await attempt_one(session, lambda client: client.delete_async(path))
+            found = await self.znodes.get(path)
+        self._permits.discard(permit)
 
     # --- anybody ---
 
@@ -231,24 +266,27 @@ class ZooKeeperJobs:
             for name in await self.znodes.children(self._tasks):
                 if name.startswith(prefix):
                     return name
-            try:
-                path = await self.znodes.session.call(
-                    lambda client: client.create_async(self.task(prefix), data, sequence=True)
-                )
-            except OutcomeUnknownError:
-                continue
-            return str(path).rpartition("/")[2]
+            sent = await attempt_one(
+                self.znodes.session,
+                lambda client: client.create_async(self.task(prefix), data, sequence=True),
+            )
+            if sent.failed is not None:
+                raise sent.failed.error
+            if sent.fate is Fate.APPLIED:
+                return str(sent.answer).rpartition("/")[2]
 
     async def request_cancel(self, job_id: str) -> bool:
-        try:
-            await self.znodes.session.repeat(
-                lambda client: client.create_async(f"{self.task(job_id)}/cancel", b"")
+        path = f"{self.task(job_id)}/cancel"
+        while True:
+            sent = await attempt_one(
+                self.znodes.session, lambda client: client.create_async(path, b"")
             )
-        except NodeExistsError:
-            return False
-        except NoNodeError:
-            raise InvalidRequestError(f"there is no job {job_id!r}") from None
-        return True
+            if sent.failed is not None and isinstance(sent.failed.error, NodeExistsError):
+                return False
+            if sent.failed is not None:
+                raise InvalidRequestError(f"there is no job {job_id!r}")
+            if sent.fate is Fate.APPLIED or await self.znodes.get(path) is not None:
+                return True
 
 
 class Hold:
@@ -267,8 +305,7 @@ class Hold:
         return await self.write(state, result)
 
     async def write(self, state: JobState, result: JobResult) -> bool:
-        """Over the version that is known. After a lost answer the status tells: it is as was to be
-        written, or as before, or another's."""
+        """Over the version that is known. The status names the attempt, which is this worker's."""
         path = self._jobs.status(self._entry.job_id)
         entry_path = self._jobs._entry_path(self._entry.node_id, self._entry.job_id)
         data = encode(_status_fields(state, self._entry, result))
@@ -280,19 +317,11 @@ class Hold:
             else:
                 multi.check(entry_path, 0)
 
-        while True:
-            if await self._jobs.znodes.transact(build):
-                self._version += 1
-                return True
-            found = await self._jobs.znodes.get(path)
-            if found is None:
-                return False
-            if found[0] == data and found[1].version == self._version + 1:
-                self._version += 1
-                return True
-            entry = await self._jobs.znodes.get(entry_path)
-            if found[1].version != self._version or entry is None:
-                return False
+        witness = Put(path, data, self._version, own=True)
+        if not await write_over_version(self._jobs.znodes.session, build, witness):
+            return False
+        self._version += 1
+        return True
 
 
 def _is_current(view: JobView, entry: Entry) -> bool:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.exceptions import NoNodeError
 
 from minikafka.api.nodes import ControllerReport, NodeStatus, UnreadableNode
 from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.nodes.ports import LiveNode, SeenNode
 from minikafka.zookeeper import codec
-from minikafka.zookeeper.errors import OutcomeUnknownError
+from minikafka.zookeeper.fence import NOT_THERE, Deleted, Put, attempt, attempt_one
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import gather_all
 from minikafka.zookeeper.stores.candidates import broker_of, in_order
@@ -59,12 +59,12 @@ class ZooKeeperNodes:
                 return int(stat.czxid)
             except NoNodeError:
                 pass  # somebody deleted it
-        while True:
+        while True:  # whatever came of an attempt is read
             found = await self._znodes.get(path)
             if found is not None and found[1].ephemeralOwner == session.session_id:
                 if found[0] == data:
                     return int(found[1].czxid)
-                await self._znodes.transact(lambda multi: multi.set_data(path, data))
+                await attempt(session, lambda multi: multi.set_data(path, data))
                 continue
             if found is not None:
                 version = found[1].version
@@ -73,12 +73,11 @@ class ZooKeeperNodes:
                     multi.delete(path, version)
                     multi.create(path, data, ephemeral=True)
 
-                await self._znodes.transact(replace)
+                await attempt(session, replace)
                 continue
-            try:
-                await session.call(lambda client: client.create_async(path, data, ephemeral=True))
-            except (NodeExistsError, OutcomeUnknownError):
-                await session.sync()
+            await attempt_one(
+                session, lambda client: client.create_async(path, data, ephemeral=True)
+            )
 
     # --- everybody's ---
 
@@ -164,20 +163,26 @@ class ZooKeeperNodes:
             if found is not None and found[0] == data:
                 return WriteOutcome.WRITTEN
 
-            def write(multi: Any, exists: bool = found is not None) -> None:
-                if exists:
-                    multi.set_data(path, data)
-                else:
-                    multi.create(path, data)
+            version = NOT_THERE if found is None else found[1].version
 
-            outcome = await self._znodes.fenced(write)
+            def write(multi: Any, version: int = version) -> None:
+                if version == NOT_THERE:
+                    multi.create(path, data)
+                else:
+                    multi.set_data(path, data, version)
+
+            witness = Put(path, data, version)
+            outcome = (await self._znodes.fence.write(write, witness)).outcome
             if outcome is not WriteOutcome.CONFLICT:
                 return outcome
 
     async def forget_seen(self, broker_id: int) -> WriteOutcome:
         path = self._path(self._seen, broker_id)
         while await self._znodes.get(path) is not None:
-            outcome = await self._znodes.fenced(lambda multi: multi.delete(path))
+            written = await self._znodes.fence.write(
+                lambda multi: multi.delete(path), Deleted(path)
+            )
+            outcome = written.outcome
             if outcome is not WriteOutcome.CONFLICT:
                 return outcome
         return WriteOutcome.WRITTEN

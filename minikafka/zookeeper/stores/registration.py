@@ -17,13 +17,11 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from kazoo.exceptions import NodeExistsError, NoNodeError
-from kazoo.protocol.states import ZnodeStat
-
 from minikafka.errors import UsageError
 from minikafka.model import UNKNOWN_BROKER_EPOCH, BrokerInfo
 from minikafka.zookeeper import codec
-from minikafka.zookeeper.errors import CorruptNodeError, OutcomeUnknownError
+from minikafka.zookeeper.errors import CorruptNodeError
+from minikafka.zookeeper.fence import attempt, attempt_one
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession
 
@@ -37,7 +35,7 @@ async def register(session: ZooKeeperSession, layout: Layout, broker: BrokerInfo
     deadline = time.monotonic() + (session.session_timeout_ms + _EXPIRY_MARGIN_MS) / 1000
     while True:
         await _create(session, path, broker)
-        found = await _read(session, path)
+        found = await session.get(path)
         if found is None:
             continue
         data, stat = found
@@ -59,22 +57,16 @@ async def unregister(session: ZooKeeperSession, layout: Layout, broker_id: int) 
     """Delete the node if it is this session's."""
     path = layout.broker(broker_id)
     while True:
-        found = await _read(session, path)
+        found = await session.get(path)
         if found is None or found[1].ephemeralOwner != session.session_id:
             return
-        try:
-            await session.call(lambda client: client.delete_async(path))
-        except (NoNodeError, OutcomeUnknownError):
-            continue
+        await attempt_one(session, lambda client: client.delete_async(path))
 
 
 async def _create(session: ZooKeeperSession, path: str, broker: BrokerInfo) -> None:
     """One attempt. Its outcome is read afterwards in any case."""
     data = codec.encode_broker(broker, int(time.time() * 1000))
-    try:
-        await session.call(lambda client: client.create_async(path, data, ephemeral=True))
-    except (NodeExistsError, OutcomeUnknownError):
-        await session.sync()
+    await attempt_one(session, lambda client: client.create_async(path, data, ephemeral=True))
 
 
 async def _replace(session: ZooKeeperSession, path: str, broker: BrokerInfo) -> None:
@@ -85,18 +77,7 @@ async def _replace(session: ZooKeeperSession, path: str, broker: BrokerInfo) -> 
         transaction.delete(path)
         transaction.create(path, data, ephemeral=True)
 
-    try:
-        await session.transact(build)
-    except OutcomeUnknownError:
-        await session.sync()
-
-
-async def _read(session: ZooKeeperSession, path: str) -> tuple[bytes, ZnodeStat] | None:
-    try:
-        found: tuple[bytes, ZnodeStat] = await session.repeat(lambda client: client.get_async(path))
-        return found
-    except NoNodeError:
-        return None
+    await attempt(session, build)
 
 
 def _same(path: str, data: bytes, broker: BrokerInfo) -> bool:

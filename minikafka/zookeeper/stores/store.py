@@ -80,7 +80,7 @@ class ZooKeeperStore:
         )
         self._queue = CandidateQueue(self._session, self._layout, self._watches)
         self._fenced = FencedWriter(
-            self._session, self._layout, self._controllership, self.unreadable
+            self._session, self._layout, self._controllership.fence, self.unreadable
         )
         # The last that could be read, for as long as what is there now cannot be.
         self._brokers: dict[int, BrokerInfo] = {}
@@ -105,9 +105,7 @@ class ZooKeeperStore:
 
     def znodes(self) -> Znodes:
         """For what else lives in this session, under the same fence."""
-        return Znodes(
-            self._session, self._controllership, self._layout.controller_epoch, self.unreadable
-        )
+        return Znodes(self._session, self._controllership.fence, self.unreadable)
 
     @property
     def root(self) -> str:
@@ -125,7 +123,7 @@ class ZooKeeperStore:
     async def _make_persistent_nodes(self) -> None:
         paths = self._layout.persistent()
         # Reads go out together and cost no write of ZooKeeper's log, unlike a create that fails.
-        found = await gather_all([self._get(path) for path in paths])
+        found = await gather_all([self._session.get(path) for path in paths])
         for path, node in zip(paths, found, strict=True):
             is_epoch = path == self._layout.controller_epoch
             if node is None:
@@ -234,7 +232,7 @@ class ZooKeeperStore:
         if watch:
             found = await self._watches.existing(path, StoreEvent.BROKERS_CHANGED)
         else:
-            found = await self._get(path)
+            found = await self._session.get(path)
         if found is None:
             self.unreadable.forget(path)
             return None
@@ -268,7 +266,7 @@ class ZooKeeperStore:
     ) -> tuple[bool, T | None]:
         """(is it there, what it holds). One that cannot be read is watched, so that `event` tells
         when it has been put right."""
-        node = await self._get(path)
+        node = await self._session.get(path)
         while node is not None:
             data, stat = node
             value = self.unreadable.decode(path, partial(decode, data, stat))
@@ -438,7 +436,7 @@ class ZooKeeperStore:
         has just dated the `newest`."""
         parent = self._layout.config_changes
         names: list[str] = await self._repeat(lambda client: client.get_children_async(parent))
-        found = await gather_all([self._get(f"{parent}/{name}") for name in names])
+        found = await gather_all([self._session.get(f"{parent}/{name}") for name in names])
         for name, node in zip(names, found, strict=True):
             if node is None or f"{parent}/{name}" == newest:
                 continue
@@ -451,15 +449,6 @@ class ZooKeeperStore:
 
     async def _repeat(self, operation: Any) -> Any:
         return await self._session.repeat(operation)
-
-    async def _get(self, path: str) -> tuple[bytes, ZnodeStat] | None:
-        try:
-            found: tuple[bytes, ZnodeStat] = await self._repeat(
-                lambda client: client.get_async(path)
-            )
-            return found
-        except NoNodeError:
-            return None
 
     async def _create_if_absent(self, path: str, data: bytes) -> None:
         try:

@@ -9,9 +9,9 @@ from kazoo.exceptions import BadVersionError, RolledBackError, RuntimeInconsiste
 
 from minikafka.broker.ports import StoreEvent
 from minikafka.errors import UsageError
+from minikafka.zookeeper.fence import failure
 from minikafka.zookeeper.servers.addresses import Ports, four_letter_word, port_of, serving_mode
 from minikafka.zookeeper.servers.launcher import parse_mode
-from minikafka.zookeeper.transaction import failure
 from minikafka.zookeeper.watches import EventQueue
 
 

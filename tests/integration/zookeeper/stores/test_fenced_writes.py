@@ -399,6 +399,20 @@ async def test_a_block_whose_answer_was_lost_is_given_to_nobody_twice(proxied, c
     assert (await controller.allocate_producer_ids(1, 1000))[0] == first[1]
 
 
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_blocks_that_are_asked_for_at_once_do_not_overlap_either_if_answers_are_lost(
+    proxied, arrives
+):
+    # They write the same bytes over the same version: what is found there proves nothing.
+    proxy, controller = proxied
+    for _ in range(3):
+        (proxy.cut_before_reply if arrives else proxy.cut_before_request)(MULTI)
+    blocks = await asyncio.gather(*(controller.allocate_producer_ids(1, 10) for _ in range(8)))
+    ids = [one for first, end in blocks for one in range(first, end)]
+    assert proxy.cuts_done >= 1  # one cut may take along what another waits for
+    assert len(set(ids)) == len(ids) == 80
+
+
 async def test_what_zookeeper_holds_has_kafkas_names(controller, connect):
     await controller.write_states([write(-1)])
 

@@ -23,7 +23,8 @@ from minikafka.errors import InvalidRequestError
 from minikafka.zookeeper.stores.jobs import ZooKeeperJobs
 from minikafka.zookeeper.stores.store import ZooKeeperStore
 from tests.helpers.waiting import until
-from tests.integration.zookeeper.conftest import NewStore
+from tests.helpers.zookeeper import CREATE, CREATE2, DELETE, MULTI, ZooKeeperProxy
+from tests.integration.zookeeper.conftest import NewProxy, NewStore
 
 SPEC = JobSpec("scrub", "orders", (0, 2))
 TOKEN = "abcdef123456"
@@ -33,6 +34,19 @@ async def jobs_of(store: ZooKeeperStore) -> ZooKeeperJobs:
     jobs = ZooKeeperJobs(store.znodes(), store.root)
     await jobs.start()
     return jobs
+
+
+@pytest.fixture
+async def proxied(
+    hosts: str, chroot: str, new_store: NewStore, new_proxy: NewProxy
+) -> tuple[ZooKeeperProxy, ZooKeeperStore, ZooKeeperJobs]:
+    """A store behind a proxy, and its jobs."""
+    proxy = await new_proxy(hosts)
+    store = await new_store(proxy.hosts + chroot)
+    return proxy, store, await jobs_of(store)
+
+
+Proxied = tuple[ZooKeeperProxy, ZooKeeperStore, ZooKeeperJobs]
 
 
 async def only(jobs: ZooKeeperJobs, notify: Callable[[], None] | None = None) -> JobRecord:
@@ -182,3 +196,111 @@ async def test_a_task_that_nobody_can_read_keeps_no_other_from_being_seen(
     [good] = await jobs.read_jobs()
     assert good.report.spec == SPEC
     assert "asleep" in store.unreadable.nodes[f"{path}/status"]
+
+
+# --- lost answers ---
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_an_assignment_whose_answer_was_lost_is_made_once(
+    proxied: Proxied, arrives: bool
+) -> None:
+    proxy, store, jobs = proxied
+    job_id = await jobs.submit(SPEC, TOKEN, 5)
+    await store.elect_controller(1)
+    entry = Entry(job_id, 1, 77, 1)
+    (proxy.cut_before_reply if arrives else proxy.cut_before_request)(MULTI)
+    assert await jobs.carry_out(Assign(entry, NO_STATUS, NO_NODE)) is WriteOutcome.WRITTEN
+    assert proxy.cuts_done == 1
+    assert await jobs.read_entries() == [entry]
+    assert (await only(jobs)).view.version == 0
+
+
+async def test_the_same_assignment_by_the_next_controller_is_not_this_ones(
+    proxied: Proxied, connect: str, new_store: NewStore
+) -> None:
+    proxy, store, jobs = proxied
+    job_id = await jobs.submit(SPEC, TOKEN, 5)
+    await store.elect_controller(1)
+    other = await new_store(connect)
+    theirs = await jobs_of(other)
+    assignment = Assign(Entry(job_id, 1, 77, 1), NO_STATUS, NO_NODE)
+    await jobs.znodes.ensure(jobs.folder(1))
+
+    async def meanwhile() -> None:
+        await other.session.repeat(lambda client: client.delete_async(f"{store.root}/controller"))
+        assert (await other.elect_controller(2, out_of_turn=True)).won
+        assert await theirs.carry_out(assignment) is WriteOutcome.WRITTEN
+
+    proxy.cut_before_request(MULTI, meanwhile)
+    assert await jobs.carry_out(assignment) is WriteOutcome.DEPOSED
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_result_whose_answer_was_lost_counts_once(proxied: Proxied, arrives: bool) -> None:
+    proxy, store, jobs = proxied
+    hold = await jobs.take_up(await assigned(store, jobs))
+    assert hold is not None
+    (proxy.cut_before_reply if arrives else proxy.cut_before_request)(MULTI)
+    assert await hold.finish(JobState.DONE, JobResult(True, "all of it"))
+    assert proxy.cuts_done == 1
+    record = await only(jobs)
+    assert (record.view.state, record.report.summary) == (JobState.DONE, "all of it")
+    assert await jobs.read_entries() == []
+
+
+async def test_a_worker_whose_entry_was_written_over_gives_up(
+    new_store: NewStore, connect: str
+) -> None:
+    store = await new_store(connect)
+    jobs = await jobs_of(store)
+    entry = await assigned(store, jobs)
+    hold = await jobs.take_up(entry)
+    assert hold is not None
+    path = f"{jobs.folder(1)}/{entry.job_id}"
+    await store.session.call(lambda client: client.set_async(path, b"by hand"))
+    assert not await hold.progress("on and on")
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_permit_whose_answer_was_lost_is_given_to_one(
+    proxied: Proxied, arrives: bool
+) -> None:
+    proxy, _, jobs = proxied
+    await jobs.znodes.ensure(f"{jobs._root}/semaphore/reassign")
+    (proxy.cut_before_reply if arrives else proxy.cut_before_request)(CREATE2)
+    assert await jobs.acquire("reassign", 1) == 0
+    assert proxy.cuts_done == 1
+    proxy.cut_before_reply(CREATE2)
+    assert await jobs.acquire("reassign", 1) is None, "the session holds it for another job"
+    assert proxy.cuts_done == 2
+    await jobs.release("reassign", 0)
+    assert await jobs.acquire("reassign", 1) == 0
+
+
+async def test_a_permit_that_another_took_meanwhile_is_not_released(
+    proxied: Proxied, connect: str, new_store: NewStore
+) -> None:
+    proxy, _, jobs = proxied
+    theirs = await jobs_of(await new_store(connect))
+    assert await jobs.acquire("reassign", 1) == 0
+
+    async def meanwhile() -> None:
+        assert await theirs.acquire("reassign", 1) == 0
+
+    proxy.cut_before_reply(DELETE, meanwhile)
+    await jobs.release("reassign", 0)
+    assert proxy.cuts_done == 1
+    assert await jobs.acquire("reassign", 1) is None, "it is theirs"
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_request_to_cancel_whose_answer_was_lost_was_made(
+    proxied: Proxied, arrives: bool
+) -> None:
+    proxy, _, jobs = proxied
+    job_id = await jobs.submit(SPEC, TOKEN, 5)
+    (proxy.cut_before_reply if arrives else proxy.cut_before_request)(CREATE)
+    assert await jobs.request_cancel(job_id)
+    assert proxy.cuts_done == 1
+    assert (await only(jobs)).view.cancel_requested
