@@ -1,24 +1,16 @@
-"""What the stores of nodes and of jobs share: single znodes of a session, JSON in them, and the
-fence of the controller."""
+"""What the stores of nodes and of jobs share: single znodes of a session, and the fence of the
+controller."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 from kazoo.protocol.states import ZnodeStat
 
-from minikafka.errors import InvalidRequestError
-from minikafka.zookeeper.codec import MAX_DATA_BYTES, shown
-from minikafka.zookeeper.errors import CorruptNodeError
 from minikafka.zookeeper.fence import Fence
 from minikafka.zookeeper.session import Watcher, ZooKeeperSession
 from minikafka.zookeeper.unreadable import UnreadableNodes
-
-_VERSION = 1
-_SHOWN = 60
 
 
 class Znodes:
@@ -71,38 +63,3 @@ class Znodes:
             await self.session.repeat(lambda client: client.create_async(path, b""))
         except NodeExistsError:
             return  # by another broker
-
-
-# --- JSON ----------------------------------------------------------------------------------------
-
-
-def encode(fields: Mapping[str, Any]) -> bytes:
-    """Deterministic. InvalidRequestError if it is too large for a node."""
-    data = json.dumps({"version": _VERSION, **fields}, separators=(",", ":")).encode()
-    if len(data) > MAX_DATA_BYTES:
-        raise InvalidRequestError(
-            f"{len(data)} bytes are too much for one ZooKeeper node: at most {MAX_DATA_BYTES}"
-        )
-    return data
-
-
-def decode(path: str, data: bytes) -> dict[str, Any]:
-    """The fields of what `encode` made. CorruptNodeError for anything else."""
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError):
-        shown = data if len(data) <= _SHOWN else data[:_SHOWN] + b"..."
-        raise CorruptNodeError(path, f"{shown!r} is not JSON") from None
-    if not isinstance(values, dict):
-        raise CorruptNodeError(path, "it is not a JSON object")
-    if values.pop("version", None) != _VERSION:
-        raise CorruptNodeError(path, f"this minikafka reads version {_VERSION}")
-    return values
-
-
-def field(path: str, values: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-    """A field that has to be there and of this kind. CorruptNodeError."""
-    value = values.get(name)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise CorruptNodeError(path, f"{name} is {shown(value)}")
-    return value

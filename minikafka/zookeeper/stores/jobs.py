@@ -14,6 +14,7 @@ is known by its czxid: nothing else tells those of one session from one another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kazoo.exceptions import NodeExistsError
@@ -42,8 +43,9 @@ from minikafka.zookeeper.fence import (
     attempt_one,
     write_over_version,
 )
+from minikafka.zookeeper.json_data import Fields, WrongFieldError, decode, encode, shown
 from minikafka.zookeeper.session import gather_all
-from minikafka.zookeeper.stores.coordination import Znodes, decode, encode, field
+from minikafka.zookeeper.stores.coordination import Znodes
 
 _TASK = "task-"
 _NODE = "node-"
@@ -128,16 +130,10 @@ class ZooKeeperJobs:
             return None
         data = found[0]
 
-        def read() -> Entry:
-            values = decode(path, data)
-            return Entry(
-                job_id,
-                node_id,
-                field(path, values, "incarnation", int),
-                field(path, values, "attempt", int),
-            )
+        def read(fields: Fields) -> Entry:
+            return Entry(job_id, node_id, fields.long("incarnation"), fields.long("attempt"))
 
-        return self.znodes.unreadable.decode(path, read)
+        return self.znodes.unreadable.decode(path, lambda: decode(path, data, read))
 
     # --- the master ---
 
@@ -355,73 +351,74 @@ def _record(
     """What the nodes of a job say. One that cannot be read is a job that has failed: it must not
     keep the others from being done."""
     job_id = path.rpartition("/")[2]
+    unread = JobView(job_id, order, cancel_requested=cancel_requested)
     try:
-        spec, submitted_at_ms = _spec(path, decode(path, task[0]))
+        spec, submitted_at_ms = decode(path, task[0], _spec)
     except CorruptNodeError as error:
         spec, submitted_at_ms = JobSpec("unreadable", ""), task[1].ctime
         if status is None:
-            view = JobView(job_id, order, cancel_requested=True)
-            report = JobReport(
-                job_id, spec, view.state.value, 0, NO_NODE, submitted_at_ms, task[1].mtime, True,
-                False, str(error), ()
-            )  # fmt: skip
-            return JobRecord(view, report)
+            view = replace(unread, cancel_requested=True)
+            said = JobResult(False, str(error))
+            return _reported(view, spec, submitted_at_ms, task[1].mtime, said)
     if status is None:
-        view = JobView(job_id, order, cancel_requested=cancel_requested)
-        ok, summary, details, updated_at_ms = False, "", [], submitted_at_ms
-    else:
-        status_path = f"{path}/status"
-        values = decode(status_path, status[0])
-        updated_at_ms = status[1].mtime
-        try:
-            state = JobState(field(status_path, values, "state", str))
-        except ValueError as error:
-            raise CorruptNodeError(status_path, str(error)) from None
+        said = JobResult(False, "")
+        return _reported(unread, spec, submitted_at_ms, submitted_at_ms, said)
+    data, stat = status
+
+    def read(fields: Fields) -> JobRecord:
+        state = _state(fields)
         view = JobView(
             job_id,
             order,
             state,
-            field(status_path, values, "attempt", int),
-            field(status_path, values, "node_id", int),
-            field(status_path, values, "incarnation", int),
-            status[1].version,
+            fields.long("attempt"),
+            fields.long("node_id"),
+            fields.long("incarnation"),
+            stat.version,
             cancel_requested,
-            updated_at_ms if state.ended else 0,
+            stat.mtime if state.ended else 0,
         )
-        ok = field(status_path, values, "ok", bool)
-        summary = field(status_path, values, "summary", str)
-        details = field(status_path, values, "details", list)
+        said = JobResult(fields.boolean("ok"), fields.text("summary"), fields.as_texts("details"))
+        return _reported(view, spec, submitted_at_ms, stat.mtime, said)
+
+    return decode(f"{path}/status", data, read)
+
+
+def _reported(
+    view: JobView, spec: JobSpec, submitted_at_ms: int, updated_at_ms: int, said: JobResult
+) -> JobRecord:
     return JobRecord(
         view,
         JobReport(
-            job_id,
+            view.job_id,
             spec,
             view.state.value,
             view.attempt,
             view.node_id,
             submitted_at_ms,
             updated_at_ms,
-            cancel_requested,
-            ok,
-            summary,
-            tuple(map(str, details)),
+            view.cancel_requested,
+            said.ok,
+            said.summary,
+            tuple(said.details),
         ),
     )
 
 
-def _spec(path: str, values: dict[str, Any]) -> tuple[JobSpec, int]:
-    def numbers(name: str) -> tuple[int, ...]:
-        found = field(path, values, name, list)
-        if not all(type(each) is int for each in found):
-            raise CorruptNodeError(path, f"{name} is {found!r}")
-        return tuple(found)
+def _state(fields: Fields) -> JobState:
+    text = fields.text("state")
+    try:
+        return JobState(text)
+    except ValueError:
+        known = ", ".join(state.value for state in JobState)
+        raise WrongFieldError(f"state is {shown(text)}, expected one of {known}") from None
 
-    return (
-        JobSpec(
-            field(path, values, "kind", str),
-            field(path, values, "topic", str),
-            numbers("partitions"),
-            numbers("replicas"),
-        ),
-        field(path, values, "submitted_at_ms", int),
+
+def _spec(fields: Fields) -> tuple[JobSpec, int]:
+    spec = JobSpec(
+        fields.text("kind"),
+        fields.text("topic"),
+        fields.longs("partitions"),
+        fields.longs("replicas"),
     )
+    return spec, fields.long("submitted_at_ms")

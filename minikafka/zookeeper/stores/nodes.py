@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 from kazoo.exceptions import NoNodeError
@@ -20,17 +21,18 @@ from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.nodes.ports import LiveNode, SeenNode
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.fence import NOT_THERE, Deleted, Put, attempt, attempt_one
+from minikafka.zookeeper.json_data import Fields, decode, encode
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import gather_all
 from minikafka.zookeeper.stores.candidates import broker_of, in_order
-from minikafka.zookeeper.stores.coordination import Znodes, decode, encode, field
+from minikafka.zookeeper.stores.coordination import Znodes
 from minikafka.zookeeper.stores.election import NOBODY
 
 _PREFIX = "node-"
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "name": str,
-    "cpu_percent": (int, float),
-    "offline": list,
+_READ: Mapping[str, Callable[[Fields, str], Any]] = {
+    "name": Fields.text,
+    "cpu_percent": Fields.number,
+    "offline": Fields.as_texts,
 }
 
 
@@ -95,7 +97,9 @@ class ZooKeeperNodes:
         data, stat = found
         return self._znodes.unreadable.decode(
             path,
-            lambda: LiveNode(_status(path, decode(path, data), broker_id), stat.czxid, stat.mtime),
+            lambda: LiveNode(
+                decode(path, data, partial(_status, broker_id)), stat.czxid, stat.mtime
+            ),
         )
 
     async def read_seen(self) -> Mapping[int, SeenNode]:
@@ -111,13 +115,10 @@ class ZooKeeperNodes:
             return None
         data = found[0]
 
-        def read() -> SeenNode:
-            values = decode(path, data)
-            gone_at_ms: int = field(path, values, "gone_at_ms", int)
-            status = _status(path, field(path, values, "status", dict), broker_id)
-            return SeenNode(status, gone_at_ms)
+        def read(fields: Fields) -> SeenNode:
+            return SeenNode(_status(broker_id, fields.object("status")), fields.long("gone_at_ms"))
 
-        return self._znodes.unreadable.decode(path, read)
+        return self._znodes.unreadable.decode(path, lambda: decode(path, data, read))
 
     async def read_controller(self) -> ControllerReport:
         """The three are read at once, not in one transaction: an election may fall between."""
@@ -197,12 +198,11 @@ def _broker_id(name: str) -> int | None:
     return int(number) if name.startswith(_PREFIX) and number.isdecimal() else None
 
 
-def _status(path: str, values: Mapping[str, Any], broker_id: int) -> NodeStatus:
+def _status(broker_id: int, found: Fields) -> NodeStatus:
     """Fields that another version of minikafka does not write have their defaults."""
-    known: dict[str, Any] = {}
-    for declared in fields(NodeStatus):
-        if declared.name in values or declared.name in ("name", "started_at_ms"):
-            kind = _KINDS.get(declared.name, int)
-            known[declared.name] = field(path, values, declared.name, kind)
-    known["offline"] = tuple(map(str, known.get("offline", ())))
+    known: dict[str, Any] = {
+        declared.name: _READ.get(declared.name, Fields.long)(found, declared.name)
+        for declared in fields(NodeStatus)
+        if declared.name in found or declared.name in ("name", "started_at_ms")
+    }
     return NodeStatus(**(known | {"broker_id": broker_id}))

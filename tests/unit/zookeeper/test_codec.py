@@ -18,6 +18,7 @@ from minikafka.model import (
 )
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.errors import CorruptNodeError
+from minikafka.zookeeper.json_data import MAX_DATA_BYTES
 
 BROKER = BrokerInfo(
     broker_id=5,
@@ -234,4 +235,4 @@ def test_a_dirty_flag_that_is_a_number_is_refused():
 
 def test_what_is_too_large_for_a_node_is_refused():
     with pytest.raises(InvalidRequestError, match="at most 1000000"):
-        codec.encode_config({"a": "x" * codec.MAX_DATA_BYTES})
+        codec.encode_config({"a": "x" * MAX_DATA_BYTES})

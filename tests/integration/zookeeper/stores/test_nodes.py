@@ -120,7 +120,7 @@ async def test_who_is_controller_and_who_is_next_is_read_also_while_nobody_is(
         (b"{", "not JSON"),
         (b"[]", "not a JSON object"),
         (b'{"version": 2}', "version 1"),
-        (b'{"version": 1, "name": "A"}', "started_at_ms is None"),
+        (b'{"version": 1, "name": "A"}', "started_at_ms is missing"),
         (b'{"version": 1, "name": "A", "started_at_ms": true}', "started_at_ms is True"),
     ],
 )
