@@ -97,6 +97,23 @@ def merged(overrides: Mapping[str, str], changes: Mapping[str, str | None]) -> d
     return {name: value for name, value in after.items() if value is not None}
 
 
+def changed_names(before: BrokerConfig, after: BrokerConfig) -> frozenset[str]:
+    """The properties that have another value."""
+    fields = {name: field_name(name) for name in _BROKER_PROPERTIES}
+    return frozenset(
+        name for name, each in fields.items() if getattr(before, each) != getattr(after, each)
+    )
+
+
+def changed_entities(
+    before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]
+) -> set[str]:
+    """The topics, or brokers, that have other overrides."""
+    nothing: Mapping[str, str] = {}
+    names = before.keys() | after.keys()
+    return {name for name in names if before.get(name, nothing) != after.get(name, nothing)}
+
+
 def changed_layers(
     layers: BrokerLayers, broker: str, changes: Mapping[str, str | None]
 ) -> BrokerLayers:

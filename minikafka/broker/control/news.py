@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol, TypeVar
 
 from minikafka.api.outcomes import WriteOutcome
+from minikafka.broker.control.settings import DecisiveSettings
 from minikafka.broker.control.takeover import TakeoverCount, describe_takeover
-from minikafka.broker.control.term_configs import TermConfigs
 from minikafka.broker.ports import ClusterStore, StoreEvent
 from minikafka.core.control.commands import DeposedError, Operation
 from minikafka.core.control.context import BrokerBatch
@@ -42,7 +42,7 @@ class ClusterNews:
         store: ClusterStore,
         core: Controller,
         drive: Drive,
-        configs: TermConfigs,
+        settings: DecisiveSettings,
         takeover: TakeoverCount,
         *,
         deletable: bool,
@@ -50,7 +50,7 @@ class ClusterNews:
         self._store = store
         self._core = core
         self._drive = drive
-        self._configs = configs
+        self._settings = settings
         self._takeover = takeover
         self._deletable = deletable
 
@@ -58,7 +58,8 @@ class ClusterNews:
         """Read all, and have the core take over. Returns what was read."""
         store = self._store
         await store.sync()
-        self._configs.take(await store.read_topic_configs(), await store.read_broker_configs())
+        self._settings.take(await store.read_topic_configs(), await store.read_broker_configs())
+        self._settings.pending = False  # all is decided by these
         topics, unreadable_topics = _apart(await store.read_topics())
         preferred = await store.read_preferred_election()
         brokers = await store.read_brokers()
@@ -128,10 +129,12 @@ class ClusterNews:
         await self._drive(self._core.on_topics(topics, unreadable))
 
     async def _read_configs(self) -> None:
-        self._configs.take(
-            await self._store.read_topic_configs(), await self._store.read_broker_configs()
-        )
-        await self._drive(self._core.on_configs())
+        """What has no part in a decision changes nothing here."""
+        store = self._store
+        self._settings.take(await store.read_topic_configs(), await store.read_broker_configs())
+        if self._settings.pending:
+            await self._drive(self._core.on_configs())
+            self._settings.pending = False
 
     async def _read_deletions(self) -> None:
         await self._drive(self._core.on_deletions(await self._marked_deletions()))

@@ -34,8 +34,8 @@ from minikafka.broker.control.commands import execute
 from minikafka.broker.control.deletion_waits import DeletionWaits
 from minikafka.broker.control.news import ClusterNews
 from minikafka.broker.control.sender import ControllerChannelManager, Send
+from minikafka.broker.control.settings import DecisiveSettings
 from minikafka.broker.control.takeover import TakeoverCount
-from minikafka.broker.control.term_configs import TermConfigs
 from minikafka.broker.control.term_listener import TermListener
 from minikafka.broker.ports import ClusterStore, StoreEvent, UnreadableNodeError
 from minikafka.config import BrokerConfig
@@ -87,15 +87,15 @@ class ControllerTerm:
     ) -> None:
         self._environment = environment
         self._takeover = takeover
-        configs = TermConfigs(environment.config)
+        settings = DecisiveSettings(environment.config)
         self._core = Controller(
-            controller_id, controller_epoch, configs.unclean_allowed, configs.min_insync
+            controller_id, controller_epoch, settings.unclean_allowed, settings.min_insync
         )
         self._news = ClusterNews(
             environment.store,
             self._core,
             self._drive,
-            configs,
+            settings,
             takeover,
             deletable=environment.config.delete_topic_enable,
         )

@@ -29,6 +29,7 @@ from minikafka.broker.replication.isr_proposals import IsrProposals
 from minikafka.broker.replication.replica import Replica, ReplicaOwner
 from minikafka.broker.replication.replicator import Replicator
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
+from minikafka.config.overrides import changed_entities
 from minikafka.core.replication.events import IdleProducersDue, LogStartRaised, Registered
 from minikafka.core.replication.isr import LagCheckSchedule
 from minikafka.core.replication.throttle import ReplicationThrottle
@@ -50,6 +51,10 @@ from minikafka.model import (
 from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
+
+
+FOLLOWER_RATE = "follower.replication.throttled.rate"
+LEADER_RATE = "leader.replication.throttled.rate"
 
 
 class StoredConfigs(NamedTuple):
@@ -91,6 +96,8 @@ class ReplicaManager(ReplicaOwner):
         self._overrides: Mapping[str, Mapping[str, str]] = {}
         self.live = LiveConfig(config)
         self.leader_throttle = ReplicationThrottle()  # of what followers out of sync read here
+        self.live.on_change([FOLLOWER_RATE], self._throttle_followers)
+        self.live.on_change([LEADER_RATE], self._throttle_leaders)
         self._now_ms = now_ms
         self._now_timestamp_ms = now_timestamp_ms
         self._on_bug = on_bug
@@ -339,16 +346,24 @@ class ReplicaManager(ReplicaOwner):
             self._apply_configs(await self._read_configs())
 
     def _apply_configs(self, stored: StoredConfigs) -> None:
+        changed = changed_entities(self._overrides, stored.topics)
+        defaults = self.live.topic_defaults
         self._overrides = stored.topics
         self.live.take(stored.brokers)
-        current = self.live.current
-        self._replicator.set_throttled_rate(current.follower_replication_throttled_rate)
-        self.leader_throttle.set_rate(current.leader_replication_throttled_rate, self._now_ms())
+        all_change = self.live.topic_defaults != defaults
         for replica in list(self.replicas.values()):
+            if not all_change and replica.topic_partition.topic not in changed:
+                continue
             config = self.topic_config(replica.topic_partition.topic)
             if config != replica.config:
                 logger.info("%s: new configuration", replica.topic_partition)
                 replica.configure(config)
+
+    def _throttle_followers(self, config: BrokerConfig) -> None:
+        self._replicator.set_throttled_rate(config.follower_replication_throttled_rate)
+
+    def _throttle_leaders(self, config: BrokerConfig) -> None:
+        self.leader_throttle.set_rate(config.leader_replication_throttled_rate, self._now_ms())
 
     # --- from the replicas -----------------------------------------------------------------------
 

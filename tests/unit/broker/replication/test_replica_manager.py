@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minikafka.api.requests import UpdateStateResponse
+from minikafka.config import TopicConfig
 from minikafka.core.replication.effects import Role
 from minikafka.errors import (
     KafkaStorageError,
@@ -303,6 +304,30 @@ async def test_a_topics_setting_comes_before_its_brokers_and_this_before_that_of
     bench.broker_overrides = {}
     await bench.manager.reload_configs()
     assert replica.config.retention_ms == bench.config.topic_defaults().retention_ms
+
+
+async def test_a_setting_of_a_topic_is_looked_at_for_its_replicas_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = await bench.lead(1)
+    await bench.update(partition(1), partition(1, tp=OTHER))
+    asked: list[str] = []
+    topic_config = bench.manager.topic_config
+
+    def asking(topic: str) -> TopicConfig:
+        asked.append(topic)
+        return topic_config(topic)
+
+    monkeypatch.setattr(bench.manager, "topic_config", asking)
+    bench.overrides = {"t": {"retention.ms": "7"}}
+    await bench.manager.reload_configs()
+    assert (asked, replica.config.retention_ms) == (["t"], 7)
+    bench.broker_overrides = {"1": {"leader.replication.throttled.rate": "7"}}
+    await bench.manager.reload_configs()
+    assert (asked, bench.manager.leader_throttle.bytes_per_s) == (["t"], 7)
+    bench.broker_overrides = {"1": {"log.segment.bytes": "10000"}}
+    await bench.manager.reload_configs()
+    assert sorted(asked[1:]) == ["t", "u"]
 
 
 async def test_a_producer_is_forgotten_after_the_time_that_is_set_now(bench: Bench) -> None:
