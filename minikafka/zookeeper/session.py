@@ -218,7 +218,7 @@ class ZooKeeperSession:
 
     async def transact(self, build: Callable[[TransactionRequest], None]) -> list[Any]:
         """Commit one multi, filled by `build`. The list has a result or an error for each of its
-        operations: `failure` (fenced.py) reads it. Raises as `call`."""
+        operations: `failure` (fence.py) reads it. Raises as `call`."""
 
         def commit(client: KazooClient) -> Any:
             transaction = client.transaction()

@@ -66,27 +66,17 @@ class Watches:
         deleted."""
         watcher = self._arm("data", path, event)
         while True:
-            try:
-                found: tuple[bytes, ZnodeStat] = await self._session.repeat(
-                    lambda client: client.get_async(path, watch=watcher)
-                )
+            found = await self._session.get(path, watcher)
+            if found is not None or not await self._exists(path, watcher):
                 return found
-            except NoNodeError:
-                if not await self._exists(path, watcher):
-                    return None
 
     async def existing(self, path: str, event: StoreEvent) -> tuple[bytes, ZnodeStat] | None:
         """As `data`, for who does not wait for `path` to be made: if it is not there, nothing is
         watched."""
-        watcher = self._arm("data", path, event)
-        try:
-            found: tuple[bytes, ZnodeStat] = await self._session.repeat(
-                lambda client: client.get_async(path, watch=watcher)
-            )
-            return found
-        except NoNodeError:
+        found = await self._session.get(path, self._arm("data", path, event))
+        if found is None:
             self.forget(path)
-            return None
+        return found
 
     async def once(self, path: str, event: StoreEvent) -> tuple[bytes, ZnodeStat] | None:
         """As `existing`, for this connection only."""

@@ -2,7 +2,7 @@
 
 The parts: the session (session.py), reads with watches (watches.py), the registration of the broker
 (registration.py), the cluster id (cluster.py), the queue of candidates (candidates.py) and the
-controllership (election.py), the controller's fenced writes (fenced.py).
+controllership (election.py), the controller's writes (fenced.py) under its fence (fence.py).
 Here: the reads of everything, and the writes that any broker may do.
 
 State: the events that wait; the announcement that is due when the watches are armed again after a

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from kazoo.exceptions import (
     BadVersionError,
@@ -17,6 +20,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 
 from minikafka.broker.ports import SessionLostError
 from minikafka.errors import UsageError
+from minikafka.zookeeper import client
 from minikafka.zookeeper.client import new_client, translated, translating
 from minikafka.zookeeper.errors import ConnectionLostError, OutcomeUnknownError, ZooKeeperError
 
@@ -61,3 +65,19 @@ def test_a_command_hears_that_the_connection_was_lost_or_what_was_refused(error,
 def test_hosts_that_name_no_servers_are_refused(hosts):
     with pytest.raises(UsageError, match="does not name ZooKeeper servers"):
         new_client(hosts, 1_000)
+
+
+def of_zookeeper(pattern: str) -> set[str]:
+    """The modules of zookeeper/ with such a line."""
+    package = Path(client.__file__).parent
+    return {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(pattern, path.read_text(), re.MULTILINE)
+    }
+
+
+def test_a_client_of_kazoo_is_opened_and_json_of_znodes_read_in_one_place_each():
+    assert of_zookeeper(r"\bKazooClient\(") == {"client.py"}
+    # The launcher's is a file.
+    assert of_zookeeper(r"^import json") == {"json_data.py", "servers/launcher.py"}
