@@ -1,4 +1,4 @@
-"""What a broker does for those who call it: the BrokerService of ports.py, over its parts.
+"""What a broker does for those who call it: the BrokerService of api/service.py, over its parts.
 
 Thin: each call goes to the part that knows. What clients may see of the cluster comes from the
 metadata cache; what changes the cluster goes to the controller.

@@ -135,9 +135,11 @@ _PARTS = ("kind", "default", "expects", "doc", "dynamic", "read", "broker_proper
 
 
 def declarations(config_class: type[Any], scope: str) -> tuple[Property, ...]:
-    """The properties that the fields of a dataclass declare, in the order of the source."""
+    """The properties that the fields of a dataclass declare, in the order of the source. Those of
+    topics are dynamic, all of them."""
+    always = {"dynamic": True} if scope == "topic" else {}
     return tuple(
-        Property(name=each.name.replace("_", "."), scope=scope, **each.metadata)
+        Property(name=each.name.replace("_", "."), scope=scope, **{**each.metadata, **always})
         for each in fields(config_class)
     )
 

@@ -108,7 +108,11 @@ def _made(kind: Any, descriptor: Any) -> Ways:
     else:
         hints = get_type_hints(kind)
         for each in fields(kind):
-            field = descriptor.fields_by_name[each.name]
+            field = descriptor.fields_by_name.get(each.name)
+            assert field is not None, (
+                f"{kind.__name__} has a field {each.name}, the message {descriptor.full_name} has "
+                "none: add it to protos/ and run `make proto`"
+            )
             one = _expressions(hints[each.name], field, f"value.{each.name}", names)
             given += one.given
             taken.append(one.taken)

@@ -207,11 +207,11 @@ def rules_of(topic_partition: TopicPartition, config: TopicConfig) -> RecordRule
         level = levels.get(codec)
     return RecordRules(
         config.max_message_bytes,
-        config.compacted,
-        config.timestamp_before_max_ms,
-        config.timestamp_after_max_ms,
-        config.message_timestamp_type == LOG_APPEND_TIME,
-        codec,
-        level,
-        str(topic_partition),
+        keyed=config.compacted,
+        before_ms=config.timestamp_before_max_ms,
+        after_ms=config.timestamp_after_max_ms,
+        append_time=config.message_timestamp_type == LOG_APPEND_TIME,
+        codec=codec,
+        level=level,
+        topic_partition=str(topic_partition),
     )

@@ -115,7 +115,12 @@ class ClusterContext:
             return None
         failed = self.failed_replicas.get(topic_partition, {})
         return PartitionView(
-            state, assignment, self.brokers, self.shutting_down, failed, self.names
+            state,
+            assignment,
+            brokers=self.brokers,
+            shutting_down=self.shutting_down,
+            failed=failed,
+            names=self.names,
         )
 
     def views(self) -> Iterator[tuple[TopicPartition, PartitionView]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from minikafka.config import (
@@ -26,6 +28,7 @@ from minikafka.config.overrides import (
     merged,
     read_layers,
 )
+from minikafka.config.properties import declarations, whole
 from minikafka.errors import InvalidConfigError, InvalidRequestError
 
 
@@ -221,3 +224,15 @@ def test_a_topic_tells_where_each_value_comes_from() -> None:
     assert held["max.message.bytes"] == ("80", 2)
     assert held["segment.bytes"] == ("50", 4)
     assert held["segment.ms"] == ("604800000", 5)
+
+
+def test_every_property_of_topics_is_dynamic():
+    @dataclass(frozen=True)
+    class Topics:
+        minikafka_own: int = whole(
+            1, "Has no default at brokers, and does not say that it is dynamic."
+        )
+
+    (declared,) = declarations(Topics, "topic")
+    assert declared.dynamic
+    assert not declarations(Topics, "broker")[0].dynamic

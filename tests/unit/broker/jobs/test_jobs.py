@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from minikafka.api import jobs
 from minikafka.api.jobs import JobReport, JobSpec
 from minikafka.api.nodes import NodeStatus
 from minikafka.api.outcomes import WriteOutcome
@@ -549,3 +550,7 @@ def test_slices_are_small_when_the_rate_is_low() -> None:
     assert work.slice_bytes == 16 << 10
     work.environment = replace(environment, bytes_per_s=1 << 21)
     assert work.slice_bytes == 1 << 18
+
+
+def test_every_kind_that_can_be_asked_for_is_done() -> None:
+    assert set(kinds.KINDS) == set(jobs.KINDS)
