@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kafka.system import BROKERS, SETTINGS, FailedError, Member, wait_until_whole
+from benchmarks.kafka import system
+from benchmarks.kafka.system import (
+    BROKERS,
+    SETTINGS,
+    FailedError,
+    Member,
+    bootstrap,
+    wait_until_whole,
+)
 
 _TIMEOUT_S = 120
 
@@ -37,8 +45,11 @@ class MiniKafka:
     def zookeeper_pids(self) -> list[int]:
         return list(self._document()["zookeeper"]["pids"])
 
-    def start(self) -> None:
+    def prepare(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        self.prepare()
         settings = {**SETTINGS, **self.settings}
         options = [word for each in settings.items() for word in ("--set", "=".join(each))]
         where = (f"--brokers={self.brokers}", f"--zookeeper={self.zookeeper}")
@@ -56,10 +67,13 @@ class MiniKafka:
         self.run("restart", name)
 
     def create_topic(self, name: str, partitions: int) -> None:
-        self.run("topics", "create", name, f"--partitions={partitions}", "--replication-factor=3")
+        system.create_topic(bootstrap(self), name, partitions)
 
     def delete_topic(self, name: str) -> None:
-        self.run("topics", "delete", name)
+        system.delete_topic(bootstrap(self), name)
+
+    def controller_id(self) -> int | None:
+        return system.controller_in_metadata(self)
 
     def run(self, *arguments: str) -> str:
         """A command of minikafka's command line on this cluster; returns what it printed."""

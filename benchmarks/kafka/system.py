@@ -1,7 +1,9 @@
-"""What the two systems under comparison have in common: settings, and what can be done to them.
+"""What the systems under comparison have in common: settings, and what can be done to them.
 
-Both are three brokers and one ZooKeeper server, each a process of its own on this machine, on free
-ports and in a temporary directory.
+Each is three brokers on this machine, every one a process of its own, on free ports and in a
+temporary directory. minikafka and Apache Kafka 3.9 have one ZooKeeper server beside them; Apache
+Kafka 4 has its controllers in the brokers (kraft.py). Topics are made and deleted by the same
+client everywhere.
 """
 
 from __future__ import annotations
@@ -9,17 +11,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.helpers import kafka_probe
 
 BROKERS = 3
 HEAP_MB = 512
-# Given to both, under the names that both know. A session of six seconds: a death is noticed
-# after the same time.
+# Given to all, under the names that all know (kraft.py has its own for the session). A session of
+# six seconds: a death is noticed after the same time.
 SETTINGS = {
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
@@ -28,7 +32,8 @@ SETTINGS = {
     "replica.lag.time.max.ms": "30000",
     "auto.create.topics.enable": "false",
 }
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+_ADMIN_TIMEOUT_S = 120.0
 
 
 class FailedError(Exception):
@@ -50,8 +55,12 @@ class System(Protocol):
 
     title: str
 
+    def prepare(self) -> None:
+        """What is done once before the first start, and is no part of it."""
+
     def start(self) -> None:
-        """Start ZooKeeper and all brokers; returns when every broker knows of all of them."""
+        """Start all brokers, and ZooKeeper if it has one; returns when every broker knows of all of
+        them."""
 
     def stop(self) -> None:
         """End every process. May be repeated, and after a failed start."""
@@ -64,11 +73,40 @@ class System(Protocol):
 
     def delete_topic(self, name: str) -> None: ...
 
+    def controller_id(self) -> int | None:
+        """The broker that is controller now; None while there is none."""
+
     @property
     def members(self) -> list[Member]: ...
 
     @property
-    def zookeeper_pids(self) -> list[int]: ...
+    def zookeeper_pids(self) -> list[int]:
+        """None, if it has no ZooKeeper."""
+
+
+def create_topic(
+    servers: str, name: str, partitions: int, configs: Mapping[str, str] | None = None
+) -> None:
+    admin = AdminClient({"bootstrap.servers": servers})
+    topic = NewTopic(name, partitions, replication_factor=3, config=dict(configs or {}))
+    asked = admin.create_topics([topic], operation_timeout=60, request_timeout=_ADMIN_TIMEOUT_S)
+    asked[name].result(_ADMIN_TIMEOUT_S)
+
+
+def delete_topic(servers: str, name: str) -> None:
+    admin = AdminClient({"bootstrap.servers": servers})
+    asked = admin.delete_topics([name], operation_timeout=60, request_timeout=_ADMIN_TIMEOUT_S)
+    asked[name].result(_ADMIN_TIMEOUT_S)
+
+
+def controller_in_metadata(system: System) -> int | None:
+    """As the first living broker says it that knows one."""
+    for member in system.members:
+        if is_running(member.pid):
+            view = kafka_probe.metadata(member.address)
+            if view is not None and view.controller_id > 0:
+                return view.controller_id
+    return None
 
 
 def bootstrap(system: System) -> str:

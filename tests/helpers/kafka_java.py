@@ -2,7 +2,8 @@
 
 The jars (the broker, its tools, the Java client, ZooKeeper) lie in `.cache/kafka-java/VERSION` of
 the checkout, or in $MINIKAFKA_CACHE; they are brought once, by Maven from the repositories that it
-is set up for, and found again afterwards. Nothing of it is ever committed.
+is set up for, and found again afterwards. Nothing of it is ever committed. Tests want VERSION,
+which still has ZooKeeper; benchmarks want VERSION_4 as well, which has not.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from minikafka.errors import UsageError
 from tests.helpers.fetched import fetch
 
 VERSION = "3.9.1"
+VERSION_4 = "4.3.1"
 INSTALL = "apt-get install maven default-jdk-headless"
 _ROOT = Path(__file__).resolve().parents[2]
 # The tools drag Kafka Connect along, with a web server: only a plugin scanner needs it.
-_POM = f"""\
+_POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>minikafka</groupId>
@@ -30,26 +32,42 @@ _POM = f"""\
     <dependency>
       <groupId>org.apache.kafka</groupId>
       <artifactId>kafka_2.13</artifactId>
-      <version>{VERSION}</version>
+      <version>{version}</version>
     </dependency>
     <dependency>
       <groupId>org.apache.kafka</groupId>
       <artifactId>kafka-tools</artifactId>
-      <version>{VERSION}</version>
+      <version>{version}</version>
       <exclusions>
         <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-runtime</artifactId></exclusion>
         <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-api</artifactId></exclusion>
       </exclusions>
-    </dependency>
+    </dependency>{more}
   </dependencies>
 </project>
 """
+# Apache's own packages of 4.x have it, its artifacts do not ask for it: nothing would be logged.
+_LOGGING_OF_4 = """
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId>
+      <artifactId>log4j-slf4j-impl</artifactId>
+      <version>2.25.4</version>
+    </dependency>"""
 _LOG4J = """\
 log4j.rootLogger=WARN, stderr
 log4j.appender.stderr=org.apache.log4j.ConsoleAppender
 log4j.appender.stderr.Target=System.err
 log4j.appender.stderr.layout=org.apache.log4j.PatternLayout
 log4j.appender.stderr.layout.ConversionPattern=%d{HH:mm:ss,SSS} %p %c{1}: %m%n
+"""
+_LOG4J2 = """\
+rootLogger.level=WARN
+rootLogger.appenderRef.stderr.ref=STDERR
+appender.stderr.type=Console
+appender.stderr.name=STDERR
+appender.stderr.target=SYSTEM_ERR
+appender.stderr.layout.type=PatternLayout
+appender.stderr.layout.pattern=%d{HH:mm:ss,SSS} %p %c{1}: %m%n
 """
 
 
@@ -58,12 +76,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("MINIKAFKA_CACHE") or _ROOT / ".cache")
 
 
-def home() -> Path:
-    """The folder with `libs/*.jar` and `log4j.properties`, fetched if it is not there yet.
+def home(version: str = VERSION) -> Path:
+    """The folder with `libs/*.jar` and how to log, fetched if it is not there yet.
     UsageError, with what to install, if Java or Maven is missing; NotFetchedError if it fails."""
     if shutil.which("java") is None:
         raise UsageError(f"there is no java on the PATH, which Apache Kafka needs: {INSTALL}")
-    found = cache_dir() / "kafka-java" / VERSION
+    found = cache_dir() / "kafka-java" / version
     if found.exists():
         return found
     if shutil.which("mvn") is None:
@@ -72,36 +90,39 @@ def home() -> Path:
     with (found.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another session may be fetching it just now
         if not found.exists():
-            _fetch(found)
+            _fetch(found, version)
     return found
 
 
-def _fetch(target: Path) -> None:
+def _fetch(target: Path, version: str) -> None:
     fresh = target.with_name(f"{target.name}.fetching")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    (fresh / "pom.xml").write_text(_POM)
+    more = _LOGGING_OF_4 if _is_4(version) else ""
+    (fresh / "pom.xml").write_text(_POM.format(version=version, more=more))
     (fresh / "log4j.properties").write_text(_LOG4J)
+    (fresh / "log4j2.properties").write_text(_LOG4J2)
     command = [
         *("mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies"),
         *(f"-DoutputDirectory={fresh / 'libs'}", "-DincludeScope=runtime"),
     ]
-    fetch(command, fresh, f"Apache Kafka {VERSION}")
+    fetch(command, fresh, f"Apache Kafka {version}")
     fresh.rename(target)
 
 
-def java(main: str, *arguments: str, flags: Sequence[str] = ()) -> list[str]:
+def _is_4(version: str) -> bool:
+    return version.startswith("4.")
+
+
+def java(
+    main: str, *arguments: str, flags: Sequence[str] = (), version: str = VERSION
+) -> list[str]:
     """The command that runs a class of Apache Kafka."""
-    folder = home()
-    return [
-        "java",
-        *flags,
-        f"-Dlog4j.configuration=file:{folder / 'log4j.properties'}",
-        "-cp",
-        f"{folder / 'libs'}/*",
-        main,
-        *arguments,
-    ]
+    folder = home(version)
+    logging = f"-Dlog4j.configuration=file:{folder / 'log4j.properties'}"
+    if _is_4(version):
+        logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
+    return ["java", *flags, logging, "-cp", f"{folder / 'libs'}/*", main, *arguments]
 
 
 def tool_flags() -> list[str]:
