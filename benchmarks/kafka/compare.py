@@ -1,14 +1,18 @@
 """minikafka and Apache Kafka side by side on this machine (`make bench-kafka`).
 
-    python -m benchmarks.kafka.compare [--quick] [--rounds 3] [--only throughput,latency] [--json F]
+    python -m benchmarks.kafka.compare [--quick | --long] [--rounds 3] [--peers kafka-3.9,kafka-4]
+                                       [--only throughput,latency] [--json FILE]
 
-Both systems in turn, several rounds: three brokers and one ZooKeeper server, started anew each
-time, with the same settings (system.py), under the same load (load.py) of the same client. A table
-of medians and of ratios goes to standard output, remarks go to standard error, and `--json` keeps
-every figure. A full round takes about eight minutes, `--quick` about one and a half.
+The systems in turn (ours, a peer, the next, ours, …), several rounds: three brokers, started anew
+each time, with the same settings (system.py), under the same load (load.py) of the same client.
+Peers are Apache Kafka 3.9 with one ZooKeeper server, as minikafka has one, and Apache Kafka 4 in
+KRaft mode (kraft.py); `--peers none` measures minikafka alone. Tables of medians, of their spread
+and of ratios go to standard output, remarks go to standard error, and `--json` keeps every figure
+of every round, after each of them; plot.py draws it. `--quick` shows in some minutes that all of it
+works.
 
-What other processes of this machine used meanwhile is told along: read nothing into a
-round in which that was much.
+What other processes of this machine used meanwhile, and what waited for the processor, is told
+along; what was measured so is no comparison, and is listed apart (conditions.py).
 """
 
 from __future__ import annotations
@@ -22,105 +26,178 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from benchmarks.kafka import measure, procfs, report
+from benchmarks.kafka import measure, plan, procfs, report
 from benchmarks.kafka.apache import ApacheKafka
+from benchmarks.kafka.conditions import disturbed
+from benchmarks.kafka.found import Found
+from benchmarks.kafka.kraft import KraftKafka
 from benchmarks.kafka.mini import MiniKafka
 from benchmarks.kafka.system import FailedError, System, pids
 from minikafka.errors import UsageError
 
-_WITH_DEATHS = {"failover", "partitions"}
-_MAKERS = {"minikafka": MiniKafka, "apache": ApacheKafka}
+OURS = "minikafka"
+_MAKERS = {OURS: MiniKafka, "kafka-3.9": ApacheKafka, "kafka-4": KraftKafka}
+PEERS = [name for name in _MAKERS if name != OURS]
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Compare minikafka with Apache Kafka.")
-    parser.add_argument("--quick", action="store_true", help="one round of the least")
-    parser.add_argument("--rounds", type=int, help="3, and with --quick 1")
-    parser.add_argument("--only", help=f"of {','.join(measure.MEASUREMENTS)}")
-    parser.add_argument("--systems", default="apache,minikafka")
-    parser.add_argument("--json", type=Path, help="write all figures into this file")
-    options = parser.parse_args(arguments)
-    chosen = list(measure.MEASUREMENTS) if options.only is None else options.only.split(",")
-    systems = options.systems.split(",")
-    unknown = {*chosen} - {*measure.MEASUREMENTS} | ({*systems} - {*_MAKERS})
-    if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    plan = measure.QUICK if options.quick else measure.Plan()
-    rounds: dict[str, list[measure.Figures]] = {system: [] for system in systems}
+    options = _options(arguments)
+    chosen_plan = plan.QUICK if options.quick else plan.LONG if options.long else plan.FULL
+    systems = [OURS, *options.peers]
+    rounds: dict[str, list[Found]] = {system: [] for system in systems}
     status = 0
     try:
         for number in range(options.rounds or (1 if options.quick else 3)):
             for system in systems:
-                rounds[system].append(_round(system, number, chosen, plan))
+                rounds[system].append(_round(system, number, options.only, chosen_plan))
+                if options.json:
+                    _write(options.json, arguments, rounds, options.peers)
     except (FailedError, UsageError) as error:
         print(f"Error: {error}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         status = 130
-    rows = report.compared(rounds, "minikafka", "apache")
-    Console(width=None if sys.stdout.isatty() else 120).print(
-        report.table(rows, "minikafka", "apache")
-    )
-    if options.json:
-        document = {"machine": _machine(), "rounds": rounds, "compared": rows}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    rows = report.compared(rounds, OURS, options.peers)
+    console.print(report.table(rows, OURS, options.peers))
+    if without := report.left_out(rounds):
+        console.print(report.table_left_out(without))
     return status
 
 
-def _round(name: str, number: int, chosen: list[str], plan: measure.Plan) -> measure.Figures:
-    with tempfile.TemporaryDirectory(prefix="bench-kafka-") as path, _started(name, path) as system:
-        figures: measure.Figures = {"start of three brokers and ZooKeeper, s": _started_s[-1]}
-        if {"throughput", "latency", "memory", "partitions"} & {*chosen}:
-            if "idle" in chosen:
-                figures |= measure.idle(system, plan)
-            _say(name, number, "warming up")
-            measure.warm_up(system, plan)
-        for each in chosen:
-            if each == "idle" and "idle broker, % of a core" in figures:
-                continue
-            begin, (busy_s, ours_s) = time.monotonic(), _usage(system)
-            figures |= measure.MEASUREMENTS[each](system, plan)
-            took_s, (busy_after_s, ours_after_s) = time.monotonic() - begin, _usage(system)
-            remark = f"{each} took {took_s:.0f} s"
-            if each not in _WITH_DEATHS:  # there the sums are not those of the same processes
-                others_s = busy_after_s - busy_s - (ours_after_s - ours_s)
-                share = max(others_s, 0.0) / max(took_s, 1.0) / (os.cpu_count() or 1) * 100
-                figures[f"others on this machine during {each}, %"] = share
-                remark += f", others used {share:.0f} % of the machine"
-            _say(name, number, remark)
-    return figures
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare minikafka with Apache Kafka.")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="one round of the least")
+    extent.add_argument("--long", action="store_true", help="10,000 partitions too, and longer")
+    parser.add_argument("--rounds", type=int, help="3, and with --quick 1")
+    parser.add_argument("--only", help=f"of {','.join(measure.MEASUREMENTS)}")
+    parser.add_argument("--peers", default=",".join(PEERS), help="or none")
+    parser.add_argument("--json", type=Path, help="write all figures into this file")
+    options = parser.parse_args(arguments)
+    options.only = list(measure.MEASUREMENTS) if options.only is None else options.only.split(",")
+    options.peers = [] if options.peers == "none" else options.peers.split(",")
+    unknown = {*options.only} - {*measure.MEASUREMENTS} | ({*options.peers} - {*PEERS})
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    return options
 
 
-_started_s: list[float] = []
+def _write(
+    path: Path, arguments: list[str], rounds: dict[str, list[Found]], peers: list[str]
+) -> None:
+    document = {
+        "command": ["python", "-m", "benchmarks.kafka.compare", *arguments],
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "titles": {name: maker(Path()).title for name, maker in _MAKERS.items()},
+        "rounds": {name: [each.document() for each in found] for name, found in rounds.items()},
+        "compared": report.compared(rounds, OURS, peers),
+        "no comparison": report.left_out(rounds),
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+# --- a round of a system --------------------------------------------------------------------------
+
+
+def _round(name: str, number: int, chosen: list[str], how_much: plan.Plan) -> Found:
+    """On one cluster, all but what wants one of its own."""
+    found = Found()
+    together = [each for each in chosen if each not in measure.ALONE]
+    alone = [[each] for each in chosen if each in measure.ALONE]
+    for part in ([together] if together else []) + alone:
+        with _started(name, found) as system:
+            _measure(system, name, number, part, how_much, found)
+    return found
+
+
+def _measure(
+    system: System, name: str, number: int, chosen: list[str], how_much: plan.Plan, found: Found
+) -> None:
+    if "idle" in chosen:  # before anything has been asked of it
+        _one("idle", system, name, number, how_much, found)
+    if {"throughput", "latency", "memory", "partitions"} & {*chosen}:
+        _say(name, number, "warming up")
+        measure.warm_up(system, how_much)
+    for each in chosen:
+        if each != "idle":
+            _one(each, system, name, number, how_much, found)
+
+
+def _one(
+    what: str, system: System, name: str, number: int, how_much: plan.Plan, found: Found
+) -> None:
+    begin = _Usage.now(system)
+    measured = measure.MEASUREMENTS[what](system, how_much)
+    took_s, others, stolen = _Usage.now(system).since(begin, measured.gone_cpu_s)
+    measured.note({f"others on this machine during {what}, %": others * 100})
+    whole = None if what in measure.JUDGED_BY_THEMSELVES else disturbed(others, stolen)
+    found.add(measured, whole)
+    remark = f"{what} took {took_s:.0f} s, others used {others:.0%} of the machine"
+    _say(name, number, remark)
+    for why in dict.fromkeys(measured.no_comparison.values()):
+        figures = [each for each, own in measured.no_comparison.items() if own == why]
+        _say(name, number, f"no comparison: {figures[0]} and {len(figures) - 1} more: {why}")
+    if whole:
+        _say(name, number, f"no comparison: {what}: {whole}")
 
 
 @contextmanager
-def _started(name: str, path: str) -> Iterator[System]:
-    system: System = _MAKERS[name](Path(path))
-    begin = time.monotonic()
-    try:
-        system.start()
-        _started_s.append(time.monotonic() - begin)
-        yield system
-    finally:
-        system.stop()
+def _started(name: str, found: Found) -> Iterator[System]:
+    with tempfile.TemporaryDirectory(prefix="bench-kafka-") as path:
+        system: System = _MAKERS[name](Path(path))
+        try:
+            _start(system, found)
+            yield system
+        finally:
+            system.stop()
 
 
-def _usage(system: System) -> tuple[float, float]:
-    """(the machine's CPU seconds, those of them that are ours)"""
-    ours = [*pids(system), *system.zookeeper_pids]
-    return procfs.busy_s(), procfs.cpu_s(ours) + procfs.own_s()
+def _start(system: System, found: Found) -> None:
+    system.prepare()
+    machine, own_s, begin = procfs.machine(), procfs.own_s(), time.monotonic()
+    system.start()
+    took_s, after = time.monotonic() - begin, procfs.machine()
+    used_s = procfs.cpu_s([*pids(system), *system.zookeeper_pids]) + procfs.own_s() - own_s
+    whole = took_s * (os.cpu_count() or 1)
+    others = (after.busy_s - machine.busy_s - used_s) / whole
+    why = disturbed(others, (after.stolen_s - machine.stolen_s) / whole)
+    found.note({"start of the cluster, s": took_s}, why)
+
+
+class _Usage:
+    """CPU-seconds until now: of the machine, and of what belongs to this comparison."""
+
+    def __init__(self, machine: procfs.Machine, ours_s: float) -> None:
+        self._at, self._machine, self._ours_s = time.monotonic(), machine, ours_s
+
+    @staticmethod
+    def now(system: System) -> _Usage:
+        ours = procfs.cpu_s([*pids(system), *system.zookeeper_pids]) + procfs.own_s()
+        return _Usage(procfs.machine(), ours)
+
+    def since(self, before: _Usage, gone_cpu_s: float) -> tuple[float, float, float]:
+        """Seconds; and, as shares of the machine, what others used and what was stolen."""
+        took_s = self._at - before._at
+        whole = max(took_s, 1.0) * (os.cpu_count() or 1)
+        busy_s = self._machine.busy_s - before._machine.busy_s
+        stolen_s = self._machine.stolen_s - before._machine.stolen_s
+        ours_s = self._ours_s + gone_cpu_s - before._ours_s
+        return took_s, max(busy_s - ours_s, 0.0) / whole, stolen_s / whole
 
 
 def _say(name: str, number: int, what: str) -> None:
     print(f"round {number + 1}, {name}: {what}", file=sys.stderr, flush=True)
 
 
-def _machine() -> dict[str, object]:
+def _machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "system": platform.platform(),

@@ -1,4 +1,8 @@
-"""Rounds of figures of two systems -> medians, ratios and goals, as a table and as a document."""
+"""Rounds of figures of several systems -> medians with their spread, ratios and goals.
+
+A figure of a round that is no comparison (conditions.py) goes into no median; it is listed apart,
+with its reason, so that nothing is hidden.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from typing import Any
 
 from rich.table import Table
 
-Rounds = Mapping[str, Sequence[Mapping[str, float]]]
+from benchmarks.kafka.found import Found
+
+Rounds = Mapping[str, Sequence[Found]]
 
 
 def is_more_better(name: str) -> bool:
@@ -19,46 +25,125 @@ def goal(name: str) -> tuple[str, float] | None:
     """What minikafka's ratio to Apache Kafka should be: (at least or at most, how much)."""
     if is_more_better(name):
         return ("≥", 1.0)
-    if name.startswith("latency") and name.endswith("p99, ms"):
+    if name.startswith("latency") and name.endswith("p99, ms") and "late p99" not in name:
         return ("≤", 0.5)
     if "RSS of a" in name:
         return ("≤", 0.1)
     return None
 
 
-def compared(rounds: Rounds, ours: str, theirs: str) -> list[dict[str, Any]]:
-    """A row a figure that any round has: medians, extremes, the ratio of the medians."""
-    names = list(dict.fromkeys(name for each in rounds.values() for one in each for name in one))
+def is_condition(name: str) -> bool:
+    """Whether a figure says how it was measured, and not how good a system is: no ratio of it."""
+    return any(
+        part in name
+        for part in (
+            "client late",
+            "waited for a core",
+            "machine busy",
+            "on this machine",
+            "stolen",
+        )
+    )
+
+
+def compared(rounds: Rounds, ours: str, peers: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a figure that any round has: by system the median, least and most of the rounds that
+    count and their number; by peer the ratio of the medians, and whether it meets the goal."""
     rows = []
-    for name in names:
-        row: dict[str, Any] = {"figure": name}
-        for title in (ours, theirs):
-            values = [one[name] for one in rounds.get(title, ()) if name in one]
-            row[title] = statistics.median(values) if values else None
-            row[f"{title} min"] = min(values, default=None)
-            row[f"{title} max"] = max(values, default=None)
-        row["ratio"] = row[ours] / row[theirs] if row[ours] is not None and row[theirs] else None
+    for name in _names(rounds):
+        row: dict[str, Any] = {"figure": name, "systems": {}, "ratios": {}}
+        for title in (ours, *peers):
+            values = [
+                each.figures[name]
+                for each in rounds.get(title, ())
+                if name in each.figures and name not in each.no_comparison
+            ]
+            if values:
+                row["systems"][title] = {
+                    "median": statistics.median(values),
+                    "min": min(values),
+                    "max": max(values),
+                    "rounds": len(values),
+                }
+        own = row["systems"].get(ours)
+        if own is not None and not is_condition(name):
+            for peer in peers:
+                other = row["systems"].get(peer)
+                if other is not None and other["median"]:
+                    row["ratios"][peer] = own["median"] / other["median"]
         wanted = goal(name)
-        if wanted is not None and row["ratio"] is not None:
+        if wanted is not None and row["ratios"]:
             sign, limit = wanted
             row["goal"] = f"{sign} {limit:g}"
-            row["met"] = row["ratio"] >= limit if sign == "≥" else row["ratio"] <= limit
+            row["met"] = {
+                peer: ratio >= limit if sign == "≥" else ratio <= limit
+                for peer, ratio in row["ratios"].items()
+            }
         rows.append(row)
     return rows
 
 
-def table(rows: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> Table:
-    drawn = Table("figure (median)", title=f"{ours} and {theirs}", title_justify="left")
-    for title in (ours, theirs, "ratio", "goal", ""):
-        drawn.add_column(title, justify="right")
+def left_out(rounds: Rounds) -> list[dict[str, Any]]:
+    """What is no comparison: a row a figure, system and round."""
+    return [
+        {"figure": name, "system": title, "round": number, "value": each.figures[name], "why": why}
+        for title, found in rounds.items()
+        for number, each in enumerate(found, start=1)
+        for name, why in each.no_comparison.items()
+    ]
+
+
+def _names(rounds: Rounds) -> list[str]:
+    every = (name for found in rounds.values() for each in found for name in each.figures)
+    return list(dict.fromkeys(every))
+
+
+def table(rows: Sequence[Mapping[str, Any]], ours: str, peers: Sequence[str]) -> Table:
+    drawn = Table("figure: median (least to most)", title_justify="left")
+    drawn.title = f"{ours} and {', '.join(peers) or 'nobody'}"
+    drawn.add_column(ours, justify="right")
+    for peer in peers:
+        drawn.add_column(peer, justify="right")
+        drawn.add_column("ratio", justify="right")
+    drawn.add_column("goal", justify="right")
     for row in rows:
-        met = {True: "met", False: "missed", None: ""}[row.get("met")]
-        cells = [_number(row[title]) for title in (ours, theirs, "ratio")]
-        drawn.add_row(row["figure"], *cells, row.get("goal", ""), met)
+        cells = [_spread(row["systems"].get(ours))]
+        for peer in peers:
+            cells += [_spread(row["systems"].get(peer)), _ratio(row, peer)]
+        if any(cell != "-" for cell in cells):
+            drawn.add_row(row["figure"], *cells, row.get("goal", ""))
     return drawn
 
 
-def _number(value: float | None) -> str:
-    if value is None:
+def table_left_out(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One line for all that one reason holds of, with what it says of percentiles."""
+    drawn = Table("no comparison", "round", "figures", "why", title_justify="left")
+    reasons: dict[tuple[str, int, str], list[str]] = {}
+    for row in rows:
+        if not is_condition(row["figure"]):
+            told = f"{row['figure']}: {_number(row['value'])}"
+            reasons.setdefault((row["system"], row["round"], row["why"]), []).append(told)
+    for (system, number, why), figures in reasons.items():
+        drawn.add_row(system, str(number), "\n".join(figures), why)
+    return drawn
+
+
+def _ratio(row: Mapping[str, Any], peer: str) -> str:
+    ratio = row["ratios"].get(peer)
+    if ratio is None:
         return "-"
+    met = row.get("met", {}).get(peer)
+    return _number(ratio) + {True: " met", False: " missed", None: ""}[met]
+
+
+def _spread(values: Mapping[str, float] | None) -> str:
+    if values is None:
+        return "-"
+    median = _number(values["median"])
+    if values["rounds"] == 1:
+        return median
+    return f"{median} ({_number(values['min'])}..{_number(values['max'])})"
+
+
+def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -87,16 +87,21 @@ class System(Protocol):
 def create_topic(
     servers: str, name: str, partitions: int, configs: Mapping[str, str] | None = None
 ) -> None:
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = _admin(servers)
     topic = NewTopic(name, partitions, replication_factor=3, config=dict(configs or {}))
     asked = admin.create_topics([topic], operation_timeout=60, request_timeout=_ADMIN_TIMEOUT_S)
     asked[name].result(_ADMIN_TIMEOUT_S)
 
 
 def delete_topic(servers: str, name: str) -> None:
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = _admin(servers)
     asked = admin.delete_topics([name], operation_timeout=60, request_timeout=_ADMIN_TIMEOUT_S)
     asked[name].result(_ADMIN_TIMEOUT_S)
+
+
+def _admin(servers: str) -> AdminClient:
+    """Says nothing by itself: what fails is raised."""
+    return AdminClient({"bootstrap.servers": servers, "log_level": 0})
 
 
 def controller_in_metadata(system: System) -> int | None:
