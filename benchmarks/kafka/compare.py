@@ -47,7 +47,7 @@ PEERS = [name for name in _MAKERS if name != OURS]
 
 
 def main(arguments: list[str]) -> int:
-    options = _options(arguments)
+    options = parse_options(arguments)
     chosen_plan = plan.QUICK if options.quick else plan.LONG if options.long else plan.FULL
     systems = [OURS, *options.peers]
     rounds: dict[str, list[Found]] = {system: [] for system in systems}
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
+def parse_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare minikafka with Apache Kafka.")
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true", help="one round of the least")

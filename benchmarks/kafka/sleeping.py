@@ -34,12 +34,12 @@ def sleeping(system: System, plan: Plan) -> Found:
                 wait_for_isr(system, f"sleeping-{there}", 3)
                 there += more
             let_pass(_SETTLE_S)
-            found.add(_idle(system, plan, count))
-            found.add(_lone(system, plan, count, name))
+            found.add(idle_broker(system, plan, count))
+            found.add(lone_record(system, plan, count, name))
     return found
 
 
-def _idle(system: System, plan: Plan, count: int) -> Found:
+def idle_broker(system: System, plan: Plan, count: int) -> Found:
     brokers = pids(system)
     watch = Watch(brokers, [os.getpid(), *system.zookeeper_pids])
     let_pass(plan.idle_s)
@@ -51,7 +51,7 @@ def _idle(system: System, plan: Plan, count: int) -> Found:
     return found
 
 
-def _lone(system: System, plan: Plan, count: int, name: str) -> Found:
+def lone_record(system: System, plan: Plan, count: int, name: str) -> Found:
     options = (f"--seconds={plan.lone_seconds:g}", f"--interval-ms={plan.lone_interval_ms:g}")
     measured = load(system, "lone", name, *options, "--warm-up=2")
     conditions, late_ms = Conditions.of(measured["conditions"]), measured["late_p99_ms"]
