@@ -54,11 +54,6 @@ def parse_machine(stat: str, ticks_per_s: int) -> Machine:
     return Machine(busy / ticks_per_s, stolen / ticks_per_s)
 
 
-def busy_s() -> float:
-    """What all cores of the machine have spent on anything but idling."""
-    return machine().busy_s
-
-
 # --- threads on the cores -------------------------------------------------------------------------
 
 
