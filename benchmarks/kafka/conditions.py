@@ -51,7 +51,7 @@ class Conditions:
         return Conditions(**document)
 
 
-def judged_between(
+def conditions_over(
     seconds: float,
     cores: int,
     machine: tuple[procfs.Machine, procfs.Machine],
@@ -81,7 +81,7 @@ class Watch:
         self._threads, self._beside_s = procfs.schedule(brokers), procfs.cpu_s(beside)
 
     def end(self) -> Conditions:
-        return judged_between(
+        return conditions_over(
             time.monotonic() - self._begin,
             os.cpu_count() or 1,
             (self._machine, procfs.machine()),

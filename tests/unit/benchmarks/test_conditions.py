@@ -7,7 +7,7 @@ import pytest
 from benchmarks.kafka.conditions import (
     Conditions,
     disturbed,
-    judged_between,
+    conditions_over,
     starved,
     why_no_comparison,
 )
@@ -18,7 +18,7 @@ HEALTHY = {"p50_ms": 9.0, "p99_ms": 26.0, "late_p99_ms": 2.0}
 
 
 def test_shares_are_of_all_cores_over_the_stretch() -> None:
-    found = judged_between(
+    found = conditions_over(
         seconds=10.0,
         cores=2,
         machine=(Machine(100.0, 7.0), Machine(114.0, 8.0)),
@@ -36,7 +36,7 @@ def test_shares_are_of_all_cores_over_the_stretch() -> None:
 
 def test_brokers_that_did_not_run_did_not_wait() -> None:
     still = (Machine(1.0, 0.0), Machine(1.0, 0.0))
-    found = judged_between(1.0, 2, still, Scheduled(0.0, 0.0), 0.1)
+    found = conditions_over(1.0, 2, still, Scheduled(0.0, 0.0), 0.1)
     assert (found.brokers_waited, found.others) == (0.0, 0.0)
 
 
