@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
 from rich.console import Console
 
 from benchmarks.kafka import measure, plan, procfs, report
@@ -56,10 +58,12 @@ def main(arguments: list[str]) -> int:
     try:
         for number in range(options.rounds or (1 if options.quick else 3)):
             for system in systems:
-                rounds[system].append(_round(system, number, options.only, chosen_plan))
+                rounds[system].append(Found())
+                if not _goes_through(system, number, options.only, chosen_plan, rounds[system][-1]):
+                    status = 1
                 if options.json:
                     _write(options.json, arguments, rounds, options.peers)
-    except (FailedError, UsageError) as error:
+    except UsageError as error:
         print(f"Error: {error}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
@@ -108,15 +112,27 @@ def _write(
 # --- a round of a system --------------------------------------------------------------------------
 
 
-def _round(name: str, number: int, chosen: list[str], how_much: plan.Plan) -> Found:
+def _goes_through(
+    name: str, number: int, chosen: list[str], how_much: plan.Plan, found: Found
+) -> bool:
+    """Whether all was measured. One system's failure is kept with what it had found until then, and
+    is not the end of a run of hours."""
+    try:
+        _round(name, number, chosen, how_much, found)
+    except (FailedError, KafkaException, subprocess.TimeoutExpired) as error:
+        found.failed = str(error)
+        _say(name, number, f"Error: {error}")
+        return False
+    return True
+
+
+def _round(name: str, number: int, chosen: list[str], how_much: plan.Plan, found: Found) -> None:
     """On one cluster, all but what wants one of its own."""
-    found = Found()
     together = [each for each in chosen if each not in measure.ALONE]
     alone = [[each] for each in chosen if each in measure.ALONE]
     for part in ([together] if together else []) + alone:
         with _started(name, found) as system:
             _measure(system, name, number, part, how_much, found)
-    return found
 
 
 def _measure(

@@ -14,11 +14,13 @@ from typing import Any
 @dataclass
 class Found:
     """`no_comparison` has the reason by the name of the figure. `gone_cpu_s` is the CPU time of
-    processes that were killed in between and that nobody else counts."""
+    processes that were killed in between and that nobody else counts; `failed` says why there is no
+    more than this."""
 
     figures: dict[str, float] = field(default_factory=dict)
     no_comparison: dict[str, str] = field(default_factory=dict)
     gone_cpu_s: float = 0.0
+    failed: str | None = None
 
     def note(self, figures: Mapping[str, float], why: str | None = None) -> None:
         """Add figures; `why` they are no comparison, if they are none."""
@@ -33,4 +35,8 @@ class Found:
             self.no_comparison[name] = own if why is None or why in own else f"{own}; {why}"
 
     def document(self) -> dict[str, Any]:
-        return {"figures": self.figures, "no comparison": self.no_comparison}
+        return {
+            "figures": self.figures,
+            "no comparison": self.no_comparison,
+            "failed": self.failed,
+        }

@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.kafka.conditions import (
     Conditions,
-    disturbed,
     conditions_over,
+    disturbed,
     starved,
     why_no_comparison,
 )

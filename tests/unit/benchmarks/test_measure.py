@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,11 @@ pytest.importorskip("confluent_kafka")
 
 from benchmarks.kafka import compare, measure, sleeping
 from benchmarks.kafka.conditions import Conditions
+from benchmarks.kafka.found import Found
 from benchmarks.kafka.plan import QUICK
 from benchmarks.kafka.plot import PICTURES, curves
 from benchmarks.kafka.report import compared
+from benchmarks.kafka.system import FailedError
 
 QUIET = Conditions(brokers_cores=0.6, brokers_waited=0.2, machine_busy=0.5, others=0.02, stolen=0.0)
 
@@ -88,3 +92,23 @@ def test_what_is_unknown_is_refused(words: list[str], capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         compare.parse_options(words)
     assert f"unknown: {words[0].partition('=')[2]}" in capsys.readouterr().err
+
+
+def test_a_system_that_fails_does_not_end_the_run_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    order: list[tuple[str, int]] = []
+
+    def round_of(name: str, number: int, chosen: object, how_much: object, found: Found) -> None:
+        order.append((name, number))
+        found.note({"start of the cluster, s": 3.0})
+        if name == "kafka-4" and number == 0:
+            raise FailedError("it did not come back")
+
+    monkeypatch.setattr(compare, "_round", round_of)
+    result = tmp_path / "result.json"
+    assert compare.main(["--rounds=2", "--peers=kafka-4", f"--json={result}"]) == 1
+    assert order == [("minikafka", 0), ("kafka-4", 0), ("minikafka", 1), ("kafka-4", 1)]
+    found = json.loads(result.read_text())["rounds"]["kafka-4"]
+    assert [each["failed"] for each in found] == ["it did not come back", None]
+    assert found[0]["figures"] == {"start of the cluster, s": 3.0}
