@@ -179,8 +179,8 @@ def _receive(options: argparse.Namespace, total: int, skipped: int, ready: int) 
 
 def lone(options: argparse.Namespace) -> dict[str, Any]:
     """Records of 1 KiB to one partition, `--interval-ms` apart, without lingering: no batch, and on
-    an unhurried cluster never two at once. Requests of one connection are answered in order, so the
-    acknowledgements are those of the records in the order in which they were sent."""
+    an unhurried cluster never two at once. The producer is idempotent, so acknowledgements come in
+    the order in which records were sent."""
     producer = Producer(
         options.topic,
         {
@@ -188,8 +188,8 @@ def lone(options: argparse.Namespace) -> dict[str, Any]:
             "acks": "all",
             "linger.ms": "0",
             "socket.nagle.disable": "true",
-            # Or a record that is sent again would be acknowledged out of turn.
-            "message.send.max.retries": "0",
+            # So that a record that is sent again is acknowledged in its turn.
+            "enable.idempotence": "true",
         },
     )
     pool = payload_pool()

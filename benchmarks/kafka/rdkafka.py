@@ -9,6 +9,7 @@ batch. Only what load.py needs is declared.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_ssize_t, c_void_p
 from pathlib import Path
@@ -23,6 +24,9 @@ _COPY, _QUEUE_FULL = 0x2, -184
 _ALL_BROKERS_DOWN = -187
 FROM_BEGINNING, FROM_END = -2, -1
 _ERROR_TEXT_BYTES = 512
+_NO_LEADER = (5, 6)  # LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER
+_LEADER_TIMEOUT_S = 15.0
+_LEADER_PAUSE_S = 0.05
 
 
 class Message(ctypes.Structure):
@@ -107,15 +111,19 @@ class _Client:
         self._main = _library.rd_kafka_queue_get_main(self._handle)
 
     def end_offset(self, partition: int) -> int:
-        """The high watermark, as the leader says now."""
+        """The high watermark, as the leader says now; a broker that is not leader yet, although all
+        say that it is, is asked again."""
         low, high = c_int64(), c_int64()
         ends = (ctypes.byref(low), ctypes.byref(high))
-        _check(
-            _library.rd_kafka_query_watermark_offsets(
+        deadline = time.monotonic() + _LEADER_TIMEOUT_S
+        while True:
+            error = _library.rd_kafka_query_watermark_offsets(
                 self._handle, self._name, partition, *ends, 10_000
             )
-        )
-        return high.value
+            if error not in _NO_LEADER or time.monotonic() > deadline:
+                _check(error)
+                return high.value
+            time.sleep(_LEADER_PAUSE_S)
 
     def close(self) -> None:
         _library.rd_kafka_queue_destroy(self._main)
