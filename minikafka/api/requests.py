@@ -232,7 +232,9 @@ class TopicConfigEntry:
 
 @dataclass(slots=True)
 class ReplicaFetchRequest:
-    """One follower's fetch of every partition that it replicates from one leader."""
+    """One follower's fetch from one leader: of what it names, and of what it has named before in
+    the same session and has not forgotten since. Session 0: a full fetch, which begins a session.
+    The first request of a session after that has epoch 1, each later one the next."""
 
     replica_id: int
     replica_broker_epoch: int
@@ -241,6 +243,10 @@ class ReplicaFetchRequest:
     max_bytes: int
     partition_max_bytes: int
     positions: Sequence[FollowerPosition]
+    session_id: int = 0
+    session_epoch: int = 0
+    # Before the positions.
+    forgotten: Sequence[TopicPartition] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -260,9 +266,10 @@ class ReplicaFetchResult:
 
 @dataclass(slots=True)
 class ReplicaFetchResponse:
-    """Partitions with nothing to say are left out."""
+    """Partitions with nothing to say are left out. Session 0: there is none, ask in full."""
 
     results: Sequence[ReplicaFetchResult]
+    session_id: int = 0
 
 
 # --- between brokers: control --------------------------------------------------------------------

@@ -185,6 +185,9 @@ class Service:
             if partition is None:
                 doubt = "it may not know who leads"
             elif acks == ALL_ACKS:
+                replica = self._replicas.replicas.get(partition.topic_partition)
+                if replica is not None:
+                    replica.settle_watches()
                 doubt = partition.doubt(self._now_ms(), self._silence_ms)
             if doubt is not None:
                 raise BrokerNotAvailableError(
@@ -354,6 +357,7 @@ class Service:
     def _status(self, replica: Replica) -> PartitionStatus:
         core, log = replica.core, replica.core.log_state
         core.require_leader()
+        replica.settle_watches()
         now_ms = self._now_ms()
         progress = [ReplicaStatus(self._config.broker_id, log.log_end_offset, 0)]
         for broker_id, end_offset, caught_up_ms in core.followers():

@@ -40,6 +40,7 @@ from minikafka.rpc.convert import (
     state_from_wire,
     state_to_wire,
     topic_partition,
+    tps_to_wire,
 )
 from minikafka.rpc.generated import client_pb2, replication_pb2
 
@@ -364,6 +365,9 @@ def replicate_to_wire(request: ReplicaFetchRequest) -> bytes:
         min_bytes=request.min_bytes,
         max_bytes=request.max_bytes,
         partition_max_bytes=request.partition_max_bytes,
+        session_id=request.session_id,
+        session_epoch=request.session_epoch,
+        forgotten=tps_to_wire(request.forgotten),
     )
     add = wire.positions.add
     for position in request.positions:
@@ -400,6 +404,9 @@ def replicate_from_wire(raw: bytes) -> ReplicaFetchRequest:
             )
             for each in wire.positions
         ],
+        wire.session_id,
+        wire.session_epoch,
+        [topic_partition(each.topic, each.partition) for each in wire.forgotten],
     )
 
 
@@ -425,9 +432,8 @@ def _replicated_fields(result: ReplicaFetchResult) -> replication_pb2.Replicated
 
 def replicated_to_wire(response: ReplicaFetchResponse) -> bytes:
     partitions = [(_replicated_fields(result), result.records) for result in response.results]
-    return _joined(
-        replication_pb2.ReplicateResponse(), _REPLICATED_PARTITIONS, partitions, _REPLICATED_RECORDS
-    )
+    head = replication_pb2.ReplicateResponse(session_id=response.session_id)
+    return _joined(head, _REPLICATED_PARTITIONS, partitions, _REPLICATED_RECORDS)
 
 
 def replicate_failed_to_wire(error: MinikafkaError) -> bytes:
@@ -464,4 +470,4 @@ def replicated_from_wire(raw: bytes) -> ReplicaFetchResponse:
         wire = replication_pb2.ReplicateResponse.FromString(raw)
         results = [_replicated(each, each.records) for each in wire.partitions]
     raise_error_of(wire)
-    return ReplicaFetchResponse(results)
+    return ReplicaFetchResponse(results, wire.session_id)

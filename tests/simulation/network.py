@@ -289,6 +289,9 @@ class SimulatedStream:
         try:
             response: ReplicaFetchResponse = await exchange.result()
             return response
+        except MinikafkaError as error:  # of the request as a whole: the stream goes on
+            self._closed = self._closed or isinstance(error, NetworkError)
+            raise
         except BaseException:
             self._closed = True
             raise

@@ -1,22 +1,19 @@
-"""Fetch requests of consumers and of followers: read what may be read, or wait for it.
+"""Fetch requests of consumers: read what may be read, or wait for it. Those of followers go to
+replica_fetch.py.
 
 What there is for a fetch is counted, not read, until it is enough: bytes are read once, for the
 answer. A fetch that does not find enough parks with a waiter at each of its replicas, and is woken
-by an append, by the high watermark, or by a change of role or epoch. Then it looks at those that
+by the high watermark, or by a change of role or epoch. Then it looks at those that
 changed, and only at them, from the start: what held when it was parked need not hold now. The
-answer looks at all of them once more. A follower's position counts once, when its fetch arrives.
+answer looks at all of them once more.
 
-State: which high watermark and log start each follower was told last, so that an answer with one
-partition's records also carries what is new of the others: otherwise a busy partition would keep
-the news of all quiet ones from it. An answer that got lost is made good by the one at the end of a
-wait, which tells all.
+No state of its own.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,21 +24,19 @@ from minikafka.api.requests import (
     LeaderHint,
     ReplicaFetchRequest,
     ReplicaFetchResponse,
-    ReplicaFetchResult,
 )
 from minikafka.broker.counters import BrokerCounters
+from minikafka.broker.replication.counted import Counted
 from minikafka.broker.replication.produce import ALL_ACKS, Serving
 from minikafka.broker.replication.replica import FetchWaiter, Replica
+from minikafka.broker.replication.replica_fetch import ReplicaFetchHandler
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
-    FencedLeaderEpochError,
-    InconsistentTopicIdError,
     MinikafkaError,
     NotLeaderOrFollowerError,
-    OffsetOutOfRangeError,
 )
-from minikafka.model import FollowerPosition, TopicPartition
+from minikafka.model import TopicPartition
 from minikafka.turns import next_turn
 
 FindReplica = Callable[..., Replica]
@@ -72,12 +67,13 @@ class FetchHandler:
         memory: RequestMemory | None = None,
     ) -> None:
         self._memory = memory or RequestMemory(UNLIMITED_BYTES)
-        self._throttle = throttle or ReplicationThrottle()
         self._find_replica = find_replica
         self._now_ms = now_ms
         self._serving = serving
         self._counters = counters or BrokerCounters()
-        self._told: dict[int, _Told] = {}  # by follower
+        self._followers = ReplicaFetchHandler(
+            find_replica, now_ms, self._counters, throttle or ReplicationThrottle()
+        )
 
     # --- consumers -------------------------------------------------------------------------------
 
@@ -119,7 +115,7 @@ class FetchHandler:
         wanted_bytes = min(request.min_bytes, request.max_bytes, MAX_FETCH_BYTES)
         if not request.partitions or wanted_bytes <= 0 or request.max_wait_ms <= 0:
             return
-        counted = _Counted(wanted_bytes)
+        counted = Counted(wanted_bytes)
         with _Watch(self._find_replica, Replica.add_consumer_waiter) as watch:
             due: Iterable[int] = range(len(request.partitions))
             by_partition: dict[TopicPartition, list[int]] | None = None
@@ -211,204 +207,7 @@ class FetchHandler:
 
     async def replica_fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
         """See BrokerService.replica_fetch."""
-        deadline_ms = self._now_ms() + request.max_wait_ms
-        counted = _Counted(min(request.min_bytes, request.max_bytes))
-        results = self._look_at_all(request, counted, first=True)
-        if request.max_wait_ms > 0 and not counted.enough and not _any_is_urgent(results):
-            await self._wait_for_follower(request, counted, deadline_ms)
-            results = self._look_at_all(request, counted, first=False)
-        # Nothing has come between the look and this: what was counted is what is read.
-        for position, result in zip(request.positions, results, strict=True):
-            if limit_bytes := counted.limits.get(position.topic_partition, 0):
-                self._read_follower(request, position, result, limit_bytes)
-        return self._select(request, results, _any_is_urgent(results))
-
-    async def _wait_for_follower(
-        self, request: ReplicaFetchRequest, counted: _Counted, deadline_ms: int
-    ) -> None:
-        """Until there is as much as is wanted, something that cannot wait, or no time left."""
-        positions = {position.topic_partition: position for position in request.positions}
-        due: Iterable[TopicPartition] = positions
-        with _Watch(self._find_replica, Replica.add_follower_waiter) as watch:
-            while True:
-                for topic_partition in due:
-                    position = positions[topic_partition]
-                    result = ReplicaFetchResult(topic_partition)
-                    try:
-                        watch.at(topic_partition)
-                        limit = request.partition_max_bytes
-                        size_bytes = self._look(request, position, result, limit, first=False)
-                        counted.put(topic_partition, size_bytes)
-                    except MinikafkaError:
-                        return  # the answer says which
-                    if result.diverging is not None or counted.enough:
-                        return
-                remaining_ms = deadline_ms - self._now_ms()
-                if remaining_ms <= 0:
-                    return
-                throttled_ms = self._throttle.wait_ms(self._now_ms())
-                if throttled_ms:
-                    remaining_ms = min(remaining_ms, throttled_ms)
-                changed = await watch.changed(remaining_ms)
-                if not changed and not throttled_ms:
-                    return
-                due = changed or positions  # none: the throttle may let them go on
-
-    def _look_at_all(
-        self, request: ReplicaFetchRequest, counted: _Counted, *, first: bool
-    ) -> list[ReplicaFetchResult]:
-        """An answer for each position, but for the records, which are counted."""
-        results = []
-        counted.clear()
-        for position in request.positions:
-            result = ReplicaFetchResult(position.topic_partition)
-            limit = min(request.partition_max_bytes, request.max_bytes - counted.size_bytes)
-            try:
-                size_bytes = self._look(request, position, result, limit, first=first)
-                counted.put(position.topic_partition, size_bytes, limit)
-            except MinikafkaError as error:
-                result.error = error.with_traceback(None)
-            results.append(result)
-        return results
-
-    def _look(
-        self,
-        request: ReplicaFetchRequest,
-        position: FollowerPosition,
-        result: ReplicaFetchResult,
-        max_bytes: int,
-        *,
-        first: bool,
-    ) -> int:
-        """Fill in all but the records; returns how many bytes of them there are."""
-        replica = self._find_replica(position.topic_partition)
-        if replica.topic_id != position.topic_id:
-            raise InconsistentTopicIdError(
-                f"{position.topic_partition} has topic id {replica.topic_id} here, "
-                f"not {position.topic_id}"
-            )
-        log = replica.core.log_state
-        try:
-            result.diverging = replica.core.check_replica_fetch(request.replica_id, position)
-        except FencedLeaderEpochError:
-            result.state = replica.core.state
-            raise
-        except OffsetOutOfRangeError:
-            result.log_start_offset = log.log_start_offset
-            result.log_end_offset = log.log_end_offset
-            raise
-        if result.diverging is not None:
-            return 0
-        if first:
-            replica.on_follower_fetched(request.replica_id, request.replica_broker_epoch, position)
-        result.high_watermark = log.high_watermark
-        result.log_start_offset = log.log_start_offset
-        result.log_end_offset = log.log_end_offset
-        if max_bytes <= 0 or position.fetch_offset >= log.log_end_offset:
-            return 0
-        if self._throttle.wait_ms(self._now_ms()) and self._is_throttled(replica, request):
-            return 0
-        return replica.size_of(position.fetch_offset, max_bytes, log.log_end_offset)
-
-    def _read_follower(
-        self,
-        request: ReplicaFetchRequest,
-        position: FollowerPosition,
-        result: ReplicaFetchResult,
-        max_bytes: int,
-    ) -> None:
-        replica = self._find_replica(position.topic_partition)
-        throttled = self._is_throttled(replica, request)
-        if throttled and self._throttle.wait_ms(self._now_ms()):
-            return
-        try:
-            result.records = replica.read(position.fetch_offset, max_bytes, result.log_end_offset)
-        except MinikafkaError as error:
-            result.error = error.with_traceback(None)
-        if throttled:
-            self._throttle.on_bytes(len(result.records), self._now_ms())
-
-    @staticmethod
-    def _is_throttled(replica: Replica, request: ReplicaFetchRequest) -> bool:
-        """Whether what this follower reads here counts: never that of one that is in sync."""
-        core, partition = replica.core, replica.topic_partition.partition
-        return (
-            replica.config.throttles_leader(partition, core.broker_id)
-            and request.replica_id not in core.maximal_isr()
-        )
-
-    def _select(
-        self, request: ReplicaFetchRequest, results: list[ReplicaFetchResult], urgent: bool
-    ) -> ReplicaFetchResponse:
-        """What of the results is worth sending: at the end of a wait all, else what says anything
-        that this follower has not heard."""
-        told = self._told.get(request.replica_id)
-        if told is None or told.broker_epoch != request.replica_broker_epoch:
-            told = self._told[request.replica_id] = _Told(request.replica_broker_epoch)
-        selected = []
-        for result in results:
-            offsets = (result.high_watermark, result.log_start_offset)
-            known = told.offsets.get(result.topic_partition)
-            if not urgent or _is_urgent(result) or known != offsets:
-                selected.append(result)
-                if result.records:
-                    traffic = self._counters.of(result.topic_partition.topic)
-                    traffic.replication_bytes_out += len(result.records)
-            if result.error is None and result.diverging is None:
-                told.offsets[result.topic_partition] = offsets
-            else:
-                told.offsets.pop(result.topic_partition, None)
-        if len(told.offsets) > len(results):  # it does not follow all of them any more
-            told.offsets = {
-                result.topic_partition: told.offsets[result.topic_partition]
-                for result in results
-                if result.topic_partition in told.offsets
-            }
-        return ReplicaFetchResponse(selected)
-
-
-@dataclass(slots=True)
-class _Told:
-    """High watermark and log start that one incarnation of a follower was told last."""
-
-    broker_epoch: int
-    offsets: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
-
-
-def _is_urgent(result: ReplicaFetchResult) -> bool:
-    """It cannot wait for the end of the fetch."""
-    return result.error is not None or result.diverging is not None or bool(result.records)
-
-
-def _any_is_urgent(results: Iterable[ReplicaFetchResult]) -> bool:
-    return any(_is_urgent(result) for result in results)
-
-
-class _Counted:
-    """How many bytes there are for a fetch, by what it asks for, and whether that is enough."""
-
-    def __init__(self, wanted_bytes: int) -> None:
-        """`wanted_bytes` below 1: one is enough."""
-        self._wanted_bytes = max(wanted_bytes, 1)
-        self._sizes: dict[object, int] = {}
-        self.limits: dict[object, int] = {}  # of what there is something of, the most to read
-        self.size_bytes = 0
-
-    @property
-    def enough(self) -> bool:
-        return self.size_bytes >= self._wanted_bytes
-
-    def clear(self) -> None:
-        self._sizes.clear()
-        self.limits.clear()
-        self.size_bytes = 0
-
-    def put(self, asked: object, size_bytes: int, limit_bytes: int = 0) -> None:
-        """In place of what was counted for it before."""
-        self.size_bytes += size_bytes - self._sizes.pop(asked, 0)
-        if size_bytes:
-            self._sizes[asked] = size_bytes
-            self.limits[asked] = limit_bytes
+        return await self._followers.replica_fetch(request)
 
 
 class _Watch:

@@ -9,6 +9,10 @@ an answer that was on its way, a flush that was under way.
 flush.before.ack: `core.log_state.flushed_offset` is what counts. A log that was just opened counts
 as not flushed at all, since what a killed process wrote need not be on the disk; the leader flushes
 when it begins to lead and after appends, a follower before each fetch that acknowledges more.
+
+Fetch sessions: the sessions of the followers that follow it here watch this replica
+(follower_sessions.py), and hand the core their last fetch before what asks for it. While it
+follows, it notes in `moved`, of the loop that fetches for it, that its position may have changed.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ from minikafka.core.replication.events import (
     Event,
     Flushed,
     LagCheckDue,
+    LogStartRaised,
     LogTruncated,
     ProduceGivenUp,
     ProduceParked,
@@ -58,7 +63,6 @@ from minikafka.errors import KafkaStorageError, MinikafkaError, ResourceShortage
 from minikafka.model import (
     Assignment,
     BatchHeader,
-    FollowerPosition,
     IsrProposal,
     PartitionState,
     TopicPartition,
@@ -100,6 +104,10 @@ class FetchWaiter:
             timer.cancel()
             self._future = None
 
+    def end(self) -> None:
+        """The wait is over, with nothing changed."""
+        self._end_wait()
+
     def take_changed(self) -> list[TopicPartition]:
         """Which replicas have woken it since this was asked last."""
         changed, self._changed = self._changed, {}
@@ -114,6 +122,24 @@ class ReplicaOwner(Protocol):
     def on_storage_failed(self, replica: Replica) -> None: ...
     def on_bug(self, error: Exception) -> None:
         """Something failed by a bug; it has been logged, and the replica is fenced."""
+
+
+class FollowerWatch(Protocol):
+    """What a follower's session hears of a replica that it follows (follower_sessions.Followed)."""
+
+    @property
+    def replica_id(self) -> int: ...
+    @property
+    def waiter(self) -> FetchWaiter | None:
+        """Of the fetch of the session that waits."""
+
+    def settle(self) -> None:
+        """The core is about to ask when the follower was heard last: see to it that it knows."""
+
+    def on_appended(self) -> None: ...
+    def on_high_watermark(self) -> None: ...
+    def on_changed(self) -> None:
+        """State, assignment, role or log start: what was valid need not be."""
 
 
 class Replica:
@@ -163,7 +189,8 @@ class Replica:
         )
         # Ordered sets: who has waited longest is woken first, in every run alike.
         self._consumer_waiters: dict[FetchWaiter, None] = {}
-        self._follower_waiters: dict[FetchWaiter, None] = {}
+        self._watches: dict[int, FollowerWatch] = {}  # by follower
+        self.moved: dict[TopicPartition, None] | None = None
         self._deletion_waiters: dict[FetchWaiter, None] = {}
         self.stopped = False
         self._flush: asyncio.Task[None] | None = None
@@ -178,10 +205,17 @@ class Replica:
 
     def adopt(self, state: PartitionState, assignment: Assignment) -> None:
         """Take over a State if it is newer than the one held (rule R3)."""
-        if self.stopped:
-            return
-        before = self.core.state
-        self.step(StateReceived(state, assignment))
+        if not self.stopped:
+            self._take_state(StateReceived(state, assignment))
+
+    def _take_state(self, event: StateReceived | ProposalAnswered) -> None:
+        """What was fetched before a State does not count after it (rule R4)."""
+        self.settle_watches()
+        core = self.core
+        before, assignment = core.state, core.assignment
+        self.step(event)
+        if core.state is not before or core.assignment is not assignment:
+            self._tell_of_change()
         self._count_isr_change(before)
         self._maybe_flush_soon()
 
@@ -190,6 +224,7 @@ class Replica:
         self.config = config
         self.rules = rules_of(self.topic_partition, config)
         self.log.configure(config)
+        self.settle_watches()
         self.step(SettingsChanged(self._settings(config)))
         self._maybe_flush_soon()
 
@@ -197,12 +232,8 @@ class Replica:
         self, proposal: IsrProposal, error: MinikafkaError | None, state: PartitionState | None
     ) -> None:
         """The controller's answer; its State counts whatever the error."""
-        if self.stopped:
-            return
-        before = self.core.state
-        self.step(ProposalAnswered(proposal, error, state))
-        self._count_isr_change(before)
-        self._maybe_flush_soon()
+        if not self.stopped:
+            self._take_state(ProposalAnswered(proposal, error, state))
 
     def _count_isr_change(self, before: PartitionState | None) -> None:
         """The leader counts, so that the sum over all brokers is what happened."""
@@ -213,8 +244,16 @@ class Replica:
         self._counters.isr_expands += bool(set(after.isr) - set(before.isr))
 
     def check_lag(self) -> None:
-        if self.core.is_leader:
+        if self.core.may_lag():
+            self.settle_watches()
             self.step(LagCheckDue())
+
+    def raise_log_start(self, offset: int) -> None:
+        """Retention has removed what lies below `offset`."""
+        before = self.core.log_state.log_start_offset
+        self.step(LogStartRaised(offset))
+        if self.core.log_state.log_start_offset != before:
+            self._tell_of_change()
 
     # --- appending -------------------------------------------------------------------------------
 
@@ -224,8 +263,12 @@ class Replica:
         self.core.require_leader()
         self._append(buffers, headers)
         try:
-            self._wake(self._follower_waiters)
+            watches = self._watches.values()
+            for watch in watches:
+                watch.settle()
             self.step(BatchesAppended(headers))
+            for watch in watches:
+                watch.on_appended()
             self._maybe_flush_soon()
         except Exception as error:
             raise self.fail(error, "what was appended could not be counted") from error
@@ -263,6 +306,8 @@ class Replica:
             if headers:
                 self._append([records], headers)
                 self.traffic.replication_bytes_in += len(records)
+            if self.moved is not None:
+                self.moved[self.topic_partition] = None
             event = BatchesFollowed(headers, leader_high_watermark, leader_log_start)
             effects = self.core.step(event, self._now_ms())
         except MinikafkaError:
@@ -381,33 +426,48 @@ class Replica:
     def add_consumer_waiter(self, waiter: FetchWaiter) -> None:
         self._consumer_waiters[waiter] = None
 
-    def add_follower_waiter(self, waiter: FetchWaiter) -> None:
-        self._follower_waiters[waiter] = None
-
     def add_deletion_waiter(self, waiter: FetchWaiter) -> None:
         self._deletion_waiters[waiter] = None
 
     def waiting_fetches(self) -> Iterator[FetchWaiter]:
         """Of consumers and of followers."""
         yield from self._consumer_waiters
-        yield from self._follower_waiters
+        for watch in self._watches.values():
+            if watch.waiter is not None:
+                yield watch.waiter
 
     @property
     def parked_count(self) -> int:
         """Produce requests that wait for replication."""
         return self.core.parked_count
 
-    def on_follower_fetched(
-        self, replica_id: int, broker_epoch: int, position: FollowerPosition
-    ) -> None:
-        """A follower has told how far it is, its log start among other things. Raises
-        StaleBrokerEpochError."""
-        self.step(ReplicaFetched(replica_id, broker_epoch, position))
+    def on_follower_fetched(self, event: ReplicaFetched, fetched_ms: int) -> None:
+        """A follower has told how far it is, its log start among other things, in a fetch that
+        arrived at `fetched_ms`. Raises StaleBrokerEpochError."""
+        self.apply(self.core.step(event, fetched_ms))
         self._wake(self._deletion_waiters)
+
+    # --- the sessions of its followers -----------------------------------------------------------
+
+    def watch(self, watch: FollowerWatch) -> None:
+        """This session follows it now, instead of one of the same follower before."""
+        self._watches[watch.replica_id] = watch
+
+    def unwatch(self, watch: FollowerWatch) -> None:
+        if self._watches.get(watch.replica_id) is watch:
+            del self._watches[watch.replica_id]
+
+    def settle_watches(self) -> None:
+        """Before the core is asked when its followers were heard last."""
+        for watch in self._watches.values():
+            watch.settle()
+
+    def _tell_of_change(self) -> None:
+        for watch in self._watches.values():
+            watch.on_changed()
 
     def discard_waiter(self, waiter: FetchWaiter) -> None:
         self._consumer_waiters.pop(waiter, None)
-        self._follower_waiters.pop(waiter, None)
         self._deletion_waiters.pop(waiter, None)
 
     def _wake(self, waiters: dict[FetchWaiter, None]) -> None:
@@ -417,14 +477,19 @@ class Replica:
 
     def wake_all(self) -> None:
         self._wake(self._consumer_waiters)
-        self._wake(self._follower_waiters)
         self._wake(self._deletion_waiters)
+        for watch in self._watches.values():
+            watch.on_changed()
+            if watch.waiter is not None:
+                watch.waiter.wake(self.topic_partition)
 
     # --- events in, effects carried out ----------------------------------------------------------
 
     def step(self, event: Event) -> None:
         """Hand the core an event, and carry out what it asks for. Raises what `Partition.step`
         does for such an event."""
+        if self.moved is not None:
+            self.moved[self.topic_partition] = None
         self.apply(self.core.step(event, self._now_ms()))
 
     def apply(self, effects: Sequence[Effect]) -> None:
@@ -448,6 +513,8 @@ class Replica:
             case HighWatermarkAdvanced(high_watermark):
                 self.log.set_high_watermark(high_watermark)
                 self._wake(self._consumer_waiters)
+                for watch in self._watches.values():
+                    watch.on_high_watermark()
             case StoreEpochs(entries):
                 self.log.store_epochs(entries)
             case TruncateLog(offset, committed_lost):
@@ -457,6 +524,7 @@ class Replica:
                 self.log.restart_at(offset)
             case RaiseLogStart(offset):
                 self.log.advance_log_start(offset)
+                self._tell_of_change()
             case ProposeIsr(proposal):
                 self._owner.on_isr_proposal(self, proposal)
             case RoleChanged():

@@ -30,7 +30,7 @@ from minikafka.broker.replication.replica import Replica, ReplicaOwner
 from minikafka.broker.replication.replicator import Replicator
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
 from minikafka.config.overrides import changed_entities
-from minikafka.core.replication.events import IdleProducersDue, LogStartRaised, Registered
+from minikafka.core.replication.events import IdleProducersDue, Registered
 from minikafka.core.replication.isr import LagCheckSchedule
 from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
@@ -460,7 +460,7 @@ class ReplicaManager(ReplicaOwner):
             try:
                 with replica.fenced_by_its_disk():
                     log_start_offset = replica.log.retain(now_timestamp_ms)
-                replica.step(LogStartRaised(log_start_offset))
+                replica.raise_log_start(log_start_offset)
                 replica.step(IdleProducersDue(now_timestamp_ms, idle_ms))
                 replica.log.expire_producers(now_timestamp_ms, idle_ms)
             except MinikafkaError as error:

@@ -1,12 +1,13 @@
 """The follower's side of replication: one loop per leader broker, all shared partitions in it.
 
-Each loop keeps one stream to its leader and one fetch outstanding. Which partitions it fetches is
-asked anew before every fetch; when that changes while a fetch is parked at the leader, the stream
-is closed and opened again, which costs a round trip and happens only when leadership moves.
+Each loop keeps one stream to its leader, one fetch outstanding, and a session in which it names
+what has changed since the fetch before (fetch_session.py). When a partition is to be fetched while
+a fetch is parked at the leader, the stream is closed and opened again, and the session begins anew,
+with a full fetch; that happens only when leadership moves.
 
 A partition that the leader refuses is left out for a while (20 ms, doubling up to
 replica.fetch.backoff.ms), the others go on. Those that got records go to the end of the next fetch:
-the leader fills an answer in the order of the request, and nobody shall starve.
+the leader fills an answer in the order in which they were named, and nobody shall starve.
 
 Replicas out of sync that are throttled are left out while the throttle holds; the others go on.
 
@@ -27,6 +28,7 @@ from minikafka.api.requests import (
     ReplicaFetchResult,
 )
 from minikafka.broker.ports import Peers, ReplicationStream
+from minikafka.broker.replication.fetch_session import FetchSession
 from minikafka.broker.replication.replica import Replica
 from minikafka.config import BrokerConfig
 from minikafka.core.replication.effects import Role
@@ -35,6 +37,8 @@ from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
     CorruptMessageError,
     FencedLeaderEpochError,
+    FetchSessionIdNotFoundError,
+    InvalidFetchSessionEpochError,
     InvalidRecordError,
     MinikafkaError,
     NetworkError,
@@ -143,6 +147,7 @@ class LeaderLoop:
         self._replicas: dict[TopicPartition, Replica] = {}
         self._backoffs: dict[TopicPartition, _Backoff] = {}
         self._throttled_until_ms = 0  # while some replica is left out for that
+        self._session = FetchSession()
         self._stream: ReplicationStream | None = None
         self._stream_address: tuple[str, int] | None = None
         self._changed = asyncio.Event()
@@ -152,13 +157,19 @@ class LeaderLoop:
 
     def put(self, replica: Replica) -> None:
         """Fetch this replica too, from where it stands now, at once."""
-        self._replicas[replica.topic_partition] = replica
-        self._backoffs.pop(replica.topic_partition, None)
+        topic_partition = replica.topic_partition
+        self._replicas[topic_partition] = replica
+        self._backoffs.pop(topic_partition, None)
+        self._session.moved[topic_partition] = None
+        replica.moved = self._session.moved
         self._change()
 
     def remove(self, topic_partition: TopicPartition) -> None:
-        self._replicas.pop(topic_partition, None)
+        replica = self._replicas.pop(topic_partition, None)
+        if replica is not None:
+            replica.moved = None
         self._backoffs.pop(topic_partition, None)
+        self._session.forget(topic_partition)
 
     def kick(self) -> None:
         """End a pause; a fetch that is under way goes on."""
@@ -210,29 +221,48 @@ class LeaderLoop:
         await self._pause(self._shortest_backoff_ms())
 
     def _shortest_backoff_ms(self) -> int | None:
-        due_ms = [backoff.until_ms for backoff in self._backoffs.values()]
+        told = self._session.told
+        due_ms = [each.until_ms for name, each in self._backoffs.items() if name not in told]
         if self._throttled_until_ms:
             due_ms.append(self._throttled_until_ms)
         return max(1, min(due_ms) - self._owner.now_ms()) if due_ms else None
 
+    def _move_what_is_due(self) -> None:
+        """Those that were left out and need not be any longer are named again."""
+        now_ms, session = self._owner.now_ms(), self._session
+        for topic_partition, backoff in self._backoffs.items():
+            if backoff.until_ms <= now_ms and topic_partition not in session.told:
+                session.moved[topic_partition] = None
+        if self._throttled_until_ms:
+            session.moved.update(dict.fromkeys(self._replicas))
+
     def _positions(self) -> list[FollowerPosition]:
+        """What is to be named: all in a full fetch, else where the leader does not know it yet."""
+        session = self._session
         now_ms = self._owner.now_ms()
         throttled_ms = self._owner.throttle.wait_ms(now_ms)
         self._throttled_until_ms = 0
+        everything = throttled_ms or not session.is_open
+        moved = list(self._replicas if everything else session.moved)
+        session.moved.clear()
         positions = []
-        for topic_partition, replica in list(self._replicas.items()):
+        for topic_partition in moved:
+            replica = self._replicas.get(topic_partition)
             backoff = self._backoffs.get(topic_partition)
-            if backoff is not None and backoff.until_ms > now_ms:
+            if replica is None or (backoff is not None and backoff.until_ms > now_ms):
                 continue
             if throttled_ms and self._owner.is_throttled(replica):
                 self._throttled_until_ms = now_ms + throttled_ms
+                session.forget(topic_partition)
                 continue
             try:
                 position = replica.core.fetch_position()
             except Exception as error:
                 replica.fail(error, "it is not known what to fetch")
                 continue
-            if position is not None:
+            if position is None:
+                session.forget(topic_partition)
+            elif not session.is_open or position != session.told.get(topic_partition):
                 positions.append(position)
         return positions
 
@@ -242,13 +272,33 @@ class LeaderLoop:
         self._changed.clear()
         if broker is None:
             return False
+        self._move_what_is_due()
         await self._flush_what_must()
-        positions = self._positions()
-        if not positions:
+        self._require_stream_to(broker)
+        request = self._next_request()
+        if request is None:
             return False
-        config = self._owner.config
+        try:
+            response = await self._exchange(request)
+        except (FetchSessionIdNotFoundError, InvalidFetchSessionEpochError) as error:
+            logger.info("fetching from broker %d in full: %s", self._leader_id, error)
+            self._session.close()
+            return True
+        if response is not None:
+            self._session.end_request(response.session_id)
+            self._take_all(response, self._session.told)
+        return True
+
+    def _next_request(self) -> ReplicaFetchRequest | None:
+        """None if there is nothing to fetch."""
+        config, session = self._owner.config, self._session
         broker_id, broker_epoch = self._owner.incarnation()
-        request = ReplicaFetchRequest(
+        session.require((broker_id, broker_epoch))
+        positions = self._positions()
+        if not positions and not (session.is_open and session.told):
+            return None
+        forgotten = session.begin_request(positions)
+        return ReplicaFetchRequest(
             broker_id,
             broker_epoch,
             self._max_wait_ms(),
@@ -256,12 +306,10 @@ class LeaderLoop:
             config.replica_fetch_response_max_bytes,
             config.replica_fetch_max_bytes,
             positions,
+            session.session_id,
+            session.session_epoch,
+            forgotten,
         )
-        response = await self._exchange(broker, request)
-        if response is not None:
-            asked = {position.topic_partition: position for position in positions}
-            self._take_all(response, asked)
-        return True
 
     def _max_wait_ms(self) -> int:
         """Not longer than until a backed-off partition is due."""
@@ -269,16 +317,17 @@ class LeaderLoop:
         backoff_ms = self._shortest_backoff_ms()
         return wait_ms if backoff_ms is None else min(wait_ms, backoff_ms)
 
-    async def _exchange(
-        self, broker: BrokerInfo, request: ReplicaFetchRequest
-    ) -> ReplicaFetchResponse | None:
-        """Send and wait; None if the set of partitions changed first (the stream is closed then, so
-        that the parked answer cannot be taken for the next one)."""
+    def _require_stream_to(self, broker: BrokerInfo) -> None:
         address = (broker.grpc_address, broker.broker_epoch)
         if self._stream is None or self._stream_address != address:
             self._close_stream()
             self._stream = self._owner.peers.open_replication(broker)
             self._stream_address = address
+
+    async def _exchange(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse | None:
+        """Send and wait; None if the set of partitions changed first (the stream is closed then, so
+        that the parked answer cannot be taken for the next one)."""
+        assert self._stream is not None, "opened before"
         self._interrupted = False
         self._outstanding = asyncio.ensure_future(self._stream.fetch(request))
         try:
@@ -300,6 +349,8 @@ class LeaderLoop:
             self._outstanding.cancel()
 
     def _close_stream(self) -> None:
+        """And with it the session: it is not known what the leader has heard."""
+        self._session.close()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -308,7 +359,10 @@ class LeaderLoop:
 
     async def _flush_what_must(self) -> None:
         """To fetch on from an offset is to say that what is below it counts."""
-        to_flush = [replica for replica in self._replicas.values() if replica.must_flush]
+        session = self._session
+        moved = session.moved if session.is_open else self._replicas
+        replicas = [self._replicas[each] for each in moved if each in self._replicas]
+        to_flush = [replica for replica in replicas if replica.must_flush]
         if to_flush:
             await asyncio.gather(*(replica.flush() for replica in to_flush))
 
@@ -320,6 +374,8 @@ class LeaderLoop:
             replica, position = self._replicas.get(topic_partition), asked.get(topic_partition)
             if replica is None or position is None:
                 continue
+            if result.error is not None or result.diverging is not None:
+                self._session.name_again(topic_partition)
             try:
                 self._take(replica, position, result)
             except MinikafkaError as error:
@@ -369,6 +425,7 @@ class LeaderLoop:
         )
 
     def _back_off(self, topic_partition: TopicPartition, error: MinikafkaError) -> None:
+        self._session.forget(topic_partition)
         before = self._backoffs.get(topic_partition)
         delay_ms = FIRST_BACKOFF_MS if before is None else 2 * before.delay_ms
         delay_ms = min(delay_ms, self._max_backoff_ms)

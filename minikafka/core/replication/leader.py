@@ -449,6 +449,14 @@ class Leader:
             and now_ms - progress.refused_ms >= JOIN_RETRY_MS
         )
 
+    def may_lag(self) -> bool:
+        """Unless every replica is known to be where this log ends, and all of it is committed: who
+        is there is in sync, however long ago it was heard."""
+        log_end_offset = self.log_state.log_end_offset
+        return self.log_state.high_watermark != log_end_offset or any(
+            progress.log_end_offset != log_end_offset for progress in self.followers.values()
+        )
+
     def check_lag(self, now_ms: int) -> list[Effect]:
         """Propose to drop the members that are not caught up; on the schedule's word only. And who
         waits for a replica outside that has fallen silent need not wait for the next append."""

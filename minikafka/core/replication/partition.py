@@ -194,6 +194,10 @@ class Partition:
         """How many in-sync replicas acks=all needs."""
         return self._lead().effective_min_insync
 
+    def may_lag(self) -> bool:
+        """Can a LagCheckDue have an effect now? See Leader.may_lag."""
+        return self._leader is not None and self._leader.may_lag()
+
     def followers(self) -> Iterator[tuple[int, int, int]]:
         """(broker id, log end offset or -1, when it was caught up or NEVER_MS), by broker id."""
         for broker_id, progress in sorted(self._lead().followers.items()):

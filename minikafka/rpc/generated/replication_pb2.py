@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from minikafka.rpc.generated import common_pb2 as minikafka_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eminikafka/v1/replication.proto\x12\x0cminikafka.v1\x1a\x19minikafka/v1/common.proto\"\xb0\x01\n\x10\x46ollowerPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x10\n\x08topic_id\x18\x03 \x01(\t\x12\x14\n\x0c\x66\x65tch_offset\x18\x04 \x01(\x03\x12\x1a\n\x12last_fetched_epoch\x18\x05 \x01(\x05\x12\x1c\n\x14\x63urrent_leader_epoch\x18\x06 \x01(\x05\x12\x18\n\x10log_start_offset\x18\x07 \x01(\x03\"\xcf\x01\n\x10ReplicateRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\x05\x12\x1c\n\x14replica_broker_epoch\x18\x02 \x01(\x03\x12\x13\n\x0bmax_wait_ms\x18\x03 \x01(\x05\x12\x11\n\tmin_bytes\x18\x04 \x01(\x05\x12\x11\n\tmax_bytes\x18\x05 \x01(\x05\x12\x1b\n\x13partition_max_bytes\x18\x06 \x01(\x05\x12\x31\n\tpositions\x18\x07 \x03(\x0b\x32\x1e.minikafka.v1.FollowerPosition\"4\n\x08\x45pochEnd\x12\x12\n\nend_offset\x18\x01 \x01(\x03\x12\x14\n\x0cleader_epoch\x18\x02 \x01(\x05\"\x8e\x02\n\x13ReplicatedPartition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.minikafka.v1.Error\x12+\n\x05state\x18\x04 \x01(\x0b\x32\x1c.minikafka.v1.PartitionState\x12)\n\tdiverging\x18\x05 \x01(\x0b\x32\x16.minikafka.v1.EpochEnd\x12\x16\n\x0ehigh_watermark\x18\x06 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x07 \x01(\x03\x12\x16\n\x0elog_end_offset\x18\x08 \x01(\x03\x12\x0f\n\x07records\x18\t \x01(\x0c\"n\n\x11ReplicateResponse\x12\"\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x13.minikafka.v1.Error\x12\x35\n\npartitions\x18\x02 \x03(\x0b\x32!.minikafka.v1.ReplicatedPartition2f\n\x12ReplicationService\x12P\n\tReplicate\x12\x1e.minikafka.v1.ReplicateRequest\x1a\x1f.minikafka.v1.ReplicateResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eminikafka/v1/replication.proto\x12\x0cminikafka.v1\x1a\x19minikafka/v1/common.proto\"\xb0\x01\n\x10\x46ollowerPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x10\n\x08topic_id\x18\x03 \x01(\t\x12\x14\n\x0c\x66\x65tch_offset\x18\x04 \x01(\x03\x12\x1a\n\x12last_fetched_epoch\x18\x05 \x01(\x05\x12\x1c\n\x14\x63urrent_leader_epoch\x18\x06 \x01(\x05\x12\x18\n\x10log_start_offset\x18\x07 \x01(\x03\"\xab\x02\n\x10ReplicateRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\x05\x12\x1c\n\x14replica_broker_epoch\x18\x02 \x01(\x03\x12\x13\n\x0bmax_wait_ms\x18\x03 \x01(\x05\x12\x11\n\tmin_bytes\x18\x04 \x01(\x05\x12\x11\n\tmax_bytes\x18\x05 \x01(\x05\x12\x1b\n\x13partition_max_bytes\x18\x06 \x01(\x05\x12\x31\n\tpositions\x18\x07 \x03(\x0b\x32\x1e.minikafka.v1.FollowerPosition\x12\x12\n\nsession_id\x18\x08 \x01(\x03\x12\x15\n\rsession_epoch\x18\t \x01(\x03\x12/\n\tforgotten\x18\n \x03(\x0b\x32\x1c.minikafka.v1.TopicPartition\"4\n\x08\x45pochEnd\x12\x12\n\nend_offset\x18\x01 \x01(\x03\x12\x14\n\x0cleader_epoch\x18\x02 \x01(\x05\"\x8e\x02\n\x13ReplicatedPartition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.minikafka.v1.Error\x12+\n\x05state\x18\x04 \x01(\x0b\x32\x1c.minikafka.v1.PartitionState\x12)\n\tdiverging\x18\x05 \x01(\x0b\x32\x16.minikafka.v1.EpochEnd\x12\x16\n\x0ehigh_watermark\x18\x06 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x07 \x01(\x03\x12\x16\n\x0elog_end_offset\x18\x08 \x01(\x03\x12\x0f\n\x07records\x18\t \x01(\x0c\"\x82\x01\n\x11ReplicateResponse\x12\"\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x13.minikafka.v1.Error\x12\x35\n\npartitions\x18\x02 \x03(\x0b\x32!.minikafka.v1.ReplicatedPartition\x12\x12\n\nsession_id\x18\x03 \x01(\x03\x32\x66\n\x12ReplicationService\x12P\n\tReplicate\x12\x1e.minikafka.v1.ReplicateRequest\x1a\x1f.minikafka.v1.ReplicateResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWERPOSITION']._serialized_start=76
   _globals['_FOLLOWERPOSITION']._serialized_end=252
   _globals['_REPLICATEREQUEST']._serialized_start=255
-  _globals['_REPLICATEREQUEST']._serialized_end=462
-  _globals['_EPOCHEND']._serialized_start=464
-  _globals['_EPOCHEND']._serialized_end=516
-  _globals['_REPLICATEDPARTITION']._serialized_start=519
-  _globals['_REPLICATEDPARTITION']._serialized_end=789
-  _globals['_REPLICATERESPONSE']._serialized_start=791
-  _globals['_REPLICATERESPONSE']._serialized_end=901
-  _globals['_REPLICATIONSERVICE']._serialized_start=903
-  _globals['_REPLICATIONSERVICE']._serialized_end=1005
+  _globals['_REPLICATEREQUEST']._serialized_end=554
+  _globals['_EPOCHEND']._serialized_start=556
+  _globals['_EPOCHEND']._serialized_end=608
+  _globals['_REPLICATEDPARTITION']._serialized_start=611
+  _globals['_REPLICATEDPARTITION']._serialized_end=881
+  _globals['_REPLICATERESPONSE']._serialized_start=884
+  _globals['_REPLICATERESPONSE']._serialized_end=1014
+  _globals['_REPLICATIONSERVICE']._serialized_start=1016
+  _globals['_REPLICATIONSERVICE']._serialized_end=1118
 # @@protoc_insertion_point(module_scope)

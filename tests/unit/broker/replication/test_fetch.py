@@ -141,7 +141,7 @@ async def test_a_follower_out_of_sync_waits_for_the_leaders_throttle_and_others_
     both = await handler.replica_fetch(
         request(position(), position(0, OTHER), max_wait_ms=0, **outside)
     )
-    assert {r.topic_partition: bool(r.records) for r in both.results} == {OTHER: True}
+    assert {r.topic_partition: bool(r.records) for r in both.results} == {OTHER: True, TP: False}
     in_sync = await handler.replica_fetch(request(position(), max_wait_ms=0))
     assert in_sync.results[0].records
     bench.clock.now_ms += 1_100
@@ -190,30 +190,20 @@ async def test_an_answer_with_records_also_tells_what_is_new_of_quiet_partitions
     await bench.lead(1, 2)
     await bench.update(partition(tp=OTHER, isr=(1, 2)))
     append(bench, b"quiet", tp=OTHER)
-    await handler.replica_fetch(request(position(), position(0, OTHER)))
+    first = await handler.replica_fetch(request(position(), position(0, OTHER)))
     # This fetch commits the record of the quiet partition; the busy one answers it.
     append(bench, b"busy")
-    quiet = position(1, OTHER, last_fetched_epoch=0)
-    results = (await handler.replica_fetch(request(position(), quiet))).results
+    quiet = replace(
+        request(position(1, OTHER, last_fetched_epoch=0)),
+        session_id=first.session_id,
+        session_epoch=1,
+    )
+    results = (await handler.replica_fetch(quiet)).results
     assert [(r.topic_partition, r.high_watermark) for r in results] == [(TP, 0), (OTHER, 1)]
     append(bench, b"busy")
-    busy = position(1, last_fetched_epoch=0)
-    results = (await handler.replica_fetch(request(busy, quiet))).results
+    busy = replace(quiet, positions=[position(1, last_fetched_epoch=0)], session_epoch=2)
+    results = (await handler.replica_fetch(busy)).results
     assert [(r.topic_partition, r.high_watermark) for r in results] == [(TP, 1)]
-
-
-async def test_what_a_follower_was_told_is_forgotten_with_its_incarnation(
-    bench: Bench, handler: FetchHandler
-) -> None:
-    await bench.lead(1, 2)
-    await bench.update(partition(tp=OTHER, isr=(1, 2)))
-    await handler.replica_fetch(request(position(), position(0, OTHER), max_wait_ms=0))
-    append(bench, b"busy")
-    both = position(), position(0, OTHER)
-    assert len((await handler.replica_fetch(request(*both))).results) == 1
-    assert len((await handler.replica_fetch(request(*both, broker_epoch=201))).results) == 2
-    await handler.replica_fetch(request(position(), broker_epoch=201))
-    assert list(handler._told[2].offsets) == [TP]
 
 
 async def test_a_role_or_epoch_that_changes_wakes_the_follower_with_the_state(
@@ -250,7 +240,9 @@ async def test_an_error_in_one_partition_leaves_the_others_their_records(
 ) -> None:
     await bench.lead(1, 2)
     append(bench, b"a")
-    unknown, foreign = position(0, OTHER), position(topic_id="another")
+    third = TopicPartition("v", 0)
+    await bench.update(partition(tp=third, isr=(1, 2)))
+    unknown, foreign = position(0, OTHER), position(0, third, topic_id="another")
     results = (await handler.replica_fetch(request(unknown, foreign, position()))).results
     assert isinstance(results[0].error, UnknownTopicOrPartitionError)
     assert isinstance(results[1].error, InconsistentTopicIdError)
@@ -278,7 +270,11 @@ async def test_a_fetch_of_an_older_incarnation_counts_for_nothing(
     append(bench, b"a")
     await handler.replica_fetch(request(position()))
     old = request(position(1, last_fetched_epoch=0), broker_epoch=199)
-    (result,) = (await handler.replica_fetch(old)).results
+    with pytest.raises(StaleBrokerEpochError):
+        await handler.replica_fetch(old)
+    # Nor where the leader has lost sight of the next one's session.
+    fresh = FetchHandler(bench.manager.find, bench.clock)
+    (result,) = (await fresh.replica_fetch(old)).results
     assert isinstance(result.error, StaleBrokerEpochError)
     assert replica.core.log_state.high_watermark == 0
 

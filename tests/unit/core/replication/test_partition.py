@@ -488,6 +488,21 @@ def test_what_says_nothing_new_does_not_drive_out_what_does():
     assert partition.history[-1] == (LAG_MS + 101, moved)
 
 
+def test_a_lag_check_is_idle_only_where_all_are_at_the_end_and_all_is_committed():
+    partition = lead_with_positions()
+    end = partition.log_state.log_end_offset
+    assert partition.may_lag()
+    for broker_id in (2, 3):
+        fetched = ReplicaFetched(broker_id, 100 * broker_id, position(end, 0))
+        partition.step(fetched, 1)
+    assert not partition.may_lag()
+    assert partition.step(LagCheckDue(), 100 * LAG_MS) == []
+    partition.step(BatchesAppended([batch(end)]), 2)
+    assert partition.may_lag()
+    assert partition.step(LagCheckDue(), 100 * LAG_MS) != []
+    assert not follow().may_lag()
+
+
 def test_answers_without_records_are_not_kept_either():
     partition = follow()
     kept = list(partition.history)
