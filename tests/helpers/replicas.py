@@ -79,9 +79,9 @@ class ScriptedStream(ReplicationStream):
     def waiting(self) -> bool:
         return self._answer is not None and not self._answer.done()
 
-    def answer(self, *results: ReplicaFetchResult) -> None:
+    def answer(self, *results: ReplicaFetchResult, session_id: int = 0) -> None:
         assert self._answer is not None
-        self._answer.set_result(ReplicaFetchResponse(results))
+        self._answer.set_result(ReplicaFetchResponse(results, session_id))
 
     def fail(self, error: BaseException) -> None:
         assert self._answer is not None
