@@ -83,12 +83,15 @@ class Followed:
 
     def settle(self) -> None:
         """Count the session's last fetch, if it has not been and still holds."""
-        if self.counted_epoch == self.session.session_epoch or self.replica is None:
+        replica = self.replica
+        if self.counted_epoch == self.session.session_epoch or replica is None:
             return
+        if replica.stopped or replica.topic_id != self.position.topic_id:
+            return  # it is about another log by now, which a look will find
         try:
-            core = self.replica.core
+            core = replica.core
             if core.check_replica_fetch(self.session.replica_id, self.position) is None:
-                self.count(self.replica)
+                self.count(replica)
         except MinikafkaError:
             # It holds no more, so it counts for nothing. What ended it has made it due, and the
             # look at it tells the follower why.
@@ -144,6 +147,7 @@ class FollowerSession:
             if followed.replica is not None:
                 followed.replica.unwatch(followed)
             followed.replica = replica
+            followed.counted_epoch = _NOT_COUNTED
             self.followed[followed.position.topic_partition] = followed
             replica.watch(followed)
 
@@ -157,9 +161,11 @@ class FollowerSession:
             where.pop(topic_partition, None)
 
     def count_outside(self) -> None:
-        """Where the follower is not in the ISR it is waited for, so its fetches count at once."""
-        for followed in list(self.outside.values()):
-            followed.settle()
+        """Where the follower is not in the ISR it is waited for, so its fetches count at once. What
+        is due counts when it is looked at."""
+        for topic_partition, followed in list(self.outside.items()):
+            if topic_partition not in self.due:
+                followed.settle()
 
     def require_current(self, session_epoch: int) -> None:
         """A fetch that waited is still the last one of an open session."""

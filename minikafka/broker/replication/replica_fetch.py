@@ -175,8 +175,8 @@ class ReplicaFetchHandler:
             raise
         if result.diverging is not None:
             return 0
-        followed.count(replica)
         session.keep(followed, replica)
+        followed.count(replica)
         self._fill(replica, result)
         if followed.told != (result.high_watermark, result.log_start_offset):
             session.news[position.topic_partition] = followed

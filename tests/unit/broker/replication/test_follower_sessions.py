@@ -304,6 +304,20 @@ async def test_a_partition_that_is_deleted_is_told_and_comes_back_as_another(
     assert b"a" in result.records
 
 
+async def test_a_fetch_of_a_topic_that_was_made_anew_counts_there(
+    bench: Bench, follower: Follower
+) -> None:
+    """Found by a walk: it counted for the log that was there before, in the same session."""
+    await follower.fetch(position())
+    await bench.update(partition(isr=(1, 2), topic_id="another"))
+    append(bench, b"a")
+    await follower.fetch(position(topic_id="another"))
+    replica = bench.manager.replicas[TP]
+    assert ends(replica)[2] == 0
+    await follower.fetch(position(1, topic_id="another", last_fetched_epoch=0))
+    assert replica.core.log_state.high_watermark == 1
+
+
 async def test_who_was_at_the_end_counts_as_caught_up_until_its_last_fetch(
     bench: Bench, follower: Follower
 ) -> None:
