@@ -13,7 +13,10 @@ from minikafka.api.requests import ReplicaFetchResponse, ReplicaFetchResult
 from minikafka.core.replication.effects import Role
 from minikafka.errors import (
     FencedLeaderEpochError,
+    FetchSessionIdNotFoundError,
+    InvalidFetchSessionEpochError,
     KafkaStorageError,
+    MinikafkaError,
     NetworkError,
     OffsetOutOfRangeError,
     UnknownLeaderEpochError,
@@ -21,7 +24,15 @@ from minikafka.errors import (
 )
 from minikafka.model import OffsetAndEpoch, TopicPartition
 from minikafka.records.header import split
-from tests.helpers.replicas import BROKERS, TP, Bench, partition, settle, stored
+from tests.helpers.replicas import (
+    BROKERS,
+    TP,
+    Bench,
+    ScriptedStream,
+    partition,
+    settle,
+    stored,
+)
 from tests.helpers.waiting import until
 
 OTHER = TopicPartition("u", 0)
@@ -406,3 +417,165 @@ async def test_a_loop_that_dies_of_a_bug_is_not_left_unnoticed(bench: Bench) -> 
     await until(lambda: bench.ended)
     assert isinstance(bench.ended[0], AssertionError)
     assert stream.closed
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+def named(stream: ScriptedStream) -> list[tuple[TopicPartition, int]]:
+    return [(each.topic_partition, each.fetch_offset) for each in stream.requests[-1].positions]
+
+
+def turn(stream: ScriptedStream) -> tuple[int, int]:
+    return stream.requests[-1].session_id, stream.requests[-1].session_epoch
+
+
+async def follow_both(bench: Bench) -> ScriptedStream:
+    """Broker 1 follows TP and OTHER in session 7, and has asked once more, for nothing else."""
+    bench.manager.on_registered(100)
+    await bench.update(partition(2), partition(2, tp=OTHER))
+    stream = await bench.stream()
+    assert turn(stream) == (0, 0)
+    stream.answer(session_id=7)
+    return await bench.stream(requests=2)
+
+
+async def test_in_a_session_only_what_has_moved_is_named(bench: Bench) -> None:
+    stream = await follow_both(bench)
+    assert (turn(stream), named(stream)) == ((7, 1), [])
+    stream.answer(records(0, b"a", tp=OTHER), session_id=7)
+    await bench.stream(requests=3)
+    assert (turn(stream), named(stream)) == ((7, 2), [(OTHER, 1)])
+    news = ReplicaFetchResult(OTHER, high_watermark=1, log_start_offset=0, log_end_offset=1)
+    stream.answer(news, session_id=7)
+    await bench.stream(requests=4)
+    assert (turn(stream), named(stream)) == ((7, 3), [])
+    assert bench.manager.replicas[OTHER].core.log_state.high_watermark == 1
+
+
+@pytest.mark.parametrize("error", [FetchSessionIdNotFoundError, InvalidFetchSessionEpochError])
+async def test_a_session_that_the_leader_refuses_is_begun_anew_on_the_same_stream(
+    bench: Bench, error: type[MinikafkaError]
+) -> None:
+    stream = await follow_both(bench)
+    stream.fail(error("not this one"))
+    await bench.stream(requests=3)
+    assert (turn(stream), named(stream)) == ((0, 0), [(TP, 0), (OTHER, 0)])
+    assert len(bench.peers.streams) == 1
+    stream.answer(session_id=8)
+    await bench.stream(requests=4)
+    assert (turn(stream), named(stream)) == ((8, 1), [])
+
+
+async def test_after_an_answer_that_got_lost_all_is_named(bench: Bench) -> None:
+    stream = await follow_both(bench)
+    stream.fail(NetworkError("the connection broke"))
+    again = await bench.stream(2)
+    assert (turn(again), named(again)) == ((0, 0), [(TP, 0), (OTHER, 0)])
+
+
+async def test_an_answer_in_another_session_is_not_taken(bench: Bench) -> None:
+    stream = await follow_both(bench)
+    stream.answer(records(0, b"a"), session_id=8)
+    again = await bench.stream(2)
+    assert (turn(again), named(again)) == ((0, 0), [(TP, 0), (OTHER, 0)])
+
+
+async def test_another_incarnation_of_this_broker_begins_anew(bench: Bench) -> None:
+    stream = await follow_both(bench)
+    bench.manager.on_registered(101)
+    stream.answer(session_id=7)
+    await bench.stream(requests=3)
+    assert stream.requests[-1].replica_broker_epoch == 101
+    assert (turn(stream), named(stream)) == ((0, 0), [(TP, 0), (OTHER, 0)])
+
+
+async def test_what_was_removed_while_a_fetch_waited_is_forgotten(bench: Bench) -> None:
+    bench.manager.on_registered(100)
+    await bench.update(partition(2), partition(2, tp=OTHER))
+    stream = await bench.stream()
+    await bench.update(deletions=[(TP, partition().topic_id)])
+    stream.answer(session_id=7)
+    await bench.stream(requests=2)
+    assert (turn(stream), named(stream)) == ((7, 1), [])
+    assert stream.requests[-1].forgotten == [TP]
+    stream.answer(session_id=7)
+    await bench.stream(requests=3)
+    assert stream.requests[-1].forgotten == []
+
+
+async def test_a_refused_partition_is_named_again_when_its_backoff_is_over(bench: Bench) -> None:
+    stream = await follow_both(bench)
+    stream.answer(ReplicaFetchResult(TP, UnknownLeaderEpochError("not yet")), session_id=7)
+    await bench.stream(requests=3)
+    assert named(stream) == []
+    assert stream.requests[-1].max_wait_ms == 20
+    stream.answer(session_id=7)
+    bench.clock.now_ms += 20
+    await bench.stream(requests=4)
+    assert named(stream) == [(TP, 0)]
+    assert stream.requests[-1].max_wait_ms == 500
+
+
+async def test_what_the_leader_sent_in_vain_is_forgotten_and_named_again(bench: Bench) -> None:
+    """The leader believes that it is followed there."""
+    stream = await follow_both(bench)
+    broken = records(0, b"a")
+    broken.records = broken.records[:-1] + b"!"
+    stream.answer(broken, session_id=7)
+    await bench.stream(requests=3)
+    assert (named(stream), stream.requests[-1].forgotten) == ([], [TP])
+    bench.clock.now_ms += 100
+    stream.answer(session_id=7)
+    await bench.stream(requests=4)
+    assert (named(stream), stream.requests[-1].forgotten) == ([(TP, 0)], [])
+
+
+async def test_a_divergence_that_cuts_nothing_is_named_again(bench: Bench) -> None:
+    stream = await follow_both(bench)
+    stream.answer(ReplicaFetchResult(TP, diverging=OffsetAndEpoch(0, 0)), session_id=7)
+    await bench.stream(requests=3)
+    assert named(stream) == [(TP, 0)]
+
+
+async def test_in_a_session_a_throttled_replica_is_forgotten_until_it_may_go_on(
+    bench: Bench,
+) -> None:
+    bench.overrides = {"t": THROTTLED}
+    await throttle(bench, 1_000)
+    bench.manager.on_registered(100)
+    await bench.update(partition(2, isr=(2, 3)), partition(2, isr=(2, 3), tp=OTHER))
+    stream = await bench.stream()
+    answer = records(0, b"x" * 5_000)
+    stream.answer(answer, session_id=7)
+    await bench.stream(requests=2)
+    assert (named(stream), stream.requests[-1].forgotten) == ([], [TP])
+    stream.answer(session_id=7)
+    await bench.stream(requests=3)
+    assert (named(stream), stream.requests[-1].forgotten) == ([], [])
+    bench.clock.now_ms += len(answer.records)
+    stream.answer(session_id=7)
+    await bench.stream(requests=4)
+    assert named(stream) == [(TP, 1)]
+
+
+async def test_in_a_session_what_moved_is_flushed_before_it_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.overrides = {"t": {"flush.before.ack": "true"}}
+    stream = await follow_both(bench)
+    replica = bench.manager.replicas[TP]
+    go, flush = asyncio.Event(), replica.log.flush
+
+    async def held() -> int:
+        await go.wait()
+        return await flush()
+
+    monkeypatch.setattr(replica.log, "flush", held)
+    stream.answer(records(0, b"a"), session_id=7)
+    await settle()
+    assert len(stream.requests) == 2
+    go.set()
+    await bench.stream(requests=3)
+    assert named(stream) == [(TP, 1)]
+    assert replica.core.log_state.flushed_offset == 1
