@@ -29,7 +29,7 @@ from tests.simulation import life
 @dataclass(frozen=True)
 class Mutation:
     """In `module`, the function `where` (Class.method): `old` reads `new`. `rule`: what is off.
-    `also`: more of the same, (where, old, new)."""
+    `also`: more of the same, (where, old, new); in another module as `module:where`."""
 
     name: str
     rule: str
@@ -96,6 +96,53 @@ MUTATIONS = (
         "Leader.record_replica_fetch",
         "if replica_broker_epoch < progress.broker_epoch:",
         "if False:",
+        (
+            (
+                "broker.replication.follower_sessions:FollowerSessions.on_request",
+                "request.replica_broker_epoch < session.broker_epoch",
+                "False",
+            ),
+        ),
+    ),
+    Mutation(
+        "session: number",
+        "a request counts whatever its number in the session",
+        "broker.replication.follower_sessions",
+        "FollowerSessions.on_request",
+        "if request.session_epoch != session.session_epoch + 1:",
+        "if False:",
+    ),
+    Mutation(
+        "session: incarnation",
+        "a request counts in the session of another incarnation",
+        "broker.replication.follower_sessions",
+        "FollowerSessions.on_request",
+        "or session.broker_epoch != request.replica_broker_epoch",
+        "or False",
+    ),
+    Mutation(
+        "session: a topic made anew",
+        "a fetch counts for a replica that has left the broker",
+        "broker.replication.follower_sessions",
+        "Followed.settle",
+        "if replica.stopped or replica.topic_id != self.position.topic_id:",
+        "if False:",
+    ),
+    Mutation(
+        "session: last fetch before an append",
+        "who was not named is taken to have been silent",
+        "broker.replication.replica",
+        "Replica.append_as_leader",
+        "watch.settle()",
+        "pass",
+    ),
+    Mutation(
+        "session: news",
+        "a quiet partition's high watermark is not told",
+        "broker.replication.follower_sessions",
+        "Followed.on_high_watermark",
+        "self.session.news[self.position.topic_partition] = self",
+        "pass",
     ),
     Mutation(
         "R6 incarnation of a target",
@@ -519,12 +566,14 @@ MUTATIONS = (
 def applied(mutation: Mutation) -> Iterator[None]:
     """The product with these lines otherwise."""
     module = importlib.import_module(f"minikafka.{mutation.module}")
-    edits: dict[str, list[tuple[str, str]]] = {}
+    edits: dict[tuple[Any, str], list[tuple[str, str]]] = {}
     for where, old, new in ((mutation.where, mutation.old, mutation.new), *mutation.also):
-        edits.setdefault(where, []).append((old, new))
+        other, colon, function = where.rpartition(":")
+        owner = importlib.import_module(f"minikafka.{other}") if colon else module
+        edits.setdefault((owner, function), []).append((old, new))
     with ExitStack() as stack:
-        for where, changes in edits.items():
-            stack.enter_context(_edited(module, where, changes, mutation.name))
+        for (owner, function), changes in edits.items():
+            stack.enter_context(_edited(owner, function, changes, mutation.name))
         yield
 
 
@@ -597,6 +646,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_liars,
         test_races_of_messages,
         test_races_of_reassignments,
+        test_races_of_sessions,
     )
 
     modules = (
@@ -605,6 +655,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_messages,
         test_races_of_controllers,
         test_races_of_reassignments,
+        test_races_of_sessions,
     )
     for name, function in ((n, f) for module in modules for n, f in vars(module).items()):
         if not name.startswith("test_"):

@@ -209,12 +209,14 @@ def test_race_9_a_fetch_of_an_older_incarnation_comes_after_one_of_the_next():
         held = cluster.hold("replica_fetch", source="B")
         cluster.produce("A", "1", run_ms=600)
         assert held
+        cluster.break_off(held[:1])  # what is not of its session is no fetch: so ask in full
+        cluster.until(lambda: len(held) > 1)
         cluster.do("kill B")
         cluster.do("expire-dead B", run_ms=50)
         cluster.pass_all()
         cluster.hold("alter_partition", source="A")
         cluster.do("restart B", run_ms=500)
-        cluster.release(held[:1])
+        cluster.release(held[1:2])
         cluster.pass_all()
         cluster.end()
 
