@@ -42,6 +42,10 @@ class MiniKafka:
         ]
 
     @property
+    def grpc_addresses(self) -> list[str]:
+        return [each["grpc"] for each in self._document()["brokers"]]
+
+    @property
     def zookeeper_pids(self) -> list[int]:
         return list(self._document()["zookeeper"]["pids"])
 
