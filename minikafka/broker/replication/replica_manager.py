@@ -397,8 +397,9 @@ class ReplicaManager(ReplicaOwner):
         while True:
             await asyncio.sleep(max(1, schedule.next_ms - self._now_ms()) / 1000)
             if schedule.due(self._now_ms()):
-                for replica in list(self.replicas.values()):
-                    self._check_lag(replica)
+                async for replica in in_slices(list(self.replicas.values())):
+                    if not replica.stopped:
+                        self._check_lag(replica)
 
     @staticmethod
     def _check_lag(replica: Replica) -> None:
