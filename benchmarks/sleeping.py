@@ -23,6 +23,8 @@ from minikafka.client import AsyncProducer
 
 _PER_TOPIC = 500
 _WARM_UP = 50
+_LOOK_S = 5.0
+_QUIETER = 0.8
 
 
 def main(arguments: list[str]) -> int:
@@ -48,12 +50,19 @@ def measure(partitions: int, records: int, idle_s: float) -> tuple[float, float,
             cluster.create_topic("awake", 1)
             for first in range(0, partitions, _PER_TOPIC):
                 cluster.create_topic(f"asleep{first}", min(_PER_TOPIC, partitions - first))
-            time.sleep(5)  # what creating them has brought on is over
+            _wait_for_rest(cluster)
             idle = _at_rest(cluster, idle_s)
             taken_ms = sorted(asyncio.run(_lone_records(cluster.grpc_addresses, records)))
         finally:
             cluster.stop()
     return taken_ms[len(taken_ms) // 2], taken_ms[len(taken_ms) * 99 // 100], idle
+
+
+def _wait_for_rest(cluster: MiniKafka) -> None:
+    """Until what creating the topics has brought on is over: the brokers get no quieter."""
+    before, now = 100.0, _at_rest(cluster, _LOOK_S)
+    while now < _QUIETER * before:
+        before, now = now, _at_rest(cluster, _LOOK_S)
 
 
 def _at_rest(cluster: MiniKafka, seconds: float) -> float:
