@@ -10,11 +10,11 @@ from dataclasses import replace
 from minikafka.api.requests import ReplicaFetchRequest
 from minikafka.errors import MinikafkaError
 from minikafka.model import FollowerPosition
-from tests.simulation.network import Exchange
 from tests.simulation.directed import T0, DirectedCluster
+from tests.simulation.network import Exchange
 
 
-def _send(stage: DirectedCluster, target: str, request: ReplicaFetchRequest) -> None:
+def _send(cluster: DirectedCluster, target: str, request: ReplicaFetchRequest) -> None:
     """To this broker, from nobody who waits for the answer."""
     world = cluster.world
 
@@ -46,7 +46,7 @@ def _out_of_turn(**changes: int) -> None:
         cluster.produce("A", run_ms=20)
         at = FollowerPosition(T0, cluster.ledger.topic_id, 1, 0, cluster.state.leader_epoch, 0)
         more = {name: getattr(asked, name) + change for name, change in changes.items()}
-        _send(stage, "A", replace(asked, positions=[at], **more))
+        _send(cluster, "A", replace(asked, positions=[at], **more))
         cluster.run(100)
         assert cluster.acknowledged == 0
         cluster.pass_all()
@@ -64,7 +64,9 @@ def test_a_request_of_another_incarnation_in_a_session_counts_for_nothing():
 
 def test_a_partition_that_slept_with_its_followers_in_sync_wakes_with_them_in_sync():
     """B has named it long ago, and fetched ever since."""
-    with DirectedCluster("AB", controller="C", settings={"replica.lag.time.max.ms": "1200"}) as cluster:
+    with DirectedCluster(
+        "AB", controller="C", settings={"replica.lag.time.max.ms": "1200"}
+    ) as cluster:
         cluster.run(4_000)
         held = cluster.hold("replica_fetch", source="B")
         cluster.until(lambda: held)
@@ -77,7 +79,9 @@ def test_a_partition_that_slept_with_its_followers_in_sync_wakes_with_them_in_sy
 
 def test_a_follower_of_a_quiet_partition_hears_what_is_committed():
     """It was told when the record came that nothing is; the last of the ISR commits it later."""
-    with DirectedCluster("ABC", minimum=2, settings={"replica.lag.time.max.ms": "20000"}) as cluster:
+    with DirectedCluster(
+        "ABC", minimum=2, settings={"replica.lag.time.max.ms": "20000"}
+    ) as cluster:
         held = cluster.hold("replica_fetch", source="C")
         cluster.until(lambda: held)
         cluster.produce("A", run_ms=1_200)
