@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from minikafka.api.pieces import Piece
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
     Assignment,
@@ -88,17 +89,21 @@ class FetchPartition:
 
 @dataclass(slots=True)
 class FetchRequest:
-    """A consumer's fetch: waits up to `max_wait_ms` until `min_bytes` are there."""
+    """A consumer's fetch: waits up to `max_wait_ms` until `min_bytes` are there. Where at least
+    `lend_from_bytes` of records lie together in a file, they may come as ranges of it; None: all
+    comes as bytes."""
 
     max_wait_ms: int
     min_bytes: int
     max_bytes: int
     partitions: Sequence[FetchPartition]
+    lend_from_bytes: int | None = None
 
 
 @dataclass(slots=True)
 class FetchResult:
-    """`records`: whole batches; the first may begin below the offset that was asked for."""
+    """`records`: whole batches; the first may begin below the offset that was asked for. `pieces`
+    are instead of them if any range of a file is among them."""
 
     topic_partition: TopicPartition
     error: MinikafkaError | None = None
@@ -106,6 +111,18 @@ class FetchResult:
     log_start_offset: int = -1
     records: bytes = b""
     leader_hint: LeaderHint | None = None
+    pieces: Sequence[Piece] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.pieces)) if self.pieces else len(self.records)
+
+    @property
+    def held_bytes(self) -> int:
+        """How many of them are in memory."""
+        if not self.pieces:
+            return len(self.records)
+        return sum(len(piece) for piece in self.pieces if isinstance(piece, bytes))
 
 
 @dataclass(slots=True)

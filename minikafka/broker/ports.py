@@ -8,12 +8,13 @@ others of their own libraries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from minikafka.api.outcomes import WriteOutcome
+from minikafka.api.pieces import Piece
 from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -29,7 +30,7 @@ from minikafka.api.requests import (
 from minikafka.config import TopicConfig
 from minikafka.core.control.commands import StateChange
 from minikafka.core.replication.producer_state import ProducerStateTable
-from minikafka.errors import FatalError
+from minikafka.errors import FatalError, KafkaStorageError
 from minikafka.model import (
     BatchHeader,
     BrokerInfo,
@@ -88,6 +89,17 @@ class PartitionLog(Protocol):
     def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
         """Whole batches from the one that contains `offset` on, ending at or below `end_offset`
         (exclusive), as far as `max_bytes` goes but at least one if there is one; b"" if not."""
+
+    def pieces(
+        self,
+        offset: int,
+        max_bytes: int,
+        end_offset: int,
+        lend_from_bytes: int,
+        on_failed: Callable[[KafkaStorageError], None],
+    ) -> list[Piece]:
+        """What `read` gives. Of what lies together in a file, so many bytes or more may come as a
+        range of that file; `on_failed` is called if the disk fails when it is sent."""
 
     def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
         """How many bytes `read` would give, without reading them."""

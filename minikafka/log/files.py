@@ -28,6 +28,8 @@ class Disk:
     close: Callable[[int], None] = staticmethod(os.close)
     writev: Callable[[int, Sequence[Buffer]], int] = staticmethod(os.writev)
     pread: Callable[[int, int, int], bytes] = staticmethod(os.pread)
+    dup: Callable[[int], int] = staticmethod(os.dup)
+    sendfile: Callable[[int, int, int, int], int] = staticmethod(os.sendfile)
     fsync: Callable[[int], None] = staticmethod(os.fsync)
     ftruncate: Callable[[int, int], None] = staticmethod(os.ftruncate)
     rename: Callable[..., None] = staticmethod(os.replace)

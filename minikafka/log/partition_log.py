@@ -27,16 +27,18 @@ from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
+from minikafka.api.pieces import Piece, release
 from minikafka.broker.ports import RecoveredLog
 from minikafka.config import TopicConfig
 from minikafka.core.replication.producer_state import ProducerStateTable
-from minikafka.errors import OffsetOutOfRangeError
+from minikafka.errors import KafkaStorageError, OffsetOutOfRangeError
 from minikafka.log import fitting, producers, retention, swap, timestamps
 from minikafka.log.failures import Fence, HalfDoneError, is_shortage
 from minikafka.log.files import Buffer
 from minikafka.log.flushing import FlushSchedule
 from minikafka.log.group_commit import GroupCommit
 from minikafka.log.host import Ending, LogHost
+from minikafka.log.lending import Lender
 from minikafka.log.recovery import LoadedSegments
 from minikafka.log.segment import Segment
 from minikafka.log.stored_epochs import StoredEpochs
@@ -208,6 +210,27 @@ class DiskLog:
         except Exception as error:
             self._fence.on_read_failed("read", error)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def pieces(
+        self,
+        offset: int,
+        max_bytes: int,
+        end_offset: int,
+        lend_from_bytes: int,
+        on_failed: Callable[[KafkaStorageError], None],
+    ) -> list[Piece]:
+        """See the port. OffsetOutOfRangeError outside of log start .. log end."""
+        self._check_readable(offset)
+        found: list[Piece] = []
+        lender = Lender(self._disk, self._host.open_files, self._fence, on_failed)
+        try:
+            for segment, start, end in self._ranges(offset, max_bytes, end_offset):
+                lent = lender.lend(segment, start, end) if end - start >= lend_from_bytes else None
+                found.append(segment.read(start, end) if lent is None else lent)
+        except Exception as error:
+            release(found)
+            self._fence.on_read_failed("read", error)
+        return found
 
     def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
         """See the port. Of the disk it needs a few index lookups, and those seldom."""

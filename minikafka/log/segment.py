@@ -59,6 +59,7 @@ class Segment:
         "_max_timestamp",
         "active",
         "base_offset",
+        "cuts",
         "first_timestamp_ms",
         "next_offset",
         "open_files",
@@ -80,6 +81,7 @@ class Segment:
         self.active = False
         self.open_files: OpenFiles | None = None  # who may ask an active one to let go of its file
         self.used = False
+        self.cuts: tuple[int, ...] = ()  # positions at which the file was cut, for who sends of it
         self.suffix = ""  # of its file names while it is not in place (swap.py)
         self.base_offset = base_offset
         self.size_bytes = size_bytes
@@ -403,6 +405,7 @@ class Segment:
                 self._disk.pread(self._fd, HEADER_BYTES, position)
             ).base_offset
             offset = min(offset, base_offset)
+            self.cuts += (position,)
         self._disk.ftruncate(self._fd, position)
         self.size_bytes, self.next_offset = position, offset
         index = self._index

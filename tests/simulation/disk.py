@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from minikafka.api.pieces import Piece
 from minikafka.broker.ports import Buffer, RecoveredLog
 from minikafka.config import TopicConfig
 from minikafka.core.replication.epochs import EpochCache
@@ -208,6 +209,12 @@ class SimulatedLog:
             parts.append(batch.data)
             max_bytes -= len(batch.data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def pieces(
+        self, offset: int, max_bytes: int, end_offset: int, lend_from_bytes: int, on_failed: object
+    ) -> list[Piece]:
+        """There are no files here that could be sent."""
+        return [self.read(offset, max_bytes, end_offset)]
 
     def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
         return len(self.read(offset, max_bytes, end_offset))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from minikafka.api.pieces import release
 from minikafka.api.requests import (
     FetchPartition,
     FetchRequest,
@@ -48,6 +49,7 @@ UNLIMITED_BYTES = 2**62
 # Partitions of a consumer's fetch that are looked at in one go: by number, not by time, so that the
 # same events have the same course in every run.
 _SLICE = 256
+_MAX_RANGES = 32  # of files in one answer: each takes two of the broker's descriptors
 _PEEKED = 8  # partitions that are looked at before anything is prepared for a wait
 
 
@@ -88,8 +90,12 @@ class FetchHandler:
         results: list[FetchResult] = []
         try:
             size_bytes, failed = await self._read_all(request, results)
+        except BaseException:
+            for result in results:
+                release(result.pieces)
+            raise
         finally:
-            self._memory.hand_over(sum(len(result.records) for result in results))
+            self._memory.hand_over(sum(result.held_bytes for result in results))
         if not size_bytes and not failed:
             self._tell_if_another_may_lead(results)
         self._count(results)
@@ -154,7 +160,7 @@ class FetchHandler:
         for result in results:
             traffic = self._counters.of(result.topic_partition.topic)
             traffic.fetch_requests += 1
-            traffic.bytes_out += len(result.records)
+            traffic.bytes_out += result.size_bytes
             traffic.failed_fetch_requests += result.error is not None
 
     def _tell_if_another_may_lead(self, results: Sequence[FetchResult]) -> None:
@@ -172,23 +178,33 @@ class FetchHandler:
         """Adds a result for each partition. Returns how many bytes they have, and whether any
         failed."""
         size_bytes, failed = 0, False
+        ranges_left = _MAX_RANGES if request.lend_from_bytes is not None else 0
         max_bytes = min(request.max_bytes, MAX_FETCH_BYTES)
         for count, item in enumerate(request.partitions, start=1):
             result = FetchResult(item.topic_partition)
             room = self._memory.read_room_bytes
             limit = min(item.max_bytes, max_bytes - size_bytes, room)
             try:
-                self._read_consumer(item, result, limit if size_bytes else max(limit, 1))
+                limit = limit if size_bytes else max(limit, 1)
+                lend_from_bytes = request.lend_from_bytes if ranges_left > 0 else None
+                self._read_consumer(item, result, limit, lend_from_bytes)
             except MinikafkaError as error:
                 result.error, failed = error.with_traceback(None), True
-            size_bytes += len(result.records)
-            self._memory.take(len(result.records))
+            size_bytes += result.size_bytes
+            ranges_left -= len(result.pieces)
+            self._memory.take(result.held_bytes)
             results.append(result)
             if count % _SLICE == 0:
                 await next_turn()
         return size_bytes, failed
 
-    def _read_consumer(self, item: FetchPartition, result: FetchResult, max_bytes: int) -> None:
+    def _read_consumer(
+        self,
+        item: FetchPartition,
+        result: FetchResult,
+        max_bytes: int,
+        lend_from_bytes: int | None,
+    ) -> None:
         replica = self._find_replica(item.topic_partition)
         core = replica.core
         try:
@@ -200,8 +216,18 @@ class FetchHandler:
         log = core.log_state
         result.high_watermark = log.high_watermark
         result.log_start_offset = log.log_start_offset
-        if max_bytes > 0 and item.fetch_offset < log.high_watermark:
-            result.records = replica.read(item.fetch_offset, max_bytes, log.high_watermark)
+        end_offset = log.high_watermark
+        if max_bytes <= 0 or item.fetch_offset >= end_offset:
+            return
+        if lend_from_bytes is None or max_bytes < lend_from_bytes:
+            result.records = replica.read(item.fetch_offset, max_bytes, end_offset)
+            return
+        pieces = replica.pieces(item.fetch_offset, max_bytes, end_offset, lend_from_bytes)
+        read = [piece for piece in pieces if isinstance(piece, bytes)]
+        if len(read) == len(pieces):
+            result.records = b"".join(read)
+        else:
+            result.pieces = pieces
 
     # --- followers -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from minikafka.api.pieces import Piece
 from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.ports import Buffer, PartitionLog
 from minikafka.broker.replication.produced import rules_of
@@ -334,6 +335,16 @@ class Replica:
         """As `PartitionLog.read`. A disk that fails fences the replica; KafkaStorageError."""
         with self.fenced_by_its_disk():
             return self.log.read(offset, max_bytes, end_offset)
+
+    def pieces(
+        self, offset: int, max_bytes: int, end_offset: int, lend_from_bytes: int
+    ) -> list[Piece]:
+        """As `PartitionLog.pieces`. A disk that fails, now or when a range is sent, fences the
+        replica; KafkaStorageError."""
+        with self.fenced_by_its_disk():
+            return self.log.pieces(
+                offset, max_bytes, end_offset, lend_from_bytes, self.fail_storage
+            )
 
     def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
         """As `PartitionLog.size_of`, with what a disk that fails does to `read`."""
