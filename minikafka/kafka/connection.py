@@ -12,11 +12,14 @@ State: `_waiting`, frames not started yet; `_slots`, what is started and not wri
 `_in_turn`, the request that nobody overtakes. Reading pauses while there are frames waiting, that
 is, while anything is in the way of starting them: a full broker (RequestMemory), MAX_OUTSTANDING, a
 client that does not read its answers; and while others need the memory that the rest of a half-sent
-frame would take (`_stopped`). Invariant: answers leave in the order of the requests.
+frame would take (`_stopped`). `_files` sends the answers of which parts are ranges of files; while
+it is busy nothing else is written. Invariants: answers leave in the order of the requests; every
+range that comes here is released, whatever becomes of the connection.
 
 All that is held here is in the broker's account: `_waiting_bytes` and what the splitter holds as
 arriving, each slot from its start to its answer, `_unread_bytes` of answers until they are read.
-`_unread_mark` is how much of them there was, and when, the last time that the client had read.
+Ranges of files hold no memory. `_unread_mark` is how much was left to be read, ranges too, and
+when, the last time that the client had read.
 
 What cannot be read closes the connection, with one line in the log: the rest of the stream could
 mean anything.
@@ -33,8 +36,10 @@ from struct import Struct
 from time import perf_counter
 from typing import Protocol, cast
 
+from minikafka.api.pieces import Piece, release
 from minikafka.kafka.apis import APIS, Api, ApiKey, find
 from minikafka.kafka.frames import FrameSplitter
+from minikafka.kafka.sending import FileSender, all_bytes, sends_files
 from minikafka.kafka.wire import INT32, LongRequestError, MalformedRequestError, PacedReader, Reader
 
 log = logging.getLogger(__name__)
@@ -44,7 +49,7 @@ READ_AT_LEAST_BYTES = 64 * 1024  # or it does not count as reading
 QUICK_ITEMS = 250  # so many partitions of a produce or a fetch are read at once on the loop
 _HEADER = Struct(">hhi")
 
-Body = Sequence[bytes]
+Body = Sequence[Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,9 @@ class Door(Protocol):
     def on_unread(self, connection: Connection) -> None:
         """The client does not read its answers as fast as they come."""
 
+    def on_unsendable(self, error: OSError) -> None:
+        """Files cannot be sent from where the logs are: they are to be read."""
+
     def on_closed(self, connection: Connection) -> None: ...
     def count(self, api: ApiKey, duration_s: float) -> None:
         """A request was answered."""
@@ -100,7 +108,7 @@ class _Slot:
 
     size_bytes: int
     started_s: float
-    answer: list[bytes] | None = None
+    answer: list[Piece] | None = None
 
 
 class CloseConnection(Exception):
@@ -113,6 +121,8 @@ class Connection(asyncio.Protocol):
         self._now = now
         self.splitter = FrameSplitter(max_request_bytes)
         self._transport: asyncio.Transport | None = None
+        self._files: FileSender | None = None  # made when it is needed first
+        self.can_send_files = False
         self._host = ""
         self._waiting: deque[memoryview] = deque()
         self._waiting_bytes = 0
@@ -134,6 +144,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
         peer = transport.get_extra_info("peername")
         self._host = f"/{peer[0]}" if peer else "/unknown"
+        self.can_send_files = sends_files(self._transport)
         if not self._door.admit(self):
             self._transport.abort()
 
@@ -145,32 +156,45 @@ class Connection(asyncio.Protocol):
             task.cancel()
         for slot in self._slots:
             self._door.give_back(slot.size_bytes)
+            release(slot.answer or ())
         self._slots.clear()
+        if self._files is not None:
+            self._files.end()
         self._door.give_back(self._unread_bytes)
         self._unread_bytes = 0
         self._door.on_closed(self)
 
     def pause_writing(self) -> None:
         self._writable = False
+        self._on_unread()
+
+    def _on_unread(self) -> None:
         self._unread_mark = (self._count_unread(), self._now())
         self._door.on_unread(self)
 
     def resume_writing(self) -> None:
         self._writable = True
         self._count_unread()
+        if self._files is not None:
+            self._files.on_drained()
         self.advance()
 
     def _count_unread(self) -> int:
-        """What the client has not read of its answers counts as under way."""
-        transport = self._transport
+        """What the client has not read of its answers; what of it is in memory counts as under
+        way."""
+        transport, files = self._transport, self._files
         waits = not self._writable and transport is not None
         before = self._unread_bytes
         self._unread_bytes = transport.get_write_buffer_size() if waits and transport else 0
+        left = self._unread_bytes
+        if files is not None:
+            self._unread_bytes += files.held_bytes
+            left += files.left_bytes
         if self._unread_bytes > before:
             self._door.take(self._unread_bytes - before)
         else:
             self._door.give_back(before - self._unread_bytes)
-        return self._unread_bytes
+        return left
 
     def check_unread(self, patience_s: float) -> bool:
         """Whether answers are unread still. The connection is closed if almost nothing of them was
@@ -202,7 +226,12 @@ class Connection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Nothing is under way for this client."""
-        return not self._slots and not self._waiting
+        return not self._slots and not self._waiting and not self._sending
+
+    @property
+    def _sending(self) -> bool:
+        """An answer is under way of which parts are ranges of files."""
+        return self._files is not None and self._files.busy
 
     def close(self, reason: str = "") -> None:
         if self._transport is None:
@@ -248,6 +277,8 @@ class Connection(asyncio.Protocol):
 
     def _can_start(self) -> bool:
         if self._in_turn or not self._writable or len(self._slots) >= MAX_OUTSTANDING:
+            return False
+        if self._sending:
             return False
         if not self._door.has_room():
             self._door.wait_for_room(self)
@@ -325,7 +356,8 @@ class Connection(asyncio.Protocol):
         if in_turn:
             self._in_turn = False
         if self._transport is None:
-            _ = task.cancelled() or task.exception()  # seen: nobody is left to tell
+            if not task.cancelled() and task.exception() is None:  # seen: nobody is left to tell
+                release(task.result() or ())
             return
         if task.cancelled():
             self.close()
@@ -348,22 +380,48 @@ class Connection(asyncio.Protocol):
             self.advance()
 
     def _write_ready(self) -> None:
-        assert self._transport is not None
+        """Write the answers that are next; one with ranges of files keeps those behind it here."""
+        transport = self._transport
+        assert transport is not None
         ready: list[bytes] = []
-        while self._slots and self._slots[0].answer is not None:
+        while self._slots and self._slots[0].answer is not None and not self._sending:
             slot = self._slots.popleft()
             self._door.give_back(slot.size_bytes)
             assert slot.answer is not None
-            ready += slot.answer
+            if all_bytes(slot.answer):
+                ready += slot.answer
+                continue
+            if ready:
+                transport.writelines(ready)
+                ready = []
+            if self._files is None:
+                self._files = FileSender(transport, self)
+            self._files.send(slot.answer)
         if ready:
-            self._transport.writelines(ready)
+            transport.writelines(ready)
+
+    # --- what the sender of files calls ---
+
+    def on_sent(self) -> None:
+        """What was under way is sent, after a while."""
+        self._count_unread()
+        self._write_ready()
+        self.advance()
+
+    def on_blocked(self) -> None:
+        """The client has to read before more can be sent."""
+        self._on_unread()
+
+    def on_unsendable(self, error: OSError) -> None:
+        self._door.on_unsendable(error)
 
 
-def framed(correlation_id: int, body: Body, *, flexible: bool) -> list[bytes]:
-    """An answer as it goes to the socket."""
+def framed(correlation_id: int, body: Body, *, flexible: bool) -> list[Piece]:
+    """An answer as it goes to the socket. A body begins with bytes."""
     tags = b"\x00" if flexible else b""
     size = INT32.size + len(tags) + sum(map(len, body))
     head = INT32.pack(size) + INT32.pack(correlation_id) + tags
+    assert isinstance(body[0], bytes)
     return [head + body[0], *body[1:]]
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from struct import Struct
 
+from minikafka.api.pieces import Piece
 from minikafka.api.requests import FetchPartition, FetchResult
 from minikafka.errors import InvalidRequestError, MinikafkaError, NotLeaderOrFollowerError
 from minikafka.kafka.errors import partition_code
@@ -124,11 +125,11 @@ def _read_partition(reader: Reader, topic: str, version: int) -> FetchPartition:
 
 def write_response(
     results: Sequence[FetchResult], version: int, *, error_code: int = 0, session_id: int = 0
-) -> list[bytes]:
+) -> list[Piece]:
     """The body after the response header: small pieces joined, records as they are."""
     flexible = version >= 12
     tags = b"\x00" if flexible else b""
-    out: list[bytes] = []
+    out: list[Piece] = []
     head = [INT32.pack(0)]
     if version >= 7:
         head += [INT16.pack(error_code), INT32.pack(session_id)]
@@ -139,7 +140,10 @@ def write_response(
         head.append(write_count(len(group), flexible=flexible))
         for result in group:
             _write_result(result, version, head)
-            if result.records:
+            if result.pieces:
+                out += (b"".join(head), *result.pieces)
+                head = []
+            elif result.records:
                 out += (b"".join(head), result.records)
                 head = []
             head.append(tags)
@@ -167,4 +171,4 @@ def _write_result(result: FetchResult, version: int, out: list[bytes]) -> None:
     out.append(write_count(0, flexible=flexible))  # aborted transactions
     if version >= 11:
         out.append(_NO_REPLICA)
-    out.append(write_count(len(result.records), flexible=flexible))
+    out.append(write_count(result.size_bytes, flexible=flexible))

@@ -60,7 +60,7 @@ class FetchSession:
             offsets = (result.high_watermark, result.log_start_offset)
             if (
                 full
-                or result.records
+                or result.size_bytes
                 or result.error is not None
                 or self.told.get(topic_partition) != offsets
             ):
@@ -69,7 +69,7 @@ class FetchSession:
                 self.told[topic_partition] = offsets
             else:
                 self.told.pop(topic_partition, None)
-            if result.records and topic_partition in self.partitions:
+            if result.size_bytes and topic_partition in self.partitions:
                 self.partitions[topic_partition] = self.partitions.pop(topic_partition)
         return selected
 

@@ -45,6 +45,7 @@ from minikafka.turns import aside, next_turn
 log = logging.getLogger(__name__)
 
 _UNSUPPORTED_VERSION = 35
+SEND_FILES_FROM_BYTES = 32 * 1024  # of records together; fewer are quicker read
 READING_PATIENCE_S = 10.0  # with a client that reads nothing, when memory is scarce
 QUICK_ITEMS = 2_000  # so many items of a request are read at once on the loop
 _LONG_AT_ONCE = 2  # what is read of a long request takes some hundred times its bytes
@@ -71,6 +72,7 @@ class KafkaListener:
         max_fetch_sessions: int,
         counters: RequestCounters | None = None,
         limits: ConnectionLimits | None = None,
+        send_files_from_bytes: int | None = SEND_FILES_FROM_BYTES,
     ) -> None:
         self._service = service
         self._memory = memory
@@ -85,6 +87,7 @@ class KafkaListener:
         self._reaper: asyncio.TimerHandle | None = None
         self._reaped_s = 0.0
         self._loading: asyncio.Future[None] | None = None
+        self._send_files_from_bytes = send_files_from_bytes  # None: never
         self._long = asyncio.Semaphore(_LONG_AT_ONCE)
 
     # --- life ---
@@ -187,6 +190,11 @@ class KafkaListener:
 
     def on_unread(self, connection: Connection) -> None:
         self._unread[connection] = None
+
+    def on_unsendable(self, error: OSError) -> None:
+        if self._send_files_from_bytes is not None:
+            log.warning("files of the logs cannot be sent, and are read from now on: %s", error)
+            self._send_files_from_bytes = None
 
     def on_closed(self, connection: Connection) -> None:
         self._arriving.forget(connection)
@@ -301,7 +309,10 @@ class KafkaListener:
             session_id = session.session_id
             connection.fetch_sessions.add(session_id)
             partitions = list(session.partitions.values())
-        request = FetchRequest(asked.max_wait_ms, asked.min_bytes, asked.max_bytes, partitions)
+        lend_from_bytes = self._send_files_from_bytes if connection.can_send_files else None
+        request = FetchRequest(
+            asked.max_wait_ms, asked.min_bytes, asked.max_bytes, partitions, lend_from_bytes
+        )
         results = await self._results(request)
         if session is not None:
             results = session.select(results, full=full)

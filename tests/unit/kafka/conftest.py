@@ -20,7 +20,7 @@ from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.kafka.admission import ConnectionLimits
 from minikafka.kafka.apis import APIS, ApiKey
-from minikafka.kafka.listener import KafkaListener
+from minikafka.kafka.listener import SEND_FILES_FROM_BYTES, KafkaListener
 from minikafka.model import BrokerInfo
 from tests.helpers.kio_messages import read_response, written_request
 from tests.helpers.loops import LOOPS
@@ -123,6 +123,7 @@ class Ground:
         serving: bool = True,
         limits: ConnectionLimits | None = None,
         max_request_bytes: int = MAX_REQUEST_BYTES,
+        send_files_from_bytes: int | None = SEND_FILES_FROM_BYTES,
     ) -> None:
         self.memory = RequestMemory(max_queued_bytes)
         self.listener = KafkaListener(
@@ -133,6 +134,7 @@ class Ground:
             max_fetch_sessions=10,
             counters=self.counters,
             limits=limits,
+            send_files_from_bytes=send_files_from_bytes,
         )
         self.port = await self.listener.start("127.0.0.1", 0, serving=serving)
 
