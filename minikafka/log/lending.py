@@ -26,7 +26,7 @@ _CLOSED = -1
 
 
 class Lender:
-    """Lends for one answer. `fence` is of the log; `on_failed` is told when its disk fails."""
+    """What a range needs of its log. `on_failed` is told when the disk of it fails."""
 
     __slots__ = ("disk", "fence", "on_failed", "open_files")
 

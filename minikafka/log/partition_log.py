@@ -222,10 +222,12 @@ class DiskLog:
         """See the port. OffsetOutOfRangeError outside of log start .. log end."""
         self._check_readable(offset)
         found: list[Piece] = []
-        lender = Lender(self._disk, self._host.open_files, self._fence, on_failed)
         try:
             for segment, start, end in self._ranges(offset, max_bytes, end_offset):
-                lent = lender.lend(segment, start, end) if end - start >= lend_from_bytes else None
+                lent = None
+                if end - start >= lend_from_bytes:
+                    lender = Lender(self._disk, self._host.open_files, self._fence, on_failed)
+                    lent = lender.lend(segment, start, end)
                 found.append(segment.read(start, end) if lent is None else lent)
         except Exception as error:
             release(found)
