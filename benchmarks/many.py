@@ -187,7 +187,7 @@ class Cluster:
 async def until(reached: Callable[[], bool], poll_s: float = _POLL_S) -> float:
     """When it was seen. TimeoutError after _PATIENCE_S."""
     async with asyncio.timeout(_PATIENCE_S):
-        while not reached():
+        while not reached():  # noqa: ASYNC110 it is asked from outside
             await asyncio.sleep(poll_s)
     return time.monotonic()
 
