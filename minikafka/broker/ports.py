@@ -114,7 +114,9 @@ class PartitionLog(Protocol):
         """The producer state at log_end_offset, from snapshot and replay (after a truncation)."""
 
     def store_epochs(self, entries: Sequence[EpochEntry]) -> None:
-        """Write the leader-epoch checkpoint, durably, now."""
+        """The leader epochs from now on. Whatever was cut or changed is durable when this returns;
+        an epoch that was added, before any checkpoint relies on it: until then it is found in its
+        batches."""
 
     def set_high_watermark(self, offset: int) -> None:
         """Remember the high watermark for the next checkpoint and as the bound of retention."""

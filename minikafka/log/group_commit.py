@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from minikafka.log.files import Disk
 
 @dataclass
 class SyncWork:
-    """What makes a log durable up to `target`: files by their paths, and the folder."""
+    """What makes a log durable up to `target`: files by their paths, the folder, and the epochs,
+    written down as far as they begin below that."""
 
     target: int
     paths: list[Path] = field(default_factory=list)
     directory: Path | None = None
+    epochs: Callable[[int], None] | None = None
 
     def run(self, disk: Disk) -> None:
         """In a thread; holds one file open at a time, however many logs wait. Any error. A path
@@ -38,11 +41,11 @@ class SyncWork:
                 disk.fsync(fd)
             finally:
                 disk.close(fd)
-        if self.directory is not None:
-            try:
+        with suppress(FileNotFoundError):
+            if self.directory is not None:
                 disk.sync_directory(self.directory)
-            except FileNotFoundError:
-                return
+            if self.epochs is not None:
+                self.epochs(self.target)
 
 
 class GroupCommit:

@@ -36,7 +36,7 @@ from minikafka.log import fitting, producers, retention, swap, timestamps
 from minikafka.log.failures import Fence, HalfDoneError, is_shortage
 from minikafka.log.files import Buffer
 from minikafka.log.flushing import FlushSchedule
-from minikafka.log.group_commit import GroupCommit
+from minikafka.log.group_commit import GroupCommit, SyncWork
 from minikafka.log.host import Ending, LogHost
 from minikafka.log.lending import Lender
 from minikafka.log.recovery import LoadedSegments
@@ -97,7 +97,7 @@ class DiskLog:
             host.disk,
             host.executor,
             loaded.recovery_point,
-            lambda: self._unsynced.take(self._active, self.log_end_offset),
+            self._what_to_sync,
             self._on_flushed,
         )
         self._background: set[asyncio.Task[int]] = set()
@@ -109,7 +109,7 @@ class DiskLog:
 
     @property
     def recovery_point(self) -> int:
-        """Everything below it has been fsynced."""
+        """Everything below it has been fsynced, the epochs that begin there too."""
         return self._commit.durable_offset
 
     @property
@@ -402,17 +402,20 @@ class DiskLog:
     # --- epochs and producers --------------------------------------------------------------------
 
     def store_epochs(self, entries: Sequence[EpochEntry]) -> None:
-        """See the port: two fsyncs, so about a millisecond."""
+        """See the port: two fsyncs, unless the entries only grow."""
         self._fence.check()
         self._epochs.replace(tuple(entries))
+        if not self._epochs.contradicted:
+            return
         try:
             self._epochs.write()
         except Exception as error:
             self._fence.close("leader-epoch checkpoint", error)
 
     def write_epochs(self) -> None:
-        """Write the epoch checkpoint if it is out of date. From any thread; any error."""
-        self._epochs.write()
+        """Write the epoch checkpoint if it does not say what the recovery point relies on. From any
+        thread; any error."""
+        self._epochs.write_below(self.recovery_point)
 
     def load_producers(self) -> ProducerStateTable:
         """See the port. A copy, the caller's own."""
@@ -630,6 +633,11 @@ class DiskLog:
             self._fence.check()
         return await self._commit.flush_to(lambda: self.log_end_offset)
 
+    def _what_to_sync(self) -> SyncWork:
+        work = self._unsynced.take(self._active, self.log_end_offset)
+        work.epochs = self._epochs.write_below
+        return work
+
     def _on_flushed(self, error: Exception | None) -> None:
         if error is None:
             return
@@ -647,7 +655,7 @@ class DiskLog:
             if durable and not self.failed:
                 self._write_closing_files()
             if durable and self.intact:
-                self._epochs.write()
+                self._epochs.write_below(self.log_end_offset)
         finally:
             self.closed = True
             let_go(self._segments)

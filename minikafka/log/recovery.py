@@ -102,7 +102,7 @@ def _load(
         min(said.recovery_point, log_end_offset),
         min(said.clean_offset, log_end_offset),
         entries,
-        epochs_are_stored=stored_epochs is not None and tuple(stored_epochs) == entries,
+        epochs_are_stored=tuple(stored_epochs or ()) == entries,
     )
 
 

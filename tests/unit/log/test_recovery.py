@@ -280,6 +280,43 @@ def test_epochs_that_were_not_stored_in_time_are_found_in_the_batches(tmp_path: 
     close(store)
 
 
+def test_an_epoch_that_is_added_is_stored_by_the_flush_of_its_first_batch(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data")
+    log = store.open(TP, TOPIC_ID, SMALL)
+    epochs = [EpochEntry(0, 0), EpochEntry(2, 1)]
+    log.store_epochs(epochs[:1])
+    append_values(log, b"a", leader_epoch=0)
+    assert checkpoints.read_epochs(Disk(), log.directory) is None
+    asyncio.run(log.flush())
+    assert checkpoints.read_epochs(Disk(), log.directory) == epochs[:1]
+    log.store_epochs(epochs)
+    asyncio.run(log.flush())
+    asyncio.run(store.checkpoint())
+    assert checkpoints.read_epochs(Disk(), log.directory) == epochs[:1]  # it has no batch yet
+    append_values(log, b"b", leader_epoch=2)
+    asyncio.run(store.checkpoint())
+    copy = crashed_copy(tmp_path / "data", tmp_path / "copy")
+    asyncio.run(log.flush())
+    assert checkpoints.read_epochs(Disk(), log.directory) == epochs
+    close(store)
+    store = open_store(copy)
+    assert store.logs()[TP].recovered().epochs == tuple(epochs)
+    close(store)
+
+
+def test_an_epoch_that_is_cut_is_gone_from_the_checkpoint_at_once(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data")
+    log = store.open(TP, TOPIC_ID, SMALL)
+    log.store_epochs([EpochEntry(0, 0), EpochEntry(2, 1)])
+    append_values(log, b"a", leader_epoch=0)
+    append_values(log, b"b", leader_epoch=2)
+    asyncio.run(log.flush())
+    log.truncate_to(1)
+    log.store_epochs([EpochEntry(0, 0), EpochEntry(3, 1)])
+    assert checkpoints.read_epochs(Disk(), log.directory) == [EpochEntry(0, 0), EpochEntry(3, 1)]
+    close(store)
+
+
 def test_without_an_epoch_checkpoint_all_epochs_are_found_in_the_batches(tmp_path: Path) -> None:
     store = with_epochs(tmp_path / "data")
     close(store)
@@ -309,6 +346,7 @@ def test_a_stale_epoch_checkpoint_yields_to_what_the_batches_say(tmp_path: Path)
     log.store_epochs([EpochEntry(4, 0), EpochEntry(5, 3)])
     append_values(log, b"a", b"b", b"c", leader_epoch=4)
     append_values(log, b"d", leader_epoch=5)
+    asyncio.run(log.flush())
     log.truncate_to(3)
     append_values(log, b"e", b"f", leader_epoch=4)
     copy = crashed_copy(tmp_path / "data", tmp_path / "copy")
