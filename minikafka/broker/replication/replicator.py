@@ -1,9 +1,9 @@
 """The follower's side of replication: one loop per leader broker, all shared partitions in it.
 
 Each loop keeps one stream to its leader, one fetch outstanding, and a session in which it names
-what has changed since the fetch before (fetch_session.py). When a partition is to be fetched while
-a fetch is parked at the leader, the stream is closed and opened again, and the session begins anew,
-with a full fetch; that happens only when leadership moves.
+what has changed since the fetch before (replica_fetch_session.py). When a partition is to be
+fetched while a fetch is parked at the leader, the stream is closed and opened again, and the
+session begins anew, with a full fetch; that happens only when leadership moves.
 
 A partition that the leader refuses is left out for a while (20 ms, doubling up to
 replica.fetch.backoff.ms), the others go on. Those that got records go to the end of the next fetch:
@@ -28,8 +28,8 @@ from minikafka.api.requests import (
     ReplicaFetchResult,
 )
 from minikafka.broker.ports import Peers, ReplicationStream
-from minikafka.broker.replication.fetch_session import FetchSession
 from minikafka.broker.replication.replica import Replica
+from minikafka.broker.replication.replica_fetch_session import ReplicaFetchSession
 from minikafka.config import BrokerConfig
 from minikafka.core.replication.effects import Role
 from minikafka.core.replication.events import BatchesReceived, Diverged, OutOfRange
@@ -147,7 +147,7 @@ class LeaderLoop:
         self._replicas: dict[TopicPartition, Replica] = {}
         self._backoffs: dict[TopicPartition, _Backoff] = {}
         self._throttled_until_ms = 0  # while some replica is left out for that
-        self._session = FetchSession()
+        self._session = ReplicaFetchSession()
         self._stream: ReplicationStream | None = None
         self._stream_address: tuple[str, int] | None = None
         self._changed = asyncio.Event()

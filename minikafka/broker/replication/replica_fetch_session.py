@@ -15,7 +15,7 @@ from minikafka.errors import NetworkError
 from minikafka.model import FollowerPosition, TopicPartition
 
 
-class FetchSession:
+class ReplicaFetchSession:
     """With one leader, by one incarnation of this broker."""
 
     def __init__(self) -> None:
