@@ -332,10 +332,8 @@ MUTATIONS = (
         "consumers see what is not committed",
         "broker.replication.fetch",
         "FetchHandler._read_consumer",
-        "if max_bytes > 0 and item.fetch_offset < log.high_watermark:\n"
-        "        result.records = replica.read(item.fetch_offset, max_bytes, log.high_watermark)",
-        "if max_bytes > 0 and item.fetch_offset < log.log_end_offset:\n"
-        "        result.records = replica.read(item.fetch_offset, max_bytes, log.log_end_offset)",
+        "end_offset = log.high_watermark",
+        "end_offset = log.log_end_offset",
     ),
     Mutation(
         "latest offset of a new leader",
