@@ -45,7 +45,9 @@ from minikafka.turns import aside, next_turn
 log = logging.getLogger(__name__)
 
 _UNSUPPORTED_VERSION = 35
-SEND_FILES_FROM_BYTES = 64 * 1024  # of records together; fewer are read as cheaply
+# Of records together, where files are sent at all; fewer are read as cheaply. They are not, by
+# default: what it saves here it costs a client on the same machine (docs/decisions/0027).
+SEND_FILES_FROM_BYTES = 64 * 1024
 READING_PATIENCE_S = 10.0  # with a client that reads nothing, when memory is scarce
 QUICK_ITEMS = 2_000  # so many items of a request are read at once on the loop
 _LONG_AT_ONCE = 2  # what is read of a long request takes some hundred times its bytes
@@ -72,7 +74,7 @@ class KafkaListener:
         max_fetch_sessions: int,
         counters: RequestCounters | None = None,
         limits: ConnectionLimits | None = None,
-        send_files_from_bytes: int | None = SEND_FILES_FROM_BYTES,
+        send_files_from_bytes: int | None = None,
     ) -> None:
         self._service = service
         self._memory = memory
