@@ -44,7 +44,7 @@ quick: $(READY) ## While you work: style, types, import rules, and the tests tha
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	MINIKAFKA_AMOUNT=quick $(PYTEST) -m "not slow and not alone" tests/unit tests/scenarios $(ARGS)
+	MINIKAFKA_AMOUNT=quick $(PYTEST) -m "not slow and not alone" -k "not uvloop" tests/unit tests/scenarios $(ARGS)
 
 # Who generates is in these folders.
 long: $(READY) ## Ten times as much of what tests generate, and the bounds that docs/reliability.md states.
