@@ -133,7 +133,7 @@ MUTATIONS = (
         "who was not named is taken to have been silent",
         "broker.replication.replica",
         "Replica.append_as_leader",
-        "watch.settle()",
+        "self.settle_watches()",
         "pass",
     ),
     Mutation(

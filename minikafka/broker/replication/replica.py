@@ -264,11 +264,9 @@ class Replica:
         self.core.require_leader()
         self._append(buffers, headers)
         try:
-            watches = self._watches.values()
-            for watch in watches:
-                watch.settle()
+            self.settle_watches()
             self.step(BatchesAppended(headers))
-            for watch in watches:
+            for watch in self._watches.values():
                 watch.on_appended()
             self._maybe_flush_soon()
         except Exception as error:
