@@ -289,6 +289,12 @@ class ClusterStore(Protocol):
     async def record_takeover(self, takeover: Takeover) -> WriteOutcome:
         """Write on the queue of candidates how this controller came to be it."""
 
+    async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> WriteOutcome:
+        """Write `/config/topics/<topic>` and announce it under /config/changes. Never CONFLICT."""
+
+    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> WriteOutcome:
+        """Write `/config/brokers/<broker>` and announce it likewise. Never CONFLICT."""
+
     async def allocate_producer_ids(self, broker_id: int, count: int) -> tuple[int, int]:
         """(first, exclusive end) of a block that nobody else was or will be given."""
 
@@ -297,14 +303,8 @@ class ClusterStore(Protocol):
     async def read_deletions(self) -> set[str]: ...
     async def read_preferred_election(self) -> list[TopicPartition] | None: ...
     async def read_topic_configs(self) -> dict[str, dict[str, str]]: ...
-    async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> None:
-        """Write `/config/topics/<topic>` and announce it under /config/changes."""
-
     async def read_broker_configs(self) -> dict[str, dict[str, str]]:
         """Overrides by broker id as text, `<default>` for all."""
-
-    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
-        """Write `/config/brokers/<broker>` and announce it under /config/changes."""
 
 
 # --- the other brokers ---------------------------------------------------------------------------

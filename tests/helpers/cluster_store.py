@@ -170,13 +170,25 @@ class FakeZooKeeper:
         self.preferred_election = list(partitions)
         self._changed(StoreEvent.PREFERRED_ELECTION_CHANGED)
 
-    def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> None:
+    def write_topic_config(
+        self, topic: str, overrides: Mapping[str, str], controller_epoch: int | None = None
+    ) -> WriteOutcome:
+        """Without an epoch: by hand."""
+        if controller_epoch not in (None, self.controller_epoch):
+            return WriteOutcome.DEPOSED
         self.configs[topic] = dict(overrides)
         self._changed(StoreEvent.CONFIG_CHANGED)
+        return WriteOutcome.WRITTEN
 
-    def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
+    def write_broker_config(
+        self, broker: str, overrides: Mapping[str, str], controller_epoch: int | None = None
+    ) -> WriteOutcome:
+        """Without an epoch: by hand."""
+        if controller_epoch not in (None, self.controller_epoch):
+            return WriteOutcome.DEPOSED
         self.broker_configs[broker] = dict(overrides)
         self._changed(StoreEvent.CONFIG_CHANGED)
+        return WriteOutcome.WRITTEN
 
     def read_states(
         self, topics: Mapping[str, TopicDescription]
@@ -368,14 +380,14 @@ class FakeClusterStore:
         await self._call("read_topic_configs")
         return {topic: dict(config) for topic, config in self.zookeeper.configs.items()}
 
-    async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> None:
+    async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> WriteOutcome:
         await self._call("write_topic_config")
-        self.zookeeper.write_topic_config(topic, overrides)
+        return self.zookeeper.write_topic_config(topic, overrides, self._controller_epoch)
 
     async def read_broker_configs(self) -> dict[str, dict[str, str]]:
         await self._call("read_broker_configs")
         return {broker: dict(config) for broker, config in self.zookeeper.broker_configs.items()}
 
-    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
+    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> WriteOutcome:
         await self._call("write_broker_config")
-        self.zookeeper.write_broker_config(broker, overrides)
+        return self.zookeeper.write_broker_config(broker, overrides, self._controller_epoch)

@@ -231,11 +231,11 @@ class Bench:
             case ReadTopicConfigs():
                 return dict(zookeeper.configs)
             case WriteTopicConfig():
-                return zookeeper.write_topic_config(command.topic, command.overrides)
+                return zookeeper.write_topic_config(command.topic, command.overrides, epoch)
             case ReadBrokerConfigs():
                 return dict(zookeeper.broker_configs)
             case WriteBrokerConfig():
-                return zookeeper.write_broker_config(command.broker, command.overrides)
+                return zookeeper.write_broker_config(command.broker, command.overrides, epoch)
             case MarkTopicDeleted():
                 return zookeeper.mark_topic_deleted(command.topic)
             case AllocateProducerIds():

@@ -46,25 +46,25 @@ async def execute(store: ClusterStore, command: Command, names: Mapping[int, str
             return await store.read_states(command.topics)
         case CreateTopicNode():
             outcome = await store.create_topic(command.topic)
-            return _note("creating", command.topic.name, outcome)
+            return _note("creating topic", command.topic.name, outcome)
         case UpdateTopicNode():
             outcome = await store.update_topic(command.topic)
-            return _note("changing", command.topic.name, outcome)
+            return _note("changing topic", command.topic.name, outcome)
         case RemoveTopic():
             outcome = await store.delete_topic_nodes(command.topic)
-            return _note("deleting", command.topic.name, outcome)
+            return _note("deleting topic", command.topic.name, outcome)
         case ClearPreferredElection():
             return await store.clear_preferred_election()
         case ReadTopicConfigs():
             return await store.read_topic_configs()
         case WriteTopicConfig():
-            await store.write_topic_config(command.topic, command.overrides)
-            return None
+            outcome = await store.write_topic_config(command.topic, command.overrides)
+            return _note("configuring topic", command.topic, outcome)
         case ReadBrokerConfigs():
             return await store.read_broker_configs()
         case WriteBrokerConfig():
-            await store.write_broker_config(command.broker, command.overrides)
-            return None
+            outcome = await store.write_broker_config(command.broker, command.overrides)
+            return _note("configuring broker", command.broker, outcome)
         case MarkTopicDeleted():
             await store.mark_topic_deleted(command.topic)
             return None
@@ -79,7 +79,7 @@ async def execute(store: ClusterStore, command: Command, names: Mapping[int, str
 
 def _note(doing: str, name: str, outcome: WriteOutcome) -> WriteOutcome:
     level = logging.INFO if outcome is WriteOutcome.WRITTEN else logging.WARNING
-    log.log(level, "%s topic %s: %s", doing, name, outcome.value)
+    log.log(level, "%s %s: %s", doing, name, outcome.value)
     return outcome
 
 

@@ -19,6 +19,7 @@ from minikafka.core.control.commands import (
     ReadBrokerConfigs,
     Results,
     WriteBrokerConfig,
+    require_term,
 )
 from minikafka.core.control.context import BrokerBatch, ClusterContext
 from minikafka.core.control.election import after_failures, controlled_shutdown
@@ -139,7 +140,7 @@ class Brokers:
             return [(broker, refused)]
         stored: Mapping[str, Mapping[str, str]] = yield ReadBrokerConfigs()
         name = broker_entity_name(broker)
-        yield WriteBrokerConfig(name, merged(stored.get(name, {}), changes))
+        require_term((yield WriteBrokerConfig(name, merged(stored.get(name, {}), changes))))
         return [(broker, None)]
 
     def _require_live(self, broker_id: int) -> None:

@@ -12,7 +12,8 @@ commands with asyncio, tests and the simulator as they like.
 | CreateTopicNode, UpdateTopicNode, RemoveTopic, ClearPreferredElection | WriteOutcome |
 | ReadTopicConfigs | dict of topic to overrides |
 | ReadBrokerConfigs | dict of broker (id as text, or DEFAULT_BROKER) to overrides |
-| WriteTopicConfig, WriteBrokerConfig, MarkTopicDeleted | None |
+| WriteTopicConfig, WriteBrokerConfig | WRITTEN or DEPOSED |
+| MarkTopicDeleted | None |
 | AllocateProducerIds | (first, exclusive end) |
 | NextTurn | None: others have had their turn; the core is as it was |
 """

@@ -28,6 +28,7 @@ from minikafka.core.control.commands import (
     Results,
     StateChange,
     WriteTopicConfig,
+    require_term,
 )
 from minikafka.core.control.context import ClusterContext
 from minikafka.core.control.election import first_state
@@ -91,7 +92,7 @@ class Topics:
                     if stale_configs is None:
                         stale_configs = set((yield ReadTopicConfigs()))
                     if topic.configs or topic.name in stale_configs:
-                        yield WriteTopicConfig(topic.name, topic.configs)
+                        require_term((yield WriteTopicConfig(topic.name, topic.configs)))
                     if not (yield from self._nodes.create(description)):
                         raise TopicAlreadyExistsError(f"topic {topic.name} already exists")
             except MinikafkaError as refused:
@@ -216,7 +217,8 @@ class Topics:
             return [(name, refused)]
         configs: Mapping[str, Mapping[str, str]] = yield ReadTopicConfigs()
         merged = {**configs.get(name, {}), **changes}
-        yield WriteTopicConfig(name, {k: v for k, v in merged.items() if v is not None})
+        overrides = {k: v for k, v in merged.items() if v is not None}
+        require_term((yield WriteTopicConfig(name, overrides)))
         return [(name, None)]
 
     # --- what others did to topics ---

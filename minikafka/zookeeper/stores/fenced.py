@@ -1,5 +1,5 @@
-"""The writes of a controller, all of them under its fence (fence.py): States, topics, ids of
-producers."""
+"""The writes of a controller, all of them under its fence (fence.py): States, topics,
+configurations, ids of producers."""
 
 from __future__ import annotations
 
@@ -167,6 +167,31 @@ class FencedWriter:
             return []
         below = await gather_all([self._tree(f"{root}/{child}") for child in children])
         return [path for subtree in below for path in subtree] + [root]
+
+    # --- configuration ---
+
+    async def write_config(self, path: str, data: bytes, entity_path: str) -> WriteOutcome:
+        """Whatever the node holds, and announced in the same multi. WRITTEN or DEPOSED."""
+        announcement = codec.encode_config_change(entity_path)
+        while True:
+            found = await self._session.get(path)
+            version = NOT_THERE if found is None else found[1].version
+
+            def build(multi: Any, version: int = version) -> None:
+                if version == NOT_THERE:
+                    multi.create(path, data)
+                else:
+                    multi.set_data(path, data, version)
+                multi.create(self._layout.config_change_prefix, announcement, sequence=True)
+
+            written = await self._fence.write(build, Put(path, data, version))
+            if written.outcome is not WriteOutcome.CONFLICT:
+                return written.outcome
+            if written.failed is not None and written.failed.position > 0:
+                raise ZooKeeperError(
+                    f"there is no {self._layout.config_changes}, where configurations are announced"
+                )
+            await self._session.sync()  # somebody wrote it by hand: over that, then
 
     # --- producer ids ---
 

@@ -409,41 +409,40 @@ class ZooKeeperStore:
         if path in self.unreadable:
             raise CorruptNodeError(path, self.unreadable.nodes[path])
 
-    async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> None:
-        self._refuse_to_overwrite(self._layout.topic_config(topic))
-        await self._set_or_create(self._layout.topic_config(topic), codec.encode_config(overrides))
-        await self._announce_config_change(f"topics/{topic}")
+    async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> WriteOutcome:
+        path = self._layout.topic_config(topic)
+        return await self._write_config(path, overrides, f"topics/{topic}")
 
-    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> None:
-        self._refuse_to_overwrite(self._layout.broker_config(broker))
-        await self._set_or_create(
-            self._layout.broker_config(broker), codec.encode_config(overrides)
-        )
-        await self._announce_config_change(f"brokers/{broker}")
+    async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> WriteOutcome:
+        path = self._layout.broker_config(broker)
+        return await self._write_config(path, overrides, f"brokers/{broker}")
 
-    async def _announce_config_change(self, entity_path: str) -> None:
-        data = codec.encode_config_change(entity_path)
-        # Announced twice, if an answer is lost, is no harm: it is a hint to read again.
-        path, stat = await self._repeat(
-            lambda client: client.create_async(
-                self._layout.config_change_prefix, data, sequence=True, include_data=True
-            )
-        )
-        await self._purge_config_changes(path, stat.mtime)
+    async def _write_config(
+        self, path: str, overrides: Mapping[str, str], entity_path: str
+    ) -> WriteOutcome:
+        self._refuse_to_overwrite(path)
+        data = codec.encode_config(overrides)
+        outcome = await self._fenced.write_config(path, data, entity_path)
+        if outcome is WriteOutcome.WRITTEN:
+            await self._purge_config_changes()
+        return outcome
 
-    async def _purge_config_changes(self, newest: str, now_timestamp_ms: int) -> None:
+    async def _purge_config_changes(self) -> None:
         """Delete the announcements that have outlived their use, by ZooKeeper's own clock, which
-        has just dated the `newest`."""
+        has just dated the newest of them."""
         parent = self._layout.config_changes
         names: list[str] = await self._repeat(lambda client: client.get_children_async(parent))
-        found = await gather_all([self._session.get(f"{parent}/{name}") for name in names])
-        for name, node in zip(names, found, strict=True):
-            if node is None or f"{parent}/{name}" == newest:
-                continue
-            if not f"{parent}/{name}".startswith(self._layout.config_change_prefix):
-                continue  # somebody else's
-            if node[1].mtime + _CONFIG_CHANGE_LIFETIME_MS <= now_timestamp_ms:
-                await self._delete_if_present(f"{parent}/{name}")
+        paths = [f"{parent}/{name}" for name in names]
+        ours = [path for path in paths if path.startswith(self._layout.config_change_prefix)]
+        nodes = await gather_all([self._session.get(path) for path in ours])
+        dated = sorted(
+            (node[1].mtime, path)
+            for path, node in zip(ours, nodes, strict=True)
+            if node is not None
+        )
+        for timestamp_ms, path in dated[:-1]:
+            if timestamp_ms + _CONFIG_CHANGE_LIFETIME_MS <= dated[-1][0]:
+                await self._delete_if_present(path)
 
     # --- single nodes ---
 
@@ -461,16 +460,3 @@ class ZooKeeperStore:
             await self._repeat(lambda client: client.delete_async(path))
         except NoNodeError:
             return
-
-    async def _set_or_create(self, path: str, data: bytes) -> None:
-        while True:
-            try:
-                await self._repeat(lambda client: client.set_async(path, data))
-                return
-            except NoNodeError:
-                pass
-            try:
-                await self._repeat(lambda client: client.create_async(path, data))
-                return
-            except NodeExistsError:
-                continue

@@ -33,7 +33,8 @@ async def queue_of(store):
 
 async def heard_before_now(actor, *stores):
     """What each of these has heard until now: a change of configuration comes after all of it."""
-    await actor.write_topic_config("marker", {})
+    prefix = actor._layout.config_change_prefix
+    await actor.session.call(lambda client: client.create_async(prefix, b"", sequence=True))
     return [await expect_event(store, StoreEvent.CONFIG_CHANGED) for store in stores]
 
 

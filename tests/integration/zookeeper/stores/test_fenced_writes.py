@@ -12,6 +12,7 @@ from minikafka.api.outcomes import WriteOutcome
 from minikafka.core.control.commands import StateChange
 from minikafka.errors import InvalidRequestError, NotControllerError
 from minikafka.model import Assignment, PartitionState, TopicDescription, TopicPartition
+from minikafka.zookeeper.errors import ZooKeeperError
 from minikafka.zookeeper.looking.inspect import open_inspector
 from minikafka.zookeeper.paths import Layout
 from tests.helpers.zookeeper import MULTI
@@ -294,6 +295,87 @@ async def test_a_topic_too_large_for_a_node_is_refused_before_zookeeper_drops_th
     )
     with pytest.raises(InvalidRequestError, match="too much for one ZooKeeper node"):
         await controller.create_topic(huge)
+
+
+# --- configuration ---
+
+WRITES = (
+    (lambda store, overrides: store.write_topic_config("words", overrides), "topics/words"),
+    (lambda store, overrides: store.write_broker_config("1", overrides), "brokers/1"),
+)
+
+
+async def config_of(store, entity: str) -> dict[str, str] | None:
+    await store.sync()
+    of_topics = entity.startswith("topics/")
+    read = store.read_topic_configs if of_topics else store.read_broker_configs
+    return (await read()).get(entity.split("/")[1])
+
+
+async def announcements(store) -> int:
+    path = Layout(store._layout.root).config_changes
+    return len(await store.session.call(lambda client: client.get_children_async(path)))
+
+
+@pytest.mark.parametrize(("put", "entity"), WRITES)
+async def test_a_configuration_is_written_whether_it_was_there_or_not(controller, put, entity):
+    for number, overrides in enumerate(({"a": "1"}, {"a": "2", "b": "3"}, {}), 1):
+        assert await put(controller, overrides) is WRITTEN
+        assert await config_of(controller, entity) == overrides
+        assert await announcements(controller) == number
+
+
+@pytest.mark.parametrize(("put", "entity"), WRITES)
+async def test_a_deposed_controller_writes_no_configuration_over_a_later_one(
+    controller, connect, new_store, put, entity
+):
+    other = await new_store(connect)
+    assert await put(controller, {"a": "1"}) is WRITTEN
+    await elect_another(other)
+    assert await put(other, {"a": "2"}) is WRITTEN
+    assert await put(controller, {"a": "3"}) is DEPOSED
+    assert await config_of(controller, entity) == {"a": "2"}
+    assert await announcements(controller) == 2
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(("put", "entity"), WRITES)
+async def test_a_configuration_whose_answer_was_lost_is_written_and_announced_once(
+    proxied, put, entity, there, arrives
+):
+    proxy, controller = proxied
+    if there:
+        assert await put(controller, {"a": "1"}) is WRITTEN
+    (proxy.cut_before_reply if arrives else proxy.cut_before_request)(MULTI)
+    assert await put(controller, {"a": "2"}) is WRITTEN
+    assert proxy.cuts_done == 1
+    assert await config_of(controller, entity) == {"a": "2"}
+    assert await announcements(controller) == 1 + there
+
+
+async def test_a_configuration_written_by_hand_meanwhile_is_written_over(
+    proxied, connect, new_store
+):
+    proxy, controller = proxied
+    assert await controller.write_topic_config("words", {"a": "1"}) is WRITTEN
+    other = await new_store(connect)
+    path = Layout(other._layout.root).topic_config("words")
+
+    async def meanwhile() -> None:
+        await other.session.call(lambda client: client.set_async(path, b"{}"))
+
+    proxy.cut_before_request(MULTI, meanwhile)
+    assert await controller.write_topic_config("words", {"a": "2"}) is WRITTEN
+    assert await config_of(controller, "topics/words") == {"a": "2"}
+
+
+async def test_a_configuration_that_cannot_be_announced_is_not_written(controller):
+    layout = Layout(controller._layout.root)
+    await controller.session.call(lambda client: client.delete_async(layout.config_changes))
+    with pytest.raises(ZooKeeperError, match="where configurations are announced"):
+        await controller.write_topic_config("words", {"a": "1"})
+    assert await controller.session.get(layout.topic_config("words")) is None
 
 
 async def test_deleting_a_topic_leaves_nothing_of_it(controller, connect):

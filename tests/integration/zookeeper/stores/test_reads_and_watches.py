@@ -175,6 +175,7 @@ async def test_old_announcements_of_config_changes_are_purged_by_who_writes_the_
         path = layout_of(actor).config_changes
         return sorted(await actor.session.call(lambda client: client.get_children_async(path)))
 
+    await actor.elect_controller(1)
     await actor.write_topic_config("words", {"a": "1"})
     await actor.write_topic_config("words", {"a": "2"})
     young = await announcements()

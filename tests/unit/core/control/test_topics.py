@@ -249,3 +249,22 @@ def test_topics_that_others_removed_or_replaced_are_forgotten(three: Bench) -> N
     assert three.line("new") == "Leader=B Epoch=0 ISR={B}"
     assert sorted(three.core.context.topics) == ["new"]
     assert three.messages()[1].deleted_topics == (("gone", "topic-id-1"), ("new", "topic-id-2"))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda bench: create(bench, CreateTopic("u", configs={"retention.ms": "5"})),
+        lambda bench: bench.run(bench.core.alter_topic_config("t", {"retention.ms": "5"})),
+        lambda bench: bench.run(bench.core.alter_broker_config("1", {"log.retention.ms": "5"})),
+    ],
+    ids=["creation", "topic", "broker"],
+)
+def test_a_configuration_is_not_written_over_that_of_the_next_controller(
+    three: Bench, ask: Any
+) -> None:
+    create(three, CreateTopic("t"))
+    three.zookeeper.controller_epoch += 1
+    with pytest.raises(DeposedError):
+        ask(three)
+    assert three.zookeeper.configs == three.zookeeper.broker_configs == {}
