@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.amounts import VARIABLE, amount, choose
+from tests.helpers.amounts import VARIABLE, amount, choose, sample
 
 TESTS = Path(__file__).parents[1]
 
@@ -16,6 +16,12 @@ def test_a_tenth_or_ten_times_as_much_as_usual_and_never_next_to_nothing() -> No
     assert [amount(150, chosen) for chosen in ("quick", "usual", "long")] == [15, 150, 1500]
     assert [amount(25, chosen) for chosen in ("quick", "usual", "long")] == [5, 25, 250]
     assert [amount(4, chosen) for chosen in ("quick", "usual", "long")] == [4, 4, 40]
+
+
+def test_some_of_many_cases_while_one_works_and_else_all_of_them() -> None:
+    assert sample(range(13), "quick") == range(2, 13, 5)
+    assert list(sample("abcde", "quick")) == list("abcde")
+    assert sample(range(13), "usual") == sample(range(13), "long") == range(13)
 
 
 def test_the_usual_unless_the_environment_says_so_and_no_other_word_is_taken() -> None:

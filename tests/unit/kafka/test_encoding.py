@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from minikafka.kafka import messages
 from minikafka.kafka.apis import ApiKey
-from tests.helpers.amounts import amount
+from tests.helpers.amounts import amount, sample
 from tests.helpers.kio_messages import BY_DEFINITION, response_values, written_response
 
 
 @settings(max_examples=amount(10), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
-@pytest.mark.parametrize(("key", "version"), BY_DEFINITION)
+@pytest.mark.parametrize(("key", "version"), sample(BY_DEFINITION))
 def test_an_answer_is_what_kio_writes(key: ApiKey, version: int, data: st.DataObject) -> None:
     values = data.draw(response_values(key, version))
     assert messages.write(key, version, values) == written_response(key, version, values)

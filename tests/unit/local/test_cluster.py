@@ -27,6 +27,8 @@ from minikafka.local.freeports import free_ports, is_free
 from minikafka.local.guardian import Guardian, watch
 from minikafka.local.starting import stop_all
 
+pytestmark = pytest.mark.slow  # real processes
+
 STAND_IN = """
     import os, signal, sys
     def end(*_):

@@ -370,7 +370,7 @@ def steps_of(total: int, case: str) -> range:
     """Each step fails with EIO, with all that comes after it, and with one of the other errors, in
     turn: all of them at each step take minutes, and are for who has the time."""
     turns = 1 if amounts.IS_LONG or case in ("EIO", FOR_GOOD) else 3
-    every = turns * (10 if amounts.IS_QUICK else 1)
+    every = turns * (30 if amounts.IS_QUICK else 1)
     return range(1 + CASES.index(case) % min(every, total), total + 1, every)
 
 

@@ -21,6 +21,8 @@ from kazoo.security import OPEN_ACL_UNSAFE
 
 from minikafka.zookeeper.embedded.jute import pack_int, pack_string
 
+pytestmark = pytest.mark.slow  # real processes
+
 NO_NODE, SESSION_EXPIRED, MARSHALLING, AUTH_FAILED = -101, -112, -5, -115
 EPHEMERAL, SEQUENTIAL = 1, 2
 
