@@ -39,7 +39,7 @@ def amount(usual: int, chosen: str = CHOSEN) -> int:
 
 
 def sample(cases: Sequence[T], chosen: str = CHOSEN) -> Sequence[T]:
-    """All of them, or for `quick` every fifth: the last is among them, and where there are few all."""
+    """All of them, or for `quick` every fifth, the last among them, if they are many."""
     if chosen != "quick" or len(cases) <= _LEAST:
         return cases
     return cases[(len(cases) - 1) % 5 :: 5]
