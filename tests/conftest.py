@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -90,8 +91,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 # The outermost, so that the time for which a test waits is not its own.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    with machine.used(alone=item.get_closest_marker("alone") is not None):
+    with machine.used(order.use_of(item)):
         return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist there is nobody to deal out to
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from xdist.scheduler import LoadFileScheduling  # it need not be there
+
+    class Lots(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return order.lot_of(nodeid)
+
+    return Lots(config, log)
 
 
 # The last, as pytest puts tests together that share a fixture.
