@@ -29,9 +29,9 @@ OFFSETS_TOPIC = "__consumer_offsets"
 INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state"})
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class TopicPartition:
-    """One partition of one topic, by name."""
+class TopicPartition(NamedTuple):
+    """One partition of one topic, by name. A tuple, since it is looked up dozens of times for every
+    request: a dataclass hashes itself in Python."""
 
     topic: str
     partition: int
