@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Protocol
 
 from minikafka.api.pieces import Piece
@@ -143,6 +143,28 @@ class FollowerWatch(Protocol):
         """State, assignment, role or log start: what was valid need not be."""
 
 
+class _FencedByItsDisk:
+    """See Replica.fenced_by_its_disk: one for all calls, and no generator, since every append and
+    every read is in it."""
+
+    __slots__ = ("_replica",)
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, KafkaStorageError) and not isinstance(error, ResourceShortageError):
+            self._replica.fail_storage(error)
+
+
 class Replica:
     """`now_ms` is the broker's monotonic clock."""
 
@@ -194,6 +216,7 @@ class Replica:
         self.moved: dict[TopicPartition, None] | None = None
         self._deletion_waiters: dict[FetchWaiter, None] = {}
         self.stopped = False
+        self._fenced_by_its_disk = _FencedByItsDisk(self)
         self._flush: asyncio.Task[None] | None = None
         self._awaiting_flush: list[tuple[int, asyncio.Future[object]]] = []
 
@@ -349,16 +372,9 @@ class Replica:
         with self.fenced_by_its_disk():
             return self.log.size_of(offset, max_bytes, end_offset)
 
-    @contextmanager
-    def fenced_by_its_disk(self) -> Iterator[None]:
+    def fenced_by_its_disk(self) -> _FencedByItsDisk:
         """A KafkaStorageError in here fences the replica, and is raised on. Not a shortage."""
-        try:
-            yield
-        except ResourceShortageError:
-            raise
-        except KafkaStorageError as error:
-            self.fail_storage(error)
-            raise
+        return self._fenced_by_its_disk
 
     # --- flush.before.ack ------------------------------------------------------------------------
 
