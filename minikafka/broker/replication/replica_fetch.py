@@ -2,9 +2,10 @@
 
 What there is to read is counted, not read, until it is enough: bytes are read once, for the answer.
 A fetch that does not find enough waits in its session (follower_sessions.py), and is woken by an
-append or a change of role or epoch. Then it looks at those that changed, and only at them; the
-answer looks at all that is due once more. With any answer goes all that the follower has not heard
-of the offsets of quiet partitions.
+append or a change of role or epoch. Then it looks at those that changed, and only at them; if that
+is enough, the answer looks at all that is due. Where nothing else is due, as nearly always, that is
+one look. With any answer goes all that the follower has not heard of the offsets of quiet
+partitions.
 
 No state of its own: the sessions have it.
 """
@@ -65,8 +66,7 @@ class ReplicaFetchHandler:
         looked = self._look_at_due(session, request, counted)
         kept = self.sessions.keep(session)
         if request.max_wait_ms > 0 and not counted.enough and not any(map(_is_refused, looked)):
-            await self._wait(session, request, counted, deadline_ms)
-            looked = self._look_at_due(session, request, counted)
+            looked = await self._wait(session, request, counted, deadline_ms)
         # Nothing has come between the look and this: what was counted is what is read.
         results = self._answer(session, request, counted, looked)
         return ReplicaFetchResponse(results, session.session_id if kept else 0)
@@ -77,15 +77,16 @@ class ReplicaFetchHandler:
         request: ReplicaFetchRequest,
         counted: Counted,
         deadline_ms: int,
-    ) -> None:
-        """Until there is as much as is wanted, something that cannot wait, or no time left."""
+    ) -> list[ReplicaFetchResult]:
+        """Until there is as much as is wanted, something that cannot wait, or no time left. Returns
+        what a look at all that is due gives then."""
         session_epoch = session.session_epoch
         waiter = session.waiter = FetchWaiter()
         try:
             while True:
                 remaining_ms = deadline_ms - self._now_ms()
                 if remaining_ms <= 0:
-                    return
+                    break
                 throttled_ms = self._throttle.wait_ms(self._now_ms())
                 if throttled_ms:
                     remaining_ms = min(remaining_ms, throttled_ms)
@@ -93,14 +94,22 @@ class ReplicaFetchHandler:
                 session.require_current(session_epoch)
                 changed = waiter.take_changed()
                 if not changed and not throttled_ms:
-                    return
-                # None: the throttle may let them go on.
-                for topic_partition in changed or list(session.due):
-                    if self._is_enough(session, request, counted, topic_partition):
-                        return
+                    break
+                if len(session.due) <= len(changed):
+                    looked = self._look_at_due(session, request, counted)
+                    if counted.enough or any(map(_is_refused, looked)):
+                        return looked
+                    continue
+                # No change: the throttle may let them go on.
+                if any(
+                    self._is_enough(session, request, counted, topic_partition)
+                    for topic_partition in changed or list(session.due)
+                ):
+                    break
         finally:
             if session.waiter is waiter:
                 session.waiter = None
+        return self._look_at_due(session, request, counted)
 
     def _is_enough(
         self,
