@@ -205,6 +205,10 @@ class DiskLog:
         self._check_readable(offset)
         parts: list[bytes] = []
         try:
+            tail = self._tail(offset, max_bytes, end_offset)
+            if tail is not None:
+                self._active.acquire()
+                return self._active.read(*tail)
             for segment, start, end in self._ranges(offset, max_bytes, end_offset):
                 parts.append(segment.read(start, end))
         except Exception as error:
@@ -237,6 +241,9 @@ class DiskLog:
     def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
         """See the port. Of the disk it needs a few index lookups, and those seldom."""
         self._check_readable(offset)
+        tail = self._tail(offset, max_bytes, end_offset)
+        if tail is not None:
+            return tail[1] - tail[0]
         try:
             return sum(end - start for _, start, end in self._ranges(offset, max_bytes, end_offset))
         except Exception as error:
@@ -248,6 +255,18 @@ class DiskLog:
                 f"offset {offset} of {self.topic_partition} is not there; the log holds "
                 f"{self.log_start_offset} up to {self.log_end_offset} (exclusive)"
             )
+
+    def _tail(self, offset: int, max_bytes: int, end_offset: int) -> tuple[int, int] | None:
+        """(first position, end position) in the active segment of what `_ranges` gives, where both
+        are known and nothing has to be looked up: whoever keeps up asks for that. None: ask there.
+        """
+        if offset < self._active.base_offset:
+            return None
+        start = self._hints.get(offset, -1)
+        end = self._active.size_bytes
+        if end_offset < self.log_end_offset:
+            end = self._hints.get(end_offset, -1)
+        return (start, end) if start >= 0 and 0 < end - start <= max_bytes else None
 
     def _ranges(
         self, offset: int, max_bytes: int, end_offset: int
