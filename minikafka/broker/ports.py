@@ -279,7 +279,9 @@ class ClusterStore(Protocol):
         """Partitions without a State are left out; None: it cannot be read, as for topics."""
 
     # Fenced: each is one multi with the check of /controller_epoch (rule R1).
-    async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]: ...
+    async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]:
+        """Many States a multi; each has an outcome of its own."""
+
     async def create_topic(self, topic: TopicDescription) -> WriteOutcome: ...
     async def update_topic(self, topic: TopicDescription) -> WriteOutcome: ...
     async def delete_topic_nodes(self, topic: TopicDescription) -> WriteOutcome:

@@ -21,6 +21,19 @@ Where the same writer may have sent the same bytes twice at once, they tell noth
 has no witness, and a lost answer is a CONFLICT. Whoever wrote reads all again, and takes nothing
 for its own that it was not told is.
 
+**Writes that share a multi** (`Fence.write_together`) share one check of the fence and one fate:
+all of them or none. They are independent of one another, so that must not be seen from outside:
+
+- the fence refuses: all are DEPOSED
+- any other operation is refused: nothing was written, and whose fault it was does not matter. Each
+  is to be written alone (TO_BE_WRITTEN_ALONE), and only what is wrong itself is a CONFLICT then
+- the answer was lost: each is judged by its own witness and by the rules above, none by that of
+  another, since what comes after the write may touch one and not the other. What is as before is to
+  be written alone, over the version that it was decided for
+
+Several multis may be on their way at once. A session carries them out in the order in which they
+were sent, but for what is written alone, which comes later.
+
 kazoo's `commit` does not raise what an operation failed with: it returns one result or error an
 operation. When one fails none takes effect; those before it are RolledBackError, those after it
 RuntimeInconsistency.
@@ -39,7 +52,7 @@ from kazoo.protocol.states import ZnodeStat
 from minikafka.api.outcomes import WriteOutcome
 from minikafka.zookeeper.client import EXPECTED, translated
 from minikafka.zookeeper.errors import OutcomeUnknownError
-from minikafka.zookeeper.session import Operation, ZooKeeperSession
+from minikafka.zookeeper.session import Operation, ZooKeeperSession, gather_all
 
 NOT_THERE = -1  # the version of a node that the write is to make
 Build = Callable[[Any], None]  # adds operations to kazoo's transaction
@@ -198,6 +211,16 @@ class Written(NamedTuple):
     failed: Failure | None = None
 
 
+class Part(NamedTuple):
+    """One of several writes that share a multi. Its bytes are nobody else's."""
+
+    build: Build
+    witness: Witness
+
+
+TO_BE_WRITTEN_ALONE = None  # as the outcome of a part: it was not written with the others
+
+
 class Fence:
     """`lease` says what this process is controller by, at the moment; None: it is not."""
 
@@ -222,14 +245,8 @@ class Fence:
         lease = self._lease()
         if lease is None or controller_epoch not in (None, lease.controller_epoch):
             return Written(WriteOutcome.DEPOSED)
-        epoch_version = lease.epoch_version
-
-        def fenced(multi: Any) -> None:
-            multi.check(self._epoch_path, epoch_version)
-            build(multi)
-
         while True:
-            sent = await attempt(self._session, fenced)
+            sent = await attempt(self._session, self._fenced(lease, build))
             if sent.fate is Fate.APPLIED:
                 return Written(WriteOutcome.WRITTEN)
             if sent.failed is not None:
@@ -240,6 +257,37 @@ class Fence:
             outcome = await self._resolve(lease, witness)
             if outcome is not None:
                 return Written(outcome)
+
+    async def write_together(
+        self, parts: Sequence[Part], controller_epoch: int | None = None
+    ) -> list[WriteOutcome | None]:
+        """Commit the check of the fence and all parts as one multi, once. An outcome each, or
+        TO_BE_WRITTEN_ALONE. Raises as `write`."""
+        assert all(part.witness.own for part in parts), parts
+        lease = self._lease()
+        if lease is None or controller_epoch not in (None, lease.controller_epoch):
+            return [WriteOutcome.DEPOSED] * len(parts)
+
+        def build(multi: Any) -> None:
+            for part in parts:
+                part.build(multi)
+
+        sent = await attempt(self._session, self._fenced(lease, build))
+        if sent.fate is Fate.APPLIED:
+            return [WriteOutcome.WRITTEN] * len(parts)
+        if sent.failed is not None:
+            deposed = sent.failed.position == 0
+            return [WriteOutcome.DEPOSED if deposed else TO_BE_WRITTEN_ALONE] * len(parts)
+        return await gather_all([self._resolve(lease, part.witness) for part in parts])
+
+    def _fenced(self, lease: Lease, build: Build) -> Build:
+        """What `build` adds, behind the check of the fence."""
+
+        def fenced(multi: Any) -> None:
+            multi.check(self._epoch_path, lease.epoch_version)
+            build(multi)
+
+        return fenced
 
     async def _resolve(self, lease: Lease, witness: Witness | None) -> WriteOutcome | None:
         """What became of a write whose answer was lost; None: nothing, and it may be sent again."""

@@ -281,8 +281,8 @@ MUTATIONS = (
         "fenced controller write",
         "writes of a controller that is deposed are not fenced (KAFKA-6082)",
         "zookeeper.fence",
-        "Fence.write",
-        "multi.check(self._epoch_path, epoch_version)",
+        "Fence._fenced",
+        "multi.check(self._epoch_path, lease.epoch_version)",
         "multi.check(self._epoch_path, -1)",
     ),
     Mutation(

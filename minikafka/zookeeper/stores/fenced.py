@@ -3,8 +3,9 @@ configurations, ids of producers."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
@@ -13,16 +14,50 @@ from minikafka.broker.ports import Takeover
 from minikafka.core.control.commands import StateChange
 from minikafka.errors import NotControllerError
 from minikafka.model import TopicDescription
+from minikafka.turns import in_slices
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.codec import ProducerIdBlock
 from minikafka.zookeeper.errors import CorruptNodeError, ZooKeeperError
-from minikafka.zookeeper.fence import NOT_THERE, Deleted, Fence, Put, PutOver
+from minikafka.zookeeper.fence import (
+    NOT_THERE,
+    TO_BE_WRITTEN_ALONE,
+    Deleted,
+    Fence,
+    Part,
+    Put,
+    PutOver,
+)
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession, gather_all
 from minikafka.zookeeper.unreadable import UnreadableNodes
 
 _DELETIONS_PER_MULTI = 200
+# A server holds its loop, and everybody behind it, for a multi; and takes none above 1 MiB.
+_STATES_PER_MULTI = 100
+_BATCH_BYTES = 256 * 1024
+_AROUND_BYTES = 150  # headers and ACLs of the operations of one State
+_MULTIS_AT_ONCE = 4
 _PRODUCER_ID_END = 2**63 - 1
+
+
+class _StateWrite(NamedTuple):
+    """A State on its way: its node (`put`, made or set), and the node that it lies in."""
+
+    parent: str
+    put: Put
+    controller_epoch: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the request, more or less."""
+        return len(self.put.data) + 2 * len(self.put.path) + _AROUND_BYTES
+
+    def build(self, multi: Any) -> None:
+        if self.put.expected_version == NOT_THERE:
+            multi.create(self.parent)
+            multi.create(self.put.path, self.put.data)
+        else:
+            multi.set_data(self.put.path, self.put.data, self.put.expected_version)
 
 
 class FencedWriter:
@@ -41,38 +76,69 @@ class FencedWriter:
     # --- states ---
 
     async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]:
-        """One multi a partition, sent without waiting for one another."""
-        return await gather_all([self._write_state(change) for change in changes])
+        """Many States a multi, and a few multis at once. One that is refused keeps no other from
+        being written."""
+        batches: list[list[_StateWrite]] = []
+        size_bytes = _BATCH_BYTES
+        async for change in in_slices(changes):
+            write = self._state_write(change)
+            if (
+                size_bytes + write.size_bytes > _BATCH_BYTES
+                or len(batches[-1]) == _STATES_PER_MULTI
+                or write.controller_epoch != batches[-1][0].controller_epoch
+            ):
+                batches.append([])
+                size_bytes = 0
+            batches[-1].append(write)
+            size_bytes += write.size_bytes
+        room = asyncio.Semaphore(_MULTIS_AT_ONCE)
 
-    async def _write_state(self, change: StateChange) -> WriteOutcome:
+        async def in_its_turn(batch: list[_StateWrite]) -> list[WriteOutcome]:
+            async with room:
+                return await self._write_batch(batch)
+
+        written = await gather_all([in_its_turn(batch) for batch in batches])
+        return [outcome for outcomes in written for outcome in outcomes]
+
+    def _state_write(self, change: StateChange) -> _StateWrite:
         expected = change.expected_version
         assert change.new.partition_version == expected + 1, change
         topic, partition = change.topic_partition.topic, change.topic_partition.partition
-        path = self._layout.state(topic, partition)
-        data = codec.encode_state(change.new)
-        # The State names its controller epoch: nobody else writes these bytes. One that was decided
-        # under an earlier controllership is not for this one to write.
-        witness, epoch = Put(path, data, expected, own=True), change.new.controller_epoch
-        if expected != NOT_THERE:
-            written = await self._fence.write(
-                lambda multi: multi.set_data(path, data, expected), witness, epoch
-            )
-            return written.outcome
+        return _StateWrite(
+            self._layout.partition(topic, partition),
+            # The State names its controller epoch: nobody else writes these bytes. One that was
+            # decided under an earlier controllership is not for this one to write.
+            Put(
+                self._layout.state(topic, partition), codec.encode_state(change.new), expected, True
+            ),
+            change.new.controller_epoch,
+        )
 
-        def create_with_parent(multi: Any) -> None:
-            multi.create(self._layout.partition(topic, partition))
-            multi.create(path, data)
+    async def _write_batch(self, batch: Sequence[_StateWrite]) -> list[WriteOutcome]:
+        if len(batch) == 1:
+            return [await self._write_alone(batch[0])]
+        parts = [Part(write.build, write.put) for write in batch]
+        outcomes = await self._fence.write_together(parts, batch[0].controller_epoch)
 
-        written = await self._fence.write(create_with_parent, witness, epoch)
+        async def settled(write: _StateWrite, outcome: WriteOutcome | None) -> WriteOutcome:
+            return await self._write_alone(write) if outcome is TO_BE_WRITTEN_ALONE else outcome
+
+        return await gather_all(list(map(settled, batch, outcomes)))
+
+    async def _write_alone(self, write: _StateWrite) -> WriteOutcome:
+        written = await self._fence.write(write.build, write.put, write.controller_epoch)
         failed = written.failed
         if (
-            failed is not None
+            write.put.expected_version == NOT_THERE
+            and failed is not None
             and failed.position == 0
             and isinstance(failed.error, NodeExistsError)
         ):
             # The parent is there from an earlier, half-done creation.
             written = await self._fence.write(
-                lambda multi: multi.create(path, data), witness, epoch
+                lambda multi: multi.create(write.put.path, write.put.data),
+                write.put,
+                write.controller_epoch,
             )
         return written.outcome
 

@@ -1,14 +1,8 @@
-"""zookeeper/fence.py on a few nodes in memory: above all, writes whose answer was lost.
-
-`Nodes` stands in for the session. It loses answers as a test says, before or after the write takes
-effect, and lets somebody else act meanwhile. Nobody may read after a lost answer without a sync.
-"""
+"""zookeeper/fence.py on a few nodes in memory: above all, writes whose answer was lost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +10,6 @@ from kazoo.exceptions import (
     BadVersionError,
     NoAuthError,
     NodeExistsError,
-    NoNodeError,
-    RolledBackError,
-    RuntimeInconsistency,
     SessionMovedError,
 )
 
@@ -27,113 +18,24 @@ from minikafka.broker.ports import SessionLostError
 from minikafka.zookeeper.errors import OutcomeUnknownError, ZooKeeperError
 from minikafka.zookeeper.fence import (
     NOT_THERE,
+    TO_BE_WRITTEN_ALONE,
     Deleted,
     Failure,
     Fate,
     Fence,
     Lease,
+    Part,
     Put,
     PutOver,
     Witness,
     attempt_one,
     write_over_version,
 )
+from tests.helpers.fenced_nodes import Cut, Nodes
 
 WRITTEN, CONFLICT, DEPOSED = WriteOutcome.WRITTEN, WriteOutcome.CONFLICT, WriteOutcome.DEPOSED
 EPOCH, NODE = "/controller_epoch", "/node"
 OLD, NEW, OTHER = b"old", b"new", b"other"
-
-
-@dataclass
-class Cut:
-    """An answer that is lost: of a write that took effect, or not. `meanwhile` comes after it."""
-
-    arrives: bool
-    meanwhile: Callable[[Nodes], None] = lambda nodes: None
-
-
-@dataclass
-class Nodes:
-    """Nodes by path, as (data, version)."""
-
-    held: dict[str, tuple[bytes, int]]
-    cuts: list[Cut] = field(default_factory=list)
-    refusals: list[Exception] = field(default_factory=list)  # of the first operation
-    sent: int = 0
-    synced: bool = True
-    expires_at_sync: bool = False
-
-    # --- as the session ---
-
-    async def transact(self, build: Callable[[Any], None]) -> list[Any]:
-        self.sent += 1
-        operations: list[tuple[Any, ...]] = []
-        build(
-            SimpleNamespace(
-                check=lambda path, version: operations.append(("check", path, b"", version)),
-                create=lambda path, data=b"": operations.append(("create", path, data, -1)),
-                set_data=lambda path, data, version=-1: operations.append(
-                    ("set", path, data, version)
-                ),
-                delete=lambda path, version=-1: operations.append(("delete", path, b"", version)),
-            )
-        )
-        if self.refusals:
-            return [self.refusals.pop(0)] + [RuntimeInconsistency()] * (len(operations) - 1)
-        cut = self.cuts.pop(0) if self.cuts else None
-        results = self._commit(operations) if cut is None or cut.arrives else []
-        if cut is None:
-            return results
-        cut.meanwhile(self)
-        self.synced = False
-        raise OutcomeUnknownError("lost")
-
-    async def call(self, operation: Callable[[Any], Any]) -> Any:
-        answer = operation(None)
-        if isinstance(answer, OutcomeUnknownError):
-            self.synced = False
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def sync(self) -> None:
-        if self.expires_at_sync:
-            raise SessionLostError("expired")
-        self.synced = True
-
-    async def get(self, path: str) -> tuple[bytes, Any] | None:
-        assert self.synced, "what is read without a sync may be old"
-        found = self.held.get(path)
-        return None if found is None else (found[0], SimpleNamespace(version=found[1]))
-
-    # --- as the server ---
-
-    def _commit(self, operations: list[tuple[Any, ...]]) -> list[Any]:
-        after = dict(self.held)
-        for position, (kind, path, data, version) in enumerate(operations):
-            error = _refusal(after.get(path), kind, version)
-            if error is not None:
-                later = len(operations) - position - 1
-                return [RolledBackError()] * position + [error] + [RuntimeInconsistency()] * later
-            if kind == "create":
-                after[path] = (data, 0)
-            elif kind == "set":
-                after[path] = (data, after[path][1] + 1)
-            elif kind == "delete":
-                del after[path]
-        self.held = after
-        return [True] * len(operations)
-
-    def set(self, path: str, data: bytes) -> None:
-        self.held[path] = (data, self.held[path][1] + 1 if path in self.held else 0)
-
-
-def _refusal(found: tuple[bytes, int] | None, kind: str, version: int) -> Exception | None:
-    if kind == "create":
-        return None if found is None else NodeExistsError()
-    if found is None:
-        return NoNodeError()
-    return None if version in (-1, found[1]) else BadVersionError()
 
 
 def election(nodes: Nodes) -> None:
@@ -373,6 +275,142 @@ async def test_a_session_that_is_lost_before_it_is_known_is_told():
     bench.nodes.expires_at_sync = True
     with pytest.raises(SessionLostError):
         await bench.set()
+
+
+# --- writes that share a multi ---
+
+SECOND, MADE = "/second", "/made"
+
+
+class Together(Bench):
+    """Three writes as one: over NODE, over SECOND (at version 7), and a new MADE."""
+
+    def __init__(self, *cuts: Cut) -> None:
+        super().__init__(*cuts)
+        self.nodes.held[SECOND] = (OLD, 7)
+
+    async def write_all(self) -> list[WriteOutcome | None]:
+        return await self.fence.write_together(
+            [
+                Part(
+                    lambda multi: multi.set_data(NODE, NEW, 3),
+                    Put(NODE, NEW, 3, own=True),
+                ),
+                Part(
+                    lambda multi: multi.set_data(SECOND, NEW, 7),
+                    Put(SECOND, NEW, 7, own=True),
+                ),
+                Part(
+                    lambda multi: multi.create(MADE, NEW),
+                    Put(MADE, NEW, NOT_THERE, own=True),
+                ),
+            ],
+            1,
+        )
+
+    @property
+    def all(self) -> list[tuple[bytes, int] | None]:
+        return [self.nodes.held.get(path) for path in (NODE, SECOND, MADE)]
+
+
+BEFORE: list[tuple[bytes, int] | None] = [(OLD, 3), (OLD, 7), None]
+AFTER: list[tuple[bytes, int] | None] = [(NEW, 4), (NEW, 8), (NEW, 0)]
+ALONE = TO_BE_WRITTEN_ALONE
+
+
+async def test_writes_that_share_a_multi_are_sent_as_one_under_one_check():
+    bench = Together()
+    assert await bench.write_all() == [WRITTEN] * 3
+    assert (bench.all, bench.nodes.sizes) == (AFTER, [4])
+
+
+@pytest.mark.parametrize("path", [NODE, SECOND, MADE])
+async def test_one_that_is_refused_leaves_each_to_be_written_alone(path):
+    bench = Together()
+    bench.nodes.set(path, OTHER)
+    before = bench.all
+    assert await bench.write_all() == [ALONE] * 3
+    assert (bench.all, bench.nodes.sent) == (before, 1)
+
+
+async def test_whoever_is_deposed_writes_none_of_them():
+    bench = Together()
+    election(bench.nodes)
+    bench.nodes.set(SECOND, OTHER)  # by whoever is controller now
+    assert await bench.write_all() == [DEPOSED] * 3
+    bench.lease = Lease(2, 6)  # elected again: these were decided before
+    assert await bench.write_all() == [DEPOSED] * 3
+    bench.lease = None
+    assert await bench.write_all() == [DEPOSED] * 3
+    assert (bench.node, bench.nodes.sent) == ((OLD, 3), 1)
+
+
+async def test_writes_that_arrived_together_are_all_known_to_be_written():
+    bench = Together(Cut(arrives=True))
+    assert await bench.write_all() == [WRITTEN] * 3
+    assert (bench.all, bench.nodes.sent) == (AFTER, 1)
+
+
+async def test_writes_that_never_arrived_are_not_sent_again_as_one():
+    bench = Together(Cut(arrives=False))
+    assert await bench.write_all() == [ALONE] * 3
+    assert (bench.all, bench.nodes.sent) == (BEFORE, 1)
+
+
+async def test_writes_that_arrived_before_another_was_elected_are_known_to_be_written():
+    bench = Together(Cut(True, election))
+    assert await bench.write_all() == [WRITTEN] * 3
+
+
+async def test_writes_that_never_arrived_before_another_was_elected_stay_unwritten():
+    # Each is sent alone, and refused by the fence.
+    bench = Together(Cut(False, election))
+    assert await bench.write_all() == [ALONE] * 3
+    assert await bench.set(own=True) is DEPOSED
+    assert bench.all == BEFORE
+
+
+def on(path: str, data: bytes) -> Callable[[Nodes], None]:
+    return lambda nodes: nodes.set(path, data)
+
+
+@pytest.mark.parametrize(
+    ("arrives", "meanwhile", "outcomes"),
+    [
+        # Whoever writes over one of them, by hand, says nothing of the others.
+        (True, on(SECOND, OTHER), [WRITTEN, CONFLICT, WRITTEN]),
+        (False, on(SECOND, OTHER), [ALONE, CONFLICT, ALONE]),
+        (True, on(MADE, OTHER), [WRITTEN, WRITTEN, CONFLICT]),
+        (False, on(MADE, OTHER), [ALONE, ALONE, CONFLICT]),
+        # The next controller has written over one; what it did not touch is ours, or is as before.
+        (True, both(election, on(NODE, OTHER)), [DEPOSED, WRITTEN, WRITTEN]),
+        (False, both(election, on(NODE, OTHER)), [DEPOSED, ALONE, ALONE]),
+    ],
+)
+async def test_each_of_them_is_judged_by_its_own_node(arrives, meanwhile, outcomes):
+    bench = Together(Cut(arrives, meanwhile))
+    assert await bench.write_all() == outcomes
+    assert bench.nodes.sent == 1
+
+
+async def test_none_of_them_is_sent_again_when_the_controllership_ended_with_its_session():
+    bench = Together()
+
+    def lose_lease(_: Nodes) -> None:
+        bench.lease = None
+
+    bench.nodes.cuts = [Cut(False, lose_lease)]
+    assert await bench.write_all() == [DEPOSED] * 3
+    bench.lease = Lease(1, 5)
+    bench.nodes.cuts = [Cut(True, lose_lease)]
+    assert await bench.write_all() == [WRITTEN] * 3  # its bytes are there
+
+
+async def test_a_session_that_is_lost_before_they_are_known_is_told():
+    bench = Together(Cut(arrives=True))
+    bench.nodes.expires_at_sync = True
+    with pytest.raises(SessionLostError):
+        await bench.write_all()
 
 
 # --- writes that rest on versions alone ---
