@@ -3,7 +3,10 @@
 Each loop keeps one stream to its leader, one fetch outstanding, and a session in which it names
 what has changed since the fetch before (replica_fetch_session.py). When a partition is to be
 fetched while a fetch is parked at the leader, the stream is closed and opened again, and the
-session begins anew, with a full fetch; that happens only when leadership moves.
+session begins anew, with a full fetch; that happens only when leadership moves. Where that moves of
+one partition, it will soon of others: for a second after, fetches are parked only briefly, and
+whatever comes waits for the end of that. So thousands of partitions that begin to be followed one
+after another cost a full fetch once, and not each.
 
 A partition that the leader refuses is left out for a while (20 ms, doubling up to
 replica.fetch.backoff.ms), the others go on. Those that got records go to the end of the next fetch:
@@ -50,6 +53,9 @@ from minikafka.records.header import split, verify_crc
 logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_MS = 20
+MORE_TO_COME_MS = 1_000  # after a partition was to be fetched while a fetch was parked
+BRIEF_WAIT_MS = 50  # how long a fetch is parked then
+LATE_MS = 200  # after which the answer of such a fetch is not waited for any more
 
 
 @dataclass(slots=True)
@@ -153,6 +159,9 @@ class LeaderLoop:
         self._changed = asyncio.Event()
         self._outstanding: asyncio.Future[ReplicaFetchResponse] | None = None
         self._interrupted = False
+        self._more_to_come_until_ms = 0
+        self._brief_until_ms = 0  # the outstanding fetch is brief, and is to be answered by then
+        self._late: asyncio.TimerHandle | None = None  # interrupts it if it is not
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     def put(self, replica: Replica) -> None:
@@ -298,10 +307,15 @@ class LeaderLoop:
         if not positions and not (session.is_open and session.told):
             return None
         forgotten = session.begin_request(positions)
+        max_wait_ms, now_ms = self._max_wait_ms(), self._owner.now_ms()
+        self._brief_until_ms = 0
+        if now_ms < self._more_to_come_until_ms:
+            max_wait_ms = min(max_wait_ms, BRIEF_WAIT_MS)
+            self._brief_until_ms = now_ms + max_wait_ms + LATE_MS
         return ReplicaFetchRequest(
             broker_id,
             broker_epoch,
-            self._max_wait_ms(),
+            max_wait_ms,
             config.replica_fetch_min_bytes,
             config.replica_fetch_response_max_bytes,
             config.replica_fetch_max_bytes,
@@ -340,10 +354,26 @@ class LeaderLoop:
         finally:
             self._outstanding.cancel()
             self._outstanding = None
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
 
     def _change(self) -> None:
-        """The set of partitions changed: whatever the loop waits for, it is to look again."""
+        """The set of partitions changed: whatever the loop waits for, it is to look again, at once
+        or after a brief fetch."""
         self._changed.set()
+        if self._outstanding is None or self._outstanding.done():
+            return
+        now_ms = self._owner.now_ms()
+        self._more_to_come_until_ms = now_ms + MORE_TO_COME_MS
+        wait_ms = self._brief_until_ms - now_ms
+        if wait_ms <= 0:
+            self._interrupt()
+        elif self._late is None:
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(wait_ms / 1000, self._interrupt)
+
+    def _interrupt(self) -> None:
         if self._outstanding is not None and not self._outstanding.done():
             self._interrupted = True
             self._outstanding.cancel()

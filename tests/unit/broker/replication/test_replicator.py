@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from minikafka.api.requests import ReplicaFetchResponse, ReplicaFetchResult
+from minikafka.broker.replication import replicator
+from minikafka.broker.replication.replicator import BRIEF_WAIT_MS, MORE_TO_COME_MS
 from minikafka.core.replication.effects import Role
 from minikafka.errors import (
     FencedLeaderEpochError,
@@ -22,7 +24,7 @@ from minikafka.errors import (
     UnknownLeaderEpochError,
     UnknownServerError,
 )
-from minikafka.model import OffsetAndEpoch, TopicPartition
+from minikafka.model import OffsetAndEpoch, PartitionMetadata, TopicPartition
 from minikafka.records.header import split
 from tests.helpers.replicas import (
     BROKERS,
@@ -360,6 +362,65 @@ async def test_a_new_partition_interrupts_the_fetch_that_waits(bench: Bench) -> 
     again = await bench.stream(2)
     assert stream.closed
     assert len(again.requests[0].positions) == 2
+
+
+def more(number: int) -> PartitionMetadata:
+    """One more partition that broker 2 leads."""
+    return partition(2, tp=TopicPartition("more", number))
+
+
+async def test_those_that_come_after_it_wait_for_brief_fetches_and_interrupt_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicator, "LATE_MS", 60_000)
+    await bench.follow()
+    await bench.update(more(0))
+    stream = await bench.stream(2)
+    assert stream.requests[0].max_wait_ms == BRIEF_WAIT_MS
+    stream.answer(session_id=7)
+    await bench.stream(2, requests=2)
+    for number in (1, 2):
+        await bench.update(more(number))
+        await settle()
+        assert len(stream.requests) == number + 1
+        stream.answer(session_id=7)
+        await bench.stream(2, requests=number + 2)
+        assert (turn(stream), named(stream)) == (
+            (7, number + 1),
+            [(TopicPartition("more", number), 0)],
+        )
+        bench.clock.now_ms += MORE_TO_COME_MS - 1  # each is followed by more, perhaps
+    assert not stream.closed
+    assert len(bench.peers.streams) == 2
+
+
+async def test_when_no_more_have_come_fetches_are_parked_for_long_and_interrupted_again(
+    bench: Bench,
+) -> None:
+    await bench.follow()
+    await bench.update(more(0))
+    stream = await bench.stream(2)
+    bench.clock.now_ms += MORE_TO_COME_MS
+    stream.answer(session_id=7)
+    await bench.stream(2, requests=2)
+    assert stream.requests[1].max_wait_ms == 500
+    await bench.update(more(1))
+    again = await bench.stream(3)
+    assert stream.closed
+    assert len(again.requests[0].positions) == 3
+
+
+async def test_a_brief_fetch_that_is_not_answered_in_time_is_interrupted_after_all(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicator, "LATE_MS", 1)
+    await bench.follow()
+    await bench.update(more(0))
+    stream = await bench.stream(2)
+    await bench.update(more(1))
+    again = await bench.stream(3)  # by the clock of the loop
+    assert stream.closed
+    assert len(again.requests[0].positions) == 3
 
 
 async def test_a_deleted_partition_is_fetched_no_more(bench: Bench) -> None:
