@@ -3,19 +3,28 @@
     python -m benchmarks.many --partitions 3000 [--topics 1] [--profile FOLDER]
 
 Starts three brokers and the embedded ZooKeeper in a temporary directory at free ports, and ends all
-of it again, also when it fails or is interrupted. What is measured is seen from outside: every
-broker's view of the cluster through its watch stream, sessions and elections in ZooKeeper.
+of it again, also when it fails or is interrupted. What is measured is seen from outside, by a
+client. Each step but the return of a broker ends with three moments, counted from the same begin:
 
-    created            from the request until each broker knows a leader of every partition
+    known     each living broker has heard of a living leader of every partition: by its watch
+              stream, which costs next to nothing to listen to
+    answered  a Metadata answer of each living broker says so, too
+    led       every partition has taken a record (acks=1) from its leader. Records go to many
+              partitions in one request; what is refused is tried again. So it counts what a
+              produce costs, and what the leader had still to do before it could lead, such as
+              opening the log
+
+    created            from the request to create the topics
     broker killed      SIGKILL to one that is not controller; from the end of its ZooKeeper session
-                       until each living broker knows living leaders of all
     back               the killed one started again, until all are in every ISR
-    controller killed  SIGKILL to the controller; from the election of the next, as above, and what
-                       the next one says that its taking over took
+    controller killed  SIGKILL to the controller; from the election of the next. And what the next
+                       one says that its taking over took
 
-Beside each lie what the brokers and ZooKeeper used of the CPU meanwhile, and how many packets
-ZooKeeper got. `--profile` runs all under cProfile (about half as fast), and leaves a file a step
-and process in the folder, for `python -m pstats`.
+Beside each lie what the brokers and ZooKeeper used of the CPU meanwhile, how many packets ZooKeeper
+got, and the longest that each broker's Metadata answer for one topic was waited for, asked again
+every 50 ms: how long its loop was held. `--until` ends after a step. `--profile` runs all under
+cProfile (about half as fast), and leaves a file a step and process in the folder, for `python -m
+pstats`.
 """
 
 from __future__ import annotations
@@ -32,7 +41,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,12 +49,19 @@ from typing import Any
 from kazoo.exceptions import NoNodeError
 
 from benchmarks.kafka.procfs import cpu_s, rss_mb
+from minikafka.api.requests import ProducePartition, ProduceRequest
 from minikafka.client import AsyncAdmin
 from minikafka.client.channel import connect_over_grpc
 from minikafka.errors import MinikafkaError
+from minikafka.model import TopicPartition
+from minikafka.records.build import BatchBuilder
+from minikafka.rpc.channel import BrokerChannel
 from minikafka.zookeeper.client import opened
 
 _PATIENCE_S = 300
+_PARTITIONS_PER_REQUEST = 500
+_ASKED_EVERY_S = 0.05
+STEPS = ("created", "killed", "back", "controller")
 _POLL_S = 0.01
 _TAKEN_OVER = re.compile(r"is controller, .* taken over in (\d+) ms")
 
@@ -151,6 +167,41 @@ class Cluster:
         await asyncio.wait({self._watchers.pop(broker_id)})
         del self.views[broker_id]
 
+    @contextlib.asynccontextmanager
+    async def channels(self) -> AsyncIterator[dict[int, BrokerChannel]]:
+        """To each broker that is listened to."""
+        addresses = self.addresses()
+        channels = {each: connect_over_grpc(addresses[each]) for each in self.views}
+        try:
+            yield channels
+        finally:
+            for channel in channels.values():
+                await channel.close()
+
+    async def all_led(self, count: int, begin: float) -> dict[str, float]:
+        """The three moments, in seconds after `begin`."""
+        moments = {"known s": await self.all_know(count)}
+        async with self.channels() as channels:
+            leaders: dict[TopicPartition, int] = {}
+            for channel in channels.values():
+                leaders = await _leaders_by(channel, count, channels.keys())
+            moments["answered s"] = time.monotonic()
+            while leaders:
+                refused = await asyncio.gather(
+                    *(
+                        _produce(channel, [tp for tp, led in leaders.items() if led == broker_id])
+                        for broker_id, channel in channels.items()
+                    )
+                )
+                leaders = {tp: leaders[tp] for tps in refused for tp in tps}
+                if leaders:
+                    await asyncio.sleep(_POLL_S)
+                    any_channel = next(iter(channels.values()))
+                    known = await _leaders_by(any_channel, count, channels.keys())
+                    leaders = {tp: known[tp] for tp in leaders}
+            moments["led s"] = time.monotonic()
+        return {name: round(at - begin, 2) for name, at in moments.items()}
+
     async def _listen(self, broker_id: int) -> None:
         view = self.views[broker_id]
         while True:
@@ -184,6 +235,82 @@ class Cluster:
         return max(view.at for view in self.views.values())
 
 
+async def _leaders_by(
+    channel: BrokerChannel, count: int, living: Collection[int]
+) -> dict[TopicPartition, int]:
+    """By a Metadata answer that names living leaders of all partitions."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            answer = await channel.metadata(None, allow_auto_create=False)
+            leaders = {
+                each.topic_partition: each.state.leader
+                for topic in answer.topics
+                for each in topic.partitions
+            }
+            if len(leaders) >= count and all(each in living for each in leaders.values()):
+                return leaders
+            await asyncio.sleep(_POLL_S)
+
+
+async def _produce(
+    channel: BrokerChannel, partitions: list[TopicPartition]
+) -> list[TopicPartition]:
+    """A record to each; returns those that took none."""
+    builder = BatchBuilder()
+    builder.append(None, b"x", (), int(time.time() * 1000))
+    records = builder.build(0)
+    refused = []
+    for start in range(0, len(partitions), _PARTITIONS_PER_REQUEST):
+        some = partitions[start : start + _PARTITIONS_PER_REQUEST]
+        try:
+            results = await channel.produce(
+                ProduceRequest(1, 10_000, [ProducePartition(tp, records) for tp in some])
+            )
+            refused += [each.topic_partition for each in results if each.error is not None]
+        except MinikafkaError:
+            refused += some
+    return refused
+
+
+class Waits:
+    """How long each broker lets a small request wait, at most."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._worst_s: dict[int, float] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Waits:
+        addresses = self._cluster.addresses()
+        self._tasks = [
+            asyncio.create_task(self._ask(broker_id, addresses[broker_id]))
+            for broker_id in self._cluster.views
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _ask(self, broker_id: int, address: str) -> None:
+        channel = connect_over_grpc(address)
+        try:
+            while True:
+                began = time.monotonic()
+                with contextlib.suppress(MinikafkaError):  # it has been killed, or is starting
+                    await channel.metadata(["no-such-topic"], allow_auto_create=False)
+                    waited_s = time.monotonic() - began
+                    self._worst_s[broker_id] = max(waited_s, self._worst_s.get(broker_id, 0))
+                await asyncio.sleep(_ASKED_EVERY_S)
+        finally:
+            await channel.close()
+
+    @property
+    def worst_ms(self) -> list[int]:
+        return [round(waited_s * 1000) for _, waited_s in sorted(self._worst_s.items())]
+
+
 async def until(reached: Callable[[], bool], poll_s: float = _POLL_S) -> float:
     """When it was seen. TimeoutError after _PATIENCE_S."""
     async with asyncio.timeout(_PATIENCE_S):
@@ -207,13 +334,15 @@ class Steps:
         results: dict[str, object] = {}
         before = self._used()
         packets = cluster.packets()
-        yield results
+        async with Waits(cluster) as waits:
+            yield results
         after = self._used()
         brokers = cluster.pids().values()
         costs = {
             "brokers' CPU s": _grown(before[0], after[0]),
             "zookeeper's CPU s": _grown(before[1], after[1]),
             "packets": cluster.packets() - packets,
+            "longest wait ms": waits.worst_ms,
             "RSS MB": [round(rss_mb(pid)) for pid in (*brokers, *cluster.zookeeper_pids())],
         }
         shown = ", ".join(f"{key} {value}" for key, value in {**results, **costs}.items())
@@ -232,46 +361,64 @@ def _grown(before: dict[int, float], after: dict[int, float]) -> list[float]:
     return [round(used - before.get(pid, 0.0), 1) for pid, used in after.items()]
 
 
-async def measure(cluster: Cluster, partitions: int, topics: int, profile: Path | None) -> None:
-    steps = Steps(cluster, profile)
+async def measure(cluster: Cluster, options: argparse.Namespace) -> None:
+    steps = Steps(cluster, options.profile)
     await cluster.start()
-    names = [f"many-{number}" for number in range(topics)]
-    each = partitions // topics
-    count = each * topics
-    async with AsyncAdmin(list(cluster.addresses().values())) as admin:
-        async with steps.step(f"{count} partitions created") as results:
-            began = time.monotonic()
-            for name in names:
-                await admin.create_topic(name, each, 3, wait=False)
-            results["answered s"] = round(time.monotonic() - began, 2)
-            results["known s"] = round(await cluster.all_know(count) - began, 2)
-        async with steps.step("in sync"):
-            await cluster.all_know(count, in_sync=3)
+    names = [f"many-{number}" for number in range(options.topics)]
+    each = options.partitions // options.topics
+    count = each * options.topics
+    wanted = STEPS[: STEPS.index(options.until) + 1]
+    async with (
+        AsyncAdmin(list(cluster.addresses().values())) as admin,
+        steps.step(f"{count} partitions created") as results,
+    ):
+        began = time.monotonic()
+        for name in names:
+            await admin.create_topic(name, each, 3, wait=False)
+        results["request s"] = round(time.monotonic() - began, 2)
+        results |= await cluster.all_led(count, began)
     with opened(cluster.zookeeper, 10_000, 10_000) as client:
         controller = _controller(client)
         assert controller is not None
         victim = next(broker_id for broker_id in cluster.views if broker_id != controller)
-        async with steps.step("broker killed") as results:
-            killed = await _kill(cluster, victim)
-            ended = await until(lambda: str(victim) not in client.get_children("/brokers/ids"))
-            results["session s"] = round(ended - killed, 2)
-            results["led after s"] = round(await cluster.all_know(count) - ended, 2)
-        async with steps.step("back") as results:
-            began = time.monotonic()
-            await cluster.command("restart", "ABC"[victim - 1])
-            results["serving s"] = round(time.monotonic() - began, 2)
-            cluster.listen_to(victim)
-            results["in sync s"] = round(await cluster.all_know(count, in_sync=3) - began, 2)
-        async with steps.step("controller killed") as results:
-            killed = await _kill(cluster, controller)
-            elected = await until(lambda: _controller(client) not in (None, controller))
-            results["elected s"] = round(elected - killed, 2)
-            results["led after s"] = round(await cluster.all_know(count) - elected, 2)
-            successor = _controller(client)
-            assert successor is not None
-            # The line is written when all has been decided, some brokers may have heard before.
-            await until(lambda: bool(_TAKEN_OVER.findall(cluster.log_text(successor))), 0.1)
-            results["its word, ms"] = _TAKEN_OVER.findall(cluster.log_text(successor))[-1]
+        if "killed" in wanted:
+            async with steps.step("in sync"):
+                await cluster.all_know(count, in_sync=3)
+            await _broker_killed(cluster, steps, client, victim, count)
+        if "back" in wanted:
+            async with steps.step("back") as results:
+                began = time.monotonic()
+                await cluster.command("restart", "ABC"[victim - 1])
+                results["serving s"] = round(time.monotonic() - began, 2)
+                cluster.listen_to(victim)
+                results["in sync s"] = round(await cluster.all_know(count, in_sync=3) - began, 2)
+        if "controller" in wanted:
+            await _controller_killed(cluster, steps, client, controller, count)
+
+
+async def _broker_killed(
+    cluster: Cluster, steps: Steps, client: Any, victim: int, count: int
+) -> None:
+    async with steps.step("broker killed") as results:
+        killed = await _kill(cluster, victim)
+        ended = await until(lambda: str(victim) not in client.get_children("/brokers/ids"))
+        results["session s"] = round(ended - killed, 2)
+        results |= await cluster.all_led(count, ended)
+
+
+async def _controller_killed(
+    cluster: Cluster, steps: Steps, client: Any, controller: int, count: int
+) -> None:
+    async with steps.step("controller killed") as results:
+        killed = await _kill(cluster, controller)
+        elected = await until(lambda: _controller(client) not in (None, controller))
+        results["elected s"] = round(elected - killed, 2)
+        successor = _controller(client)
+        assert successor is not None
+        results |= await cluster.all_led(count, elected)
+        # The line is written when all has been decided, some brokers may have heard before.
+        await until(lambda: bool(_TAKEN_OVER.findall(cluster.log_text(successor))), 0.1)
+        results["its word, ms"] = _TAKEN_OVER.findall(cluster.log_text(successor))[-1]
 
 
 async def _kill(cluster: Cluster, broker_id: int) -> float:
@@ -305,7 +452,7 @@ async def run(options: argparse.Namespace) -> None:
             os.environ["PYTHONPATH"] = os.pathsep.join([folder, os.environ.get("PYTHONPATH", ".")])
         cluster = Cluster(Path(folder) / "cluster", options.set)
         try:
-            await measure(cluster, options.partitions, options.topics, options.profile)
+            await measure(cluster, options)
         except BaseException:
             if options.keep_logs is not None:
                 _keep_logs(Path(folder), options.keep_logs)
@@ -325,6 +472,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--partitions", type=int, default=3000, help="of all topics together")
     parser.add_argument("--topics", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--until", choices=STEPS, default=STEPS[-1], help="the last step")
     parser.add_argument("--profile", type=Path, metavar="FOLDER")
     parser.add_argument("--keep-logs", type=Path, metavar="FOLDER", help="if it fails")
     asyncio.run(run(parser.parse_args(arguments)))
