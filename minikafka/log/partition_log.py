@@ -83,7 +83,7 @@ class DiskLog:
         )
         self.clean_offset = loaded.clean_offset  # all below it has been compacted
         self._epochs = StoredEpochs(host.disk, directory, loaded.epochs, loaded.epochs_are_stored)
-        self._producers = StoredProducers(host.disk, directory)
+        self._producers = StoredProducers(host.disk, directory, is_new=loaded.is_new)
         self._hints: dict[int, int] = {}  # offset -> position in its segment, asked for recently
         self._fence = Fence(topic_partition, directory)
         self.compaction: Ending | None = None  # under way

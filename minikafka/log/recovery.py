@@ -48,6 +48,13 @@ class LoadedSegments:
     clean_offset: int
     epochs: tuple[EpochEntry, ...]
     epochs_are_stored: bool
+    is_new: bool = False  # there has never been anything in the folder
+
+
+def first_segment(disk: Disk, directory: Path) -> LoadedSegments:
+    """That of a folder that has just been made: there is nothing to look for in it. OSError."""
+    segment = Segment.create(disk, directory, 0)
+    return LoadedSegments([segment], 0, 0, 0, 0, (), epochs_are_stored=True, is_new=True)
 
 
 def load_segments(

@@ -49,7 +49,12 @@ from minikafka.log.folders import (
 )
 from minikafka.log.open_files import UNLIMITED, OpenFiles
 from minikafka.log.partition_log import DiskLog
-from minikafka.log.recovery import Checkpointed, load_segments
+from minikafka.log.recovery import (
+    Checkpointed,
+    LoadedSegments,
+    first_segment,
+    load_segments,
+)
 from minikafka.model import UNKNOWN_BROKER_EPOCH, TopicPartition
 
 THREADS = 2
@@ -254,14 +259,33 @@ class DiskLogStore:
     ) -> DiskLog:
         if topic_partition in self._checkpointed:
             self.on_lowered()  # what was checkpointed of a deleted log must not count for this one
-        folder = self._directory / str(topic_partition)
+        loaded = self._make_folder(topic_partition, topic_id)
+        return self._enter(topic_partition, topic_id, config, loaded)
+
+    def _folder(self, topic_partition: TopicPartition) -> Path:
+        return self._directory / str(topic_partition)
+
+    def _make_folder(self, topic_partition: TopicPartition, topic_id: str) -> LoadedSegments:
+        """With an empty log in it, which `_enter` makes one of ours; in any thread. Whatever it
+        raises, there is no such folder."""
+        folder = self._folder(topic_partition)
         self.disk.mkdir(folder, DIRECTORY_MODE)
         try:
             write_topic_id(self.disk, folder, topic_id)
-            log = self._load(folder, topic_partition, topic_id, config, Checkpointed())
+            return first_segment(self.disk, folder)
         except BaseException:
             remove_quietly(self.disk, folder)
             raise
+
+    def _enter(
+        self,
+        topic_partition: TopicPartition,
+        topic_id: str,
+        config: TopicConfig,
+        loaded: LoadedSegments,
+    ) -> DiskLog:
+        folder = self._folder(topic_partition)
+        log = DiskLog(self, topic_partition, topic_id, folder, config, loaded)
         log.configure(config)
         self._logs[topic_partition] = log
         return log

@@ -17,10 +17,12 @@ from minikafka.log.segment import Segment
 
 
 class StoredProducers:
-    def __init__(self, disk: Disk, directory: Path) -> None:
+    def __init__(self, disk: Disk, directory: Path, *, is_new: bool = False) -> None:
+        """`is_new`: the folder is, and has no snapshot."""
         self._disk = disk
         self._directory = directory
-        self._table: ProducerStateTable | None = None  # None: to be loaded
+        # None: to be loaded
+        self._table: ProducerStateTable | None = ProducerStateTable() if is_new else None
 
     def table(self, segments: Iterable[Segment], log_end_offset: int) -> ProducerStateTable:
         """That of the log itself, which it keeps up to date as it appends."""

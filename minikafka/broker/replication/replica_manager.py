@@ -133,7 +133,9 @@ class ReplicaManager(ReplicaOwner):
     def topic_config(self, topic: str) -> TopicConfig:
         """The effective configuration of a topic. An override in ZooKeeper that is wrong (the
         controller writes none; a person may have) counts as not set, the others hold."""
-        overrides = self._overrides.get(topic, {})
+        overrides = self._overrides.get(topic)
+        if not overrides:
+            return self.live.topic_defaults
         try:
             return topic_config(overrides, self.live.topic_defaults)
         except InvalidConfigError:
