@@ -282,7 +282,11 @@ class ClusterStore(Protocol):
     async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]:
         """Many States a multi; each has an outcome of its own."""
 
-    async def create_topic(self, topic: TopicDescription) -> WriteOutcome: ...
+    async def create_topic(
+        self, topic: TopicDescription, overrides: Mapping[str, str]
+    ) -> WriteOutcome:
+        """With its configuration, which is announced as a change is."""
+
     async def update_topic(self, topic: TopicDescription) -> WriteOutcome: ...
     async def delete_topic_nodes(self, topic: TopicDescription) -> WriteOutcome:
         """Remove states, topic, its config, and the deletion marker last."""

@@ -271,6 +271,13 @@ def decode_config(path: str, data: bytes) -> dict[str, str]:
     return decode(path, data, lambda fields: fields.texts_by_name("config"))
 
 
+def decode_config_change(path: str, data: bytes) -> str:
+    """The entity path."""
+    return decode(
+        path, data, lambda fields: fields.text("entity_path"), version=CONFIG_CHANGE_VERSION
+    )
+
+
 def decode_preferred_election(path: str, data: bytes) -> list[TopicPartition]:
     def read(fields: Fields) -> list[TopicPartition]:
         return [

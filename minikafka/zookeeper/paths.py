@@ -71,6 +71,16 @@ class Layout:
         """`broker`: an id as text, or DEFAULT_BROKER for all of them."""
         return f"{self.broker_configs}/{_name(broker)}"
 
+    def config(self, entity_path: str) -> str | None:
+        """The node of `topics/<topic>` or `brokers/<id>`, as announcements name it; None: of
+        something else."""
+        folder, _, name = entity_path.partition("/")
+        if "/" in name or name in ("", ".", ".."):
+            return None
+        if folder == "topics":
+            return self.topic_config(name)
+        return self.broker_config(name) if folder == "brokers" else None
+
     @property
     def config_changes(self) -> str:
         return f"{self.root}/config/changes"

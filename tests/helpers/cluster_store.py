@@ -13,6 +13,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from minikafka.api.outcomes import WriteOutcome
 from minikafka.broker.ports import (
@@ -112,12 +113,16 @@ class FakeZooKeeper:
         self.zxid += 1
         return WriteOutcome.WRITTEN
 
-    def create_topic(self, topic: TopicDescription, controller_epoch: int) -> WriteOutcome:
+    def create_topic(
+        self, topic: TopicDescription, overrides: Mapping[str, str], controller_epoch: int
+    ) -> WriteOutcome:
         if controller_epoch != self.controller_epoch:
             return WriteOutcome.DEPOSED
         if topic.name in self.topics:
             return WriteOutcome.CONFLICT
         self.topics[topic.name] = topic
+        self.configs[topic.name] = dict(overrides)
+        self._changed(StoreEvent.CONFIG_CHANGED)
         self._changed(StoreEvent.TOPICS_CHANGED)
         return WriteOutcome.WRITTEN
 
@@ -332,11 +337,13 @@ class FakeClusterStore:
             return [injected for _ in changes]
         return [self.zookeeper.write_state(change, self._controller_epoch) for change in changes]
 
-    async def create_topic(self, topic: TopicDescription) -> WriteOutcome:
+    async def create_topic(
+        self, topic: TopicDescription, overrides: Mapping[str, str] = MappingProxyType({})
+    ) -> WriteOutcome:
         injected = await self._call("create_topic")
         if isinstance(injected, WriteOutcome):
             return injected
-        return self.zookeeper.create_topic(topic, self._controller_epoch)
+        return self.zookeeper.create_topic(topic, overrides, self._controller_epoch)
 
     async def update_topic(self, topic: TopicDescription) -> WriteOutcome:
         await self._call("update_topic")

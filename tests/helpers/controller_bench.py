@@ -221,7 +221,7 @@ class Bench:
             case ReadStates():
                 return zookeeper.read_states(command.topics)
             case CreateTopicNode():
-                return zookeeper.create_topic(command.topic, epoch)
+                return zookeeper.create_topic(command.topic, command.overrides, epoch)
             case UpdateTopicNode():
                 return zookeeper.update_topic(command.topic, epoch)
             case RemoveTopic():

@@ -45,7 +45,7 @@ async def execute(store: ClusterStore, command: Command, names: Mapping[int, str
         case ReadStates():
             return await store.read_states(command.topics)
         case CreateTopicNode():
-            outcome = await store.create_topic(command.topic)
+            outcome = await store.create_topic(command.topic, command.overrides)
             return _note("creating topic", command.topic.name, outcome)
         case UpdateTopicNode():
             outcome = await store.update_topic(command.topic)

@@ -71,7 +71,10 @@ class ReadStates:
 
 @dataclass(frozen=True, slots=True)
 class CreateTopicNode:
+    """With its configuration, over what an earlier topic of that name may have left."""
+
     topic: TopicDescription
+    overrides: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,9 @@ class TopicNodes:
     def __init__(self, context: ClusterContext) -> None:
         self._context = context
 
-    def create(self, topic: TopicDescription) -> Operation[bool]:
+    def create(self, topic: TopicDescription, overrides: Mapping[str, str]) -> Operation[bool]:
         """False if there is one already."""
-        outcome: WriteOutcome = yield CreateTopicNode(topic)
+        outcome: WriteOutcome = yield CreateTopicNode(topic, overrides)
         require_term(outcome)
         if outcome is WriteOutcome.CONFLICT:
             return False

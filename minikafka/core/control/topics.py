@@ -1,6 +1,6 @@
 """The controller's work on topics: creation, more partitions, configuration, what others did.
 
-Creation writes the configuration, then the topic with its assignment, then the States; whichever
+Creation writes the configuration and the topic with its assignment, then the States; whichever
 controller comes upon a partition whose State is missing writes it (`create_states`).
 
 Errors are per topic, in the results; names are checked before anything is written.
@@ -80,7 +80,6 @@ class Topics:
     ) -> Operation[Results]:
         """Make topics, without their States, or only say whether they could be made."""
         results: Results = []
-        stale_configs: set[str] | None = None
         named = Counter(topic.name for topic in topics)
         for topic in topics:
             error: MinikafkaError | None = None
@@ -88,13 +87,10 @@ class Topics:
                 if named[topic.name] > 1:
                     raise InvalidRequestError(f"topic {topic.name} is in the request twice")
                 description = self._plan(topic, chance)
-                if not validate_only:
-                    if stale_configs is None:
-                        stale_configs = set((yield ReadTopicConfigs()))
-                    if topic.configs or topic.name in stale_configs:
-                        require_term((yield WriteTopicConfig(topic.name, topic.configs)))
-                    if not (yield from self._nodes.create(description)):
-                        raise TopicAlreadyExistsError(f"topic {topic.name} already exists")
+                if not validate_only and not (
+                    yield from self._nodes.create(description, topic.configs)
+                ):
+                    raise TopicAlreadyExistsError(f"topic {topic.name} already exists")
             except MinikafkaError as refused:
                 error = refused.with_traceback(None)
             results.append((topic.name, error))

@@ -4,7 +4,7 @@ configurations, ids of producers."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
@@ -21,11 +21,13 @@ from minikafka.zookeeper.errors import CorruptNodeError, ZooKeeperError
 from minikafka.zookeeper.fence import (
     NOT_THERE,
     TO_BE_WRITTEN_ALONE,
+    Build,
     Deleted,
     Fence,
     Part,
     Put,
     PutOver,
+    Witness,
 )
 from minikafka.zookeeper.paths import Layout
 from minikafka.zookeeper.session import ZooKeeperSession, gather_all
@@ -144,7 +146,10 @@ class FencedWriter:
 
     # --- topics ---
 
-    async def create_topic(self, topic: TopicDescription) -> WriteOutcome:
+    async def create_topic(
+        self, topic: TopicDescription, overrides: Mapping[str, str]
+    ) -> WriteOutcome:
+        """With its configuration, whatever an earlier topic of that name has left there."""
         path, data = self._layout.topic(topic.name), codec.encode_topic(topic)
 
         def build(multi: Any) -> None:
@@ -153,7 +158,10 @@ class FencedWriter:
 
         # The topic id is random: these bytes are nobody else's.
         witness = Put(path, data, NOT_THERE, own=True)
-        return (await self._fence.write(build, witness)).outcome
+        config, entity_path = self._layout.topic_config(topic.name), f"topics/{topic.name}"
+        return await self._write_with_config(
+            config, codec.encode_config(overrides), entity_path, (build, 2), witness
+        )
 
     async def update_topic(self, topic: TopicDescription) -> WriteOutcome:
         path, data = self._layout.topic(topic.name), codec.encode_topic(topic)
@@ -177,15 +185,33 @@ class FencedWriter:
             )
             if present is None or present.topic_id != topic.topic_id:
                 return WriteOutcome.CONFLICT
-        for node in (
-            path,
-            self._layout.topic_config(topic.name),
-            self._layout.delete_topic(topic.name),
+        for delete, of in (
+            (self._delete_tree, path),
+            (self._delete_config, topic.name),
+            (self._delete_tree, self._layout.delete_topic(topic.name)),
         ):
-            outcome = await self._delete_tree(node)
+            outcome = await delete(of)
             if outcome is not WriteOutcome.WRITTEN:
                 return outcome
         return WriteOutcome.WRITTEN
+
+    async def _delete_config(self, topic: str) -> WriteOutcome:
+        """Announced as well: a later topic of that name is another one."""
+        path = self._layout.topic_config(topic)
+        announcement = codec.encode_config_change(f"topics/{topic}")
+        while True:
+            found = await self._session.get(path)
+            if found is None:
+                return WriteOutcome.WRITTEN if self._fence.is_ours else WriteOutcome.DEPOSED
+
+            def build(multi: Any, version: int = found[1].version) -> None:
+                multi.delete(path, version)
+                multi.create(self._layout.config_change_prefix, announcement, sequence=True)
+
+            outcome = (await self._fence.write(build, Deleted(path))).outcome
+            if outcome is not WriteOutcome.CONFLICT:
+                return outcome
+            await self._session.sync()
 
     async def clear_preferred_election(self) -> WriteOutcome:
         return await self._delete_tree(self._layout.preferred_election)
@@ -237,27 +263,56 @@ class FencedWriter:
     # --- configuration ---
 
     async def write_config(self, path: str, data: bytes, entity_path: str) -> WriteOutcome:
-        """Whatever the node holds, and announced in the same multi. WRITTEN or DEPOSED."""
+        """Whatever the node holds. WRITTEN or DEPOSED."""
+        return await self._write_with_config(path, data, entity_path)
+
+    async def _write_with_config(
+        self,
+        path: str,
+        data: bytes,
+        entity_path: str,
+        first: tuple[Build, int] = (lambda multi: None, 0),
+        witness: Witness | None = None,
+    ) -> WriteOutcome:
+        """One multi: `first` (so many operations), the configuration, its announcement. CONFLICT is
+        of `first`."""
         announcement = codec.encode_config_change(entity_path)
+        build_first, count = first
         while True:
             found = await self._session.get(path)
-            version = NOT_THERE if found is None else found[1].version
+            version = NOT_THERE
+            if found is not None:
+                version = found[1].version
+                self._refuse_to_overwrite(path, found[0])
+            put = Put(path, data, version)
 
-            def build(multi: Any, version: int = version) -> None:
-                if version == NOT_THERE:
-                    multi.create(path, data)
+            def build(multi: Any, put: Put = put) -> None:
+                build_first(multi)
+                if put.expected_version == NOT_THERE:
+                    multi.create(put.path, put.data)
                 else:
-                    multi.set_data(path, data, version)
+                    multi.set_data(put.path, put.data, put.expected_version)
                 multi.create(self._layout.config_change_prefix, announcement, sequence=True)
 
-            written = await self._fence.write(build, Put(path, data, version))
+            written = await self._fence.write(build, witness or put)
+            failed = written.failed
             if written.outcome is not WriteOutcome.CONFLICT:
                 return written.outcome
-            if written.failed is not None and written.failed.position > 0:
+            if failed is not None and failed.position > count:
                 raise ZooKeeperError(
                     f"there is no {self._layout.config_changes}, where configurations are announced"
                 )
+            if count and (failed is None or failed.position < count):
+                return written.outcome
             await self._session.sync()  # somebody wrote it by hand: over that, then
+
+    def _refuse_to_overwrite(self, path: str, data: bytes) -> None:
+        """CorruptNodeError for what cannot be read: whoever wrote it may still want it."""
+        try:
+            codec.decode_config(path, data)
+        except CorruptNodeError as error:
+            self._unreadable.note(error)
+            raise CorruptNodeError(path, self._unreadable.nodes[path]) from None
 
     # --- producer ids ---
 

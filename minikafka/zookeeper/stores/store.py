@@ -2,7 +2,8 @@
 
 The parts: the session (session.py), reads with watches (watches.py), the registration of the broker
 (registration.py), the cluster id (cluster.py), the queue of candidates (candidates.py) and the
-controllership (election.py), the controller's writes (fenced.py) under its fence (fence.py).
+controllership (election.py), the controller's writes (fenced.py) under its fence (fence.py),
+configurations (configs.py).
 Here: the reads of everything, and the writes that any broker may do.
 
 State: the events that wait; the announcement that is due when the watches are armed again after a
@@ -16,9 +17,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.exceptions import NodeExistsError
 from kazoo.protocol.states import ZnodeStat
 
 from minikafka.api.outcomes import WriteOutcome
@@ -37,6 +39,7 @@ from minikafka.zookeeper.session import SessionChange, ZooKeeperSession, gather_
 from minikafka.zookeeper.stores import registration
 from minikafka.zookeeper.stores.candidates import CandidateQueue
 from minikafka.zookeeper.stores.cluster import ClusterIdConsensus
+from minikafka.zookeeper.stores.configs import ConfigNodes
 from minikafka.zookeeper.stores.coordination import Znodes
 from minikafka.zookeeper.stores.election import NOBODY, Controllership
 from minikafka.zookeeper.stores.fenced import FencedWriter
@@ -47,9 +50,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SESSION_TIMEOUT_MS = 6_000
 DEFAULT_CONNECTION_TIMEOUT_MS = 18_000
-# Every broker has read a configuration change long before, or will read everything anyway.
-_CONFIG_CHANGE_LIFETIME_MS = 15 * 60 * 1000
-_KEEP_ALL = {"retention.ms": "-1", "retention.bytes": "-1"}
+
+_NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
 T = TypeVar("T")
 
@@ -82,9 +84,11 @@ class ZooKeeperStore:
         self._fenced = FencedWriter(
             self._session, self._layout, self._controllership.fence, self.unreadable
         )
+        self._configs = ConfigNodes(
+            self._session, self._layout, self._watches, self.unreadable, self._fenced, self._read
+        )
         # The last that could be read, for as long as what is there now cannot be.
         self._brokers: dict[int, BrokerInfo] = {}
-        self._configs: dict[str, dict[str, str]] = {}
         self._broker_id: int | None = None
         self._announcement: StoreEvent | None = None
         self._rejoining: asyncio.Task[None] | None = None
@@ -155,6 +159,7 @@ class ZooKeeperStore:
             self._announcement = StoreEvent.LOST
         elif self._announcement is None:
             self._announcement = StoreEvent.RECONNECTED
+        self._configs.on_new_connection()
         if self._rejoining is not None:
             self._rejoining.cancel()
         self._rejoining = asyncio.get_running_loop().create_task(self._rejoin())
@@ -336,8 +341,13 @@ class ZooKeeperStore:
     async def write_states(self, changes: Sequence[StateChange]) -> list[WriteOutcome]:
         return await self._fenced.write_states(changes)
 
-    async def create_topic(self, topic: TopicDescription) -> WriteOutcome:
-        return await self._fenced.create_topic(topic)
+    async def create_topic(
+        self, topic: TopicDescription, overrides: Mapping[str, str] = _NO_OVERRIDES
+    ) -> WriteOutcome:
+        outcome = await self._fenced.create_topic(topic, overrides)
+        if outcome is WriteOutcome.WRITTEN:
+            await self._configs.maybe_purge()
+        return outcome
 
     async def update_topic(self, topic: TopicDescription) -> WriteOutcome:
         return await self._fenced.update_topic(topic)
@@ -375,74 +385,18 @@ class ZooKeeperStore:
     # --- configuration ---
 
     async def read_topic_configs(self) -> dict[str, dict[str, str]]:
-        return await self._read_configs(self._layout.topic_configs)
+        return await self._configs.read(self._layout.topic_configs)
 
     async def read_broker_configs(self) -> dict[str, dict[str, str]]:
-        return await self._read_configs(self._layout.broker_configs)
-
-    async def _read_configs(self, parent: str) -> dict[str, dict[str, str]]:
-        await self._watches.children(self._layout.config_changes, StoreEvent.CONFIG_CHANGED)
-        names: list[str] = await self._repeat(lambda client: client.get_children_async(parent))
-        found = await gather_all([self._read_config(f"{parent}/{name}") for name in names])
-        return {
-            name: overrides
-            for name, overrides in zip(names, found, strict=True)
-            if overrides is not None
-        }
-
-    async def _read_config(self, path: str) -> dict[str, str] | None:
-        """One that cannot be read counts as it was before; where nothing is known of a topic's,
-        nothing of the topic is deleted for its age or size."""
-        there, overrides = await self._read(
-            path, StoreEvent.CONFIG_CHANGED, lambda data, _: codec.decode_config(path, data)
-        )
-        if overrides is not None:
-            self._configs[path] = overrides
-        elif there:
-            of_topic = path.startswith(self._layout.topic_configs)
-            return self._configs.get(path, dict(_KEEP_ALL) if of_topic else {})
-        else:
-            self._configs.pop(path, None)
-        return overrides
-
-    def _refuse_to_overwrite(self, path: str) -> None:
-        if path in self.unreadable:
-            raise CorruptNodeError(path, self.unreadable.nodes[path])
+        return await self._configs.read(self._layout.broker_configs)
 
     async def write_topic_config(self, topic: str, overrides: Mapping[str, str]) -> WriteOutcome:
         path = self._layout.topic_config(topic)
-        return await self._write_config(path, overrides, f"topics/{topic}")
+        return await self._configs.write(path, overrides, f"topics/{topic}")
 
     async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> WriteOutcome:
         path = self._layout.broker_config(broker)
-        return await self._write_config(path, overrides, f"brokers/{broker}")
-
-    async def _write_config(
-        self, path: str, overrides: Mapping[str, str], entity_path: str
-    ) -> WriteOutcome:
-        self._refuse_to_overwrite(path)
-        data = codec.encode_config(overrides)
-        outcome = await self._fenced.write_config(path, data, entity_path)
-        if outcome is WriteOutcome.WRITTEN:
-            await self._purge_config_changes()
-        return outcome
-
-    async def _purge_config_changes(self) -> None:
-        """Delete the announcements that have outlived their use, by ZooKeeper's own clock, which
-        has just dated the newest of them."""
-        parent = self._layout.config_changes
-        names: list[str] = await self._repeat(lambda client: client.get_children_async(parent))
-        paths = [f"{parent}/{name}" for name in names]
-        ours = [path for path in paths if path.startswith(self._layout.config_change_prefix)]
-        nodes = await gather_all([self._session.get(path) for path in ours])
-        dated = sorted(
-            (node[1].mtime, path)
-            for path, node in zip(ours, nodes, strict=True)
-            if node is not None
-        )
-        for timestamp_ms, path in dated[:-1]:
-            if timestamp_ms + _CONFIG_CHANGE_LIFETIME_MS <= dated[-1][0]:
-                await self._delete_if_present(path)
+        return await self._configs.write(path, overrides, f"brokers/{broker}")
 
     # --- single nodes ---
 
@@ -454,9 +408,3 @@ class ZooKeeperStore:
             await self._repeat(lambda client: client.create_async(path, data))
         except NodeExistsError:
             return  # by another broker, or by this one before an answer was lost
-
-    async def _delete_if_present(self, path: str) -> None:
-        try:
-            await self._repeat(lambda client: client.delete_async(path))
-        except NoNodeError:
-            return

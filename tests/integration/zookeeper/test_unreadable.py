@@ -73,6 +73,12 @@ TOPICS = NO_OBJECT | {
 }
 
 
+async def announce(store, entity_path: str) -> None:
+    """A change of a configuration, as whoever writes it does."""
+    prefix, data = store._layout.config_change_prefix, codec.encode_config_change(entity_path)
+    await store.session.call(lambda client: client.create_async(prefix, data, sequence=True))
+
+
 async def put(store, path: str, data: bytes, **options: object) -> None:
     """Make it, or write over it."""
     full = store.root + path
@@ -171,11 +177,13 @@ async def test_a_config_that_cannot_be_read_counts_as_it_was_and_is_not_written_
 ):
     await controller.write_topic_config("words", {"retention.ms": "5"})
     await controller.read_topic_configs()
-    for path in ("topics/words", "topics/other", "brokers/1"):
+    for path in ("topics/words", "topics/unknown", "brokers/1"):
         await put(controller, f"/config/{path}", data)
+        await announce(controller, path)
     assert await controller.read_topic_configs() == {
         "words": {"retention.ms": "5"},
-        "other": {"retention.ms": "-1", "retention.bytes": "-1"},
+        "other": {},
+        "unknown": {"retention.ms": "-1", "retention.bytes": "-1"},
     }
     assert await controller.read_broker_configs() == {"1": {}}
     with pytest.raises(MinikafkaError, match="cannot be read"):
@@ -266,10 +274,19 @@ async def test_a_node_that_comes_and_goes_between_list_and_get_is_not_there(
     assert controller.unreadable.nodes == {}
 
 
+async def test_a_config_that_nobody_has_read_yet_is_not_written_over_either(controller):
+    await put(controller, "/config/topics/words", b"hello")
+    with pytest.raises(MinikafkaError, match="cannot be read"):
+        await controller.write_topic_config("words", {"retention.ms": "6"})
+    assert await data_of(controller, "/config/topics/words") == b"hello"
+    assert list(controller.unreadable.nodes) == [f"{controller.root}/config/topics/words"]
+
+
 async def test_announcements_that_are_not_ours_are_not_deleted(controller, monkeypatch):
-    monkeypatch.setattr("minikafka.zookeeper.stores.store._CONFIG_CHANGE_LIFETIME_MS", -1_000)
+    monkeypatch.setattr("minikafka.zookeeper.stores.configs._CONFIG_CHANGE_LIFETIME_MS", -1_000)
+    monkeypatch.setattr("minikafka.zookeeper.stores.configs._S_BETWEEN_PURGES", 0)
     await put(controller, "/config/changes/a-note", b"\xff")
-    await controller.write_topic_config("words", {})
+    controller._configs._purge_at_s = 0.0
     await controller.write_topic_config("words", {})
     root = controller.root
     names = await controller.session.call(

@@ -12,6 +12,7 @@ from minikafka.api.outcomes import WriteOutcome
 from minikafka.core.control.commands import StateChange
 from minikafka.errors import InvalidRequestError, NotControllerError
 from minikafka.model import Assignment, PartitionState, TopicDescription, TopicPartition
+from minikafka.zookeeper.codec import encode_config
 from minikafka.zookeeper.errors import ZooKeeperError
 from minikafka.zookeeper.looking.inspect import open_inspector
 from minikafka.zookeeper.paths import Layout
@@ -300,7 +301,7 @@ async def test_a_topic_too_large_for_a_node_is_refused_before_zookeeper_drops_th
 # --- configuration ---
 
 WRITES = (
-    (lambda store, overrides: store.write_topic_config("words", overrides), "topics/words"),
+    (lambda store, overrides: store.write_topic_config("other", overrides), "topics/other"),
     (lambda store, overrides: store.write_broker_config("1", overrides), "brokers/1"),
 )
 
@@ -314,7 +315,8 @@ async def config_of(store, entity: str) -> dict[str, str] | None:
 
 async def announcements(store) -> int:
     path = Layout(store._layout.root).config_changes
-    return len(await store.session.call(lambda client: client.get_children_async(path)))
+    names = await store.session.call(lambda client: client.get_children_async(path))
+    return len(names) - 1  # that of the topic
 
 
 @pytest.mark.parametrize(("put", "entity"), WRITES)
@@ -358,24 +360,27 @@ async def test_a_configuration_written_by_hand_meanwhile_is_written_over(
     proxied, connect, new_store
 ):
     proxy, controller = proxied
-    assert await controller.write_topic_config("words", {"a": "1"}) is WRITTEN
+    assert await controller.write_topic_config("other", {"a": "1"}) is WRITTEN
     other = await new_store(connect)
-    path = Layout(other._layout.root).topic_config("words")
+    path = Layout(other._layout.root).topic_config("other")
 
     async def meanwhile() -> None:
-        await other.session.call(lambda client: client.set_async(path, b"{}"))
+        await other.session.call(lambda client: client.set_async(path, encode_config({})))
 
     proxy.cut_before_request(MULTI, meanwhile)
-    assert await controller.write_topic_config("words", {"a": "2"}) is WRITTEN
-    assert await config_of(controller, "topics/words") == {"a": "2"}
+    assert await controller.write_topic_config("other", {"a": "2"}) is WRITTEN
+    assert await config_of(controller, "topics/other") == {"a": "2"}
 
 
 async def test_a_configuration_that_cannot_be_announced_is_not_written(controller):
     layout = Layout(controller._layout.root)
-    await controller.session.call(lambda client: client.delete_async(layout.config_changes))
+    folder = layout.config_changes
+    [name] = await controller.session.call(lambda client: client.get_children_async(folder))
+    for path in (f"{folder}/{name}", folder):
+        await controller.session.call(lambda client, path=path: client.delete_async(path))
     with pytest.raises(ZooKeeperError, match="where configurations are announced"):
-        await controller.write_topic_config("words", {"a": "1"})
-    assert await controller.session.get(layout.topic_config("words")) is None
+        await controller.write_topic_config("other", {"a": "1"})
+    assert await controller.session.get(layout.topic_config("other")) is None
 
 
 async def test_deleting_a_topic_leaves_nothing_of_it(controller, connect):
@@ -414,9 +419,10 @@ async def test_the_marker_is_the_last_to_go(proxied, connect, new_store):
         seen.append((set(await other.read_topics()), await other.read_deletions()))
 
     proxy.cut_before_reply(MULTI, meanwhile)  # of the topic
+    proxy.cut_before_reply(MULTI, meanwhile)  # of its configuration
     proxy.cut_before_reply(MULTI, meanwhile)  # of the marker
     assert await controller.delete_topic_nodes(TOPIC) is WRITTEN
-    assert seen == [(set(), {"words"}), (set(), set())]
+    assert seen == [(set(), {"words"}), (set(), {"words"}), (set(), set())]
 
 
 @pytest.mark.parametrize("arrives", [True, False])

@@ -67,9 +67,10 @@ async def test_topics_deletions_and_configs_are_heard_of(pair):
     assert await watcher.read_broker_configs() == {}
     await actor.elect_controller(1)
 
-    await actor.create_topic(TOPIC)
+    await actor.create_topic(TOPIC, {"retention.ms": "5"})
     await expect_event(watcher, StoreEvent.TOPICS_CHANGED)
     assert await watcher.read_topics() == {"words": TOPIC}
+    assert await watcher.read_topic_configs() == {"words": {"retention.ms": "5"}}
 
     await actor.mark_topic_deleted("words")
     await actor.mark_topic_deleted("words")
@@ -164,26 +165,6 @@ async def test_reading_often_is_told_once(pair):
     await watcher.read_brokers()
     await actor.unregister_broker()
     assert await expect_event(watcher, StoreEvent.BROKERS_CHANGED) == []
-
-
-async def test_old_announcements_of_config_changes_are_purged_by_who_writes_the_next(
-    pair, monkeypatch
-):
-    actor, _ = pair
-
-    async def announcements() -> list[str]:
-        path = layout_of(actor).config_changes
-        return sorted(await actor.session.call(lambda client: client.get_children_async(path)))
-
-    await actor.elect_controller(1)
-    await actor.write_topic_config("words", {"a": "1"})
-    await actor.write_topic_config("words", {"a": "2"})
-    young = await announcements()
-    assert len(young) == 2
-    monkeypatch.setattr(store_module, "_CONFIG_CHANGE_LIFETIME_MS", 0)
-    await actor.write_topic_config("words", {"a": "3"})
-    [left] = await announcements()
-    assert left > max(young)
 
 
 @pytest.mark.parametrize(

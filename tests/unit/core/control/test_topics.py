@@ -9,8 +9,8 @@ import pytest
 from minikafka.api.outcomes import WriteOutcome
 from minikafka.api.requests import CreateTopic
 from minikafka.core.control.commands import (
+    CreateTopicNode,
     DeposedError,
-    WriteTopicConfig,
 )
 from minikafka.errors import (
     InvalidConfigError,
@@ -58,18 +58,17 @@ def test_an_explicit_assignment_is_taken(three: Bench) -> None:
     assert three.line() == "Leader=C Epoch=0 ISR={A,C}"
 
 
-def test_configs_are_written_before_the_topic(three: Bench) -> None:
-    create(three, CreateTopic("t", configs={"min.insync.replicas": "2"}))
-    names = [type(command).__name__ for command in three.commands]
-    assert names.index("WriteTopicConfig") < names.index("CreateTopicNode")
-    assert three.zookeeper.configs["t"] == {"min.insync.replicas": "2"}
+def test_configs_are_written_with_the_topic(three: Bench) -> None:
+    create(three, CreateTopic("t", configs={"min.insync.replicas": "2"}), CreateTopic("u"))
+    written = [each for each in three.commands if isinstance(each, CreateTopicNode)]
+    assert [each.overrides for each in written] == [{"min.insync.replicas": "2"}, {}]
+    assert three.zookeeper.configs == {"t": {"min.insync.replicas": "2"}, "u": {}}
 
 
 def test_configs_that_a_half_done_creation_left_are_overwritten(three: Bench) -> None:
     three.zookeeper.configs["t"] = {"retention.ms": "1"}
     create(three, CreateTopic("t"), CreateTopic("u"))
-    assert three.zookeeper.configs == {"t": {}}
-    assert [c.topic for c in three.commands if isinstance(c, WriteTopicConfig)] == ["t"]
+    assert three.zookeeper.configs == {"t": {}, "u": {}}
 
 
 def test_validation_alone_writes_nothing(three: Bench) -> None:
@@ -221,7 +220,7 @@ def test_a_configuration_that_cannot_be_is_refused(
 ) -> None:
     create(three, CreateTopic("t"))
     assert isinstance(only_error(three.run(three.core.alter_topic_config(name, changes))), error)
-    assert three.zookeeper.configs == {}
+    assert three.zookeeper.configs == {"t": {}}
 
 
 # --- topics that others wrote --------------------------------------------------------------------
@@ -267,4 +266,4 @@ def test_a_configuration_is_not_written_over_that_of_the_next_controller(
     three.zookeeper.controller_epoch += 1
     with pytest.raises(DeposedError):
         ask(three)
-    assert three.zookeeper.configs == three.zookeeper.broker_configs == {}
+    assert (three.zookeeper.configs, three.zookeeper.broker_configs) == ({"t": {}}, {})
