@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -47,14 +48,20 @@ REPLICATE = "/minikafka.v1.ReplicationService/Replicate"
 class GrpcReplicationStream:
     """The follower's end of a Replicate stream; opened by the first fetch. After a NetworkError, or
     a fetch that was cancelled, it is closed for good: an answer may be on its way that nobody waits
-    for any more, so the next one would be taken for it."""
+    for any more, so the next one would be taken for it.
+
+    The first fetch also waits for the connection. After that, there is one timer for many fetches
+    (`_timer`), which looks at `_deadline_s` when it fires: that of the fetch that is under way."""
 
     def __init__(self, connection: Connection, margin_ms: int) -> None:
         self._connection = connection
         self._margin_ms = margin_ms
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
         self._closed = False
-        self._waiting: asyncio.Timeout | None = None  # of the fetch that is under way
+        self._waiting: asyncio.Timeout | None = None  # of the first fetch, while it is under way
+        self._deadline_s = inf  # of a later one
+        self._timer: asyncio.TimerHandle | None = None
+        self._late = False
         connection.closes(self)
 
     async def fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
@@ -64,20 +71,25 @@ class GrpcReplicationStream:
             raise NetworkError(f"{address}: the replication stream is closed")
         timeout_ms = request.max_wait_ms + self._margin_ms
         try:
-            async with asyncio.timeout(timeout_ms / 1000) as self._waiting:
-                if self._call is None:
+            if self._call is None:
+                async with asyncio.timeout(timeout_ms / 1000) as self._waiting:
                     self._call = self._connection.open_stream(REPLICATE)
-                await self._call.write(replicate_to_wire(request))
-                raw = await self._call.read()
+                    raw = await _exchange(self._call, request)
+            else:
+                self._expect_answer_within(timeout_ms / 1000)
+                raw = await _exchange(self._call, request)
         except TimeoutError:
             why = "the stream was closed" if self._closed else f"no answer within {timeout_ms} ms"
             self._end()
             raise NetworkError(f"{address}: {why}") from None
         except (Exception, asyncio.CancelledError) as failure:
             self._end()
+            if self._late and not _is_cancelled():
+                raise NetworkError(f"{address}: no answer within {timeout_ms} ms") from None
             raise_for_failure(failure, address)
         finally:
             self._waiting = None
+            self._deadline_s = inf
         if not isinstance(raw, bytes):
             self._end()
             raise NetworkError(f"{address} ended the replication stream")
@@ -94,10 +106,47 @@ class GrpcReplicationStream:
             # Cancelling the call does not wake a write that waits for the connection.
             self._waiting.reschedule(asyncio.get_running_loop().time())
 
-    def _end(self) -> None:
-        self._closed = True
+    def _expect_answer_within(self, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline_s = self._deadline_s = loop.time() + timeout_s
+        if self._timer is None:
+            self._timer = loop.call_at(deadline_s, self._on_time)
+        elif deadline_s < self._timer.when():
+            self._timer.cancel()
+            self._timer = loop.call_at(deadline_s, self._on_time)
+
+    def _on_time(self) -> None:
+        """Perhaps that of an earlier fetch."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        if self._deadline_s == inf:
+            return
+        if loop.time() < self._deadline_s:
+            self._timer = loop.call_at(self._deadline_s, self._on_time)
+            return
+        self._late = True
         if self._call is not None:
             self._call.cancel()
+
+    def _end(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._call is not None:
+            self._call.cancel()
+
+
+async def _exchange(
+    call: grpc.aio.StreamStreamCall[bytes, bytes], request: ReplicaFetchRequest
+) -> object:
+    await call.write(replicate_to_wire(request))
+    return await call.read()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class GrpcPeers:

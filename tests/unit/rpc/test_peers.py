@@ -190,6 +190,38 @@ async def test_a_stream_outlives_a_typed_error_of_the_whole_request(loopback: An
     stream.close()
 
 
+async def test_a_leader_that_falls_silent_is_a_network_error(loopback: Any) -> None:
+    """Whatever the fetches before were given: a short one is not waited for as long as they."""
+    await loopback.start()
+    stream = loopback.peers(margin_ms=50).open_replication(loopback.broker())
+    calls = loopback.service.of("replica_fetch")
+    for number, max_wait_ms in enumerate((30_000, 30_000, 10)):
+        answer = asyncio.ensure_future(stream.fetch(fetch(number, max_wait_ms)))
+        await calls.count(number + 1)
+        if number < 2:
+            calls.answers[number].set_result(fetched(b""))
+            await soon(answer)
+    with pytest.raises(NetworkError, match="no answer within 60 ms"):
+        await soon(answer)
+    await calls.until(lambda: calls.answers[2].cancelled())
+    with pytest.raises(NetworkError, match="closed"):
+        await stream.fetch(fetch())
+
+
+async def test_a_later_fetch_is_given_its_own_time(loopback: Any) -> None:
+    await loopback.start()
+    stream = loopback.peers(margin_ms=50).open_replication(loopback.broker())
+    calls = loopback.service.of("replica_fetch")
+    for number, max_wait_ms in enumerate((10, 10, 200)):
+        answer = asyncio.ensure_future(stream.fetch(fetch(number, max_wait_ms)))
+        await calls.count(number + 1)
+        if number < 2:
+            calls.answers[number].set_result(fetched(b""))
+            await soon(answer)
+    with pytest.raises(NetworkError, match="no answer within 250 ms"):
+        await soon(answer)
+
+
 async def test_a_fetch_above_the_limit_is_refused(loopback: Any) -> None:
     await loopback.start(max_request_bytes=100)
     stream = loopback.peers().open_replication(loopback.broker())
