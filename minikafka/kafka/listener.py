@@ -12,6 +12,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 
 from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
@@ -240,8 +241,13 @@ class KafkaListener:
 
     def produce(self, call: Call, reader: Reader) -> Awaitable[Body | None]:
         request = produce.read_request(reader, call.version, call.session)
-        started = [self._start_produce(call, request)]
-        return self._answer_produce(call, request.acks, started)
+        started, refused = self._start_produce(call, request)
+        if type(started) is not asyncio.Future or refused:
+            return self._answer_produce(call, request.acks, [(started, refused)])
+        # Nearly always: all is in the log, and the acks are waited for. That takes no task.
+        answer: asyncio.Future[Body | None] = started.get_loop().create_future()
+        started.add_done_callback(partial(self._on_produced, answer, call, request.acks))
+        return answer
 
     async def produce_long(self, call: Call, reader: PacedReader) -> Body | None:
         """A few partitions in a turn of the loop: each is an append."""
@@ -285,6 +291,26 @@ class KafkaListener:
         for appended, refused in started:
             results += [] if appended is None else await appended
             results += [ProduceResult(tp, error) for tp, error in refused.items()]
+        return self._produced(call, acks, results)
+
+    def _on_produced(
+        self,
+        answer: asyncio.Future[Body | None],
+        call: Call,
+        acks: int,
+        started: asyncio.Future[Sequence[ProduceResult]],
+    ) -> None:
+        if answer.done():  # the client is gone
+            return
+        try:
+            answer.set_result(self._produced(call, acks, started.result()))
+        except asyncio.CancelledError:
+            answer.cancel()
+        except Exception as error:
+            answer.set_exception(error)
+
+    @staticmethod
+    def _produced(call: Call, acks: int, results: Sequence[ProduceResult]) -> Body | None:
         if acks != 0:
             return [b"".join(produce.write_response(results, call.version))]
         failed = next((result for result in results if result.error is not None), None)
