@@ -156,6 +156,11 @@ class LogStore(Protocol):
     def logs(self) -> Mapping[TopicPartition, PartitionLog]:
         """Every log that was found on disk at start or opened since."""
 
+    async def make(self, wanted: Sequence[tuple[TopicPartition, str, TopicConfig]]) -> None:
+        """Make the logs of these partitions (with the topic id) that have none yet, off the loop,
+        so that `open` finds them. What cannot be made is left to `open`, which tells why. Nobody
+        opens or deletes logs of these partitions meanwhile."""
+
     def open(
         self, topic_partition: TopicPartition, topic_id: str, config: TopicConfig
     ) -> PartitionLog:

@@ -27,7 +27,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -101,6 +101,7 @@ class DiskLogStore:
         self._written_number = 0
         self._written_clean_offsets: dict[TopicPartition, int] = {}
         self._let_go_already = False
+        self._making: asyncio.Future[None] | None = None
         self._cleaner = Cleaner(self.disk, self.discard, cleaner_map_bytes)
         self._lock_fd = meta.lock(directory)
         try:
@@ -253,6 +254,43 @@ class DiskLogStore:
             ) from error
         log.configure(config)
         return log
+
+    async def make(self, wanted: Sequence[tuple[TopicPartition, str, TopicConfig]]) -> None:
+        """See the port. Who gives up on it leaves the work to its end: what is made is entered."""
+        await self._made()
+        missing = [
+            (tp, topic_id, config)
+            for tp, topic_id, config in wanted
+            # Where there is more to do than to make a folder, `open` does it.
+            if tp not in self._logs and tp not in self._unusable and tp not in self._checkpointed
+        ]
+        if missing and not self._let_go_already:
+            self._making = making = asyncio.ensure_future(self._make(missing))
+            await self._made()
+            making.result()
+
+    async def _made(self) -> None:
+        """Wait until no log is being made any more. Who is cancelled here does not cancel that."""
+        if self._making is not None:
+            await asyncio.wait({self._making})
+
+    async def _make(self, missing: Sequence[tuple[TopicPartition, str, TopicConfig]]) -> None:
+        def work() -> list[LoadedSegments | None]:
+            return [self._try_to_make_folder(tp, topic_id) for tp, topic_id, _ in missing]
+
+        made = await asyncio.get_running_loop().run_in_executor(self.executor, work)
+        for (tp, topic_id, config), loaded in zip(missing, made, strict=True):
+            if loaded is not None:
+                self._enter(tp, topic_id, config, loaded)
+
+    def _try_to_make_folder(
+        self, topic_partition: TopicPartition, topic_id: str
+    ) -> LoadedSegments | None:
+        try:
+            return self._make_folder(topic_partition, topic_id)
+        except Exception as error:
+            _logger.debug("%s: not made yet: %r", topic_partition, error)
+            return None  # `open` will try again, and say what is wrong
 
     def _create(
         self, topic_partition: TopicPartition, topic_id: str, config: TopicConfig
@@ -411,6 +449,7 @@ class DiskLogStore:
         if self._let_go_already:
             return
         self._cleaner.close()
+        await self._made()
         logs = list(self._logs.values())
         results = await asyncio.gather(*(log.flush() for log in logs), return_exceptions=True)
         problems: list[BaseException] = [r for r in results if isinstance(r, BaseException)]

@@ -481,6 +481,14 @@ class SimulatedLogStore:
     def logs(self) -> Mapping[TopicPartition, SimulatedLog]:
         return self._logs
 
+    async def make(self, wanted: Sequence[tuple[TopicPartition, str, TopicConfig]]) -> None:
+        """It takes a while."""
+        if any(each not in self._logs for each, _, _ in wanted):
+            await asyncio.sleep(FLUSH_S[0])
+            for topic_partition, topic_id, config in wanted:
+                if topic_partition not in self._logs and not self.disk.full:
+                    self.open(topic_partition, topic_id, config)
+
     def open(
         self, topic_partition: TopicPartition, topic_id: str, config: TopicConfig
     ) -> SimulatedLog:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from minikafka.api.requests import UpdateStateRequest, UpdateStateResponse
@@ -53,6 +53,7 @@ from minikafka.turns import in_slices
 logger = logging.getLogger(__name__)
 
 
+_LOGS_AT_ONCE = 64
 FOLLOWER_RATE = "follower.replication.throttled.rate"
 LEADER_RATE = "leader.replication.throttled.rate"
 
@@ -173,19 +174,13 @@ class ReplicaManager(ReplicaOwner):
                 # may be gone, and made again under the same names.
                 logger.info("an old message of the controller is passed over: %s", order)
                 return UpdateStateResponse()
+            # Who hears of a new topic here finds its replicas, unless there are very many.
+            await self._make_logs(request.partitions[:_LOGS_AT_ONCE])
+            self._fence(request)
             self._last_message = order
             self._addressed_epoch = max(self._addressed_epoch, request.target_broker_epoch)
             self.metadata.apply(request)
-            errors: list[tuple[TopicPartition, MinikafkaError]] = []
-            async for metadata in in_slices(request.partitions):
-                self._fence(request)  # a session may have been lost while others had their turn
-                try:
-                    self._adopt(metadata)
-                except KafkaStorageError as error:
-                    errors.append((metadata.topic_partition, error.with_traceback(None)))
-                except Exception as error:
-                    failed = self._on_adopting_failed(metadata, error)
-                    errors.append((metadata.topic_partition, failed))
+            errors = await self._adopt_all(request)
             deleted = []
             async for topic_partition, topic_id in in_slices(self._to_delete(request)):
                 self._fence(request)
@@ -203,6 +198,43 @@ class ReplicaManager(ReplicaOwner):
                 deleted.append((topic_partition, topic_id))
             self._replicator.on_brokers_changed()
             return UpdateStateResponse(deleted, errors)
+
+    async def _adopt_all(
+        self, request: UpdateStateRequest
+    ) -> list[tuple[TopicPartition, MinikafkaError]]:
+        """In order; the logs of replicas that begin here are made before, some at a time (the first
+        have been). Returns what could not be taken over."""
+        errors: list[tuple[TopicPartition, MinikafkaError]] = []
+        for start in range(0, len(request.partitions), _LOGS_AT_ONCE):
+            some = request.partitions[start : start + _LOGS_AT_ONCE]
+            if start:
+                await self._make_logs(some)
+            async for metadata in in_slices(some):
+                # A session may have been lost while others had their turn.
+                self._fence(request)
+                try:
+                    self._adopt(metadata)
+                except KafkaStorageError as error:
+                    errors.append((metadata.topic_partition, error.with_traceback(None)))
+                except Exception as error:
+                    failed = self._on_adopting_failed(metadata, error)
+                    errors.append((metadata.topic_partition, failed))
+        return errors
+
+    async def _make_logs(self, partitions: Sequence[PartitionMetadata]) -> None:
+        wanted = [
+            (each.topic_partition, each.topic_id, self.topic_config(each.topic_partition.topic))
+            for each in partitions
+            if each.topic_partition not in self.replicas
+            and self._is_wanted_here(each)
+            and self.failed.get(each.topic_partition) != each.topic_id
+        ]
+        if wanted:
+            await self.logs.make(wanted)
+
+    def _is_wanted_here(self, metadata: PartitionMetadata) -> bool:
+        here = self.config.broker_id
+        return here in metadata.assignment.replicas or here in metadata.state.isr
 
     def _is_new_topic(self, metadata: PartitionMetadata) -> bool:
         """Not known here, or only under the id of a topic that had the same name: its settings have
@@ -229,13 +261,12 @@ class ReplicaManager(ReplicaOwner):
     def _adopt(self, metadata: PartitionMetadata) -> None:
         """KafkaStorageError if the replica here has failed, now or before."""
         topic_partition, state = metadata.topic_partition, metadata.state
-        here = self.config.broker_id
         replica = self.replicas.get(topic_partition)
         if replica is not None and replica.topic_id != metadata.topic_id:
             self._drop(replica)
             replica = None
         if replica is None:
-            if here not in metadata.assignment.replicas and here not in state.isr:
+            if not self._is_wanted_here(metadata):
                 return
             replica = self._open(metadata)
         before = replica.core.state

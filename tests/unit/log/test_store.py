@@ -59,6 +59,128 @@ def test_store_and_log_are_what_the_ports_ask_for(tmp_path: Path) -> None:
     asyncio.run(store.close(True))
 
 
+# --- making logs off the loop --------------------------------------------------------------------
+
+
+class MakingDisk(FaultyDisk):
+    """Notes in which thread folders are made, and waits there while `hold` is not set. `full` names
+    folders that cannot be made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[str] = set()
+        self.entered = threading.Event()
+        self.hold = threading.Event()
+        self.hold.set()
+        self.full: set[str] = set()
+        self.made: list[str] = []
+
+    def mkdir(self, path: Path, *arguments: int) -> None:  # type: ignore[override]
+        self.threads.add(threading.current_thread().name)
+        self.entered.set()
+        assert self.hold.wait(30)
+        if path.name in self.full:
+            raise OSError("no space left on device")
+        os.mkdir(path, *arguments)
+        self.made.append(path.name)
+
+
+WANTED = [(TP, TOPIC_ID, CONFIG), (OTHER, TOPIC_ID, replace(CONFIG, segment_bytes=300))]
+
+
+async def test_logs_are_made_in_a_thread_and_found_by_open(tmp_path: Path) -> None:
+    disk = MakingDisk()
+    store = open_store(tmp_path / "data", disk=disk)
+    await store.make(WANTED)
+    assert set(store.logs()) == {TP, OTHER}
+    assert all(name.startswith("minikafka-log") for name in disk.threads)
+    made = dict(store.logs())
+    log = store.open(OTHER, *WANTED[1][1:])
+    assert log is made[OTHER]
+    assert (log.topic_id, log.config.segment_bytes) == (TOPIC_ID, 300)
+    await store.make(WANTED)
+    assert dict(store.logs()) == made
+    assert len(disk.made) == 2
+    append_values(store.open(*WANTED[0]), b"a")
+    await store.close(True)
+    again = open_store(tmp_path / "data")
+    assert set(again.logs()) == {TP, OTHER}
+    assert again.open(*WANTED[0]).log_end_offset == 1
+    await again.close(True)
+
+
+async def test_a_log_that_cannot_be_made_is_left_to_open_and_the_others_are_made(
+    tmp_path: Path,
+) -> None:
+    disk = MakingDisk()
+    store = open_store(tmp_path / "data", disk=disk)
+    disk.full = {str(TP)}
+    await store.make(WANTED)
+    assert set(store.logs()) == {OTHER}
+    with pytest.raises(KafkaStorageError, match="no space left"):
+        store.open(*WANTED[0])
+    disk.full = set()
+    assert store.open(*WANTED[0]).log_end_offset == 0
+    await store.close(True)
+
+
+async def test_logs_whose_making_was_given_up_on_are_entered_all_the_same(tmp_path: Path) -> None:
+    disk = MakingDisk()
+    store = open_store(tmp_path / "data", disk=disk)
+    disk.hold.clear()
+    given_up = asyncio.ensure_future(store.make(WANTED[:1]))
+    await asyncio.to_thread(disk.entered.wait, 30)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert not store.logs()
+    again = asyncio.ensure_future(store.make(WANTED))  # as another message of the controller
+    await asyncio.to_thread(disk.entered.wait, 30)
+    disk.hold.set()
+    await again
+    assert set(store.logs()) == {TP, OTHER}
+    assert disk.made == [str(TP), str(OTHER)]
+    await store.close(True)
+
+
+async def test_a_store_that_is_closed_meanwhile_waits_and_leaves_no_file_open(
+    tmp_path: Path,
+) -> None:
+    disk = MakingDisk()
+    store = open_store(tmp_path / "data", disk=disk)
+    disk.hold.clear()
+    making = asyncio.ensure_future(store.make(WANTED))
+    await asyncio.to_thread(disk.entered.wait, 30)
+    closing = asyncio.ensure_future(store.close(True))
+    disk.hold.set()
+    await closing
+    await making
+    assert all(log.closed for log in store.logs().values())
+    assert set(store.logs()) == {TP, OTHER}
+    await store.make([(TopicPartition("late", 0), TOPIC_ID, CONFIG)])
+    assert len(disk.made) == 2
+    again = open_store(tmp_path / "data")
+    assert set(again.logs()) == {TP, OTHER}
+    await again.close(True)
+
+
+async def test_a_log_that_was_deleted_before_is_not_made_with_its_checkpoints(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path / "data")
+    await store.make(WANTED)
+    append_values(store.open(*WANTED[0]), b"a")
+    store.open(*WANTED[0]).set_high_watermark(1)
+    await store.checkpoint()
+    store.delete(TP, TOPIC_ID)
+    await store.make([(TP, "made-again", CONFIG)])
+    assert TP not in store.logs()  # that is for `open`, which writes the checkpoints anew
+    store.open(TP, "made-again", CONFIG)
+    found = checkpoints.read_offsets(store.disk, tmp_path / "data" / checkpoints.HIGH_WATERMARKS)
+    assert found.get(TP, 0) == 0
+    await store.close(True)
+
+
 # --- whose it is ---------------------------------------------------------------------------------
 
 

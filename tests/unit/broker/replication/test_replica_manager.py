@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from minikafka.api.requests import UpdateStateResponse
+from minikafka.broker.replication import replica_manager
 from minikafka.config import TopicConfig
 from minikafka.core.replication.effects import Role
 from minikafka.errors import (
@@ -99,6 +100,100 @@ async def test_a_message_that_was_overtaken_by_a_later_one_changes_nothing(bench
     assert 3 in bench.metadata.eligible
     await bench.update(number=1, controller_epoch=2, brokers=BROKERS[:2])
     assert 3 not in bench.metadata.eligible
+
+
+# --- logs that are made --------------------------------------------------------------------------
+
+
+class Making:
+    """Holds the making of logs."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+        self._make = bench.logs.make
+        monkeypatch.setattr(bench.logs, "make", self._held)
+
+    async def _held(self, wanted: Sequence[tuple[TopicPartition, str, TopicConfig]]) -> None:
+        self.begun.set()
+        await self.go.wait()
+        await self._make(wanted)
+
+
+async def test_a_replica_begins_when_its_log_is_there_and_the_next_message_waits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making = Making(bench, monkeypatch)
+    bench.manager.on_registered(100)
+    first = asyncio.ensure_future(bench.update(partition(1), number=1))
+    await making.begun.wait()
+    second = asyncio.ensure_future(bench.update(partition(2, 1, version=1), number=2))
+    await settle()
+    assert bench.metadata.topic_id(TP.topic) is None  # nobody is sent here before
+    making.go.set()
+    assert not (await first).failed
+    assert not (await second).failed
+    assert bench.manager.find(TP).core.role is Role.FOLLOWER
+
+
+async def test_of_very_many_the_first_begin_before_the_logs_of_the_last_are_there(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_manager, "_LOGS_AT_ONCE", 1)
+    bench.manager.on_registered(100)
+    make, go = bench.logs.make, asyncio.Event()
+
+    async def hold_other(wanted: Sequence[tuple[TopicPartition, str, TopicConfig]]) -> None:
+        if wanted[0][0] == OTHER:
+            await go.wait()
+        await make(wanted)
+
+    monkeypatch.setattr(bench.logs, "make", hold_other)
+    told = asyncio.ensure_future(bench.update(partition(1), partition(1, tp=OTHER)))
+    await until(lambda: TP in bench.manager.replicas)
+    assert leader_of(bench.manager.find(TP).core).broker_epoch == 100
+    with pytest.raises(NotLeaderOrFollowerError):
+        bench.manager.find(OTHER)
+    go.set()
+    assert not (await told).failed
+    assert leader_of(bench.manager.find(OTHER).core).broker_epoch == 100
+
+
+async def test_an_incarnation_that_ends_while_logs_are_made_adopts_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making = Making(bench, monkeypatch)
+    bench.manager.on_registered(100)
+    late = asyncio.ensure_future(bench.update(partition(1)))
+    await making.begun.wait()
+    bench.manager.on_registered(105)
+    making.go.set()
+    with pytest.raises(StaleBrokerEpochError):
+        await late
+    assert not bench.manager.replicas
+    assert TP in bench.logs.logs()
+    await bench.update(partition(1), target_broker_epoch=105)  # which finds the log
+    assert bench.manager.find(TP).core.broker_epoch == 105
+
+
+async def test_no_log_is_made_of_what_belongs_to_others_or_has_failed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[TopicPartition] = []
+
+    async def note(logs: Sequence[tuple[TopicPartition, str, TopicConfig]]) -> None:
+        wanted.extend(tp for tp, _, _ in logs)
+
+    monkeypatch.setattr(bench.logs, "make", note)
+    bench.manager.on_registered(100)
+    bench.manager.failed[OTHER] = TOPIC_ID
+    bench.manager.failure_reasons[OTHER] = "its disk failed"
+    elsewhere = partition(2, isr=(2, 3), replicas=(2, 3), tp=TopicPartition("v", 0))
+    response = await bench.update(elsewhere, partition(1, tp=OTHER), partition(1))
+    assert [tp for tp, _ in response.failed] == [OTHER]
+    assert wanted == [TP]
+    assert set(bench.manager.replicas) == {TP}  # `open` made it then
+    await bench.update(partition(1, version=1))
+    assert wanted == [TP]
 
 
 async def test_a_controller_that_is_deposed_while_settings_are_read_is_refused(
