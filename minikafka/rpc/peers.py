@@ -38,6 +38,7 @@ from minikafka.rpc.convert import raise_error_of
 from minikafka.rpc.generated import control_pb2
 from minikafka.rpc.generated.control_pb2_grpc import BrokerControlServiceStub, ControllerServiceStub
 from minikafka.rpc.hot import replicate_to_wire, replicated_from_wire
+from minikafka.rpc.many_partitions import update_state_to_wire
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, channel_options
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class GrpcPeers:
     async def update_state(
         self, broker: BrokerInfo, request: UpdateStateRequest, timeout_ms: int
     ) -> UpdateStateResponse:
-        wire = mirror.to_wire(request, control_pb2.UpdateStateRequest)
+        wire = await update_state_to_wire(request)
         response = await self._connection(broker).call(
             lambda channel, timeout: BrokerControlServiceStub(channel).UpdateState(
                 wire, timeout=timeout

@@ -35,9 +35,9 @@ from minikafka.broker.request_memory import RequestMemory
 from minikafka.errors import BrokerNotAvailableError, MessageTooLargeError, MinikafkaError
 from minikafka.rpc import hot
 from minikafka.rpc.convert import error_for_peer, error_to_wire
-from minikafka.rpc.convert_client import update_to_wire
 from minikafka.rpc.generated import client_pb2, replication_pb2
 from minikafka.rpc.limits import SHORT_BYTES, check_fields
+from minikafka.rpc.many_partitions import cluster_update_to_wire
 from minikafka.turns import aside, give_way
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
@@ -393,7 +393,8 @@ class Streams:
                 controller = (update.controller_id, update.controller_epoch)
                 seen = _only_topics(update, wanted)
                 if not wanted or _says_something(seen) or controller != last_controller:
-                    await context.write(update_to_wire(seen).SerializeToString())
+                    wire = await cluster_update_to_wire(seen)
+                    await context.write(wire.SerializeToString())
                 last_controller = controller
         except Exception as raised:
             error = error_for_peer(raised, "WatchPartitions")

@@ -27,7 +27,6 @@ from minikafka.api.requests import (
     ListOffsetsResult,
     PartitionStatus,
     ReportFailedReplicas,
-    UpdateStateRequest,
 )
 from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
@@ -37,6 +36,7 @@ from minikafka.rpc import convert_client, convert_control, mirror
 from minikafka.rpc.convert import error_for_peer, error_to_wire, tps_from_wire
 from minikafka.rpc.generated import client_pb2, control_pb2, metrics_pb2
 from minikafka.rpc.limits import SHORT_BYTES, check_fields
+from minikafka.rpc.many_partitions import update_state_from_wire
 from minikafka.rpc.streams import Context, too_large
 from minikafka.turns import aside, give_way
 
@@ -136,7 +136,7 @@ async def converted(convert: Callable[[V], R], value: V, *, of: Message, more: i
 
 
 async def _update_state(service: BrokerService, wire: control_pb2.UpdateStateRequest) -> Message:
-    response = await service.update_state(mirror.from_wire(wire, UpdateStateRequest))
+    response = await service.update_state(await update_state_from_wire(wire))
     return mirror.to_wire(response, control_pb2.UpdateStateResponse)
 
 
