@@ -15,8 +15,9 @@ gives up on everything that waits (SessionLostError), because by then the sessio
 
 Invariants:
 - a request is handed to kazoo only while connected (but for the instant in which the connection
-  drops), and at most MAX_IN_FLIGHT at once: kazoo wakes its thread by a byte through a socket pair
-  that it does not drain while disconnected; some 280 of them fill it and would block this loop;
+  drops), and at most MAX_IN_FLIGHT and BULK at once: kazoo wakes its thread by a byte through a
+  socket pair that it does not drain while disconnected; some 280 of them fill it and would block
+  this loop;
 - every call ends: answered, OutcomeUnknownError, or SessionLostError.
 """
 
@@ -47,6 +48,7 @@ from minikafka.zookeeper.errors import OutcomeUnknownError
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 128
+BULK = 96  # reads that are sent, and answered, as one
 NO_SESSION = 0
 _CLOSE_TIMEOUT_S = 5.0
 _CLOSED = "this ZooKeeper client is closed"
@@ -95,6 +97,7 @@ class ZooKeeperSession:
         self._waiting: dict[asyncio.Future[None], None] = {}  # for the connection
         self._in_flight: dict[asyncio.Future[Any], None] = {}  # for an answer
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._bulk_slot = asyncio.Lock()
 
     # --- state ---
 
@@ -215,6 +218,52 @@ class ZooKeeperSession:
         except NoNodeError:
             return None
         return found
+
+    async def get_many(self, paths: Sequence[str]) -> list[tuple[bytes, ZnodeStat] | None]:
+        """As `get` of each, in order, without watches. The loop hears of BULK answers at once, and
+        has no task for each."""
+        found: list[tuple[bytes, ZnodeStat] | None] = []
+        for start in range(0, len(paths), BULK):
+            some = paths[start : start + BULK]
+            nodes = None
+            while nodes is None:
+                async with self._bulk_slot:
+                    await self._in_touch()
+                    nodes = await self._get_bulk(some)
+            found += nodes
+        return found
+
+    async def _get_bulk(self, paths: Sequence[str]) -> list[tuple[bytes, ZnodeStat] | None] | None:
+        """None if the connection was lost before all were answered."""
+        loop = self._loop
+        assert loop is not None
+        answered: asyncio.Future[None] = loop.create_future()
+        self._in_flight[answered] = None
+        results: dict[int, Any] = {}
+
+        def finish() -> None:
+            if not answered.done():  # else it was given up on
+                answered.set_result(None)
+
+        def answers_to(number: int) -> Callable[[Any], None]:
+            def on_kazoo_thread(result: Any) -> None:
+                results[number] = result
+                if len(results) == len(paths):
+                    _post(loop, finish)
+
+            return on_kazoo_thread
+
+        try:
+            for number, path in enumerate(paths):
+                assert self._client is not None
+                self._client.get_async(path).rawlink(answers_to(number))
+            await answered
+        finally:
+            self._in_flight.pop(answered, None)
+        try:
+            return [_node_of(results[number]) for number in range(len(paths))]
+        except OutcomeUnknownError:
+            return None
 
     async def transact(self, build: Callable[[TransactionRequest], None]) -> list[Any]:
         """Commit one multi, filled by `build`. The list has a result or an error for each of its
@@ -368,6 +417,16 @@ class ZooKeeperSession:
             f"ZooKeeper ({self._hosts}) has not been heard of for {self.out_of_touch_ms} ms, "
             f"and the session lasts {self._session_timeout_ms} ms"
         )
+
+
+def _node_of(result: Any) -> tuple[bytes, ZnodeStat] | None:
+    """Of one answer to a read; None: it is not there. Raises as `call`."""
+    if result.successful():
+        node: tuple[bytes, ZnodeStat] = result.value
+        return node
+    if isinstance(result.exception, NoNodeError):
+        return None
+    raise translated(result.exception)
 
 
 async def gather_all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -24,7 +24,7 @@ from tests.helpers.waiting import DEADLINE_S
 ANY_PORT = 0
 SHORT_SESSION_MS = 1_000
 
-CREATE, DELETE, SET, CREATE2, MULTI = 1, 2, 5, 15, 14
+CREATE, DELETE, GET, SET, CREATE2, MULTI = 1, 2, 4, 5, 15, 14
 
 
 def require(mode: str) -> None:

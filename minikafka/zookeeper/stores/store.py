@@ -32,6 +32,7 @@ from minikafka.broker.ports import (
 )
 from minikafka.core.control.commands import StateChange
 from minikafka.model import BrokerInfo, PartitionState, TopicDescription, TopicPartition
+from minikafka.turns import in_slices
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.errors import CorruptNodeError, ZooKeeperError
 from minikafka.zookeeper.paths import split_connect
@@ -255,13 +256,21 @@ class ZooKeeperStore:
 
     async def read_topics(self) -> dict[str, TopicDescription | None]:
         names = sorted(await self._watches.children(self._layout.topics, StoreEvent.TOPICS_CHANGED))
-        found = await gather_all([self._read_topic(name) for name in names])
-        return {name: topic for name, (there, topic) in zip(names, found, strict=True) if there}
+        nodes = await self._session.get_many([self._layout.topic(name) for name in names])
+        topics: dict[str, TopicDescription | None] = {}
+        async for name, node in in_slices(zip(names, nodes, strict=True)):
+            there, topic = await self._read_topic(name, node)
+            if there:
+                topics[name] = topic
+        return topics
 
-    async def _read_topic(self, name: str) -> tuple[bool, TopicDescription | None]:
+    async def _read_topic(
+        self, name: str, node: tuple[bytes, ZnodeStat] | None
+    ) -> tuple[bool, TopicDescription | None]:
         path = self._layout.topic(name)
-        return await self._read(
+        return await self._decode(
             path,
+            node,
             StoreEvent.TOPICS_CHANGED,
             lambda data, _: codec.decode_topic(path, data, name),
         )
@@ -271,7 +280,16 @@ class ZooKeeperStore:
     ) -> tuple[bool, T | None]:
         """(is it there, what it holds). One that cannot be read is watched, so that `event` tells
         when it has been put right."""
-        node = await self._session.get(path)
+        return await self._decode(path, await self._session.get(path), event, decode)
+
+    async def _decode(
+        self,
+        path: str,
+        node: tuple[bytes, ZnodeStat] | None,
+        event: StoreEvent,
+        decode: Callable[[bytes, ZnodeStat], T],
+    ) -> tuple[bool, T | None]:
+        """The same, of what was found there."""
         while node is not None:
             data, stat = node
             value = self.unreadable.decode(path, partial(decode, data, stat))
@@ -297,29 +315,39 @@ class ZooKeeperStore:
         ]
         lease = self._controllership.lease
         epoch = None if lease is None else lease.controller_epoch
-        found = await gather_all(
-            [
-                self._read_state(each, epoch if self._state_path(each) in self.unreadable else None)
-                for each in partitions
-            ]
-        )
+        found = await self._read_all_states(partitions, epoch, only_unreadable=True)
         if epoch is not None and any(
             state is not None and state.controller_epoch > epoch for _, state in found
         ):
             # Of a later controller, or of none that ever was: the fence tells.
             epoch = max(epoch, (await self._controllership.read()).controller_epoch)
-            found = await gather_all([self._read_state(each, epoch) for each in partitions])
+            found = await self._read_all_states(partitions, epoch)
         return {
             partition: state
             for partition, (there, state) in zip(partitions, found, strict=True)
             if there
         }
 
+    async def _read_all_states(
+        self,
+        partitions: Sequence[TopicPartition],
+        newest_epoch: int | None,
+        *,
+        only_unreadable: bool = False,
+    ) -> list[tuple[bool, PartitionState | None]]:
+        """`only_unreadable`: the newest epoch matters to those that could not be read so far."""
+        paths = [self._state_path(each) for each in partitions]
+        nodes = await self._session.get_many(paths)
+        found = []
+        async for path, node in in_slices(zip(paths, nodes, strict=True)):
+            matters = not only_unreadable or path in self.unreadable
+            found.append(await self._read_state(path, node, newest_epoch if matters else None))
+        return found
+
     async def _read_state(
-        self, partition: TopicPartition, newest_epoch: int | None = None
+        self, path: str, node: tuple[bytes, ZnodeStat] | None, newest_epoch: int | None
     ) -> tuple[bool, PartitionState | None]:
         """`newest_epoch`: the newest controller epoch that there has been, where that matters."""
-        path = self._state_path(partition)
 
         def decode(data: bytes, stat: ZnodeStat) -> PartitionState:
             state = codec.decode_state(path, data, stat.version)
@@ -331,7 +359,7 @@ class ZooKeeperStore:
                 )
             return state
 
-        return await self._read(path, StoreEvent.TOPICS_CHANGED, decode)
+        return await self._decode(path, node, StoreEvent.TOPICS_CHANGED, decode)
 
     def _state_path(self, partition: TopicPartition) -> str:
         return self._layout.state(partition.topic, partition.partition)

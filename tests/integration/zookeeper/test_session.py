@@ -11,11 +11,12 @@ import pytest
 
 from minikafka.broker.ports import SessionLostError, StoreEvent
 from minikafka.errors import UsageError
-from minikafka.zookeeper.session import MAX_IN_FLIGHT
+from minikafka.zookeeper.session import BULK, MAX_IN_FLIGHT
 from minikafka.zookeeper.stores.store import ZooKeeperStore
 from tests.helpers.waiting import DEADLINE_S, until
 from tests.helpers.zookeeper import (
     CREATE,
+    GET,
     SHORT_SESSION_MS,
     broker,
     connected_port,
@@ -139,6 +140,77 @@ async def test_the_loop_goes_on_while_many_calls_wait_for_a_paused_server(
 async def test_a_thousand_calls_at_once_are_all_answered(connect, new_store):
     store = await new_store(connect)
     assert await asyncio.gather(*(store.read_topics() for _ in range(1_000))) == [{}] * 1_000
+
+
+async def nodes(store: ZooKeeperStore, count: int) -> list[str]:
+    """The paths of nodes that hold their number, every tenth of which is not there."""
+    parent = f"{store.root}/many"
+    await store.session.call(lambda client: client.create_async(parent))
+    paths = [f"{parent}/{number}" for number in range(count)]
+    made = [number for number in range(count) if number % 10]
+
+    def make(number: int):
+        data = str(number).encode()
+        return store.session.call(lambda client: client.create_async(paths[number], data))
+
+    await asyncio.gather(*map(make, made))
+    return paths
+
+
+def contents(found) -> list[bytes | None]:
+    return [None if node is None else node[0] for node in found]
+
+
+def expected(count: int) -> list[bytes | None]:
+    return [str(number).encode() if number % 10 else None for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [0, 1, BULK, 2 * BULK + 7])
+async def test_many_nodes_are_read_as_one_by_one(connect, new_store, count):
+    store = await new_store(connect)
+    paths = await nodes(store, count)
+    assert contents(await store.session.get_many(paths)) == expected(count)
+    assert await store.session.get_many(paths) == [await store.session.get(path) for path in paths]
+
+
+async def test_many_reads_across_a_broken_connection_are_all_answered(
+    hosts, chroot, new_store, new_proxy
+):
+    proxy = await new_proxy(hosts)
+    store = await new_store(proxy.hosts + chroot)
+    paths = await nodes(store, BULK + 5)
+    proxy.cut_before_reply(GET)
+    assert contents(await store.session.get_many(paths)) == expected(BULK + 5)
+    assert proxy.cuts_done == 1
+
+
+async def test_many_reads_at_once_and_other_calls_among_them_are_all_answered(connect, new_store):
+    store = await new_store(connect)
+    paths = await nodes(store, BULK + 5)
+    found = await asyncio.gather(
+        *(store.session.get_many(paths) for _ in range(3)),
+        *(store.session.get(path) for path in paths),
+    )
+    assert [contents(each) for each in found[:3]] == [expected(BULK + 5)] * 3
+    assert contents(found[3:]) == expected(BULK + 5)
+
+
+async def test_many_reads_end_when_zookeeper_is_silent_for_longer_than_a_session(
+    kind, own_server, new_store
+):
+    server = own_server(kind)
+    store = await new_store(server.hosts, SHORT_SESSION_MS)
+    paths = await nodes(store, BULK + 5)
+    [pid] = server.pids
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        reads = [store.session.get_many(paths) for _ in range(3)]  # one under way, two behind it
+        results = await asyncio.gather(*reads, return_exceptions=True)
+        assert [type(result) for result in results] == [SessionLostError] * 3
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until(lambda: store.connected)
+    assert contents(await store.session.get_many(paths)) == expected(BULK + 5)
 
 
 async def test_calls_that_were_under_way_when_the_connection_broke_are_answered(
