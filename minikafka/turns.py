@@ -3,7 +3,7 @@
     async for item in in_slices(request.topics):
         ...
 
-goes through the items as `for` does, and lets others run whenever SLICE_S has been used up. What is
+goes through the items as `for` does, and lets others run whenever a slice has been used up. What is
 in the middle of its work waits in one queue, of which one is let on in a turn of the loop: however
 many work at the same time, everybody else waits for one slice of one of them.
 
@@ -30,6 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SLICE_S = 0.01
+UPKEEP_SLICE_S = 0.001  # of what nobody waits for: a request may meet such a slice at every step
 _GIVE_WAY_S = 0.00005
 
 _aside = ThreadPoolExecutor(1, "aside")  # its thread comes with the first work
@@ -72,20 +73,22 @@ async def next_turn() -> None:
 
 
 class in_slices(AsyncIterator[T]):
-    """The items, with a break whenever SLICE_S has been used up since the last.
+    """The items, with a break whenever a slice has been used up since the last.
 
     No generator: a loop keeps account of those, which costs more than a short list of items."""
 
-    __slots__ = ("_end_s", "_items")
+    __slots__ = ("_end_s", "_items", "_slice_s")
 
-    def __init__(self, items: Iterable[T]) -> None:
+    def __init__(self, items: Iterable[T], slice_s: float | None = None) -> None:
+        """`slice_s`: SLICE_S if there is none."""
         self._items = iter(items)
-        self._end_s = perf_counter() + SLICE_S
+        self._slice_s = SLICE_S if slice_s is None else slice_s
+        self._end_s = perf_counter() + self._slice_s
 
     async def __anext__(self) -> T:
         if perf_counter() >= self._end_s:
             await next_turn()
-            self._end_s = perf_counter() + SLICE_S
+            self._end_s = perf_counter() + self._slice_s
         for item in self._items:
             return item
         raise StopAsyncIteration

@@ -8,7 +8,7 @@ others of their own libraries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, runtime_checkable
@@ -170,9 +170,13 @@ class LogStore(Protocol):
     def delete(self, topic_partition: TopicPartition, topic_id: str) -> None:
         """Delete the log if it is of this topic id; the files go off the loop."""
 
+    def fenced_logs(self) -> Collection[TopicPartition]:
+        """The partitions whose logs have a `failure`, and perhaps some whose logs had one that is
+        gone since; not those that could not be opened."""
+
     async def checkpoint(self, recovery_points: bool = True) -> None:
         """Write high-watermark and log-start checkpoints, and those of the recovery points if they
-        are wanted, off the loop."""
+        are wanted, off the loop; where nothing has changed, nothing."""
 
     async def compact(self, now_timestamp_ms: int) -> bool:
         """One round of compaction over the log that needs it most, mostly off the loop; False if

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from minikafka.log.files import Disk
 from minikafka.model import EpochEntry, TopicPartition
+from minikafka.turns import give_way
 
 HIGH_WATERMARKS = "replication-offset-checkpoint"
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
@@ -33,12 +34,19 @@ CLEAN_OFFSETS = "cleaner-offset-checkpoint"  # below them everything has been co
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 
 _VERSION = "0"
+_LINES_AT_ONCE = 200  # some 100 microseconds, for which the loop may have to wait
 _logger = logging.getLogger("minikafka.log")
 
 
-def write_offsets(disk: Disk, path: Path, offsets: Mapping[TopicPartition, int]) -> None:
-    """Raises OSError."""
-    lines = [f"{tp.topic} {tp.partition} {offset}" for tp, offset in sorted(offsets.items())]
+def write_offsets(
+    disk: Disk, path: Path, offsets: Mapping[TopicPartition, int], *, aside: bool = False
+) -> None:
+    """In the order of the mapping. `aside`: in a thread, while the loop runs. Raises OSError."""
+    lines: list[str] = []
+    for tp, offset in offsets.items():
+        lines.append(f"{tp.topic} {tp.partition} {offset}")
+        if aside and not len(lines) % _LINES_AT_ONCE:
+            give_way()
     disk.write_file(path, _encode(lines), durable=True)
 
 

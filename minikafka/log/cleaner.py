@@ -25,6 +25,7 @@ from minikafka.log.failures import describe, is_shortage
 from minikafka.log.files import Disk
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.segment import Segment
+from minikafka.turns import UPKEEP_SLICE_S, in_slices
 
 MAP_BYTES = 134_217_728  # Kafka's log.cleaner.dedupe.buffer.size
 _logger = logging.getLogger("minikafka.log")
@@ -121,9 +122,16 @@ class Cleaner:
         """One round over the log that needs it most; False if there was nothing to do. What fails
         is logged, and that log is not tried again."""
         self.uncleanable = {log: why for log, why in self.uncleanable.items() if not log.closed}
-        found = [each for log in logs if (each := self._look_at(log, now_ms)) is not None]
+        found = [
+            each
+            async for log in in_slices(logs, UPKEEP_SLICE_S)
+            if (each := self._look_at(log, now_ms)) is not None
+        ]
         found.sort(key=lambda each: (each.overdue, each.dirty_ratio), reverse=True)
-        for choice in found:
+        for looked_at in found:
+            choice = self._look_at(looked_at.log, now_ms)  # others have had their turn since
+            if choice is None:
+                continue
             try:
                 if await self._clean(choice, now_ms):
                     return True
@@ -134,7 +142,7 @@ class Cleaner:
         return False
 
     def _look_at(self, log: DiskLog, now_ms: int) -> Cleanable | None:
-        usable = log.configured and not log.failed and log not in self.uncleanable
+        usable = log.configured and not (log.failed or log.closed or log in self.uncleanable)
         if not usable or not log.config.compacted:
             return None
         try:
@@ -185,7 +193,7 @@ class Cleaner:
                 if new is not None:
                     await self._put_in_place(work, new, [segments[s.base_offset] for s in group])
                 work.check()
-            log.clean_offset = round_.end_offset
+            log.compacted_up_to(round_.end_offset)
         finally:
             work.end()
             self._work = log.compaction = None

@@ -53,11 +53,15 @@ def describe(error: BaseException) -> str:
 class Fence:
     """See the module."""
 
-    __slots__ = ("_directory", "_topic_partition", "intact", "reason")
+    __slots__ = ("_directory", "_fenced", "_topic_partition", "intact", "reason")
 
-    def __init__(self, topic_partition: TopicPartition, directory: Path) -> None:
+    def __init__(
+        self, topic_partition: TopicPartition, directory: Path, fenced: dict[TopicPartition, str]
+    ) -> None:
+        """`fenced`: where it is noted if the log is."""
         self._topic_partition = topic_partition
         self._directory = directory
+        self._fenced = fenced
         self.reason: str | None = None
         self.intact = True  # False: the file may hold other bytes than were appended
 
@@ -73,7 +77,7 @@ class Fence:
             "this replica takes no records until the broker is restarted with a working disk"
         )
         if self.reason is None:
-            self.reason = message
+            self.reason = self._fenced[self._topic_partition] = message
             is_bug = not isinstance(error, OSError | MinikafkaError)
             _logger.error("%s", message, exc_info=error if is_bug else None)
         raise KafkaStorageError(message) from error

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from minikafka.log.failures import describe
 from minikafka.log.files import Disk
-from minikafka.log.recovery import Checkpointed
 from minikafka.log.unsynced import PARTITION_METADATA
 from minikafka.model import TopicPartition
 
@@ -23,12 +22,11 @@ _logger = logging.getLogger("minikafka.log")
 
 @dataclass(frozen=True)
 class UnusableLog:
-    """A folder that could not be opened when the broker started. `said` is what the checkpoints
-    have of it, and are to keep for when it has been mended."""
+    """A folder that could not be opened when the broker started. The checkpoints keep what they
+    say of it for when it has been mended."""
 
     directory: Path
     topic_id: str
-    said: Checkpointed
     reason: str
 
 

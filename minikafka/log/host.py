@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from minikafka.log.files import Disk
 from minikafka.log.open_files import OpenFiles
+from minikafka.model import TopicPartition
+
+if TYPE_CHECKING:
+    from minikafka.log.partition_log import DiskLog
 
 
 class LogHost(Protocol):
@@ -20,6 +24,18 @@ class LogHost(Protocol):
     def executor(self) -> Executor: ...
     @property
     def open_files(self) -> OpenFiles: ...
+    @property
+    def changed(self) -> dict[DiskLog, None]:
+        """Where a log puts itself in when what is checkpointed of it has changed."""
+
+    @property
+    def compacted(self) -> dict[DiskLog, None]:
+        """The logs whose topics are compacted put themselves in."""
+
+    @property
+    def fenced(self) -> dict[TopicPartition, str]:
+        """The partitions of logs that were fenced, each with the reason."""
+
     def discard(self, paths: Iterable[Path], delay_ms: int) -> None:
         """Unlink these files, off the loop, when the delay has passed."""
 

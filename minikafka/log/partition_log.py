@@ -85,7 +85,7 @@ class DiskLog:
         self._epochs = StoredEpochs(host.disk, directory, loaded.epochs, loaded.epochs_are_stored)
         self._producers = StoredProducers(host.disk, directory, is_new=loaded.is_new)
         self._hints: dict[int, int] = {}  # offset -> position in its segment, asked for recently
-        self._fence = Fence(topic_partition, directory)
+        self._fence = Fence(topic_partition, directory, host.fenced)
         self.compaction: Ending | None = None  # under way
         self.configured = False  # only the store's defaults are known so far
         self.closed = False
@@ -144,6 +144,10 @@ class DiskLog:
         self._config = config
         self.configured = True
         self._flushes.configure(config)
+        if config.compacted:
+            self._host.compacted[self] = None
+        else:
+            self._host.compacted.pop(self, None)
 
     # --- append and read -------------------------------------------------------------------------
 
@@ -340,6 +344,7 @@ class DiskLog:
                 self._truncate_segments(offset)
                 self._forget_above(min(offset, self.log_end_offset))
             self._epochs.cut(min(offset, self.log_end_offset))
+            self._host.changed[self] = None
         except Exception as error:
             self._settle()
             self._fence.close("truncation", error)
@@ -395,6 +400,7 @@ class DiskLog:
         self.high_watermark = min(self.high_watermark, self.log_end_offset)
         self.log_start_offset = min(self.log_start_offset, self.log_end_offset)
         self._hints.clear()
+        self._host.changed[self] = None
 
     def _set_aside(self, indexes: Iterable[int], delay_ms: int) -> None:
         """Let segments go, in the order given: renamed now, unlinked later."""
@@ -415,6 +421,7 @@ class DiskLog:
         self._producers.forget_above(offset)
         self.high_watermark = min(self.high_watermark, offset)
         self.log_start_offset = min(self.log_start_offset, offset)
+        self._host.changed[self] = None
         if offset < self.checkpointed_end:
             self._host.on_lowered()
 
@@ -436,6 +443,11 @@ class DiskLog:
         thread; any error."""
         self._epochs.write_below(self.recovery_point)
 
+    @property
+    def owes_epochs(self) -> bool:
+        """Is there something for `write_epochs` to do?"""
+        return self._epochs.lacks_below(self.recovery_point)
+
     def load_producers(self) -> ProducerStateTable:
         """See the port. A copy, the caller's own."""
         try:
@@ -451,6 +463,7 @@ class DiskLog:
     def set_high_watermark(self, offset: int) -> None:
         assert offset <= self.log_end_offset, (offset, self)
         self.high_watermark = offset
+        self._host.changed[self] = None
 
     def advance_log_start(self, offset: int) -> None:
         """See the port. Does nothing if the log starts there or later."""
@@ -459,6 +472,7 @@ class DiskLog:
             return
         self.log_start_offset = offset
         self.high_watermark = max(self.high_watermark, offset)
+        self._host.changed[self] = None
         try:
             # What lies wholly below the log's start.
             self._delete_segments(bisect_right(self._bases, self.log_start_offset) - 1)
@@ -500,6 +514,7 @@ class DiskLog:
         self._set_aside([0] * count, self._config.file_delete_delay_ms)
         self.log_start_offset = max(self.log_start_offset, self._bases[0])
         self._epochs.cut_start(self.log_start_offset)
+        self._host.changed[self] = None
         _logger.info(
             "%s: deleted %d segments, the log starts at %d",
             self.topic_partition,
@@ -584,6 +599,11 @@ class DiskLog:
         self.size_bytes += new.size_bytes - sum(segment.size_bytes for segment in old)
         self._host.discard(gone, self._config.file_delete_delay_ms)
 
+    def compacted_up_to(self, offset: int) -> None:
+        """All below `offset` has been compacted."""
+        self.clean_offset = offset
+        self._host.changed[self] = None
+
     def _end_compaction(self) -> None:
         """Segments are about to go: what is being made of them must never count. OSError."""
         if self.compaction is not None:
@@ -659,6 +679,7 @@ class DiskLog:
 
     def _on_flushed(self, error: Exception | None) -> None:
         if error is None:
+            self._host.changed[self] = None
             return
         if is_shortage(error):
             self._unsynced.put_back()

@@ -10,10 +10,10 @@ Layout (Kafka's names):
     <directory>/<topic>-<partition>.<random>-delete                     on its way out
 
 State: the logs by partition, the folders that could not be opened (each offline by itself; all
-others are served), the files and folders that wait for their removal, the numbers of the last
-checkpoint. Invariants: one process at a time (the lock); the clean-shutdown marker is on disk
-only while nobody serves from the directory and everything in it has been flushed; checkpoint files
-never say more than a log holds (`on_lowered`).
+others are served), the files and folders that wait for their removal, what the checkpoints are to
+say (offset_tables.py), and which logs are compacted or fenced. Invariants: one process at a time
+(the lock); the clean-shutdown marker is on disk only while nobody serves from the directory and
+everything in it has been flushed; checkpoint files never say more than a log holds (`on_lowered`).
 
 Opening and closing may take long and may run in any thread; all else is for the broker's loop.
 """
@@ -24,10 +24,9 @@ import asyncio
 import logging
 import os
 import secrets
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,6 +46,7 @@ from minikafka.log.folders import (
     remove_quietly,
     write_topic_id,
 )
+from minikafka.log.offset_tables import OffsetTables
 from minikafka.log.open_files import UNLIMITED, OpenFiles
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.recovery import (
@@ -96,10 +96,10 @@ class DiskLogStore:
         self._logs: dict[TopicPartition, DiskLog] = {}
         self._unusable: dict[TopicPartition, UnusableLog] = {}
         self._trash: deque[tuple[float, Path]] = deque()
-        self._checkpoint_lock = threading.Lock()
-        self._checkpoint_number = 0
-        self._written_number = 0
-        self._written_clean_offsets: dict[TopicPartition, int] = {}
+        self._checkpoints = OffsetTables(self.disk, directory)
+        self.changed = self._checkpoints.changed
+        self.compacted: dict[DiskLog, None] = {}
+        self.fenced: dict[TopicPartition, str] = {}
         self._let_go_already = False
         self._making: asyncio.Future[None] | None = None
         self._cleaner = Cleaner(self.disk, self.discard, cleaner_map_bytes)
@@ -132,6 +132,10 @@ class DiskLogStore:
     def record_broker_epoch(self, broker_epoch: int) -> None:
         self._broker_epoch = broker_epoch
 
+    def fenced_logs(self) -> Collection[TopicPartition]:
+        """See the port."""
+        return list(self.fenced)
+
     # --- opening ---------------------------------------------------------------------------------
 
     def _open_all(
@@ -155,14 +159,14 @@ class DiskLogStore:
             new_storage_id,
             has_partitions=bool(folders),
         )
-        said = self._read_checkpoints()
-        self._written_clean_offsets = {
-            tp: each.clean_offset for tp, each in said.items() if each.clean_offset
-        }
+        said = self._checkpoints.read()
         for folder, topic_partition in folders.items():
             each = said.get(topic_partition, Checkpointed())
             self._try_to_load(folder, topic_partition, default_config, each)
-        self._checkpointed = set(said)
+        for topic_partition in said.keys() - self._logs.keys() - self._unusable.keys():
+            self._checkpoints.remove(topic_partition)
+        for log in self._logs.values():
+            self._checkpoints.take(log)
         if not self._identity.clean:
             self._checkpoint_after_recovery()
         meta.remove_clean_marker(self.disk, self._directory)
@@ -182,7 +186,7 @@ class DiskLogStore:
         except Exception as error:
             reason = reason_for(topic_partition, folder, error)
             _logger.error("%s", reason, exc_info=None if isinstance(error, OSError) else error)
-            self._unusable[topic_partition] = UnusableLog(folder, topic_id, said, reason)
+            self._unusable[topic_partition] = UnusableLog(folder, topic_id, reason)
         else:
             self._logs[topic_partition] = log
 
@@ -194,20 +198,6 @@ class DiskLogStore:
         except OSError as error:
             _logger.error("the checkpoints cannot be written: %s", error)
             self.disk.remove(self._directory / checkpoints.RECOVERY_POINTS)
-
-    def _read_checkpoints(self) -> dict[TopicPartition, Checkpointed]:
-        tables = [
-            checkpoints.read_offsets(self.disk, self._directory / name)
-            for name in (
-                checkpoints.RECOVERY_POINTS,
-                checkpoints.LOG_STARTS,
-                checkpoints.HIGH_WATERMARKS,
-                checkpoints.CLEAN_OFFSETS,
-            )
-        ]
-        return {
-            tp: Checkpointed(*(table.get(tp, 0) for table in tables)) for tp in set().union(*tables)
-        }
 
     def _load(
         self,
@@ -262,7 +252,9 @@ class DiskLogStore:
             (tp, topic_id, config)
             for tp, topic_id, config in wanted
             # Where there is more to do than to make a folder, `open` does it.
-            if tp not in self._logs and tp not in self._unusable and tp not in self._checkpointed
+            if tp not in self._logs
+            and tp not in self._unusable
+            and not self._checkpoints.may_say(tp)
         ]
         if missing and not self._let_go_already:
             self._making = making = asyncio.ensure_future(self._make(missing))
@@ -295,7 +287,7 @@ class DiskLogStore:
     def _create(
         self, topic_partition: TopicPartition, topic_id: str, config: TopicConfig
     ) -> DiskLog:
-        if topic_partition in self._checkpointed:
+        if self._checkpoints.may_say(topic_partition):
             self.on_lowered()  # what was checkpointed of a deleted log must not count for this one
         loaded = self._make_folder(topic_partition, topic_id)
         return self._enter(topic_partition, topic_id, config, loaded)
@@ -326,6 +318,7 @@ class DiskLogStore:
         log = DiskLog(self, topic_partition, topic_id, folder, config, loaded)
         log.configure(config)
         self._logs[topic_partition] = log
+        self._checkpoints.take(log)
         return log
 
     # --- deleting --------------------------------------------------------------------------------
@@ -347,6 +340,10 @@ class DiskLogStore:
             ) from error
         self._logs.pop(topic_partition, None)
         self._unusable.pop(topic_partition, None)
+        self.fenced.pop(topic_partition, None)
+        if isinstance(log, DiskLog):
+            self.compacted.pop(log, None)
+        self._checkpoints.remove(topic_partition)
         self.executor.submit(remove_quietly, self.disk, target)
 
     def discard(self, paths: Iterable[Path], delay_ms: int) -> None:
@@ -365,7 +362,7 @@ class DiskLogStore:
 
     async def compact(self, now_timestamp_ms: int) -> bool:
         """See the port."""
-        cleaned = await self._cleaner.clean_dirtiest(self._logs.values(), now_timestamp_ms)
+        cleaned = await self._cleaner.clean_dirtiest(list(self.compacted), now_timestamp_ms)
         if cleaned:
             await self.checkpoint()
         return cleaned
@@ -374,20 +371,22 @@ class DiskLogStore:
 
     async def checkpoint(self, recovery_points: bool = True) -> None:
         """See the port. Also unlinks deleted segments. KafkaStorageError if the disk fails."""
-        tables, number = self._gather(), self._checkpoint_number
-        if not recovery_points:
-            del tables[checkpoints.RECOVERY_POINTS]  # those on disk stay: they are lower, or equal
-        logs, trash = list(self._logs.values()), self._due_trash()
+        await self._checkpoints.take_changed_in_slices()
+        copies, owing = self._checkpoints.copies(recovery_points), list(self._checkpoints.owing)
+        trash = self._due_trash()
+        if not copies and not owing and not trash:
+            return
 
         def work() -> list[Exception]:
-            problems = [problem for log in logs if (problem := _write_epochs(log)) is not None]
+            problems = [problem for log in owing if (problem := _write_epochs(log)) is not None]
             try:
-                self._write_tables(tables, number)
+                self._checkpoints.write(copies, aside=True)
             except Exception as error:
                 problems.append(error)
             return problems + self._empty_trash(trash)
 
         problems = await asyncio.get_running_loop().run_in_executor(self.executor, work)
+        self._checkpoints.settle(owing)
         if problems:
             raise KafkaStorageError(
                 f"checkpoint of data directory {self._directory} failed: {describe(problems[0])}"
@@ -406,40 +405,8 @@ class DiskLogStore:
 
     def on_lowered(self) -> None:
         """See LogHost."""
-        self._write_tables(self._gather(), self._checkpoint_number)
-
-    def _gather(self) -> dict[str, dict[TopicPartition, int]]:
-        """The checkpoints of this moment, by file. Every gathering has a higher number."""
-        self._checkpoint_number += 1
-        self._checkpointed = set(self._logs)
-        for log in self._logs.values():
-            log.checkpointed_end = max(log.recovery_point, log.high_watermark, log.clean_offset)
-        said = {tp: each.said for tp, each in self._unusable.items()}
-        for tp, log in self._logs.items():
-            said[tp] = Checkpointed(
-                log.recovery_point, log.log_start_offset, log.high_watermark, log.clean_offset
-            )
-        return {
-            checkpoints.HIGH_WATERMARKS: {tp: each.high_watermark for tp, each in said.items()},
-            checkpoints.RECOVERY_POINTS: {tp: each.recovery_point for tp, each in said.items()},
-            checkpoints.LOG_STARTS: {
-                tp: each.log_start_offset for tp, each in said.items() if each.log_start_offset
-            },
-            checkpoints.CLEAN_OFFSETS: {
-                tp: each.clean_offset for tp, each in said.items() if each.clean_offset
-            },
-        }
-
-    def _write_tables(self, tables: dict[str, dict[TopicPartition, int]], number: int) -> None:
-        """Unless younger ones have been written. From any thread; OSError."""
-        with self._checkpoint_lock:
-            if number <= self._written_number:
-                return
-            for name, offsets in tables.items():
-                if name != checkpoints.CLEAN_OFFSETS or offsets != self._written_clean_offsets:
-                    checkpoints.write_offsets(self.disk, self._directory / name, offsets)
-            self._written_clean_offsets = tables[checkpoints.CLEAN_OFFSETS]
-            self._written_number = number
+        self._checkpoints.take_changed()
+        self._checkpoints.write(self._checkpoints.copies())
 
     # --- closing ---------------------------------------------------------------------------------
 
@@ -453,7 +420,9 @@ class DiskLogStore:
         logs = list(self._logs.values())
         results = await asyncio.gather(*(log.flush() for log in logs), return_exceptions=True)
         problems: list[BaseException] = [r for r in results if isinstance(r, BaseException)]
-        tables, number = self._gather(), self._checkpoint_number
+        for log in logs:
+            self._checkpoints.take(log)
+        copies = self._checkpoints.copies()
 
         def work() -> None:
             for log in logs:
@@ -461,7 +430,7 @@ class DiskLogStore:
                     log.close(durable=True)
                 except Exception as error:
                     problems.append(error)
-            self._write_tables(tables, number)
+            self._checkpoints.write(copies)
             problems.extend(self._empty_trash([path for _, path in self._trash]))
             if clean and not problems and all(log.intact for log in logs):
                 failed = [log.topic_partition for log in logs if log.failed]

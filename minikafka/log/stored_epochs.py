@@ -59,9 +59,13 @@ class StoredEpochs:
 
     def write_below(self, offset: int) -> None:
         """The same, unless all that it lacks are epochs that begin at or above `offset`."""
-        lacks_from = self._lacks_from
-        if self._contradicts or (lacks_from is not None and lacks_from < offset):
+        if self.lacks_below(offset):
             self.write()
+
+    def lacks_below(self, offset: int) -> bool:
+        """Does the file not say what holds below `offset`, or what does not hold?"""
+        lacks_from = self._lacks_from
+        return self._contradicts or (lacks_from is not None and lacks_from < offset)
 
     def cut(self, end_offset: int) -> None:
         """Forget entries that begin at or above the log's new end."""

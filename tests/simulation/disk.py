@@ -512,6 +512,9 @@ class SimulatedLogStore:
         self.ledger.on_deleted(log)
         del self._logs[topic_partition], self.disk.logs[topic_partition]
 
+    def fenced_logs(self) -> list[TopicPartition]:
+        return [tp for tp, log in self._logs.items() if log.failure is not None]
+
     async def checkpoint(self, recovery_points: bool = True) -> None:
         tables, number = self._gather()
         await asyncio.sleep(FLUSH_S[0])

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from minikafka.core.replication.epochs import EpochCache
 from minikafka.core.replication.producer_state import ProducerStateTable
+from minikafka.log import checkpoints
 from minikafka.log.partition_log import DiskLog
 from minikafka.model import BatchHeader, EpochEntry
 from minikafka.records.header import parse_header, split
@@ -99,6 +100,9 @@ class Twin:
         cache.truncate_from_start(self.log_start_offset)
         cache.truncate_from_end(self.log_end_offset)
         return cache.entries()
+
+
+SAID = (checkpoints.HIGH_WATERMARKS, checkpoints.RECOVERY_POINTS, checkpoints.LOG_STARTS)
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -211,6 +215,16 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def checkpoint(self) -> None:
         self.loop.run_until_complete(self.store.checkpoint())
+        log = self.log
+        assert {name: self.said(name) for name in SAID} == {
+            checkpoints.HIGH_WATERMARKS: log.high_watermark,
+            checkpoints.RECOVERY_POINTS: log.recovery_point,
+            checkpoints.LOG_STARTS: log.log_start_offset,
+        }
+        assert not log.owes_epochs
+
+    def said(self, name: str) -> int:
+        return checkpoints.read_offsets(self.store.disk, self.directory / name).get(TP, 0)
 
     @rule()
     def restart_cleanly(self) -> None:

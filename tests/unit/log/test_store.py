@@ -15,6 +15,9 @@ import pytest
 from minikafka.broker.ports import LogStore, PartitionLog
 from minikafka.errors import KafkaStorageError, UsageError
 from minikafka.log import checkpoints
+from minikafka.log.files import Disk
+from minikafka.log.offset_tables import OffsetTables
+from minikafka.log.partition_log import DiskLog
 from minikafka.log.store import DiskLogStore
 from minikafka.model import TopicPartition
 from tests.unit.log.helpers import (
@@ -460,6 +463,136 @@ async def test_checkpoints_are_in_kafkas_format(tmp_path: Path) -> None:
     await store.close(True)
 
 
+# --- what a checkpoint looks at ------------------------------------------------------------------
+
+
+class WritingDisk(FaultyDisk):
+    """Notes which checkpoints are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote: list[str] = []
+
+    def write_file(self, path: Path, content: bytes, durable: bool) -> None:
+        if path.name.endswith("-offset-checkpoint"):
+            self.wrote.append(path.name)
+        super().write_file(path, content, durable)
+
+    def take(self) -> list[str]:
+        wrote, self.wrote = self.wrote, []
+        return wrote
+
+
+def said(directory: Path, name: str) -> dict[TopicPartition, int]:
+    return checkpoints.read_offsets(Disk(), directory / name)
+
+
+async def test_a_checkpoint_writes_the_files_that_would_say_something_else(tmp_path: Path) -> None:
+    disk = WritingDisk()
+    store = open_store(tmp_path / "data", disk=disk)
+    log, other = (store.open(each, TOPIC_ID, CONFIG) for each in (TP, OTHER))
+    append_values(log, b"a", b"b")
+    append_values(other, b"a", b"b")
+    await store.checkpoint()
+    disk.take()
+    await store.checkpoint()
+    assert disk.take() == []
+    log.set_high_watermark(1)
+    log.set_high_watermark(2)
+    await store.checkpoint(recovery_points=False)
+    assert disk.take() == [checkpoints.HIGH_WATERMARKS]
+    assert said(tmp_path / "data", checkpoints.HIGH_WATERMARKS) == {TP: 2, OTHER: 0}
+    await log.flush()
+    other.set_high_watermark(2)
+    other.advance_log_start(1)
+    await store.checkpoint(recovery_points=False)
+    assert disk.take() == [checkpoints.HIGH_WATERMARKS, checkpoints.LOG_STARTS]
+    await store.checkpoint()
+    assert disk.take() == [checkpoints.RECOVERY_POINTS]
+    assert said(tmp_path / "data", checkpoints.RECOVERY_POINTS) == {TP: 2, OTHER: 0}
+    await store.close(True)
+
+
+async def test_a_checkpoint_that_failed_is_made_up_for_though_nothing_changes(
+    tmp_path: Path,
+) -> None:
+    disk = WritingDisk()
+    store = open_store(tmp_path / "data", disk=disk)
+    log = store.open(TP, TOPIC_ID, CONFIG)
+    append_values(log, b"a")
+    log.set_high_watermark(1)
+    disk.broken = {"fsync"}
+    with pytest.raises(KafkaStorageError):
+        await store.checkpoint()
+    disk.broken = set()
+    await store.checkpoint()
+    assert said(tmp_path / "data", checkpoints.HIGH_WATERMARKS) == {TP: 1}
+    await store.close(True)
+
+
+async def test_what_is_said_of_a_deleted_log_does_not_count_for_the_next_of_its_name(
+    tmp_path: Path,
+) -> None:
+    """The recovery points are written less often than the rest."""
+    store = open_store(tmp_path / "data")
+    log = store.open(TP, TOPIC_ID, CONFIG)
+    append_values(log, b"a", b"b", b"c")
+    await log.flush()
+    await store.checkpoint()
+    store.delete(TP, TOPIC_ID)
+    await store.checkpoint(recovery_points=False)
+    assert said(tmp_path / "data", checkpoints.RECOVERY_POINTS) == {TP: 3}
+    again = store.open(TP, "another", CONFIG)
+    append_values(again, b"d")
+    assert said(tmp_path / "data", checkpoints.RECOVERY_POINTS) == {}
+    await store.close(True)
+
+
+async def test_a_log_that_is_cut_while_a_checkpoint_is_gathered_is_not_said_to_be_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path / "data")
+    logs = [store.open(TopicPartition("orders", n), TOPIC_ID, CONFIG) for n in range(5)]
+    for log in logs:
+        append_values(log, b"a", b"b")
+        log.set_high_watermark(2)
+    await store.checkpoint()
+    for log in logs:
+        append_values(log, b"c")
+        log.set_high_watermark(3)
+    take = OffsetTables.take
+    read: list[dict[TopicPartition, int]] = []
+
+    def cut_meanwhile(tables: OffsetTables, log: DiskLog) -> None:
+        take(tables, log)
+        if log is logs[2] and not read:
+            read.append({})
+            logs[0].truncate_to(1)
+            read.append(said(tmp_path / "data", checkpoints.HIGH_WATERMARKS))
+            logs[4].truncate_to(1)
+
+    monkeypatch.setattr(OffsetTables, "take", cut_meanwhile)
+    await store.checkpoint()
+    assert read[1] == {TopicPartition("orders", n): 3 if n else 1 for n in range(5)}
+    assert said(tmp_path / "data", checkpoints.HIGH_WATERMARKS) == {
+        TopicPartition("orders", n): 1 if n in (0, 4) else 3 for n in range(5)
+    }
+    await store.close(True)
+
+
+async def test_a_log_that_was_fenced_is_told_until_it_is_deleted(tmp_path: Path) -> None:
+    store, (log, _) = two_logs(tmp_path / "data", disk := FaultyDisk())
+    assert list(store.fenced_logs()) == []
+    disk.broken = {"writev"}
+    with pytest.raises(KafkaStorageError):
+        append_values(log, b"a")
+    disk.broken = set()
+    assert list(store.fenced_logs()) == [TP]
+    store.delete(TP, TOPIC_ID)
+    assert list(store.fenced_logs()) == []
+    await store.close(False)
+
+
 # --- failing disks -------------------------------------------------------------------------------
 
 
@@ -560,6 +693,7 @@ def test_a_file_that_someone_cut_is_told_and_not_served(tmp_path: Path) -> None:
 async def test_a_checkpoint_on_a_failing_disk_is_a_storage_error(tmp_path: Path) -> None:
     disk = FaultyDisk()
     store = open_store(tmp_path / "data", disk=disk)
+    store.open(TP, TOPIC_ID, CONFIG)
     disk.broken = {"fsync"}
     with pytest.raises(KafkaStorageError, match="checkpoint of data directory"):
         await store.checkpoint()
