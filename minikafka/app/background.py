@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import attrgetter
 
 from minikafka.broker.broker import Broker
 from minikafka.broker.jobs.kinds import JobEnvironment
@@ -129,15 +130,15 @@ def read_usage(broker: Broker, log_dirs: str) -> Usage:
     process = read_process()
     file_system = os.statvfs(log_dirs)
     traffic = broker.replicas.counters.total()
-    replicas = list(broker.replicas.replicas.values())
+    replicas = broker.replicas.replicas.values()
     return Usage(
         cpu_ms=process.cpu_ms,
         rss_bytes=process.resident_bytes,
-        disk_used_bytes=sum(replica.log.size_bytes for replica in replicas),
+        disk_used_bytes=sum(map(attrgetter("log.size_bytes"), replicas)),
         disk_free_bytes=file_system.f_bavail * file_system.f_frsize,
         bytes_in=traffic.bytes_in + traffic.replication_bytes_in,
         bytes_out=traffic.bytes_out + traffic.replication_bytes_out,
-        partitions_led=sum(replica.core.is_leader for replica in replicas),
+        partitions_led=sum(map(attrgetter("core.is_leader"), replicas)),
         partitions_held=len(replicas),
         offline=dict(broker.replicas.failure_reasons),
     )

@@ -208,7 +208,7 @@ async def producers_idle_ms(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> in
     told: list[int] = []
     replica = bench.manager.replicas[TP]
     monkeypatch.setattr(replica.log, "expire_producers", lambda _, idle_ms: told.append(idle_ms))
-    bench.manager.retain([replica])
+    await bench.manager.retain([replica])
     monkeypatch.undo()
     return told[0]
 

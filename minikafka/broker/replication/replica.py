@@ -121,6 +121,9 @@ class ReplicaOwner(Protocol):
     def on_role_changed(self, replica: Replica) -> None: ...
     def on_isr_proposal(self, replica: Replica, proposal: IsrProposal) -> None: ...
     def on_storage_failed(self, replica: Replica) -> None: ...
+    def on_woken(self, replica: Replica) -> None:
+        """Something has happened to a replica that was at rest."""
+
     def on_bug(self, error: Exception) -> None:
         """Something failed by a bug; it has been logged, and the replica is fenced."""
 
@@ -217,6 +220,7 @@ class Replica:
         self._deletion_waiters: dict[FetchWaiter, None] = {}
         self.stopped = False
         self._fenced_by_its_disk = _FencedByItsDisk(self)
+        self._at_rest = False
         self._flush: asyncio.Task[None] | None = None
         self._awaiting_flush: list[tuple[int, asyncio.Future[object]]] = []
 
@@ -267,14 +271,25 @@ class Replica:
         self._counters.isr_shrinks += bool(set(before.isr) - set(after.isr))
         self._counters.isr_expands += bool(set(after.isr) - set(before.isr))
 
-    def check_lag(self) -> None:
+    def check_lag(self) -> bool:
+        """Look for followers that lag. True if there are none, and nothing is left to be looked at
+        until something has happened to this replica: the owner hears of that (`on_woken`)."""
         if self.core.may_lag():
             self.settle_watches()
             self.step(LagCheckDue())
+        self._at_rest = not self.core.may_lag()
+        return self._at_rest
+
+    def _wake_up(self) -> None:
+        if self._at_rest:
+            self._at_rest = False
+            self._owner.on_woken(self)
 
     def raise_log_start(self, offset: int) -> None:
         """Retention has removed what lies below `offset`."""
         before = self.core.log_state.log_start_offset
+        if offset <= before:
+            return
         self.step(LogStartRaised(offset))
         if self.core.log_state.log_start_offset != before:
             self._tell_of_change()
@@ -330,6 +345,7 @@ class Replica:
                 self.traffic.replication_bytes_in += len(records)
             if self.moved is not None:
                 self.moved[self.topic_partition] = None
+            self._wake_up()
             event = BatchesFollowed(headers, leader_high_watermark, leader_log_start)
             effects = self.core.step(event, self._now_ms())
         except MinikafkaError:
@@ -469,6 +485,7 @@ class Replica:
     def on_follower_fetched(self, event: ReplicaFetched, fetched_ms: int) -> None:
         """A follower has told how far it is, its log start among other things, in a fetch that
         arrived at `fetched_ms`. Raises StaleBrokerEpochError."""
+        self._wake_up()
         self.apply(self.core.step(event, fetched_ms))
         self._wake(self._deletion_waiters)
 
@@ -515,6 +532,7 @@ class Replica:
         does for such an event."""
         if self.moved is not None:
             self.moved[self.topic_partition] = None
+        self._wake_up()
         self.apply(self.core.step(event, self._now_ms()))
 
     def apply(self, effects: Sequence[Effect]) -> None:
@@ -601,6 +619,7 @@ class Replica:
         """Fence this replica: its disk failed. Once; later failures say nothing new."""
         if self.stopped:
             return
+        self._wake_up()
         effects = self.core.step(StorageFailed(str(error)), self._now_ms())
         if effects:
             logger.error("%s: fenced, its disk failed: %s", self.topic_partition, error)

@@ -1,12 +1,12 @@
 """All replicas of a broker: which there are, what the controller says of them, and their upkeep.
 
-State: replicas by partition, each with its topic's effective configuration; `live`, this
-broker's own. UpdateState messages
-are taken one at a time, in the order of the controller's numbers: one that was overtaken changes
-nothing, be it about topics that have been made anew since, or about who lives. States are taken by
-version (rule R3). A broker that has just started has logs but no replicas: a replica exists once
-the controller has addressed this incarnation (replication.md section 4); what arrives before this
-broker knows its incarnation waits for that.
+State: replicas by partition, each with its topic's effective configuration; those of them that are
+awake, with something that a check of the lag may find; `live`, this broker's own configuration.
+UpdateState messages are taken one at a time, in the order of the controller's numbers: one that was
+overtaken changes nothing, be it about topics that have been made anew since, or about who lives.
+States are taken by version (rule R3). A broker that has just started has logs but no replicas: a
+replica exists once the controller has addressed this incarnation (replication.md section 4); what
+arrives before this broker knows its incarnation waits for that.
 
 A replica whose log failed, or could not be opened, stays out for this incarnation. The controller
 is told at once, and again in the answer to every message that is about it: another controller, or
@@ -48,7 +48,7 @@ from minikafka.model import (
     TopicPartition,
     describe_state,
 )
-from minikafka.turns import in_slices
+from minikafka.turns import UPKEEP_SLICE_S, in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class ReplicaManager(ReplicaOwner):
         self.metadata = metadata
         self.broker_epoch = -1
         self.replicas: dict[TopicPartition, Replica] = {}
+        self._awake: dict[Replica, None] = {}  # where a check of the lag may find something
         self.failed: dict[TopicPartition, str] = {}  # topic ids of replicas with a failed disk
         self.failure_reasons: dict[TopicPartition, str] = {}  # of the same
         self.something_failed = asyncio.Event()
@@ -322,6 +323,7 @@ class ReplicaManager(ReplicaOwner):
             self._note_failed(topic_partition, topic_id, str(error))
             raise
         self.replicas[metadata.topic_partition] = replica
+        self._awake[replica] = None
         return replica
 
     def _to_delete(self, request: UpdateStateRequest) -> Iterator[tuple[TopicPartition, str]]:
@@ -346,6 +348,7 @@ class ReplicaManager(ReplicaOwner):
 
     def _drop(self, replica: Replica) -> None:
         del self.replicas[replica.topic_partition]
+        self._awake.pop(replica, None)
         self._replicator.forget(replica.topic_partition)
         topic = replica.topic_partition.topic
         if not any(each.topic == topic for each in self.replicas):
@@ -414,6 +417,9 @@ class ReplicaManager(ReplicaOwner):
     def on_storage_failed(self, replica: Replica) -> None:
         self._note_failed(replica.topic_partition, replica.topic_id, replica.core.failed or "")
 
+    def on_woken(self, replica: Replica) -> None:
+        self._awake[replica] = None
+
     def on_bug(self, error: Exception) -> None:
         self._on_bug(error)
 
@@ -430,16 +436,21 @@ class ReplicaManager(ReplicaOwner):
         while True:
             await asyncio.sleep(max(1, schedule.next_ms - self._now_ms()) / 1000)
             if schedule.due(self._now_ms()):
-                async for replica in in_slices(list(self.replicas.values())):
-                    if not replica.stopped:
-                        self._check_lag(replica)
+                await self.check_lags()
+
+    async def check_lags(self) -> None:
+        """One round, over all that have not been at rest since the last."""
+        async for replica in in_slices(list(self._awake), UPKEEP_SLICE_S):
+            if replica.stopped or self._lags_nowhere(replica):
+                self._awake.pop(replica, None)
 
     @staticmethod
-    def _check_lag(replica: Replica) -> None:
+    def _lags_nowhere(replica: Replica) -> bool:
         try:
-            replica.check_lag()
+            return replica.check_lag()
         except Exception as error:
             replica.fail(error, "the lag of its followers could not be judged")
+            return False
 
     async def run_checkpoints(self) -> None:
         """Write offset checkpoints every now and then, off the loop: recovery points at an interval
@@ -461,9 +472,10 @@ class ReplicaManager(ReplicaOwner):
 
     def find_failed_logs(self) -> None:
         """Work in the background may have failed under a replica that nobody writes to."""
-        for replica in list(self.replicas.values()):
-            failure = replica.log.failure
-            if failure is not None and replica.core.failed is None:
+        for topic_partition in self.logs.fenced_logs():
+            replica = self.replicas.get(topic_partition)
+            failure = None if replica is None else replica.log.failure
+            if replica is not None and failure is not None and replica.core.failed is None:
                 replica.fail_storage(KafkaStorageError(failure))
 
     async def run_retention(self) -> None:
@@ -471,7 +483,7 @@ class ReplicaManager(ReplicaOwner):
         interval_s = self.config.log_retention_check_interval_ms / 1000
         while True:
             await asyncio.sleep(interval_s)
-            self.retain(list(self.replicas.values()))
+            await self.retain(list(self.replicas.values()))
 
     async def run_compaction(self) -> None:
         """Compact what is dirty enough, one log after another."""
@@ -484,18 +496,19 @@ class ReplicaManager(ReplicaOwner):
             if not busy:
                 await asyncio.sleep(self.live.current.log_cleaner_backoff_ms / 1000)
 
-    def retain(self, replicas: Iterable[Replica]) -> None:
+    async def retain(self, replicas: Iterable[Replica]) -> None:
         """One round of retention over these replicas."""
         now_timestamp_ms = self._now_timestamp_ms()
         idle_ms = self.live.current.producer_id_expiration_ms
-        for replica in replicas:
-            if replica.core.failed is not None:
+        async for replica in in_slices(replicas, UPKEEP_SLICE_S):
+            if replica.core.failed is not None or replica.stopped:
                 continue
             try:
                 with replica.fenced_by_its_disk():
                     log_start_offset = replica.log.retain(now_timestamp_ms)
                 replica.raise_log_start(log_start_offset)
-                replica.step(IdleProducersDue(now_timestamp_ms, idle_ms))
+                if len(replica.core.log_state.producers):
+                    replica.step(IdleProducersDue(now_timestamp_ms, idle_ms))
                 replica.log.expire_producers(now_timestamp_ms, idle_ms)
             except MinikafkaError as error:
                 logger.warning("%s: retention: %s", replica.topic_partition, error)

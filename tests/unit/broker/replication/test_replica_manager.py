@@ -11,8 +11,10 @@ import pytest
 
 from minikafka.api.requests import UpdateStateResponse
 from minikafka.broker.replication import replica_manager
+from minikafka.broker.replication.replica import Replica
 from minikafka.config import TopicConfig
 from minikafka.core.replication.effects import Role
+from minikafka.core.replication.events import ReplicaFetched
 from minikafka.errors import (
     KafkaStorageError,
     NotLeaderOrFollowerError,
@@ -20,7 +22,7 @@ from minikafka.errors import (
     StaleControllerEpochError,
     UnknownTopicOrPartitionError,
 )
-from minikafka.model import TopicPartition
+from minikafka.model import FollowerPosition, TopicPartition
 from minikafka.records.header import split
 from tests.helpers.brokers import batch_of
 from tests.helpers.core_builders import leader_of
@@ -432,18 +434,18 @@ async def test_a_producer_is_forgotten_after_the_time_that_is_set_now(bench: Ben
     plan = replica.core.plan_append(split(data), 1)
     replica.append_as_leader([data], plan.headers)
 
-    def remembered() -> tuple[int, int]:
-        bench.manager.retain([replica])
+    async def remembered() -> tuple[int, int]:
+        await bench.manager.retain([replica])
         return len(replica.core.log_state.producers), len(replica.log.load_producers())
 
-    assert remembered() == (1, 1)
+    assert await remembered() == (1, 1)
     bench.now_timestamp_ms += 1000
     bench.broker_overrides = {"<default>": {"producer.id.expiration.ms": "1001"}}
     await bench.manager.reload_configs()
-    assert remembered() == (1, 1)
+    assert await remembered() == (1, 1)
     bench.broker_overrides = {"<default>": {"producer.id.expiration.ms": "1000"}}
     await bench.manager.reload_configs()
-    assert remembered() == (0, 0)
+    assert await remembered() == (0, 0)
 
 
 async def test_settings_are_read_one_after_the_other(bench: Bench) -> None:
@@ -473,10 +475,50 @@ async def test_retention_that_fails_fences_one_replica_and_goes_on(
 
     monkeypatch.setattr(bad.log, "retain", fail)
     monkeypatch.setattr(good.log, "retain", retain)
-    bench.manager.retain([bad, good])
-    bench.manager.retain([bad, good])
+    await bench.manager.retain([bad, good])
+    await bench.manager.retain([bad, good])
     assert retained == [TP, OTHER, OTHER]
     assert bad.core.role is Role.FAILED
+
+
+async def test_a_replica_where_nobody_lags_is_not_looked_at_until_something_happens_to_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = await bench.lead(1)
+    await bench.update(partition(1, tp=OTHER, isr=(1, 2)))
+    looked_at: list[TopicPartition] = []
+    check_lag = Replica.check_lag
+
+    def note(self: Replica) -> bool:
+        looked_at.append(self.topic_partition)
+        return check_lag(self)
+
+    async def check() -> list[TopicPartition]:
+        looked_at.clear()
+        await bench.manager.check_lags()
+        return list(looked_at)
+
+    monkeypatch.setattr(Replica, "check_lag", note)
+    fetched(replica, 2, 0)
+    fetched(replica, 3, 0)
+    assert await check() == [TP, OTHER]
+    assert await check() == [OTHER], "broker 2 has not fetched it"
+    data = batch_of(b"a")
+    replica.append_as_leader([data], replica.core.plan_append(split(data), 1).headers)
+    assert await check() == [OTHER, TP]
+    assert await check() == [OTHER, TP], "nobody has fetched what was appended"
+    fetched(replica, 2, 1)
+    fetched(replica, 3, 1)
+    await check()
+    assert await check() == [OTHER]
+    fetched(replica, 2, 0)
+    assert await check() == [OTHER, TP], "a follower has fetched from further back"
+
+
+def fetched(replica: Replica, replica_id: int, offset: int) -> None:
+    position = FollowerPosition(TP, TOPIC_ID, offset, 0, 0 if offset else -1, 0)
+    event = ReplicaFetched(replica_id, 100 * replica_id, position)
+    replica.on_follower_fetched(event, 0)
 
 
 async def test_upkeep_runs_by_the_clock_and_outlives_a_failing_disk(
