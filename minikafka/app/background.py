@@ -138,7 +138,7 @@ def read_usage(broker: Broker, log_dirs: str) -> Usage:
         disk_free_bytes=file_system.f_bavail * file_system.f_frsize,
         bytes_in=traffic.bytes_in + traffic.replication_bytes_in,
         bytes_out=traffic.bytes_out + traffic.replication_bytes_out,
-        partitions_led=sum(map(attrgetter("core.is_leader"), replicas)),
+        partitions_led=len(broker.replicas.led),
         partitions_held=len(replicas),
         offline=dict(broker.replicas.failure_reasons),
     )

@@ -108,11 +108,11 @@ class MetadataCache:
 
     def _replaced_topics(self, request: UpdateStateRequest) -> list[tuple[str, str]]:
         """Topics that were deleted and made again under the same name, with their old ids."""
+        named = dict.fromkeys((m.topic_partition.topic, m.topic_id) for m in request.partitions)
         replaced: dict[tuple[str, str], None] = {}
-        for metadata in request.partitions:
-            topic = metadata.topic_partition.topic
+        for topic, named_id in named:
             topic_id = self.topic_id(topic)
-            if topic_id is not None and topic_id != metadata.topic_id:
+            if topic_id is not None and topic_id != named_id:
                 replaced[topic, topic_id] = None
         return list(replaced)
 
@@ -120,9 +120,8 @@ class MetadataCache:
         partitions = self.topics.setdefault(metadata.topic_partition.topic, {})
         known = partitions.get(metadata.topic_partition.partition)
         if known is not None and known.topic_id == metadata.topic_id:
-            if metadata.state.partition_version < known.state.partition_version:
-                return False
-            if metadata == known:
+            version, known_version = metadata.state.partition_version, known.state.partition_version
+            if version < known_version or (version == known_version and metadata == known):
                 return False
         partitions[metadata.topic_partition.partition] = metadata
         return True

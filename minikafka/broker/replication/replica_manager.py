@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -88,6 +89,8 @@ class ReplicaManager(ReplicaOwner):
         self.metadata = metadata
         self.broker_epoch = -1
         self.replicas: dict[TopicPartition, Replica] = {}
+        self._held: Counter[str] = Counter()  # replicas by topic
+        self.led: set[TopicPartition] = set()  # those that this broker leads
         self._awake: dict[Replica, None] = {}  # where a check of the lag may find something
         self.failed: dict[TopicPartition, str] = {}  # topic ids of replicas with a failed disk
         self.failure_reasons: dict[TopicPartition, str] = {}  # of the same
@@ -168,7 +171,8 @@ class ReplicaManager(ReplicaOwner):
             if any(self._is_new_topic(metadata) for metadata in request.partitions):
                 stored = await self._read_configs()
                 self._fence(request)
-                self._apply_configs(stored)
+                await self._apply_configs(stored)
+                self._fence(request)
             order = (request.controller_epoch, request.number)
             if order < self._last_message:
                 # It was overtaken by a later one, which said all of it that still holds. Its topics
@@ -323,6 +327,7 @@ class ReplicaManager(ReplicaOwner):
             self._note_failed(topic_partition, topic_id, str(error))
             raise
         self.replicas[metadata.topic_partition] = replica
+        self._held[topic_partition.topic] += 1
         self._awake[replica] = None
         return replica
 
@@ -351,7 +356,9 @@ class ReplicaManager(ReplicaOwner):
         self._awake.pop(replica, None)
         self._replicator.forget(replica.topic_partition)
         topic = replica.topic_partition.topic
-        if not any(each.topic == topic for each in self.replicas):
+        self._held[topic] -= 1
+        if not self._held[topic]:
+            del self._held[topic]
             self.counters.retire(topic)
         replica.stop(UnknownTopicOrPartitionError(f"{replica.topic_partition} has been deleted"))
         self._tell_role(replica)
@@ -379,19 +386,23 @@ class ReplicaManager(ReplicaOwner):
     async def reload_configs(self) -> None:
         """Settings of topics or brokers changed in ZooKeeper: apply them without a restart."""
         async with self._one_at_a_time:
-            self._apply_configs(await self._read_configs())
+            await self._apply_configs(await self._read_configs())
 
-    def _apply_configs(self, stored: StoredConfigs) -> None:
+    async def _apply_configs(self, stored: StoredConfigs) -> None:
+        """Within `_one_at_a_time`: meanwhile no replica comes or goes."""
         changed = changed_entities(self._overrides, stored.topics)
         defaults = self.live.topic_defaults
         self._overrides = stored.topics
         self.live.take(stored.brokers)
-        all_change = self.live.topic_defaults != defaults
-        for replica in list(self.replicas.values()):
-            if not all_change and replica.topic_partition.topic not in changed:
-                continue
-            config = self.topic_config(replica.topic_partition.topic)
-            if config != replica.config:
+        if self.live.topic_defaults != defaults:
+            changed = set(self._held)
+        changed &= self._held.keys()
+        if not changed:
+            return
+        configs = {topic: self.topic_config(topic) for topic in changed}
+        async for replica in in_slices(list(self.replicas.values()), UPKEEP_SLICE_S):
+            config = configs.get(replica.topic_partition.topic, replica.config)
+            if config is not replica.config and config != replica.config:
                 logger.info("%s: new configuration", replica.topic_partition)
                 replica.configure(config)
 
@@ -408,6 +419,11 @@ class ReplicaManager(ReplicaOwner):
         self._tell_role(replica)
 
     def _tell_role(self, replica: Replica) -> None:
+        topic_partition = replica.topic_partition
+        if replica.core.is_leader and not replica.stopped:
+            self.led.add(topic_partition)
+        elif self.replicas.get(topic_partition, replica) is replica:
+            self.led.discard(topic_partition)
         for listener in self.role_listeners:
             listener(replica)
 

@@ -481,6 +481,25 @@ async def test_retention_that_fails_fences_one_replica_and_goes_on(
     assert bad.core.role is Role.FAILED
 
 
+async def test_what_is_led_here_is_known_without_a_walk(bench: Bench) -> None:
+    replica = await bench.lead(1)
+    await bench.update(partition(2, tp=OTHER, isr=(1, 2)))
+    assert bench.manager.led == {TP}
+    await bench.update(partition(1, 1, version=1, tp=OTHER, isr=(1, 2)))
+    assert bench.manager.led == {TP, OTHER}
+    await bench.update(partition(2, 2, version=2, tp=OTHER, isr=(1, 2)))
+    assert bench.manager.led == {TP}
+    await bench.update(partition(1, topic_id="new", isr=(1,)))
+    assert bench.manager.led == {TP}
+    assert bench.manager.replicas[TP] is not replica
+    bench.manager.replicas[TP].fail_storage(KafkaStorageError("Input/output error"))
+    assert bench.manager.led == set()
+    await bench.update(partition(1, 3, version=3, tp=OTHER, isr=(1, 2)))
+    assert bench.manager.led == {OTHER}
+    await bench.update(deletions=[(OTHER, TOPIC_ID)])
+    assert bench.manager.led == set()
+
+
 async def test_a_replica_where_nobody_lags_is_not_looked_at_until_something_happens_to_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
