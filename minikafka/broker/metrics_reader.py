@@ -1,14 +1,14 @@
 """Reads the metrics of a broker (metrics.py) from its counters and its state.
 
-Nothing is kept here: all is read at the moment of the question, on the broker's loop and in one go,
-so that a reading fits together.
+Nothing is kept here: all is read when it is asked for, on the broker's loop. Partitions are looked
+at in slices, each once, so that what is summed of them fits together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from minikafka.api.metrics import (
     BrokerMetrics,
@@ -21,12 +21,13 @@ from minikafka.api.metrics import (
 )
 from minikafka.broker.counters import BrokerCounters, TopicCounters
 from minikafka.broker.groups.shards import GroupShards
-from minikafka.broker.replication.replica import Replica
+from minikafka.broker.replication.replica import FetchWaiter, Replica
 from minikafka.broker.replication.replica_manager import ReplicaManager
 from minikafka.core.control.context import ControllerCounters
 from minikafka.core.control.controller import Controller
 from minikafka.core.groups.lifecycle import GroupState
-from minikafka.model import NO_LEADER
+from minikafka.model import NO_LEADER, TopicPartition
+from minikafka.turns import UPKEEP_SLICE_S, in_slices
 
 QUANTILES = (0.5, 0.99)
 
@@ -66,9 +67,12 @@ class MetricsReader:
     def counters(self) -> BrokerCounters:
         return self.replicas.counters
 
-    def read(self) -> BrokerMetrics:
+    async def read(self) -> BrokerMetrics:
         """A reading of now."""
-        total, topics = self._topics()
+        held = _Held()
+        async for replica in in_slices(list(self.replicas.replicas.values()), UPKEEP_SLICE_S):
+            held.add(replica)
+        total, topics = self._topics(held.topics)
         counters = self.counters
         return BrokerMetrics(
             self.replicas.config.broker_id,
@@ -78,7 +82,7 @@ class MetricsReader:
             self._read_process(),
             total,
             topics,
-            self._replicas(),
+            self._replicas(held),
             self._controller(),
             self._groups(),
             self._requests(),
@@ -87,30 +91,32 @@ class MetricsReader:
             counters.zookeeper_expires,
         )
 
-    def _topics(self) -> tuple[TopicMetrics, list[TopicMetrics]]:
+    async def count_waiting(self) -> Waiting:
+        """The requests that wait for something here."""
+        produces, fetches = 0, set[FetchWaiter]()
+        replicas = self.replicas.replicas
+        led = [replicas[tp] for tp in self.replicas.led if tp in replicas]
+        async for replica in in_slices(led, UPKEEP_SLICE_S):
+            produces += replica.parked_count
+            fetches.update(replica.waiting_fetches())
+        return Waiting(produces, len(fetches))
+
+    def _topics(self, held: dict[str, list[int]]) -> tuple[TopicMetrics, list[TopicMetrics]]:
         """All together, and each, by name."""
-        held: dict[str, list[int]] = {}  # partitions, leaders, bytes
-        for topic_partition, replica in self.replicas.replicas.items():
-            sums = held.setdefault(topic_partition.topic, [0, 0, 0])
-            sums[0] += 1
-            sums[1] += replica.core.is_leader
-            sums[2] += replica.log.size_bytes
         counters = self.counters
         topics = [_topic_metrics(name, held[name], counters.of(name)) for name in sorted(held)]
         sums = [sum(column) for column in zip(*held.values(), strict=True)] or [0, 0, 0]
         return _topic_metrics("", sums, counters.total()), topics
 
-    def _replicas(self) -> ReplicaMetrics:
-        replicas = list(self.replicas.replicas.values())
-        led = [health for replica in replicas if (health := isr_health(replica)) is not None]
+    def _replicas(self, held: _Held) -> ReplicaMetrics:
         return ReplicaMetrics(
-            len(replicas),
-            len(led),
+            held.replicas,
+            held.led,
             len(self.replicas.failed),
-            sum(health.under_replicated for health in led),
-            sum(health.under_min_isr for health in led),
-            sum(health.at_min_isr for health in led),
-            max((replica.lag for replica in replicas), default=0),
+            held.under_replicated,
+            held.under_min_isr,
+            held.at_min_isr,
+            held.max_lag,
             self.counters.isr_shrinks,
             self.counters.isr_expands,
         )
@@ -124,12 +130,13 @@ class MetricsReader:
             )
         context = core.context
         partitions = offline = imbalance = 0
-        for tp, assignment in context.partitions():
-            state = context.states.get(tp)
-            leader = NO_LEADER if state is None else state.leader
-            partitions += 1
-            offline += leader == NO_LEADER
-            imbalance += leader != assignment.replicas[0]
+        for name in context.topics.keys() - context.deletions:
+            for partition, assignment in context.topics[name].assignments.items():
+                state = context.states.get(TopicPartition(name, partition))
+                leader = NO_LEADER if state is None else state.leader
+                partitions += 1
+                offline += leader == NO_LEADER
+                imbalance += leader != assignment.replicas[0]
         return ControllerMetrics(
             True,
             context.controller_epoch,
@@ -160,6 +167,37 @@ class MetricsReader:
             RequestMetrics(kind, counter.count, counter.total_us, *counter.quantiles_us(QUANTILES))
             for kind, counter in sorted(self.counters.requests.kinds.items())
         ]
+
+
+class Waiting(NamedTuple):
+    """Requests that wait: for replication, and for records (consumers and followers)."""
+
+    produces: int
+    fetches: int
+
+
+class _Held:
+    """What is summed of the replicas. Of each topic: partitions, leaders, bytes."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, list[int]] = {}
+        self.replicas = self.led = self.max_lag = 0
+        self.under_replicated = self.under_min_isr = self.at_min_isr = 0
+
+    def add(self, replica: Replica) -> None:
+        sums = self.topics.setdefault(replica.topic_partition.topic, [0, 0, 0])
+        sums[0] += 1
+        sums[2] += replica.log.size_bytes
+        self.replicas += 1
+        health = isr_health(replica)
+        if health is None:
+            self.max_lag = max(self.max_lag, replica.lag)
+            return
+        sums[1] += 1
+        self.led += 1
+        self.under_replicated += health.under_replicated
+        self.under_min_isr += health.under_min_isr
+        self.at_min_isr += health.at_min_isr
 
 
 @dataclass(frozen=True, slots=True)

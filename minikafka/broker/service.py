@@ -114,7 +114,7 @@ class Service:
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
         on_task_done: Callable[[asyncio.Task[None]], None],
-        read_metrics: Callable[[], BrokerMetrics],
+        read_metrics: Callable[[], Awaitable[BrokerMetrics]],
     ) -> None:
         self._config = config
         self._cluster_id = cluster_id
@@ -433,7 +433,7 @@ class Service:
         return self._config.log_dirs, sizes
 
     async def broker_metrics(self) -> BrokerMetrics:
-        return self._read_metrics()
+        return await self._read_metrics()
 
     # --- to and from the controller --------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +64,8 @@ class _Table:
     def copy(self) -> Copy:
         self._gone = {tp: at for tp, at in self._gone.items() if at > self.written}
         if not self._in_order:
-            self.offsets = dict(sorted(self.offsets.items()))
+            names = sorted(self.offsets, key=attrgetter("topic", "partition"))
+            self.offsets = {each: self.offsets[each] for each in names}
             self._in_order = True
         return Copy(self, self.offsets.copy(), self.number)
 

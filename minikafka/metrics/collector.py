@@ -13,6 +13,8 @@ Imports prometheus_client, so it is imported only where somebody listens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CollectorRegistry, Metric
@@ -20,9 +22,10 @@ from prometheus_client.core import CollectorRegistry, Metric
 from minikafka import __version__
 from minikafka.api.metrics import BrokerMetrics
 from minikafka.broker.counters import TopicCounters
-from minikafka.broker.metrics_reader import IsrHealth, MetricsReader, isr_health
+from minikafka.broker.metrics_reader import IsrHealth, MetricsReader, Waiting, isr_health
 from minikafka.broker.replication.replica import Replica
 from minikafka.core.groups.lifecycle import GroupState
+from minikafka.metrics.exposition import Gauges, labels_text
 from minikafka.metrics.names import BROKER_COUNTERS, BROKER_GAUGES, TOPIC_COUNTERS
 from minikafka.model import TopicPartition
 
@@ -32,7 +35,6 @@ _QUANTILE_LABELS = ("0.50", "0.75", "0.95", "0.98", "0.99", "0.999")
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
-Item = tuple[TopicPartition, Replica]
 
 
 class BrokerCollector:
@@ -48,13 +50,12 @@ class BrokerCollector:
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
 
-    def families(self) -> Iterator[Metric]:
-        """All of them, each computed when it is asked for."""
-        metrics = self._reader.read()
+    def families(self, metrics: BrokerMetrics, waiting: Waiting) -> Iterator[Metric | Gauges]:
+        """All of them, each computed when it is asked for, but those that have been read."""
         yield from self._broker(metrics)
         yield from self._topics()
         yield from self._requests()
-        yield from self._purgatory()
+        yield self._purgatory(waiting)
         yield from self._partitions()
         yield from self._groups()
         yield from self._process.collect()
@@ -124,32 +125,33 @@ class BrokerCollector:
             times.add_sample(times.name + "_sum", labels, counter.total_us / 1000)
         yield times
 
-    def _purgatory(self) -> Iterator[Metric]:
-        replicas = self._reader.replicas.replicas.values()
-        fetches = {waiter for replica in replicas for waiter in replica.waiting_fetches()}
-        yield _family(
+    @staticmethod
+    def _purgatory(waiting: Waiting) -> Metric:
+        return _family(
             "kafka_server_delayedoperationpurgatory_purgatorysize",
             "Requests that wait: for replication of a partition, for records.",
             "gauge",
             [
-                ({"delayedOperation": "Produce"}, sum(each.parked_count for each in replicas)),
-                ({"delayedOperation": "Fetch"}, len(fetches)),
+                ({"delayedOperation": "Produce"}, waiting.produces),
+                ({"delayedOperation": "Fetch"}, waiting.fetches),
             ],
         )
 
     # --- partitions ---
 
-    def _partitions(self) -> Iterator[Metric]:
-        items = sorted(self._reader.replicas.replicas.items())
+    def _partitions(self) -> Iterator[Gauges]:
+        replicas = self._reader.replicas.replicas
+        names = sorted(replicas, key=attrgetter("topic", "partition"))
+        rows = [_Row(replicas[each]) for each in names]
         for name, help_text, read in _LOG_GAUGES:
-            yield from _portions(name, help_text, "gauge", _of_replicas(items, read))
+            samples = ((row.labels, read(row.replica)) for row in rows)
+            yield from _gauges(name, help_text, samples)
         for name, help_text, read_health in _ISR_GAUGES:
-            yield from _portions(name, help_text, "gauge", _of_leaders(items, read_health))
-        yield from _portions(
+            yield from _gauges(name, help_text, _of_leaders(rows, read_health))
+        yield from _gauges(
             "kafka_server_fetcherlagmetrics_consumerlag",
             "Records that a follower on this broker is behind its leader.",
-            "gauge",
-            _lags(items),
+            _lags(rows),
         )
 
     # --- groups ---
@@ -201,8 +203,32 @@ def _portions(name: str, help_text: str, kind: str, samples: Iterable[Sample]) -
     yield _family(name, help_text, kind, portion)
 
 
+def _gauges(name: str, help_text: str, samples: Iterable[tuple[str, float]]) -> Iterator[Gauges]:
+    """As `_portions`."""
+    iterator = iter(samples)
+    yield Gauges(name, help_text, list(islice(iterator, PORTION)))
+    while portion := list(islice(iterator, PORTION)):
+        yield Gauges(name, help_text, portion)
+
+
+class _Row:
+    """A replica in one scrape: what is the same in all of its lines."""
+
+    __slots__ = ("_labels", "replica")
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self._labels: str | None = None
+
+    @property
+    def labels(self) -> str:
+        if self._labels is None:
+            self._labels = labels_text(**_labels(self.replica.topic_partition))
+        return self._labels
+
+
 def _labels(topic_partition: TopicPartition) -> Labels:
-    return {"topic": topic_partition.topic, "partition": str(topic_partition.partition)}
+    return {"partition": str(topic_partition.partition), "topic": topic_partition.topic}
 
 
 _LOG_GAUGES: tuple[tuple[str, str, Callable[[Replica], float]], ...] = (
@@ -263,23 +289,19 @@ _ISR_GAUGES: tuple[tuple[str, str, Callable[[Replica, IsrHealth], float]], ...] 
 )
 
 
-def _of_replicas(items: Iterable[Item], read: Callable[[Replica], float]) -> Iterator[Sample]:
-    for topic_partition, replica in items:
-        yield _labels(topic_partition), read(replica)
-
-
 def _of_leaders(
-    items: Iterable[Item], read: Callable[[Replica, IsrHealth], float]
-) -> Iterator[Sample]:
-    for topic_partition, replica in items:
-        health = isr_health(replica)
+    rows: Iterable[_Row], read: Callable[[Replica, IsrHealth], float]
+) -> Iterator[tuple[str, float]]:
+    for row in rows:
+        health = isr_health(row.replica)
         if health is not None:
-            yield _labels(topic_partition), read(replica, health)
+            yield row.labels, read(row.replica, health)
 
 
-def _lags(items: Iterable[Item]) -> Iterator[Sample]:
-    for topic_partition, replica in items:
+def _lags(rows: Iterable[_Row]) -> Iterator[tuple[str, float]]:
+    for row in rows:
+        replica = row.replica
         state = replica.core.state
         if state is not None and not replica.core.is_leader:
-            client_id = f"ReplicaFetcherThread-0-{state.leader}"
-            yield {"clientId": client_id, **_labels(topic_partition)}, replica.lag
+            client_id = labels_text(clientId=f"ReplicaFetcherThread-0-{state.leader}")
+            yield f"{client_id},{row.labels}", replica.lag

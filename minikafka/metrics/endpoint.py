@@ -41,7 +41,8 @@ class MetricsEndpoint:
         from minikafka.metrics.exposition import render
 
         collector = BrokerCollector(self._reader, self._name, self._connections)
-        return await render(collector.families())
+        metrics, waiting = await self._reader.read(), await self._reader.count_waiting()
+        return await render(collector.families(metrics, waiting))
 
 
 def _load() -> None:

@@ -13,7 +13,7 @@ from minikafka.api.groups import OffsetCommitPartition, OffsetCommitRequest
 from minikafka.api.requests import CreateTopic, CreateTopicsRequest
 from minikafka.metrics.collector import PORTION, BrokerCollector
 from minikafka.metrics.endpoint import MetricsEndpoint
-from minikafka.metrics.exposition import render_in_portions
+from minikafka.metrics.exposition import Gauges, labels_text, render_in_portions
 from minikafka.model import TopicPartition
 from tests.helpers.brokers import BrokerCluster, batch_of
 from tests.helpers.waiting import until
@@ -185,11 +185,26 @@ async def test_many_partitions_come_in_portions_that_make_one_family(
     assert [each.error for each in response.results] == [None]
     broker = cluster.running[1].broker
     await until(lambda: len(broker.replicas.replicas) == count)
-    portions = list(render_in_portions(BrokerCollector(broker.metrics, "A", int).families()))
+    metrics, waiting = await broker.metrics.read(), await broker.metrics.count_waiting()
+    families = BrokerCollector(broker.metrics, "A", int).families(metrics, waiting)
+    portions = list(render_in_portions(families))
     assert max(portion.count(b"\n") for portion in portions) <= PORTION + 2
     one = Scrape(b"".join(portions).decode())
     assert len(one.labels("kafka_log_log_size")) == count
     assert one.value("kafka_log_log_size", topic="wide", partition=str(count - 1)) == 0
+
+
+def test_what_is_written_directly_is_written_as_prometheus_client_does() -> None:
+    labels = [{"partition": "7", "topic": "t"}, {"partition": "0", "topic": 'a"\\\nb'}]
+    values = [0.0, 1.0, 123456.0, 1234567.0, 2.0**53, 0.25, -1.0]
+    metric = Metric("kafka_log_log_size", "Bytes of a log.", "gauge")
+    for each in labels:
+        for value in values:
+            metric.add_sample(metric.name, each, value)
+    written = [(labels_text(**each), value) for each in labels for value in values]
+    gauges = Gauges("kafka_log_log_size", "Bytes of a log.", written)
+    assert list(render_in_portions([gauges])) == list(render_in_portions([metric]))
+    assert list(render_in_portions([gauges] * 3)) == list(render_in_portions([metric] * 3))
 
 
 async def test_names_that_have_nothing_to_count_yet_are_there_all_the_same(
