@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SLICE_S = 0.01
-UPKEEP_SLICE_S = 0.001  # of what nobody waits for: a request may meet such a slice at every step
+UPKEEP = 0.1  # of a slice, for what nobody waits for: a request may meet one at each of its steps
 _GIVE_WAY_S = 0.00005
 
 _aside = ThreadPoolExecutor(1, "aside")  # its thread comes with the first work
@@ -79,10 +79,10 @@ class in_slices(AsyncIterator[T]):
 
     __slots__ = ("_end_s", "_items", "_slice_s")
 
-    def __init__(self, items: Iterable[T], slice_s: float | None = None) -> None:
-        """`slice_s`: SLICE_S if there is none."""
+    def __init__(self, items: Iterable[T], share: float = 1.0) -> None:
+        """`share`: how much of SLICE_S is a slice."""
         self._items = iter(items)
-        self._slice_s = SLICE_S if slice_s is None else slice_s
+        self._slice_s = SLICE_S * share
         self._end_s = perf_counter() + self._slice_s
 
     async def __anext__(self) -> T:

@@ -27,7 +27,7 @@ from minikafka.core.control.context import ControllerCounters
 from minikafka.core.control.controller import Controller
 from minikafka.core.groups.lifecycle import GroupState
 from minikafka.model import NO_LEADER, TopicPartition
-from minikafka.turns import UPKEEP_SLICE_S, in_slices
+from minikafka.turns import UPKEEP, in_slices
 
 QUANTILES = (0.5, 0.99)
 
@@ -70,7 +70,7 @@ class MetricsReader:
     async def read(self) -> BrokerMetrics:
         """A reading of now."""
         held = _Held()
-        async for replica in in_slices(list(self.replicas.replicas.values()), UPKEEP_SLICE_S):
+        async for replica in in_slices(list(self.replicas.replicas.values()), UPKEEP):
             held.add(replica)
         total, topics = self._topics(held.topics)
         counters = self.counters
@@ -96,7 +96,7 @@ class MetricsReader:
         produces, fetches = 0, set[FetchWaiter]()
         replicas = self.replicas.replicas
         led = [replicas[tp] for tp in self.replicas.led if tp in replicas]
-        async for replica in in_slices(led, UPKEEP_SLICE_S):
+        async for replica in in_slices(led, UPKEEP):
             produces += replica.parked_count
             fetches.update(replica.waiting_fetches())
         return Waiting(produces, len(fetches))

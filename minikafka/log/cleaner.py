@@ -25,7 +25,7 @@ from minikafka.log.failures import describe, is_shortage
 from minikafka.log.files import Disk
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.segment import Segment
-from minikafka.turns import UPKEEP_SLICE_S, in_slices
+from minikafka.turns import UPKEEP, in_slices
 
 MAP_BYTES = 134_217_728  # Kafka's log.cleaner.dedupe.buffer.size
 _logger = logging.getLogger("minikafka.log")
@@ -124,7 +124,7 @@ class Cleaner:
         self.uncleanable = {log: why for log, why in self.uncleanable.items() if not log.closed}
         found = [
             each
-            async for log in in_slices(logs, UPKEEP_SLICE_S)
+            async for log in in_slices(logs, UPKEEP)
             if (each := self._look_at(log, now_ms)) is not None
         ]
         found.sort(key=lambda each: (each.overdue, each.dirty_ratio), reverse=True)

@@ -24,7 +24,7 @@ from minikafka.log.files import Disk
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.recovery import Checkpointed
 from minikafka.model import TopicPartition
-from minikafka.turns import UPKEEP_SLICE_S, in_slices
+from minikafka.turns import UPKEEP, in_slices
 
 
 class _Table:
@@ -149,7 +149,7 @@ class OffsetTables:
             self.take(log)
 
     async def take_changed_in_slices(self) -> None:
-        async for log in in_slices(list(self.changed), UPKEEP_SLICE_S):
+        async for log in in_slices(list(self.changed), UPKEEP):
             self.take(log)
 
     def settle(self, logs: Iterable[DiskLog]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from time import perf_counter
 
 from minikafka import turns
-from minikafka.turns import SLICE_S, in_slices
+from minikafka.turns import SLICE_S, UPKEEP, in_slices
 
 
 def _work(duration_s: float) -> None:
@@ -50,6 +50,22 @@ async def test_long_works_side_by_side_leave_others_one_slice_to_wait() -> None:
     assert len(waits) >= 50, "at least one turn of the loop for each slice"
     waits.sort()
     assert waits[len(waits) // 2] < 3 * SLICE_S, "half of the waits: a busy machine adds to some"
+
+
+async def test_upkeep_lets_others_run_more_often() -> None:
+    turns_of_the_loop = 0
+
+    async def count() -> None:
+        nonlocal turns_of_the_loop
+        while True:
+            turns_of_the_loop += 1
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(count())
+    async for _ in in_slices(range(9), UPKEEP):
+        _work(SLICE_S * UPKEEP)
+    watching.cancel()
+    assert turns_of_the_loop >= 8
 
 
 async def test_one_that_is_cancelled_while_it_waits_holds_nobody_up() -> None:

@@ -49,7 +49,7 @@ from minikafka.model import (
     TopicPartition,
     describe_state,
 )
-from minikafka.turns import UPKEEP_SLICE_S, in_slices
+from minikafka.turns import UPKEEP, in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -400,7 +400,7 @@ class ReplicaManager(ReplicaOwner):
         if not changed:
             return
         configs = {topic: self.topic_config(topic) for topic in changed}
-        async for replica in in_slices(list(self.replicas.values()), UPKEEP_SLICE_S):
+        async for replica in in_slices(list(self.replicas.values()), UPKEEP):
             config = configs.get(replica.topic_partition.topic, replica.config)
             if config is not replica.config and config != replica.config:
                 logger.info("%s: new configuration", replica.topic_partition)
@@ -456,7 +456,7 @@ class ReplicaManager(ReplicaOwner):
 
     async def check_lags(self) -> None:
         """One round, over all that have not been at rest since the last."""
-        async for replica in in_slices(list(self._awake), UPKEEP_SLICE_S):
+        async for replica in in_slices(list(self._awake), UPKEEP):
             if replica.stopped or self._lags_nowhere(replica):
                 self._awake.pop(replica, None)
 
@@ -516,7 +516,7 @@ class ReplicaManager(ReplicaOwner):
         """One round of retention over these replicas."""
         now_timestamp_ms = self._now_timestamp_ms()
         idle_ms = self.live.current.producer_id_expiration_ms
-        async for replica in in_slices(replicas, UPKEEP_SLICE_S):
+        async for replica in in_slices(replicas, UPKEEP):
             if replica.core.failed is not None or replica.stopped:
                 continue
             try:
