@@ -60,8 +60,9 @@ def main(arguments: list[str]) -> int:
     print("| sleeping partitions | in sync after, s | p50, ms | p99, ms | broker at rest, % |")
     print("|---|---|---|---|---|", flush=True)
     try:
-        for count in map(int, options.partitions.split(",")):
-            print(_line(count, *measure(count, options)), flush=True)
+        with asyncio.Runner() as runner:  # one for all: gRPC keeps to the first loop
+            for count in map(int, options.partitions.split(",")):
+                print(_line(count, *measure(count, options, runner)), flush=True)
     except (FailedError, MinikafkaError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -81,7 +82,9 @@ def spread(values: Sequence[float], digits: int) -> str:
     return " / ".join(f"{each:.{digits}f}" for each in (min(values), median(values), max(values)))
 
 
-def measure(partitions: int, options: argparse.Namespace) -> tuple[float, list[Round]]:
+def measure(
+    partitions: int, options: argparse.Namespace, runner: asyncio.Runner
+) -> tuple[float, list[Round]]:
     """How long the partitions took until they were in sync, and the rounds. FailedError."""
     with tempfile.TemporaryDirectory(prefix="minikafka-sleeping-") as path:
         cluster = MiniKafka(Path(path))
@@ -99,7 +102,7 @@ def measure(partitions: int, options: argparse.Namespace) -> tuple[float, list[R
             for _ in range(options.rounds):
                 idle = _at_rest(cluster, options.idle_s)
                 taken_ms = sorted(
-                    asyncio.run(_lone_records(cluster.grpc_addresses, options.records))
+                    runner.run(_lone_records(cluster.grpc_addresses, options.records))
                 )
                 p50_ms, p99_ms = (taken_ms[len(taken_ms) * n // 100] for n in (50, 99))
                 rounds.append(Round(p50_ms, p99_ms, idle))
