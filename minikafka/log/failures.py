@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from pathlib import Path
 from typing import NoReturn
 
 from minikafka.errors import (
@@ -56,7 +55,7 @@ class Fence:
     __slots__ = ("_directory", "_fenced", "_topic_partition", "intact", "reason")
 
     def __init__(
-        self, topic_partition: TopicPartition, directory: Path, fenced: dict[TopicPartition, str]
+        self, topic_partition: TopicPartition, directory: str, fenced: dict[TopicPartition, str]
     ) -> None:
         """`fenced`: where it is noted if the log is."""
         self._topic_partition = topic_partition

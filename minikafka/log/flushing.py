@@ -18,6 +18,11 @@ from minikafka.config import TopicConfig
 from minikafka.config.properties import INT64_MAX
 
 
+def flushes_unasked(config: TopicConfig) -> bool:
+    """Is there anything for a schedule to do?"""
+    return not config.flush_messages == config.flush_ms == INT64_MAX
+
+
 class FlushSchedule:
     """`flush` makes the log durable; `unflushed` tells how many records are not, 0 once the log is
     closed or can do no more."""

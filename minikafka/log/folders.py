@@ -6,13 +6,14 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from minikafka.log.failures import describe
 from minikafka.log.files import Disk
 from minikafka.log.unsynced import PARTITION_METADATA
-from minikafka.model import TopicPartition
+from minikafka.model import TopicPartition, topic_partition
 
 DELETE_SUFFIX = "-delete"
 _FOLDER = re.compile(r"(?P<topic>[a-zA-Z0-9._-]+)-(?P<partition>\d+)", re.ASCII)
@@ -46,7 +47,7 @@ def parse_folder(path: Path) -> TopicPartition | None:
     match = _FOLDER.fullmatch(path.name)
     if match is None or not path.is_dir():
         return None
-    return TopicPartition(match["topic"], int(match["partition"]))
+    return topic_partition(sys.intern(match["topic"]), int(match["partition"]))
 
 
 def deleted_name(topic_partition: TopicPartition) -> str:
@@ -64,7 +65,7 @@ def read_topic_id(disk: Disk, folder: Path) -> str:
     for line in text.splitlines():
         key, _, value = line.partition(":")
         if key == "topic_id":
-            return value.strip()
+            return sys.intern(value.strip())  # all partitions of a topic have the same
     _logger.warning("%s has no readable %s: its topic id is unknown", folder, PARTITION_METADATA)
     return ""
 

@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from minikafka.log.files import Disk
 
@@ -48,25 +49,25 @@ class SyncWork:
                 self.epochs(self.target)
 
 
+class Syncable(Protocol):
+    """What is made durable (a DiskLog)."""
+
+    def what_to_sync(self) -> SyncWork:
+        """What there is to sync now."""
+
+    def on_flushed(self, error: Exception | None) -> None:
+        """How each fsync ended. Raises what the callers are to get."""
+
+
 class GroupCommit:
     """Shares fsyncs among the callers of one log. All methods on the loop."""
 
-    __slots__ = ("_bound", "_collect", "_disk", "_done", "_executor", "_inflight", "durable_offset")
+    __slots__ = ("_bound", "_disk", "_executor", "_inflight", "_log", "durable_offset")
 
-    def __init__(
-        self,
-        disk: Disk,
-        executor: Executor,
-        durable_offset: int,
-        collect: Callable[[], SyncWork],
-        done: Callable[[Exception | None], None],
-    ) -> None:
-        """`collect` says what there is to sync now; `done` hears how each fsync ended: it may raise
-        what the callers are to get."""
+    def __init__(self, disk: Disk, executor: Executor, durable_offset: int, log: Syncable) -> None:
         self._disk = disk
         self._executor = executor
-        self._collect = collect
-        self._done = done
+        self._log = log
         self._inflight: asyncio.Task[None] | None = None
         self._bound = durable_offset
         self.durable_offset = durable_offset
@@ -92,13 +93,13 @@ class GroupCommit:
 
     async def _run(self) -> None:
         try:
-            work = self._collect()
+            work = self._log.what_to_sync()
             self._bound = work.target
             await asyncio.get_running_loop().run_in_executor(self._executor, work.run, self._disk)
         except Exception as error:
-            self._done(error)
+            self._log.on_flushed(error)
         else:
             self.durable_offset = max(self.durable_offset, min(work.target, self._bound))
-            self._done(None)
+            self._log.on_flushed(None)
         finally:
             self._inflight = None

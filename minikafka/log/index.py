@@ -22,6 +22,8 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from itertools import islice
+from operator import lt
 from struct import Struct
 
 OFFSET_ENTRY = Struct(">II")
@@ -96,21 +98,23 @@ class SegmentIndex:
         if len(offsets) % OFFSET_ENTRY.size or len(times) % TIME_ENTRY.size:
             return None
         index = cls()
-        for offset, position in OFFSET_ENTRY.iter_unpack(offsets):
-            if index.offsets and (offset <= index.offsets[-1] or position <= index.positions[-1]):
-                return None
-            index.add(offset, position)
-        for timestamp_ms, offset in TIME_ENTRY.iter_unpack(times):
-            if index.timestamps and (
-                timestamp_ms <= index.timestamps[-1] or offset <= index.time_offsets[-1]
-            ):
-                return None
-            index.timestamps.append(timestamp_ms)
-            index.time_offsets.append(offset)
-        return index
+        words = _words(offsets)
+        index.offsets, index.positions = words[0::2], words[1::2]
+        words = _words(times)
+        halves = array("I", bytes(index.timestamps.itemsize * (len(words) // 3)))
+        high = 1 if sys.byteorder == "little" else 0
+        halves[high::2] = words[0::3]
+        halves[1 - high :: 2] = words[1::3]
+        index.timestamps.frombytes(halves.tobytes())
+        index.time_offsets = words[2::3]
+        columns = (index.offsets, index.positions, index.timestamps, index.time_offsets)
+        return index if all(map(_ascends, columns)) else None
 
     def _entry(self, index: int) -> tuple[int, int]:
         return (self.offsets[index], self.positions[index]) if index >= 0 else (0, 0)
+
+
+NO_ENTRIES = SegmentIndex()  # one for all segments that have none: never added to
 
 
 class IndexFile:
@@ -150,6 +154,17 @@ class IndexFile:
             else:
                 high = middle
         return self.entry(low - 1) if low else None
+
+
+def _ascends(column: array[int]) -> bool:
+    return all(map(lt, column, islice(column, 1, None)))
+
+
+def _words(content: bytes) -> array[int]:
+    words = array("I", content)
+    if sys.byteorder == "little":
+        words.byteswap()
+    return words
 
 
 def _big_endian(words: array[int]) -> bytes:

@@ -35,7 +35,7 @@ from minikafka.errors import KafkaStorageError, OffsetOutOfRangeError
 from minikafka.log import fitting, producers, retention, swap, timestamps
 from minikafka.log.failures import Fence, HalfDoneError, is_shortage
 from minikafka.log.files import Buffer
-from minikafka.log.flushing import FlushSchedule
+from minikafka.log.flushing import FlushSchedule, flushes_unasked
 from minikafka.log.group_commit import GroupCommit, SyncWork
 from minikafka.log.host import Ending, LogHost
 from minikafka.log.lending import Lender
@@ -53,7 +53,8 @@ _logger = logging.getLogger("minikafka.log")
 
 
 class DiskLog:
-    """The PartitionLog of the ports, on disk. Made by the store."""
+    """The PartitionLog of the ports, on disk. Made by the store. A broker has thousands, most of
+    them idle: what one rarely needs is made when it does."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class DiskLog:
     ) -> None:
         self.topic_partition = topic_partition
         self.topic_id = topic_id
-        self.directory = directory
+        self._directory = str(directory)
         self._host = host
         self._disk = host.disk
         self._config = config
@@ -82,30 +83,32 @@ class DiskLog:
             loaded.high_watermark, loaded.recovery_point, loaded.clean_offset
         )
         self.clean_offset = loaded.clean_offset  # all below it has been compacted
-        self._epochs = StoredEpochs(host.disk, directory, loaded.epochs, loaded.epochs_are_stored)
-        self._producers = StoredProducers(host.disk, directory, is_new=loaded.is_new)
+        self._epochs = StoredEpochs(
+            host.disk, self._directory, loaded.epochs, loaded.epochs_are_stored
+        )
+        self._producers = StoredProducers(host.disk, self._directory, is_new=loaded.is_new)
         self._hints: dict[int, int] = {}  # offset -> position in its segment, asked for recently
-        self._fence = Fence(topic_partition, directory, host.fenced)
+        self._fence = Fence(topic_partition, self._directory, host.fenced)
         self.compaction: Ending | None = None  # under way
         self.configured = False  # only the store's defaults are known so far
         self.closed = False
         closed = loaded.segments[:-1]
         self._unsynced = Unsynced(
-            directory, [each for each in closed if each.next_offset > loaded.recovery_point]
+            self._directory,
+            [each for each in closed if each.next_offset > loaded.recovery_point],
         )
-        self._commit = GroupCommit(
-            host.disk,
-            host.executor,
-            loaded.recovery_point,
-            self._what_to_sync,
-            self._on_flushed,
-        )
-        self._background: set[asyncio.Task[int]] = set()
-        self._active.share(host.open_files)
-        self._flushes = FlushSchedule(self.flush, self._unflushed)
+        self._commit = GroupCommit(host.disk, host.executor, loaded.recovery_point, self)
+        self._background: set[asyncio.Task[int]] | None = None  # flushes of rolled segments
+        self._active.rest_if_small()  # until it is asked for something
+        self._active.share(host.open_files, self._hints)
+        self._flushes: FlushSchedule | None = None  # while something is to be flushed unasked
 
     def __repr__(self) -> str:
         return f"DiskLog({self.topic_partition}, {self.log_start_offset}..{self.log_end_offset})"
+
+    @property
+    def directory(self) -> Path:
+        return Path(self._directory)
 
     @property
     def recovery_point(self) -> int:
@@ -143,7 +146,10 @@ class DiskLog:
     def configure(self, config: TopicConfig) -> None:
         self._config = config
         self.configured = True
-        self._flushes.configure(config)
+        if self._flushes is None and flushes_unasked(config):
+            self._flushes = FlushSchedule(self.flush, self._unflushed)
+        if self._flushes is not None:
+            self._flushes.configure(config)
         if config.compacted:
             self._host.compacted[self] = None
         else:
@@ -172,9 +178,10 @@ class DiskLog:
     ) -> None:
         try:
             producer_table = self._producer_table()
+            self._active.acquire()
             if retention.roll_is_due(self._active, self._config, size_bytes, headers):
                 self._roll()
-            self._active.acquire()
+                self._active.acquire()
         except Exception as error:
             self._fence.on_untouched("append", error)
         try:
@@ -189,7 +196,7 @@ class DiskLog:
         self._remember(self.log_end_offset, self._active.size_bytes - size_bytes)
         self.log_end_offset = next_offset
         self.size_bytes += size_bytes
-        if not self._flushes.idle:
+        if self._flushes is not None:
             self._flushes.look()
 
     def _cut_back(self, size_bytes: int) -> None:
@@ -359,7 +366,7 @@ class DiskLog:
         self._active = self._segments[-1]
         if not self._active.active:
             self._active.activate(self._config.index_interval_bytes)
-            self._active.share(self._host.open_files)
+            self._active.share(self._host.open_files, self._hints)
         interval_bytes = self._config.index_interval_bytes
         self.log_end_offset, covered = self._active.truncate(offset, interval_bytes)
         if covered < self.log_end_offset:
@@ -379,7 +386,7 @@ class DiskLog:
             self._producers.keep_snapshots(())
             self._disk.sync_directory(self.directory)
             self._active = Segment.create(self._disk, self.directory, offset)
-            self._active.share(self._host.open_files)
+            self._active.share(self._host.open_files, self._hints)
             self._segments.append(self._active)
             self._bases.append(offset)
             self.log_start_offset = self.log_end_offset = self.high_watermark = offset
@@ -632,7 +639,7 @@ class DiskLog:
             old.deactivate(write_indexes=False)
         except Exception as error:
             raise HalfDoneError(f"closing {old.path} failed: {error!r}") from error
-        new.share(self._host.open_files)
+        new.share(self._host.open_files, self._hints)
         try:
             self._producers.keep_snapshots({*self._bases})
         except Exception as error:  # they say what is true, and go at the next roll
@@ -654,6 +661,8 @@ class DiskLog:
         except RuntimeError:
             return  # no loop, no broker: whoever uses the log calls flush
         task = loop.create_task(self.flush())
+        if self._background is None:
+            self._background = set()
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         # A failure has fenced the log and said so; nobody else waits for it.
@@ -672,12 +681,14 @@ class DiskLog:
             self._fence.check()
         return await self._commit.flush_to(lambda: self.log_end_offset)
 
-    def _what_to_sync(self) -> SyncWork:
+    def what_to_sync(self) -> SyncWork:
+        """See group_commit.Syncable."""
         work = self._unsynced.take(self._active, self.log_end_offset)
         work.epochs = self._epochs.write_below
         return work
 
-    def _on_flushed(self, error: Exception | None) -> None:
+    def on_flushed(self, error: Exception | None) -> None:
+        """See group_commit.Syncable."""
         if error is None:
             self._host.changed[self] = None
             return

@@ -2,11 +2,13 @@
 
 State: the size up to which the file counts (never more than was appended wholly: readers are
 bounded by it, not by the file's own size), the next offset, the largest timestamp, and
-- while it is *active* (the last of its log): an open file (unless its log has not been used for
-  long: open_files.py), the indexes in memory;
+- while it is *active* (the last of its log): an open file (unless others need it more), the indexes
+  in memory. If it is not used for long it *rests* (open_files.py): no open file, and the indexes
+  packed, in memory if they are small, otherwise in their files;
 - once it is *closed*: no open file and no index in memory; the index files are searched on disk.
 
-Invariants: positions of batch boundaries ascend with offsets; base_offset <= offsets < next_offset;
+Invariants: an active segment has index files only while it rests; one with an open file does not
+rest; positions of batch boundaries ascend with offsets; base_offset <= offsets < next_offset;
 the index of a closed segment is checked before it is first used and rebuilt if it is missing or
 wrong. Every method raises OSError when the disk fails; the log turns that into a fence.
 """
@@ -21,7 +23,7 @@ from struct import Struct
 
 from minikafka.errors import CorruptMessageError
 from minikafka.log.files import FILE_MODE, Buffer, Disk
-from minikafka.log.index import OFFSET_ENTRY, TIME_ENTRY, IndexFile, SegmentIndex
+from minikafka.log.index import NO_ENTRIES, OFFSET_ENTRY, TIME_ENTRY, IndexFile, SegmentIndex
 from minikafka.log.open_files import OpenFiles
 from minikafka.log.scan import scan
 from minikafka.model import BatchHeader
@@ -37,8 +39,10 @@ _HOP = Struct(">qi11xi")  # base offset, batch length, last offset delta
 _HOP_CHUNK_BYTES = 4096
 _REBUILD_INTERVAL_BYTES = 4096
 _CLOSED = -1
+_PACKED_ENTRIES = 32  # above it a resting segment has its indexes in files
 _MAX_ENTRY = 2**32 - 1  # above it an index entry cannot be made (earlier versions let that happen)
 _OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+_IN_FILES = (b"in", b"files")  # where the indexes of a resting segment are, told by identity
 
 
 def offset_name(offset: int, suffix: str) -> str:
@@ -54,9 +58,11 @@ class Segment:
         "_directory",
         "_disk",
         "_fd",
+        "_hints",
         "_index",
         "_index_checked",
         "_max_timestamp",
+        "_packed",
         "active",
         "base_offset",
         "cuts",
@@ -72,11 +78,13 @@ class Segment:
         self, disk: Disk, directory: Path, base_offset: int, size_bytes: int, next_offset: int
     ) -> None:
         self._disk = disk
-        self._directory = directory
+        self._directory = str(directory)  # of which all segments of a log share one
         self._fd = _CLOSED
-        self._index = SegmentIndex()
+        self._index = NO_ENTRIES
         self._index_checked = False
         self._bytes_since_entry = 0
+        self._packed: tuple[bytes, bytes] | None = None  # while it rests
+        self._hints: dict[int, int] | None = None  # of its log, to be forgotten when it rests
         self._max_timestamp: tuple[int, int] | None = None  # (timestamp_ms, offset); None: unread
         self.active = False
         self.open_files: OpenFiles | None = None  # who may ask an active one to let go of its file
@@ -106,7 +114,7 @@ class Segment:
         return self.file(LOG_SUFFIX)
 
     def file(self, suffix: str) -> Path:
-        return self._directory / offset_name(self.base_offset, suffix + self.suffix)
+        return Path(self._name(suffix))
 
     def _name(self, suffix: str) -> str:
         """The same as text: every read of a closed segment opens by it."""
@@ -151,7 +159,7 @@ class Segment:
         """Enter a batch into indexes and maximum timestamp."""
         assert self._max_timestamp is not None
         if self._bytes_since_entry > index_interval_bytes:
-            self._index.add(header.last_offset - self.base_offset, position)
+            self._own_index().add(header.last_offset - self.base_offset, position)
             self._add_time_entry()
             self._bytes_since_entry = 0
         self._bytes_since_entry += header.size_bytes
@@ -161,7 +169,13 @@ class Segment:
     def _add_time_entry(self) -> None:
         assert self._max_timestamp is not None
         timestamp_ms, offset = self._max_timestamp
-        self._index.add_time(timestamp_ms, max(offset - self.base_offset, 0))
+        self._own_index().add_time(timestamp_ms, max(offset - self.base_offset, 0))
+
+    def _own_index(self) -> SegmentIndex:
+        """To be added to."""
+        if self._index is NO_ENTRIES:
+            self._index = SegmentIndex()
+        return self._index
 
     def cut_back(self) -> None:
         """Take what a failed append left behind off the file."""
@@ -178,6 +192,9 @@ class Segment:
     def write_indexes(self, durable: bool = False) -> None:
         """Write the indexes of an active segment, ending with its largest timestamp."""
         assert self.active
+        if self._packed is _IN_FILES:
+            return  # they say what they are to say, or are made anew when they are first used
+        self._unpack()
         if self.size_bytes:
             self._add_time_entry()
         self._disk.write_file(self.file(INDEX_SUFFIX), self._index.encode_offsets(), durable)
@@ -189,7 +206,7 @@ class Segment:
             self.write_indexes()
             self._index_checked = True
         fd, self._fd = self._fd, _CLOSED  # closed, whatever the system says to it
-        self._index = SegmentIndex()
+        self._index, self._packed, self._hints = NO_ENTRIES, None, None
         self.active = False
         if self.open_files is not None:
             self.open_files.closed(self)
@@ -211,17 +228,35 @@ class Segment:
         finally."""
         self.used = True
         if self._fd == _CLOSED:
-            flags = _OPEN_FLAGS if self.active else os.O_RDONLY | os.O_CLOEXEC
-            self._fd = self._disk.open(self._name(LOG_SUFFIX), flags)
-            if self.open_files is not None:
-                self.open_files.opened(self)
+            self._open()
         return self._fd
 
-    def share(self, open_files: OpenFiles) -> None:
-        """It is the active segment of a log now: one of those whose open files are counted."""
+    def _open(self) -> None:
+        flags = _OPEN_FLAGS if self.active else os.O_RDONLY | os.O_CLOEXEC
+        self._fd = self._disk.open(self._name(LOG_SUFFIX), flags)
+        if self._packed is not None:
+            try:
+                self._wake()
+            except BaseException:
+                self.let_go()
+                raise
+        if self.open_files is not None:
+            self.open_files.opened(self)
+
+    def share(self, open_files: OpenFiles, hints: dict[int, int]) -> None:
+        """It is the active segment of a log now: one of those whose open files are counted.
+        `hints`: what that log remembers of positions, to be forgotten when it rests."""
         self.open_files = open_files
+        self._hints = hints
         if self._fd != _CLOSED:
             open_files.opened(self)
+
+    def release(self) -> None:
+        if not self.active and self._fd != _CLOSED:
+            fd, self._fd = self._fd, _CLOSED
+            self._disk.close(fd)
+
+    # --- resting ---------------------------------------------------------------------------------
 
     def let_go(self) -> None:
         """See open_files.py."""
@@ -229,10 +264,48 @@ class Segment:
         if fd != _CLOSED:
             self._disk.close(fd)
 
-    def release(self) -> None:
-        if not self.active and self._fd != _CLOSED:
-            fd, self._fd = self._fd, _CLOSED
-            self._disk.close(fd)
+    def rest(self) -> None:
+        """See open_files.py."""
+        if not self.rest_if_small():
+            self.let_go()
+            self.write_indexes()  # if that fails, files may be left: the next ones take their place
+            self._index, self._packed = NO_ENTRIES, _IN_FILES
+
+    def rest_if_small(self) -> bool:
+        """Rest, unless the indexes would have to be written for it. OSError if the file was not
+        closed well, but it is closed."""
+        if self._hints is not None:
+            self._hints.clear()
+        index = self._index
+        if len(index) + len(index.timestamps) > _PACKED_ENTRIES:
+            return False
+        if index is not NO_ENTRIES:
+            self._packed = (index.encode_offsets(), index.encode_times())
+            self._index = NO_ENTRIES
+        self.let_go()
+        return True
+
+    def _unpack(self) -> None:
+        """Take the indexes back into memory that were kept in few bytes."""
+        if self._packed is not None:
+            index = SegmentIndex.decode(*self._packed)
+            assert index is not None, self
+            self._index, self._packed = index, None
+
+    def _wake(self) -> None:
+        """The opposite of `rest`, with the file open. Indexes that were lost are made anew."""
+        if self._packed is not _IN_FILES:
+            self._unpack()
+            return
+        index = self._load_index()
+        if index is None:
+            twin = self._made_anew()
+            index = twin._index
+            twin.deactivate(write_indexes=False)
+        self._remove_index_files()
+        self._index, self._packed = index, None
+
+    # --- finding in it ---------------------------------------------------------------------------
 
     def position_of(self, offset: int) -> int:
         """Where the first batch begins that ends above `offset` (so: that holds it, if any does);
@@ -330,6 +403,7 @@ class Segment:
     def offset_before_timestamp(self, timestamp_ms: int) -> int:
         """An offset below which no record is as new as `timestamp_ms`."""
         if self.active:
+            self.acquire()
             return self.base_offset + self._index.offset_before_timestamp(timestamp_ms)
         self._check_index()
         entry = self._search(TIME_INDEX_SUFFIX, TIME_ENTRY, timestamp_ms - 1, 0)
@@ -374,7 +448,7 @@ class Segment:
         assert self.active
         self._remove_index_files()
         end = self.size_bytes
-        self._index = SegmentIndex()
+        self._index = NO_ENTRIES
         self._bytes_since_entry = 0
         self._max_timestamp = (NO_TIMESTAMP, self.base_offset)
         self.first_timestamp_ms = NO_TIMESTAMP
@@ -456,19 +530,27 @@ class Segment:
     def _check_index(self) -> None:
         """Before the first use of a closed segment's index files: rebuild them unless they fit."""
         if not self._index_checked and self._load_index() is None:
-            twin = Segment(
-                self._disk, self._directory, self.base_offset, self.size_bytes, self.next_offset
-            )
-            twin.become_active()
+            twin = self._made_anew()
             try:
-                twin.rebuild(None, _REBUILD_INTERVAL_BYTES)
                 twin.write_indexes()
-            except CorruptMessageError as error:
-                raise OSError(str(error)) from error
             finally:
                 twin.deactivate(write_indexes=False)
             self._max_timestamp = twin._max_timestamp
         self._index_checked = True
+
+    def _made_anew(self) -> Segment:
+        """The same segment, active, with indexes made from the file. OSError, also for damage."""
+        directory = Path(self._directory)
+        twin = Segment(self._disk, directory, self.base_offset, self.size_bytes, self.next_offset)
+        twin.become_active()
+        try:
+            twin.rebuild(None, _REBUILD_INTERVAL_BYTES)
+        except BaseException as error:
+            twin.deactivate(write_indexes=False)
+            if isinstance(error, CorruptMessageError):
+                raise OSError(str(error)) from error
+            raise
+        return twin
 
     def _load_index(self) -> SegmentIndex | None:
         """The indexes from their files, None unless they are there and fit the segment."""

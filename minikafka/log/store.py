@@ -88,7 +88,7 @@ class DiskLogStore:
         """
         self.disk = disk or Disk()
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix="minikafka-log")
-        self.open_files = OpenFiles(max_open_files)
+        self.open_files = OpenFiles(max_open_files, monotonic)
         self._directory = directory
         self._boot_id = meta.host_boot_id() if boot_id is None else boot_id
         self._monotonic = monotonic
@@ -370,7 +370,9 @@ class DiskLogStore:
     # --- checkpoints -----------------------------------------------------------------------------
 
     async def checkpoint(self, recovery_points: bool = True) -> None:
-        """See the port. Also unlinks deleted segments. KafkaStorageError if the disk fails."""
+        """See the port. Also unlinks deleted segments, and has idle logs rest. KafkaStorageError if
+        the disk fails."""
+        self.open_files.rest_idle()
         await self._checkpoints.take_changed_in_slices()
         copies, owing = self._checkpoints.copies(recovery_points), list(self._checkpoints.owing)
         trash = self._due_trash()

@@ -24,8 +24,10 @@ from minikafka.model import EpochEntry
 class StoredEpochs:
     """Nothing is written before `write` or `write_below`."""
 
+    __slots__ = ("_contradicts", "_directory", "_disk", "_lacks_from", "_lock", "entries")
+
     def __init__(
-        self, disk: Disk, directory: Path, entries: tuple[EpochEntry, ...], are_stored: bool
+        self, disk: Disk, directory: str, entries: tuple[EpochEntry, ...], are_stored: bool
     ) -> None:
         self._disk = disk
         self._directory = directory
@@ -54,7 +56,7 @@ class StoredEpochs:
         """Write the checkpoint, durably, if it is out of date. From any thread; OSError."""
         with self._lock:
             if self._contradicts or self._lacks_from is not None:
-                checkpoints.write_epochs(self._disk, self._directory, self.entries)
+                checkpoints.write_epochs(self._disk, Path(self._directory), self.entries)
                 self._contradicts, self._lacks_from = False, None
 
     def write_below(self, offset: int) -> None:

@@ -17,7 +17,9 @@ from minikafka.log.segment import Segment
 
 
 class StoredProducers:
-    def __init__(self, disk: Disk, directory: Path, *, is_new: bool = False) -> None:
+    __slots__ = ("_directory", "_disk", "_table")
+
+    def __init__(self, disk: Disk, directory: str, *, is_new: bool = False) -> None:
         """`is_new`: the folder is, and has no snapshot."""
         self._disk = disk
         self._directory = directory
@@ -28,7 +30,7 @@ class StoredProducers:
         """That of the log itself, which it keeps up to date as it appends."""
         if self._table is None:
             self._table = producers.load_producers(
-                self._disk, self._directory, segments, log_end_offset
+                self._disk, Path(self._directory), segments, log_end_offset
             )
         return self._table
 
@@ -45,7 +47,7 @@ class StoredProducers:
         """Of the table, which is loaded; not fsynced."""
         assert self._table is not None, self._directory
         producers.write_snapshot(
-            self._disk, self._directory, log_end_offset, self._table, durable=False
+            self._disk, Path(self._directory), log_end_offset, self._table, durable=False
         )
 
     def keep_snapshots(self, offsets: Collection[int]) -> None:
@@ -58,7 +60,7 @@ class StoredProducers:
         self._remove(at for at in self._offsets() if at > offset)
 
     def _offsets(self) -> list[int]:
-        return producers.snapshot_offsets(self._disk, self._directory)
+        return producers.snapshot_offsets(self._disk, Path(self._directory))
 
     def _remove(self, offsets: Iterable[int]) -> None:
-        producers.remove_snapshots(self._disk, self._directory, offsets)
+        producers.remove_snapshots(self._disk, Path(self._directory), offsets)

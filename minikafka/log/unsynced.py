@@ -17,24 +17,26 @@ PARTITION_METADATA = "partition.metadata"
 
 
 class Unsynced:
-    def __init__(self, directory: Path, segments: Iterable[Segment]) -> None:
+    __slots__ = ("_directory", "_names_are_new", "_segments", "_taken")
+
+    def __init__(self, directory: str, segments: Iterable[Segment]) -> None:
         """`segments`: closed ones, of a log that is opened."""
         self._directory = directory
-        self._segments = list(segments)
+        self._segments = tuple(segments)
         self._names_are_new = True
-        self._taken: tuple[list[Segment], bool] = ([], False)
+        self._taken: tuple[tuple[Segment, ...], bool] = ((), False)
 
     def rolled(self, segment: Segment) -> None:
         """It is closed, and another begun."""
         if segment not in self._segments:  # it may have been closed before, and cut since
-            self._segments.append(segment)
+            self._segments += (segment,)
         self._names_are_new = True
 
     def drop(self, gone: Collection[Segment]) -> None:
         """These segments are no part of the log any more."""
-        self._segments = [segment for segment in self._segments if segment not in gone]
+        self._segments = tuple(each for each in self._segments if each not in gone)
         taken, names = self._taken
-        self._taken = ([segment for segment in taken if segment not in gone], names)
+        self._taken = (tuple(each for each in taken if each not in gone), names)
 
     def take(self, active: Segment, log_end_offset: int) -> SyncWork:
         """All of it, with the active segment, so as to make the log durable up to its end; nothing
@@ -48,15 +50,15 @@ class Unsynced:
             )
         work.paths.append(active.path)
         if self._names_are_new:
-            work.paths.append(self._directory / PARTITION_METADATA)
-            work.directory = self._directory
+            work.directory = Path(self._directory)
+            work.paths.append(work.directory / PARTITION_METADATA)
         self._taken = (self._segments, self._names_are_new)
-        self._segments = []
+        self._segments = ()
         self._names_are_new = False
         return work
 
     def put_back(self) -> None:
         """The flush that has taken it could not be made."""
         taken, names = self._taken
-        self._segments += [segment for segment in taken if segment not in self._segments]
+        self._segments += tuple(each for each in taken if each not in self._segments)
         self._names_are_new = self._names_are_new or names

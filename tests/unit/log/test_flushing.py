@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from minikafka.errors import KafkaStorageError
+from minikafka.log.flushing import FlushSchedule
 from minikafka.log.partition_log import DiskLog
 from minikafka.log.store import DiskLogStore
 from tests.helpers.waiting import until
@@ -31,11 +32,19 @@ class Ground:
     def configure(self, **settings: Any) -> None:
         self.log.configure(replace(CONFIG, **settings))
 
+    @property
+    def flushes(self) -> FlushSchedule:
+        flushes = self.log._flushes
+        assert flushes is not None
+        return flushes
+
     async def settle(self) -> None:
         """Let everything run that has begun, fsyncs included."""
         for _ in range(20):
             await asyncio.sleep(0)
-        await asyncio.gather(*(task for task in [self.log._flushes._task] if task is not None))
+        flushes = self.log._flushes
+        if flushes is not None and flushes._task is not None:
+            await flushes._task
 
 
 @pytest.fixture
@@ -106,11 +115,11 @@ async def test_settings_that_change_count_for_what_is_there_already(
 async def test_a_log_that_is_closed_is_not_flushed_any_more(ground: Ground) -> None:
     ground.configure(flush_ms=20)
     append_values(ground.log, b"a")
-    timer = ground.log._flushes._timer
+    timer = ground.flushes._timer
     assert timer is not None
     ground.store.delete(TP, TOPIC_ID)
-    await until(lambda: ground.log._flushes._timer is None)
-    assert (ground.log._flushes._task, ground.disk.fsyncs) == (None, 0)
+    await until(lambda: ground.flushes._timer is None)
+    assert (ground.flushes._task, ground.disk.fsyncs) == (None, 0)
 
 
 async def test_a_flush_that_fails_fences_the_log(ground: Ground) -> None:
@@ -119,7 +128,7 @@ async def test_a_flush_that_fails_fences_the_log(ground: Ground) -> None:
     append_values(ground.log, b"a")
     await until(lambda: ground.log.failure is not None)
     await ground.settle()
-    assert ground.log._flushes._timer is None
+    assert ground.flushes._timer is None
 
 
 async def test_a_flush_that_lacked_a_descriptor_is_tried_again(
@@ -133,10 +142,11 @@ async def test_a_flush_that_lacked_a_descriptor_is_tried_again(
             raise OSError(errno.EMFILE, "Too many open files")
         return real(*arguments, **more)
 
+    append_values(ground.log, b"a")  # its file is open now
     monkeypatch.setattr(ground.disk, "open", first_without)
     ground.configure(flush_ms=20)
-    append_values(ground.log, b"a")
-    await until(lambda: ground.log.recovery_point == 1)
+    append_values(ground.log, b"b")
+    await until(lambda: ground.log.recovery_point == 2)
     assert (ground.log.failure, len(failed)) == (None, 1)
 
 

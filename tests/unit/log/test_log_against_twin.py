@@ -1,7 +1,8 @@
 """The log on disk against a deliberately naive twin: a list of batches in memory.
 
 Hypothesis makes the histories: appends, truncations, restarts of all kinds, retention, flushes,
-crashes with and without a torn tail. After each step the log must hold what the twin holds.
+crashes with and without a torn tail, of a log that is awake or at rest. After each step the log
+must hold what the twin holds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -113,6 +115,7 @@ class LogMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.sequences: dict[int, int] = {}
         self.leader_epoch = 0
+        self.packed_entries: int | None = None  # up to so many stay in memory; None: it is awake
 
     @property
     def directory(self) -> Path:
@@ -136,6 +139,20 @@ class LogMachine(RuleBasedStateMachine):
 
     # --- rules -----------------------------------------------------------------------------------
 
+    @rule(packed_entries=st.sampled_from([None, -1, 32]))
+    def rest_before_what_comes(self, packed_entries: int | None) -> None:
+        """From now on, before each step (what must hold wakes it)."""
+        self.packed_entries = packed_entries
+
+    def rest(self) -> None:
+        if self.packed_entries is None:
+            return
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("minikafka.log.segment._PACKED_ENTRIES", self.packed_entries)
+            for _ in range(2):
+                self.store.open_files.rest_idle(0)
+        assert self.log._active._fd == -1
+
     @rule(
         counts=st.lists(st.integers(1, 4), min_size=1, max_size=3),
         size=st.sampled_from([0, 10, 100, 900]),
@@ -149,6 +166,7 @@ class LogMachine(RuleBasedStateMachine):
         if self.twin.log_end_offset > MAX_OFFSET:
             return
         self.leader_epoch += bump
+        self.rest()
         epochs_before = self.twin.epochs.entries()
         batches, offset = [], self.twin.log_end_offset
         for count in counts:
@@ -174,6 +192,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(back=st.integers(0, 40))
     def truncate(self, back: int) -> None:
         offset = max(self.twin.log_end_offset - back, 0)
+        self.rest()
         first_base = self.log._segments[0].base_offset
         self.log.truncate_to(offset)
         if offset < first_base:
@@ -183,6 +202,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(offset=st.integers(0, 50))
     def restart_at(self, offset: int) -> None:
+        self.rest()
         self.log.restart_at(offset)
         self.twin = Twin(offset)
 
@@ -202,6 +222,7 @@ class LogMachine(RuleBasedStateMachine):
     def retain(self, retention_bytes: int, now_ms: int) -> None:
         config = replace(CONFIG_SMALL, retention_bytes=retention_bytes, retention_ms=150)
         self.log.configure(config)
+        self.rest()
         start = self.log.retain(now_ms)
         self.log.configure(CONFIG_SMALL)
         assert self.twin.log_start_offset <= start
@@ -228,6 +249,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def restart_cleanly(self) -> None:
+        self.rest()
         self.loop.run_until_complete(self.store.close(True))
         self.store = open_store(self.directory, CONFIG_SMALL)
         self.after_restart()
@@ -258,8 +280,10 @@ class LogMachine(RuleBasedStateMachine):
 
     def crash_and_reopen(self, missing: int, boot: str) -> None:
         active = self.log._active
+        active.acquire()
         keep = active.position_of(max(self.log.recovery_point, active.base_offset))
         name = active.path.name
+        self.rest()
         old = self.directory
         self.generation += 1
         shutil.copytree(old, self.directory)

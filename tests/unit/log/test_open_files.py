@@ -39,6 +39,9 @@ class Holder:
     def let_go(self) -> None:
         self.open = False
 
+    def rest(self) -> None:
+        self.open = False
+
 
 class CountingDisk(QuickDisk):
     """Refuses more open files than `limit`, as the system does."""
