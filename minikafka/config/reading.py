@@ -116,6 +116,8 @@ def _check_broker(config: BrokerConfig) -> None:
 
 def topic_config(overrides: Mapping[str, str], defaults: TopicConfig) -> TopicConfig:
     """Overrides over the broker's defaults. Raises InvalidConfigError for the first wrong one."""
+    if not overrides:
+        return defaults  # not one more for each partition
     return replace(defaults, **_read_all(TopicConfig, overrides, InvalidConfigError))
 
 

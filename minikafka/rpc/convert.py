@@ -7,7 +7,9 @@ of minikafka may send: an error code that is not known keeps its sentence and it
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Protocol
 
 from minikafka.errors import (
@@ -118,8 +120,14 @@ def state_from_wire(wire: common_pb2.PartitionState) -> PartitionState:
         isr=tuple(wire.isr),
         controller_epoch=wire.controller_epoch,
         partition_version=wire.partition_version,
-        isr_storage=dict(wire.isr_storage),
+        isr_storage=_marks(tuple(wire.isr_storage.items())),
     )
+
+
+@lru_cache(maxsize=4096)
+def _marks(items: tuple[tuple[int, str], ...]) -> Mapping[int, str]:
+    """One for all partitions that have the same members: a broker keeps those of each."""
+    return dict(items)
 
 
 def partition_to_wire(value: PartitionMetadata) -> common_pb2.Partition:
@@ -136,7 +144,7 @@ def partition_to_wire(value: PartitionMetadata) -> common_pb2.Partition:
 def partition_from_wire(wire: common_pb2.Partition) -> PartitionMetadata:
     return PartitionMetadata(
         topic_partition=tp_from_wire(wire.topic_partition),
-        topic_id=wire.topic_id,
+        topic_id=sys.intern(wire.topic_id),
         assignment=Assignment(tuple(wire.replicas), tuple(wire.adding), tuple(wire.removing)),
         state=state_from_wire(wire.state),
     )

@@ -59,7 +59,7 @@ from minikafka.core.replication.events import (
 )
 from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
-from minikafka.core.replication.settings import PartitionSettings
+from minikafka.core.replication.settings import PartitionSettings, shared_settings
 from minikafka.errors import KafkaStorageError, MinikafkaError, ResourceShortageError
 from minikafka.model import (
     Assignment,
@@ -68,6 +68,7 @@ from minikafka.model import (
     PartitionState,
     TopicPartition,
 )
+from minikafka.records.check import RecordRules
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ class Replica:
         self.topic_id = topic_id
         self.log = log
         self.config = config
-        self.rules = rules_of(topic_partition, config)
+        self._rules: RecordRules | None = None  # made when somebody produces
         self._lag_time_max_ms = lag_time_max_ms
         self._owner = owner
         self._now_ms = now_ms
@@ -224,8 +225,15 @@ class Replica:
         self._flush: asyncio.Task[None] | None = None
         self._awaiting_flush: list[tuple[int, asyncio.Future[object]]] = []
 
+    @property
+    def rules(self) -> RecordRules:
+        """What the topic asks of the records."""
+        if self._rules is None:
+            self._rules = rules_of(self.topic_partition, self.config)
+        return self._rules
+
     def _settings(self, config: TopicConfig) -> PartitionSettings:
-        return PartitionSettings(
+        return shared_settings(
             config.min_insync_replicas, self._lag_time_max_ms, config.flushes_before_ack
         )
 
@@ -250,7 +258,7 @@ class Replica:
     def configure(self, config: TopicConfig) -> None:
         """New topic settings, applied without a restart."""
         self.config = config
-        self.rules = rules_of(self.topic_partition, config)
+        self._rules = None
         self.log.configure(config)
         self.settle_watches()
         self.step(SettingsChanged(self._settings(config)))

@@ -13,8 +13,8 @@ A proposed removal therefore still counts, a proposed addition counts already.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
 
 from minikafka.model import UNKNOWN_BROKER_EPOCH, UNKNOWN_OFFSET, IsrProposal
 
@@ -65,27 +65,30 @@ class FollowerProgress:
         )
 
 
+_NOBODY: Set[int] = frozenset()  # one for all partitions
+
+
 @dataclass(slots=True)
 class IsrTracker:
     """Committed ISR, proposed additions, and the one proposal in flight."""
 
     committed: tuple[int, ...]
-    additions: set[int] = field(default_factory=set)
+    additions: Set[int] = _NOBODY
     pending: IsrProposal | None = None
 
     @property
     def maximal(self) -> set[int]:
-        return self.additions.union(self.committed)
+        return {*self.additions, *self.committed}
 
     def propose(self, proposal: IsrProposal) -> None:
         """A proposal is on its way; what it adds counts from now on."""
         self.pending = proposal
-        self.additions.update(self._added(member for member, _ in proposal.isr))
+        self.additions = self.additions | self._added(member for member, _ in proposal.isr)
 
     def adopt(self, committed: tuple[int, ...]) -> None:
         """A newer version: whatever was proposed over an older one is void."""
         self.committed = committed
-        self.additions.clear()
+        self.additions = _NOBODY
         self.pending = None
 
     def _added(self, members: Iterable[int]) -> set[int]:

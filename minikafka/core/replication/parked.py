@@ -1,64 +1,69 @@
 """The produce requests with acks=all that wait at a leader until what they appended is committed.
 
-State: the tokens of those that wait, and all of them in order; the runtime gives up on those that
-time out, which stay in the order until their turn. Invariant: they are in the order of the offsets
-that they wait for. Who is answered with what is the leader's to say (leader.py).
+State: the tokens of those that wait, with what they wait for. Invariant: they are in the order of
+these offsets. The runtime gives up on those that time out, and nothing is kept of them. Who is
+answered with what is the leader's to say (leader.py).
+
+It is one dictionary, since every leader has one and most are idle: it costs next to nothing while
+nobody waits.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from operator import itemgetter
 
 
 class ParkedProduces:
     """Those of one leader."""
 
-    __slots__ = ("_order", "_waiting")
+    __slots__ = ("_last", "_waiting")
 
     def __init__(self) -> None:
-        self._order: deque[tuple[int, object]] = deque()  # (required offset, token)
-        self._waiting: set[object] = set()
+        self._waiting: dict[object, int] = {}  # token -> required offset
+        self._last = 0  # what who parked last waits for
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def waiting(self) -> list[tuple[object, int]]:
         """(token, required offset) of all that wait, in order."""
-        return [(token, required) for required, token in self._order if token in self._waiting]
+        return list(self._waiting.items())
 
     def park(self, token: object, required_offset: int) -> None:
-        order = self._order
-        while order and order[0][1] not in self._waiting:  # timed out: keep no trace of them
-            order.popleft()
-        self._waiting.add(token)
-        order.append((required_offset, token))
-        if len(order) > 1 and order[-2][0] > required_offset:
+        in_order = required_offset >= self._last or not self._waiting
+        self._waiting[token] = self._last = required_offset
+        if not in_order:
             # Only the repetition of an earlier batch waits for less than one before it.
-            self._order = deque(sorted(order, key=lambda waiting: waiting[0]))
+            self._waiting = dict(sorted(self._waiting.items(), key=itemgetter(1)))
+            self._last = max(self._waiting.values())
 
     def give_up(self, token: object) -> None:
         """Nobody waits for this one any more, if anybody did."""
-        self._waiting.discard(token)
+        self._waiting.pop(token, None)
 
-    def settle_up_to(self, high_watermark: int) -> Iterator[object]:
-        """Take out those that have what they wait for; gives the tokens of those that wait."""
-        order = self._order
-        while order and order[0][0] <= high_watermark:
-            _, token = order.popleft()
-            if token in self._waiting:
-                self._waiting.remove(token)
-                yield token
+    def settle_up_to(self, high_watermark: int) -> list[object]:
+        """Take out those that have what they wait for; returns their tokens."""
+        waiting = self._waiting
+        settled: list[object] = []
+        for token, required_offset in waiting.items():
+            if required_offset > high_watermark:
+                break
+            settled.append(token)
+        if len(settled) == len(waiting):
+            waiting.clear()
+        else:
+            for token in settled:
+                del waiting[token]
+        return settled
 
     def settle_all(self) -> list[object]:
         """Take all out; returns the tokens of those that wait."""
-        tokens = [token for token, _ in self.waiting()]
-        self._order.clear()
+        tokens = list(self._waiting)
         self._waiting.clear()
         return tokens
 
     def check(self, high_watermark: int) -> None:
         """Assert the invariant, and that nobody waits for what is committed."""
-        offsets = [required for required, _ in self._order]
+        offsets = list(self._waiting.values())
         assert offsets == sorted(offsets), offsets
         assert not offsets or offsets[0] > high_watermark, (offsets, high_watermark)

@@ -16,7 +16,6 @@ adopted State names this broker and the disk has not failed.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from reprlib import Repr
 from typing import assert_never
@@ -104,7 +103,8 @@ class Partition:
         self.leaderships = 0
         self._leader: Leader | None = None
         self._follower: Follower | None = None
-        self.history: deque[tuple[int, object]] = deque(maxlen=HISTORY_LENGTH)
+        # A list, though its oldest go: a deque, however short, is larger than all else in here.
+        self.history: list[tuple[int, object]] = []
 
     # --- what it is ------------------------------------------------------------------------------
 
@@ -240,11 +240,17 @@ class Partition:
         kind = type(event)
         quiet = kind in _MAY_BE_QUIET and self._is_quiet(event)
         if not quiet:
-            self.history.append((now_ms, outline(event) if kind in _MAY_BE_LARGE else event))
+            self._keep(now_ms, outline(event) if kind in _MAY_BE_LARGE else event)
         effects = self._take(event, now_ms)
         if quiet and effects:
-            self.history.append((now_ms, event))
+            self._keep(now_ms, event)
         return effects
+
+    def _keep(self, now_ms: int, event: object) -> None:
+        history = self.history
+        if len(history) == HISTORY_LENGTH:
+            del history[0]
+        history.append((now_ms, event))
 
     def _is_quiet(self, event: Event) -> bool:
         """Would it only drive what matters out of the history, if it has no effects?"""

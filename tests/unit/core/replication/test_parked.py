@@ -30,7 +30,7 @@ def test_who_was_given_up_at_the_head_leaves_no_trace_when_another_parks():
     parked.park("given up", 1)
     parked.give_up("given up")
     parked.park("last", 1)
-    assert list(parked._order) == [(1, "last")]
+    assert parked.waiting() == [("last", 1)]
     assert parked.settle_all() == ["last"]
     assert parked.waiting() == []
 
@@ -50,6 +50,6 @@ def test_nobody_waits_for_what_is_committed_and_all_are_in_order():
     parked.check(0)
     with pytest.raises(AssertionError):
         parked.check(1)
-    parked._order.reverse()
+    parked._waiting = {"two": 2, "one": 1}
     with pytest.raises(AssertionError):
         parked.check(0)
