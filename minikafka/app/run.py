@@ -127,7 +127,7 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
         config.broker_id,
         config.topic_defaults(),
         cleaner_map_bytes=config.log_cleaner_dedupe_buffer_size,
-        max_open_files=descriptor_budget().files - _FILES_OF_CALLS,
+        max_open_files=_files_of_logs(config.log_max_open_files),
         threads=config.background_threads,
     )
     peers = GrpcPeers()
@@ -155,6 +155,12 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
     finally:
         await peers.close()
         await logs.close(clean=False)
+
+
+def _files_of_logs(wanted: int | None) -> int:
+    """What logs may keep open between two calls."""
+    share = descriptor_budget().files - _FILES_OF_CALLS
+    return share if wanted is None else min(share, wanted)
 
 
 class Doors:

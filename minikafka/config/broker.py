@@ -365,6 +365,12 @@ class BrokerConfig:
     log_flush_offset_checkpoint_interval_ms: int = whole(
         60_000, "Time between two writes of the recovery points to disk.", 1
     )
+    log_max_open_files: int | None = whole(
+        None,
+        "Minikafka's own: files that logs keep open; never more than half of the file descriptors, "
+        "less a reserve, which is the default.",
+        1,
+    )
 
     @property
     def name(self) -> str:

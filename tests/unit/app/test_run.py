@@ -16,12 +16,15 @@ from minikafka.app import run
 from minikafka.broker.broker import Broker
 from minikafka.cli.main import cli
 from minikafka.config import BrokerConfig, parse_broker_config
+from minikafka.descriptors import descriptor_budget
 from minikafka.errors import KafkaStorageError, UsageError
 from minikafka.log.store import DiskLogStore
 from minikafka.zookeeper.session import ZooKeeperSession
 from minikafka.zookeeper.stores.store import ZooKeeperStore
 from tests.helpers.waiting import until
 from tests.helpers.zookeeper import start_zookeeper
+
+_REQUIRED = {"broker.id": "1", "zookeeper.connect": "h:1", "log.dirs": "/tmp/x"}
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +298,12 @@ def test_what_cannot_work_as_it_is_configured_is_an_exit_status_without_a_traceb
     assert result.output.startswith("Error: "), result.output
     assert "Traceback" not in result.output
     asyncio.set_event_loop(None)
+
+
+def test_logs_keep_as_many_files_open_as_is_wanted_and_never_more_than_their_share() -> None:
+    share = run._files_of_logs(None)
+    assert share == descriptor_budget().files - 16
+    assert run._files_of_logs(1) == 1
+    assert run._files_of_logs(share + 1) == share
+    assert parse_broker_config(_REQUIRED).log_max_open_files is None
+    assert parse_broker_config(_REQUIRED | {"log.max.open.files": "7"}).log_max_open_files == 7
