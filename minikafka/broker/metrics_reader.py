@@ -94,11 +94,11 @@ class MetricsReader:
     async def count_waiting(self) -> Waiting:
         """The requests that wait for something here."""
         produces, fetches = 0, set[FetchWaiter]()
-        replicas = self.replicas.replicas
-        led = [replicas[tp] for tp in self.replicas.led if tp in replicas]
-        async for replica in in_slices(led, UPKEEP):
-            produces += replica.parked_count
-            fetches.update(replica.waiting_fetches())
+        async for topic_partition in in_slices(list(self.replicas.led), UPKEEP):
+            replica = self.replicas.replicas.get(topic_partition)
+            if replica is not None:
+                produces += replica.parked_count
+                fetches.update(replica.waiting_fetches())
         return Waiting(produces, len(fetches))
 
     def _topics(self, held: dict[str, list[int]]) -> tuple[TopicMetrics, list[TopicMetrics]]:

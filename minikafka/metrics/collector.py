@@ -33,6 +33,8 @@ PORTION = 100
 QUANTILES = (0.5, 0.75, 0.95, 0.98, 0.99, 0.999)
 _QUANTILE_LABELS = ("0.50", "0.75", "0.95", "0.98", "0.99", "0.999")
 
+_BY_NAME = attrgetter("topic_partition.topic", "topic_partition.partition")
+
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
 
@@ -140,9 +142,8 @@ class BrokerCollector:
     # --- partitions ---
 
     def _partitions(self) -> Iterator[Gauges]:
-        replicas = self._reader.replicas.replicas
-        names = sorted(replicas, key=attrgetter("topic", "partition"))
-        rows = [_Row(replicas[each]) for each in names]
+        replicas = self._reader.replicas.replicas.values()
+        rows = [_Row(replica) for replica in sorted(replicas, key=_BY_NAME)]
         for name, help_text, read in _LOG_GAUGES:
             samples = ((row.labels, read(row.replica)) for row in rows)
             yield from _gauges(name, help_text, samples)
