@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 FIRST_BACKOFF_MS = 20
 MORE_TO_COME_MS = 1_000  # after a partition was to be fetched while a fetch was parked
 BRIEF_WAIT_MS = 50  # how long a fetch is parked then
-LATE_MS = 200  # after which the answer of such a fetch is not waited for any more
+LATE_MS = 2_000  # after which the answer of such a fetch is not waited for; a leader may be busy
 
 
 @dataclass(slots=True)
