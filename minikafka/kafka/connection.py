@@ -34,7 +34,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from time import perf_counter
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from minikafka.api.pieces import Piece, release
 from minikafka.kafka.apis import APIS, Api, ApiKey, find
@@ -52,8 +52,7 @@ _HEADER = Struct(">hhi")
 Body = Sequence[Piece]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request before its body is read. `client_host` as Kafka writes it: `/127.0.0.1`."""
 
     api: ApiKey

@@ -31,6 +31,7 @@ INT32 = Struct(">i")
 INT64 = Struct(">q")
 _MAX_VARINT_BYTES = 5
 _MAX_LENGTH = 2**31 - 1
+_ONE_BYTE = [bytes((value,)) for value in range(0x80)]
 _MAX_STRING_BYTES = 2**15 - 1  # of compact ones too, as in Kafka
 
 MAX_ITEMS = 20_000  # no request of a cluster that this can be needs more
@@ -91,6 +92,10 @@ class Reader:
 
     def varint(self) -> int:
         """An unsigned varint of at most five bytes."""
+        position = self.position
+        if position < len(self.data) and (byte := self.data[position]) < 0x80:  # nearly always
+            self.position = position + 1
+            return byte
         value = 0
         for index in range(_MAX_VARINT_BYTES):
             if self.position >= len(self.data):
@@ -209,6 +214,8 @@ class PacedReader(Reader):
 def varint(value: int) -> bytes:
     """An unsigned varint."""
     assert 0 <= value <= _MAX_LENGTH
+    if value <= 0x7F:  # nearly always
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
