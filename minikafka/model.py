@@ -192,8 +192,7 @@ class EpochEntry:
     start_offset: int
 
 
-@dataclass(slots=True, frozen=True)
-class FollowerPosition:
+class FollowerPosition(NamedTuple):
     """Where a follower stands in one partition (rule R7): the offset it wants, the latest epoch
     in its log (-1: none), the leader epoch that it follows, its log start."""
 

@@ -75,7 +75,7 @@ def _ignore_leader_epoch(self: Leader, current_leader_epoch: int) -> None:
 
 
 def _ignore_last_fetched_epoch(self: Leader, replica_id: int, position: Any) -> Any:
-    return _check_replica_fetch(self, replica_id, replace(position, last_fetched_epoch=-1))
+    return _check_replica_fetch(self, replica_id, position._replace(last_fetched_epoch=-1))
 
 
 def _match_by_offset(self: Follower, position: Any) -> bool:

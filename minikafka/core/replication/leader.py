@@ -12,7 +12,7 @@ ZooKeeper's ISR while this leadership is the current one (no. 7); at most one pr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minikafka.core.replication.effects import (
     CompleteProduce,
@@ -57,8 +57,7 @@ JOIN_RETRY_MS = 1000  # how long a replica that was found ineligible is not prop
 OUTSIDER_SILENCE_MS = 5000  # how long the high watermark waits for a silent replica about to join
 
 
-@dataclass(frozen=True, slots=True)
-class AppendPlan:
+class AppendPlan(NamedTuple):
     """How batches are to be appended: their headers with final offsets and this leader's epoch. Or,
     for the repetition of a batch that an idempotent producer had appended already, `duplicate`."""
 
