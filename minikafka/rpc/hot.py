@@ -431,8 +431,14 @@ def _replicated_fields(result: ReplicaFetchResult) -> replication_pb2.Replicated
 
 
 def replicated_to_wire(response: ReplicaFetchResponse) -> bytes:
-    partitions = [(_replicated_fields(result), result.records) for result in response.results]
     head = replication_pb2.ReplicateResponse(session_id=response.session_id)
+    if all(len(result.records) < LARGE_BYTES for result in response.results):
+        for result in response.results:
+            partition = _replicated_fields(result)
+            partition.records = result.records
+            head.partitions.append(partition)
+        return head.SerializeToString()
+    partitions = [(_replicated_fields(result), result.records) for result in response.results]
     return _joined(head, _REPLICATED_PARTITIONS, partitions, _REPLICATED_RECORDS)
 
 
