@@ -11,9 +11,9 @@ The position 0 needs no entry. Whoever looks for an offset begins at the last en
 what lies before that entry's batch ends before the offset.
 
 The segment that is appended to holds its indexes in memory (`SegmentIndex`); they are written when
-it is rolled or closed. A closed segment's indexes stay on disk and are searched there
-(`IndexFile`), so that an idle segment costs no memory. Both can be rebuilt from the segment, and
-after a crash are.
+it is rolled or closed, or comes to rest (segment.py). A closed segment's indexes stay on disk and
+are searched there (`IndexFile`), so that an idle segment costs no memory. Both can be rebuilt from
+the segment, and after a crash are.
 """
 
 from __future__ import annotations

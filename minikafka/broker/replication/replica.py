@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Protocol
 
@@ -59,7 +60,7 @@ from minikafka.core.replication.events import (
 )
 from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
-from minikafka.core.replication.settings import PartitionSettings, shared_settings
+from minikafka.core.replication.settings import PartitionSettings
 from minikafka.errors import KafkaStorageError, MinikafkaError, ResourceShortageError
 from minikafka.model import (
     Assignment,
@@ -71,6 +72,8 @@ from minikafka.model import (
 from minikafka.records.check import RecordRules
 
 logger = logging.getLogger(__name__)
+
+_shared_settings = lru_cache(maxsize=1024)(PartitionSettings)  # of all replicas that have the same
 
 SHORTAGE_WAIT_S = 0.1  # before what lacked a file descriptor is tried again
 
@@ -233,7 +236,7 @@ class Replica:
         return self._rules
 
     def _settings(self, config: TopicConfig) -> PartitionSettings:
-        return shared_settings(
+        return _shared_settings(
             config.min_insync_replicas, self._lag_time_max_ms, config.flushes_before_ack
         )
 
