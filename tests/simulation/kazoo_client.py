@@ -83,8 +83,10 @@ class Transaction:
         self._client = client
         self._ops: list[model.MultiOp] = []
 
-    def create(self, path: str, value: bytes = b"", ephemeral: bool = False) -> None:
-        self._ops.append(model.Create(path, value, flags=int(ephemeral)))
+    def create(
+        self, path: str, value: bytes = b"", ephemeral: bool = False, sequence: bool = False
+    ) -> None:
+        self._ops.append(model.Create(path, value, flags=ephemeral | sequence << 1))
 
     def delete(self, path: str, version: int = -1) -> None:
         self._ops.append(model.Delete(path, version))
