@@ -49,7 +49,7 @@ def test_race_2_a_message_of_the_old_controller_comes_before_the_first_of_the_ne
         cluster.until(
             lambda: cluster.player.host("A").process.broker.metadata.controller_epoch == 2
         )
-        cluster.run(20)
+        cluster.run(5)
         cluster.release(old)
         cluster.pass_all()
         cluster.do("resume C", run_ms=500)
