@@ -331,8 +331,7 @@ class ReplicationStream(Protocol):
     async def fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
         """Send, and wait for the answer. NetworkError when the stream or the peer is gone."""
 
-    def close(self) -> None:
-        """A fetch that is under way fails with NetworkError."""
+    def close(self) -> None: ...
 
 
 class Peers(Protocol):

@@ -101,32 +101,14 @@ class Network:
 class LocalStream(ReplicationStream):
     def __init__(self, network: Network, source: int, target: int) -> None:
         self._network, self._ends = network, (source, target)
-        self._call: asyncio.Task[ReplicaFetchResponse] | None = None
-        self._closed = False
 
     async def fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
-        call = self._call = asyncio.ensure_future(
-            self._network.call(
-                *self._ends,
-                lambda service: service.replica_fetch(request),
-                request.max_wait_ms + 1000,
-            )
+        return await self._network.call(
+            *self._ends, lambda service: service.replica_fetch(request), request.max_wait_ms + 1000
         )
-        try:
-            return await call
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            assert task is not None
-            if self._closed and not task.cancelling():
-                raise NetworkError("the stream was closed") from None
-            raise
-        finally:
-            call.cancel()
 
     def close(self) -> None:
-        self._closed = True
-        if self._call is not None:
-            self._call.cancel()
+        """The call is cancelled by who awaits it."""
 
 
 class LocalPeers(Peers):

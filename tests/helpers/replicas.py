@@ -89,8 +89,6 @@ class ScriptedStream(ReplicationStream):
 
     def close(self) -> None:
         self.closed = True
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(NetworkError("the stream was closed"))
 
 
 @dataclass

@@ -157,7 +157,8 @@ class LeaderLoop:
         self._stream: ReplicationStream | None = None
         self._stream_address: tuple[str, int] | None = None
         self._changed = asyncio.Event()
-        self._fetching = self._interrupted = False
+        self._outstanding: asyncio.Future[ReplicaFetchResponse] | None = None
+        self._interrupted = False
         self._more_to_come_until_ms = 0
         self._brief_until_ms = 0  # the outstanding fetch is brief, and is to be answered by then
         self._late: asyncio.TimerHandle | None = None  # interrupts it if it is not
@@ -341,26 +342,27 @@ class LeaderLoop:
         """Send and wait; None if the set of partitions changed first (the stream is closed then, so
         that the parked answer cannot be taken for the next one)."""
         assert self._stream is not None, "opened before"
-        self._fetching, self._interrupted = True, False
+        self._interrupted = False
+        self._outstanding = asyncio.ensure_future(self._stream.fetch(request))
         try:
-            response = await self._stream.fetch(request)
-        except NetworkError:
-            if not self._interrupted:
+            return await self._outstanding
+        except asyncio.CancelledError:
+            if not self._interrupted or self.task.cancelling():
                 raise
+            self._close_stream()
             return None
         finally:
-            self._fetching = False
+            self._outstanding.cancel()
+            self._outstanding = None
             if self._late is not None:
                 self._late.cancel()
                 self._late = None
-        # Interrupted: it had come already, but the session that it belongs to is closed.
-        return None if self._interrupted else response
 
     def _change(self) -> None:
         """The set of partitions changed: whatever the loop waits for, it is to look again, at once
         or after a brief fetch."""
         self._changed.set()
-        if not self._fetching or self._interrupted:
+        if self._outstanding is None or self._outstanding.done():
             return
         now_ms = self._owner.now_ms()
         self._more_to_come_until_ms = now_ms + MORE_TO_COME_MS
@@ -372,9 +374,9 @@ class LeaderLoop:
             self._late = loop.call_later(wait_ms / 1000, self._interrupt)
 
     def _interrupt(self) -> None:
-        if self._fetching and not self._interrupted:
+        if self._outstanding is not None and not self._outstanding.done():
             self._interrupted = True
-            self._close_stream()
+            self._outstanding.cancel()
 
     def _close_stream(self) -> None:
         """And with it the session: it is not known what the leader has heard."""
