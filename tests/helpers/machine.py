@@ -24,7 +24,7 @@ from enum import Enum
 from pathlib import Path
 
 VARIABLE = "MINIKAFKA_TESTS_MACHINE"
-_LOW = 10  # gets a tenth of a core that others want
+_LOW = 15  # gets a thirtieth of a core that others want
 _THERE_AND_BACK = "import os; old = os.nice(0); os.nice(1); os.setpriority(os.PRIO_PROCESS, 0, old)"
 
 
