@@ -50,6 +50,7 @@ BROKERS = tuple(
 
 
 _IN_ONE_GO = 10  # partitions of a message
+_SLICE_S = turns.SLICE_S
 
 
 @dataclass
@@ -125,6 +126,7 @@ class Bench:
         self.now_timestamp_ms = 1_700_000_000_000
         self.reads = 0
         self.while_reading: Callable[[], None] = lambda: None
+        self._in_one_go = 0  # updates under way that are not to be cut
         self.replicator = Replicator(
             self.config,
             self.peers,  # type: ignore[arg-type]
@@ -161,6 +163,7 @@ class Bench:
         raise NetworkError("no controller in this test")
 
     async def close(self) -> None:
+        turns.SLICE_S = _SLICE_S
         await self.replicator.close()
         self.manager.close(NetworkError("the test is over"))
         await self.logs.close(clean=False)
@@ -176,13 +179,16 @@ class Bench:
     ) -> UpdateStateResponse:
         """A few partitions in one go, however slow the machine: where it is cut would depend on the
         clock."""
-        slice_s = turns.SLICE_S
-        if len(partitions) <= _IN_ONE_GO:
+        few = len(partitions) <= _IN_ONE_GO
+        if few:
+            self._in_one_go += 1
             turns.SLICE_S = inf
         try:
             return await self.manager.update_state(self.message(*partitions, **changes))
         finally:
-            turns.SLICE_S = slice_s
+            self._in_one_go -= few
+            if not self._in_one_go:  # updates may overlap
+                turns.SLICE_S = _SLICE_S
 
     async def lead(self, *isr: int) -> Replica:
         """Broker 1 registers and leads `t-0` of replicas 1, 2, 3 with this ISR."""
