@@ -401,6 +401,40 @@ class StaleControllerEpochError(FatalError):
     code, name = 11, "STALE_CONTROLLER_EPOCH"
 
 
+class InvalidProducerIdMappingError(FatalError):
+    """The transactional id has another producer id, or is not known."""
+
+    code, name = 49, "INVALID_PRODUCER_ID_MAPPING"
+
+
+class InvalidTransactionTimeoutError(FatalError):
+    code, name = 50, "INVALID_TRANSACTION_TIMEOUT"
+
+
+class ConcurrentTransactionsError(RetriableError):
+    """What this transactional id did before is still being ended."""
+
+    code, name = 51, "CONCURRENT_TRANSACTIONS"
+
+
+class TransactionCoordinatorFencedError(FatalError):
+    """Whoever sends these markers coordinates no more."""
+
+    code, name = 52, "TRANSACTION_COORDINATOR_FENCED"
+
+
+class ProducerFencedError(FatalError):
+    """Another producer has the transactional id now."""
+
+    code, name = 90, "PRODUCER_FENCED"
+
+
+class TransactionAbortableError(FatalError):
+    """This transaction can only be aborted; the next one may succeed."""
+
+    code, name = 120, "TRANSACTION_ABORTABLE"
+
+
 def _by_code() -> dict[int, type[MinikafkaError]]:
     table: dict[int, type[MinikafkaError]] = {}
     pending: list[type[MinikafkaError]] = [RetriableError, FatalError]

@@ -1,0 +1,1 @@
+"""What a transaction coordinator decides: producers and their epochs, outcomes, markers."""

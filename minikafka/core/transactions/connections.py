@@ -1,0 +1,47 @@
+"""The newest connection speaks: which connection of a transactional id is heard.
+
+Where the epoch stays from one transaction to the next (TV1), a request that is late ends, or joins,
+the next transaction (KAFKA-17754). A late request comes on an older connection than the one that
+the client, having given it up, went on with. So for each id a broker remembers the youngest
+connection that sent InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn or EndTxn, and, apart,
+TxnOffsetCommit: one of these on an older connection is not executed, and that connection is closed.
+
+State: for each (id, kind) the number of that connection. Connections are numbered by the broker as
+they are accepted, from 1 on, rising. Invariants: a number never falls while its id is remembered;
+at most `limit` are remembered, and who was heard of least recently goes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import Enum
+
+REMEMBERED = 100_000
+
+
+class Kind(Enum):
+    """Requests that go to different brokers, and so on different connections."""
+
+    COORDINATION = "coordination"
+    OFFSETS = "offsets"
+
+
+class NewestConnections:
+    """See the module."""
+
+    def __init__(self, limit: int = REMEMBERED) -> None:
+        self._limit = limit
+        self._newest: OrderedDict[tuple[str, Kind], int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+    def hears(self, transactional_id: str, kind: Kind, connection: int) -> bool:
+        """May a request of this kind be executed that came on this connection? False: close it."""
+        key = (transactional_id, kind)
+        newest = self._newest.get(key, 0)
+        self._newest[key] = max(newest, connection)
+        self._newest.move_to_end(key)
+        if len(self._newest) > self._limit:
+            self._newest.popitem(last=False)
+        return connection >= newest
