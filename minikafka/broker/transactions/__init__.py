@@ -1,0 +1,1 @@
+"""The transaction coordinator in the broker: how its records are stored."""
