@@ -24,11 +24,13 @@ class InitRequest:
 
 @dataclass(frozen=True, slots=True)
 class AddRequest:
-    """These partitions belong to the transaction from now on."""
+    """These partitions belong to the transaction from now on. `knows_abortable`: the client has
+    heard of TRANSACTION_ABORTABLE (who writes in TV2; not who sends AddPartitionsToTxn)."""
 
     producer_id: int
     producer_epoch: int
     partitions: frozenset[TopicPartition]
+    knows_abortable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@
     End      Ongoing             -> PrepareX; in TV2 with the next epoch
              PrepareX, CompleteX    the same X is a repetition, known by its epoch: in TV2 the last
                                     one. After a timeout, which keeps the last epoch, an abort of
-                                    that epoch is done, and a commit is told to abort
+                                    that epoch is done, and all else is told to abort
              Empty, Complete        in TV2 an abort ends what has not begun (-> CompleteAbort)
     timeout  Ongoing             -> PrepareAbort (next epoch)
     all      PrepareX            -> CompleteX
@@ -174,9 +174,20 @@ def _you_are(value: TransactionValue) -> Answer:
 
 
 def _check_current(value: TransactionValue, request: AddRequest | VerifyRequest) -> None:
-    """Raises InvalidProducerIdMappingError or ProducerFencedError."""
-    if not value.is_current(request.producer_id, request.producer_epoch):
-        raise _not_current(value, request.producer_id, request.producer_epoch)
+    """Raises InvalidProducerIdMappingError or ProducerFencedError; or TransactionAbortableError if
+    its transaction has been aborted under it, and the client knows that word."""
+    known = request.producer_id, request.producer_epoch
+    if value.is_current(*known):
+        return
+    if request.knows_abortable and _was_aborted_under(value, *known):
+        raise _was_aborted()
+    raise _not_current(value, *known)
+
+
+def _was_aborted_under(value: TransactionValue, producer_id: int, producer_epoch: int) -> bool:
+    """Has the transaction of this epoch, the last one, been aborted, and nothing begun since?"""
+    ended = value.state >= TransactionState.PREPARE_COMMIT and not value.state.commits
+    return ended and value.is_last(producer_id, producer_epoch)
 
 
 def _not_current(value: TransactionValue, producer_id: int, producer_epoch: int) -> MinikafkaError:
@@ -283,7 +294,7 @@ def _repeat(value: TransactionValue, request: EndRequest) -> Decision:
 
 def _after_timeout(value: TransactionValue, request: EndRequest) -> Decision:
     """The coordinator has aborted it already, and raised the epoch."""
-    if value.state < TransactionState.PREPARE_COMMIT or value.state.commits:
+    if not _was_aborted_under(value, request.producer_id, request.producer_epoch):
         raise _fenced(value, request.producer_epoch)
     if request.commits:
         if request.version >= ABORTABLE_SINCE:

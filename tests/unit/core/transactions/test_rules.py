@@ -297,8 +297,19 @@ REFUSALS = {
     "add: nobody yet": (None, add(5, A), MAPPING),
     "add: another id": (ONGOING, add(5, A, producer_id=OLD_PID), MAPPING),
     "add: fenced": (ONGOING, add(4, A), FENCED),
+    "add: timed out": (ABORTED, add(4, A), ABORTABLE),
+    "add: timed out, still aborting": (ABORTING, add(4, A), ABORTABLE),
+    "add: timed out, and the client does not know the word": (
+        ABORTED, replace(add(4, A), knows_abortable=False), FENCED,
+    ),
+    "add: of the last one, which was committed": (COMMITTED, add(4, A), FENCED),
+    "verify: timed out": (ABORTED, VerifyRequest(PID, 4, AB), ABORTABLE),
+    "verify: timed out, and the client does not know the word": (
+        ABORTED, VerifyRequest(PID, 4, AB, False), FENCED,
+    ),
     "add: an epoch to come": (ONGOING, add(6, A), FENCED),
     "add: the previous id": (ROTATED, add(MAX, A), MAPPING),
+    "add: the previous id, timed out": (ROTATED_ABORT, add(MAX, A), ABORTABLE),
     "end: nobody yet": (None, end(True, 5), MAPPING),
     "end: another id": (ONGOING, end(True, 5, 5, OLD_PID), MAPPING),
     "end: fenced": (ONGOING, end(True, 5, 3), FENCED),
@@ -401,4 +412,5 @@ def test_who_was_fenced_by_another_is_not_taken_for_one_that_repeats_itself() ->
     for value in (fenced.value, done(fenced.value)):
         for request in (end(False, 4), end(False, 5), end(True, 5)):
             assert refused(value, request) is FENCED
+        assert refused(value, add(5, A)) is FENCED
     assert refused(done(fenced.value), go_on(5)) is FENCED
