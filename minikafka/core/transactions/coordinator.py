@@ -5,8 +5,8 @@ order (`load`), and once all of that is committed it serves (`serve`). `end` whe
 when a partition said so (TRANSACTION_COORDINATOR_FENCED); from then on nothing changes it. A bump
 of the leader epoch under the same leader changes nothing here.
 
-State: in which phase it is; the ids, by name; the producer id that it has to spare. Invariant: what
-it knows is what the log says, to its end.
+State: in which phase it is; the ids, by name; the producer ids that it has to spare. Invariant:
+what it knows is what the log says, to its end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from minikafka.core.transactions.effects import Effect, Reply, ReserveProducerId
-from minikafka.core.transactions.producer_ids import SpareProducerId
+from minikafka.core.transactions.producer_ids import SpareProducerIds
 from minikafka.core.transactions.requests import InitRequest, Request, refusal
 from minikafka.core.transactions.settings import TransactionSettings
 from minikafka.core.transactions.transaction import Transaction
@@ -42,7 +42,7 @@ class Coordinator:
     def __init__(self, settings: TransactionSettings) -> None:
         self.phase = Phase.LOADING
         self._settings = settings
-        self._ids = SpareProducerId()
+        self._ids = SpareProducerIds()
         self._loaded: dict[str, TransactionValue] = {}
         self._transactions: dict[str, Transaction] = {}
 

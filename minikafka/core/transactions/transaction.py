@@ -32,7 +32,7 @@ from minikafka.core.transactions.effects import (
 )
 from minikafka.core.transactions.journal import Due, Journal, Waiting
 from minikafka.core.transactions.moves import completed, marker_of
-from minikafka.core.transactions.producer_ids import SpareProducerId
+from minikafka.core.transactions.producer_ids import SpareProducerIds
 from minikafka.core.transactions.requests import Answer, Request, Result, refusal
 from minikafka.core.transactions.rules import (
     Circumstances,
@@ -60,7 +60,7 @@ class Transaction:
     """See the module."""
 
     def __init__(
-        self, transactional_id: str, settings: TransactionSettings, ids: SpareProducerId
+        self, transactional_id: str, settings: TransactionSettings, ids: SpareProducerIds
     ) -> None:
         self.transactional_id = transactional_id
         self._settings = settings
@@ -153,7 +153,7 @@ class Transaction:
                 self._write(write, waiting)
 
     def _circumstances(self, now: Now) -> Circumstances:
-        return Circumstances(self._ids.spare, self._settings.max_epoch, now.timestamp_ms)
+        return Circumstances(self._ids.next, self._settings.max_epoch, now.timestamp_ms)
 
     def _look_for_ids(self, result: Result) -> None:
         if isinstance(result, Answer) and isinstance(result.error, CoordinatorLoadInProgressError):
@@ -162,7 +162,8 @@ class Transaction:
     def _write(self, write: Write, cause: object) -> None:
         if write.uses_fresh:
             self._ids.take()
-            self._effects.append(ReserveProducerId())
+            if not self._ids:
+                self._effects.append(ReserveProducerId())
         self._effects.append(
             self._journal.write(write.value, cause, write.result, uses_fresh=write.uses_fresh)
         )

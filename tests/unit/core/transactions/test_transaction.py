@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minikafka.core.transactions.effects import Append, Reply, ReserveProducerId, SendMarkers
-from minikafka.core.transactions.producer_ids import SpareProducerId
+from minikafka.core.transactions.producer_ids import SpareProducerIds
 from minikafka.core.transactions.requests import (
     AddRequest,
     Answer,
@@ -54,7 +54,7 @@ class Bench:
 
     def __init__(self, max_epoch: int = 100) -> None:
         self.ms = 0
-        self.ids = SpareProducerId()
+        self.ids = SpareProducerIds()
         self.ids.put(PID)
         settings = TransactionSettings(max_epoch=max_epoch)
         self.transaction = Transaction("id", settings, self.ids)
@@ -203,22 +203,30 @@ def test_a_fence_that_is_refused_costs_no_epoch_and_no_id() -> None:
     bench.ids.put(8)
     bench.refuses = REFUSED
     assert bench.ask(INIT) == Answer(REFUSED)
-    assert bench.ids.spare == 8
+    assert bench.ids.next == 8
     bench.refuses = None
     assert bench.ask(INIT, "init") is None
     assert bench.transaction.value.producer_epoch == 1
-    assert bench.ids.spare is None
+    assert bench.ids.next is None
     bench.ids.put(9)
     bench.confirm(A)
     assert bench.answers["init"] == Answer(None, 9, 0)
     assert [value.producer_id for value in bench.log] == [7, 7, 7, 8, 9]
 
 
+def test_another_id_is_asked_for_when_the_last_one_is_taken(bench: Bench) -> None:
+    bench.ids.put(8)
+    assert bench.ask(INIT) == Answer(None, 8, 0)
+    assert bench.reserved == 0
+    other = Transaction("other", TransactionSettings(), bench.ids)
+    assert other.handle(INIT, "token", bench.now)[0] == ReserveProducerId()
+
+
 def test_an_init_that_is_refused_gives_its_id_back() -> None:
     bench = Bench()
     bench.refuses = REFUSED
     assert bench.ask(INIT) == Answer(REFUSED)
-    assert bench.ids.spare == PID
+    assert bench.ids.next == PID
     assert bench.transaction.is_over
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from minikafka.core.transactions.producer_ids import SpareProducerId
+from minikafka.core.transactions.producer_ids import SpareProducerIds
 from minikafka.core.transactions.values import TransactionState, TransactionValue
 from minikafka.model import TopicPartition
 
@@ -49,9 +49,12 @@ def test_a_record_that_cannot_be_is_noticed(wrong: TransactionValue) -> None:
 
 
 def test_an_id_is_given_out_once() -> None:
-    ids = SpareProducerId()
-    ids.put(1)
-    ids.put(2)
+    ids = SpareProducerIds(1)
     assert ids.take() == 1
+    assert (ids.next, len(ids)) == (None, 0)
+    ids.put(2)
+    ids.put(1)  # it was not used after all
+    assert ids.next == 1
     with pytest.raises(AssertionError):
-        ids.take()
+        ids.put(2)
+    assert [ids.take(), ids.take()] == [1, 2]

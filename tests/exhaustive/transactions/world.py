@@ -1,0 +1,601 @@
+"""The whole world of the model of transactions, and every event that may happen in it.
+
+State: a tuple of numbers, as in tests/exhaustive/world.py: two brokers that may coordinate, the log
+of the state partition, the broker that leads the partitions, two producers, what is late, the
+ledger, the budget. `successors` yields each enabled event with what it leads to or violates.
+
+What is abstracted from, and why that leaves nothing out:
+
+- a request, a question, a marker message is read off its sender when it arrives; one that its
+  sender has given up is late, and arrives at any time or never;
+- the log of the state partition is one log, and what another leader finds of its uncommitted end is
+  any part of it; the partitions are led by one broker and what is in their logs is committed;
+- time stands still: what waits for it may be told that it has come;
+- only the order of connections counts: they are numbered anew, densely, after each event;
+- a client whose connection is closed, or whose broker died, asks again on a new one at once.
+
+Invariant: a step of a coordinator depends on its value, its surroundings and the event alone, and
+is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from minikafka.core.transactions.journal import Waiting
+from minikafka.core.transactions.markers import Incarnation, MarkerMessage
+from minikafka.core.transactions.requests import AddRequest, InitRequest, VerifyRequest
+from minikafka.core.transactions.values import TransactionValue
+from tests.exhaustive.machine import Event, Violation, World
+from tests.exhaustive.transactions import checks, coordinator, leader, producer
+from tests.exhaustive.transactions.coordinator import Step, Surroundings
+from tests.exhaustive.transactions.values import (
+    DATA,
+    PARTITIONS,
+    Broker,
+    Budget,
+    Data,
+    Fate,
+    Late,
+    Ledger,
+    Part,
+    Produce,
+    Producer,
+    StateLog,
+)
+from tests.exhaustive.values import Interner
+
+LOG, DATA_AT, PRODUCERS, LATE, LEDGER, BUDGET = 2, 3, 4, 6, 7, 8
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a search is about. `tv`: which version each producer speaks; one that is not named does
+    not come. `t10`: the newest connection speaks."""
+
+    tv: tuple[int, ...] = (2,)
+    partitions: int = 1
+    max_epoch: int = 2
+    budget: Budget = field(default_factory=Budget)
+
+
+class Draft:
+    """The next state of the world, being made."""
+
+    def __init__(self, model: Model, world: World) -> None:
+        self.model = model
+        self.parts = [model.parts.values[number] for number in world]
+        self.violation: str | None = None
+
+    @property
+    def log(self) -> StateLog:
+        found: StateLog = self.parts[LOG]
+        return found
+
+    @property
+    def data(self) -> Data:
+        found: Data = self.parts[DATA_AT]
+        return found
+
+    @data.setter
+    def data(self, data: Data) -> None:
+        self.parts[DATA_AT] = data
+
+    @property
+    def ledger(self) -> Ledger:
+        found: Ledger = self.parts[LEDGER]
+        return found
+
+    def broker(self, which: int) -> Broker:
+        found: Broker = self.parts[which]
+        return found
+
+    def producer(self, who: int) -> Producer:
+        found: Producer = self.parts[PRODUCERS + who]
+        return found
+
+    def violate(self, what: str | None) -> None:
+        if what is not None and self.violation is None:
+            self.violation = what
+
+    def set_producer(self, who: int, value: Producer) -> None:
+        self.parts[PRODUCERS + who] = value
+
+    def spend(self, kind: str) -> None:
+        budget = self.parts[BUDGET]
+        self.parts[BUDGET] = budget._replace(**{kind: getattr(budget, kind) - 1})
+
+    def add_late(self, late: Any) -> None:
+        self.parts[LATE] = tuple(sorted({*self.parts[LATE], late}, key=repr))
+
+    # --- steps of a coordinator ---
+
+    def step(self, which: int, event: tuple[Any, ...], *, known: bool = True) -> None:
+        """Let a broker handle this, and see to what it wants."""
+        log, broker = self.log, self.broker(which)
+        leads = log.leader == which
+        surroundings = Surroundings(
+            log.shrunk and leads, log.next_producer_id, self.data.incarnation, known
+        )
+        step = self.model.step(which, broker, event, surroundings)
+        self.violate(step.violation)
+        if step.violation is not None:
+            return
+        self.parts[which] = step.broker
+        for value in step.sent:
+            self.violate(checks.check_sent(log, value, leads=leads))
+        log = log._replace(next_producer_id=step.next_producer_id)
+        if leads:
+            for value in step.appended:
+                self.violate(checks.check_decisions(log.last, value))
+                log = log._replace(tail=(*log.tail, value))
+        self.parts[LOG] = log
+        if leads and step.broker.role == "serving":
+            self.violate(checks.check_memory(step.broker, log))
+        for token, outcome in step.replies:
+            self._reply(token, outcome)
+
+    def _reply(self, token: Any, outcome: tuple[Any, ...]) -> None:
+        if token[0] == "question":
+            self._word(token, outcome[0])
+            return
+        who, connection, begins = token
+        value = self.producer(who)
+        if outcome[0] == "ok" and who in self.ledger.fenced:
+            self.violate(f"no. 30: producer {who} was fenced by another, and is told ok")
+        if outcome[0] == "ok" and begins:
+            self.fence_others(who, "fenced")
+        if value.connection != connection or value.request is None or value.sent:
+            return  # it has given that up
+        if outcome[0] == "closed":
+            self.set_producer(who, self.connected(value._replace(sent=True)))
+        else:
+            self.set_producer(who, value._replace(reply=outcome))
+
+    def fence_others(self, who: int, how: str) -> None:
+        """Somebody has begun anew (`fenced`), or will have once that is committed (`fencing`)."""
+        known = {each for each in range(2) if each != who and self.producer(each).phase != "new"}
+        fenced = {*getattr(self.ledger, how), *known}
+        self.parts[LEDGER] = self.ledger._replace(**{how: tuple(sorted(fenced))})
+
+    def _word(self, token: Any, word: str) -> None:
+        """The coordinator's answer to a question goes back to the partitions' leader."""
+        _, produce, asked = token
+        pending = []
+        for each in self.data.pending:
+            if (each.produce, each.asked) == (produce, asked):
+                again = word in producer.AGAIN
+                each = each._replace(asked=None) if again else each._replace(word=word)
+            pending.append(each)
+        self.data = self.data._replace(pending=tuple(pending))
+
+    def connected(self, value: Producer) -> Producer:
+        """On a new connection, younger than all."""
+        youngest = max(self.model.connections(self.parts), default=0)
+        return value._replace(connection=youngest + 1)
+
+    # --- the end ---
+
+    def end(self) -> World | Violation:
+        self.violate(checks.check_world(self.ledger, self.data, self.model.bounds))
+        if self.violation is not None:
+            return Violation(self.violation)
+        self._renumber()
+        return tuple(map(self.model.parts.number, self.parts))
+
+    def _renumber(self) -> None:
+        numbers = sorted({0, *self.model.connections(self.parts)})
+        if numbers[-1] == len(numbers) - 1:
+            return
+        rank = {number: index for index, number in enumerate(numbers)}
+        for which in range(2):
+            broker = self.broker(which)
+            self.parts[which] = rename_broker(broker, rank)
+        for who in range(2):
+            value = self.producer(who)
+            self.set_producer(who, value._replace(connection=rank[value.connection]))
+        pending = tuple(
+            each._replace(token=(each.token[0], rank.get(each.token[1], 0)))
+            for each in self.data.pending
+        )
+        self.data = self.data._replace(pending=pending)
+        self.parts[LATE] = tuple(
+            each._replace(token=renamed(each.token, rank)) if isinstance(each, Late) else each
+            for each in self.parts[LATE]
+        )
+
+
+def renamed(token: Any, rank: dict[int, int]) -> Any:
+    return token if token[0] == "question" else (token[0], rank.get(token[1], 0), token[2])
+
+
+def rename_broker(broker: Broker, rank: dict[int, int]) -> Broker:
+    """With these connections in the place of those."""
+
+    def waiting(of: Waiting) -> Waiting:
+        return replace(of, token=renamed(of.token, rank))
+
+    txn = broker.txn
+    uncommitted = tuple(
+        (value, tuple(replace(due, waiting=waiting(due.waiting)) for due in dues))
+        for value, dues in txn.uncommitted
+    )
+    txn = txn._replace(uncommitted=uncommitted, held=tuple(map(waiting, txn.held)))
+    return broker._replace(newest=rank[broker.newest], txn=txn)
+
+
+class Model:
+    """Successors of states of the world, within bounds."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.parts = Interner()
+        self.rows: set[tuple[str, ...]] = set()
+        self._steps: dict[Any, Step] = {}
+
+    def start(self) -> World:
+        """Broker 0 coordinates, and nothing is known."""
+        parts = (Part(),) * self.bounds.partitions
+        clients = [Producer(tv) for tv in self.bounds.tv]
+        clients += [Producer(0, "absent")] * (2 - len(clients))
+        leading = Broker(1, 0, "serving", 0)
+        values: list[Any] = [leading, Broker(1), StateLog(None, (), 0, 0, False, 0)]
+        values += [Data(1, parts), *clients, (), Ledger(), self.bounds.budget]
+        return tuple(map(self.parts.number, values))
+
+    def step(
+        self, which: int, broker: Broker, event: tuple[Any, ...], surroundings: Surroundings
+    ) -> Step:
+        key = (which, broker, event, surroundings)
+        found = self._steps.get(key)
+        if found is None:
+            found = coordinator.step(which, broker, event, surroundings, self.bounds.max_epoch)
+            self._steps[key] = found
+        return found
+
+    @staticmethod
+    def connections(parts: list[Any]) -> Iterator[int]:
+        """Those whose order counts."""
+        yield from (broker.newest for broker in parts[:2])
+        yield from (client.connection for client in parts[PRODUCERS : PRODUCERS + 2])
+        yield from (late.token[1] for late in parts[LATE] if isinstance(late, Late))
+
+    # --- events ---
+
+    def successors(self, world: World) -> Iterator[tuple[Event, World | Violation]]:
+        """Every enabled event that changes anything, with what it leads to."""
+        for event in self.events(Draft(self, world)):
+            after = self.after(world, event)
+            if after != world:
+                yield event, after
+
+    def after(self, world: World, event: Event) -> World | Violation:
+        draft = Draft(self, world)
+        getattr(self, "_" + event[0])(draft, *event[1:])
+        return draft.end()
+
+    def events(self, now: Draft) -> Iterator[Event]:
+        budget: Budget = now.parts[BUDGET]
+        for who in range(len(self.bounds.tv)):
+            yield from self._client_events(now, who, budget)
+        for which in range(2):
+            yield from self._broker_events(now, which, budget)
+        log, data = now.log, now.data
+        serves = now.broker(log.leader).role == "serving"
+        if log.tail and not log.shrunk:
+            yield ("commit",)
+        if log.shrunk:
+            yield ("grow",)
+        elif budget.shrinks:
+            yield ("shrink",)
+        for index, pending in enumerate(data.pending):
+            if pending.word is not None:
+                yield ("word", index)
+            elif pending.asked is None and serves:
+                yield ("ask", index)
+        if budget.restarts:
+            yield ("restart",)
+        for late in now.parts[LATE]:
+            target = late.target.broker_id
+            if isinstance(late, MarkerMessage) or late.target == self._incarnation(now, target):
+                yield ("late", late)
+
+    def _incarnation(self, now: Draft, broker_id: int) -> Incarnation:
+        if broker_id == DATA:
+            return Incarnation(DATA, now.data.incarnation)
+        return Incarnation(broker_id, now.broker(broker_id).incarnation)
+
+    def _client_events(self, now: Draft, who: int, budget: Budget) -> Iterator[Event]:
+        value = now.producer(who)
+        if value.phase == "dead":
+            return
+        if value.request is None:
+            for what, request in producer.choices(who, value, self.bounds.partitions):
+                if what != "begin" or budget.transactions:
+                    yield ("send", who, what, request)
+            return
+        if value.reply is not None:
+            yield ("hear", who)
+        elif value.sent:
+            to_data = isinstance(value.request, Produce)
+            if to_data or now.broker(now.log.leader).role == "serving":
+                yield ("deliver", who)
+        if budget.retries:
+            yield ("retry", who)
+
+    def _broker_events(self, now: Draft, which: int, budget: Budget) -> Iterator[Event]:
+        broker, log = now.broker(which), now.log
+        leads = log.leader == which
+        if broker.wire is not None:
+            yield ("marker", which)
+        if broker.outcome is not None:
+            yield ("outcome", which)
+        if broker.outbox.in_flight is not None:
+            gone = broker.outbox.in_flight[0] != self._incarnation(now, DATA)
+            if gone or budget.lost:
+                yield ("lose", which)
+        if broker.outbox.retries or broker.txn.retries:
+            yield ("again", which)
+        if broker.role == "loading" and not log.tail:
+            yield ("serve", which)
+        if broker.role == "deposed":
+            yield ("notice", which)
+        if broker.role == "serving":
+            value = broker.txn.value
+            ongoing = value is not None and value.state.name == "ONGOING"
+            if ongoing and budget.timeouts:
+                yield ("timeout", which)
+            if broker.txn.held and budget.holds:
+                yield ("hold", which)
+        if leads and broker.role in ("serving", "loading"):
+            for kept in range(len(log.tail) + 1):
+                if budget.crashes:
+                    yield ("crash", which, kept)
+                if budget.depositions and now.broker(1 - which).role == "none":
+                    yield ("depose", which, kept)
+
+    # --- clients ---
+
+    def _send(self, draft: Draft, who: int, what: str, request: Any) -> None:
+        value = draft.producer(who)
+        if what == "begin":
+            draft.spend("transactions")
+            ledger = draft.ledger
+            fate = Fate((who, value.number + 1))
+            draft.parts[LEDGER] = ledger._replace(fates=(*ledger.fates, fate))
+        if what == "commit":
+            checks.note(draft, who, asked=True)
+        if not value.connection:
+            value = draft.connected(value)
+        draft.set_producer(who, producer.asked(value, what, request, self.bounds.partitions))
+
+    def _deliver(self, draft: Draft, who: int) -> None:
+        value = draft.producer(who)
+        draft.set_producer(who, value._replace(sent=False))
+        if not isinstance(value.request, Produce):
+            self._ask_coordinator(draft, draft.log.leader, token_of(who, value), value.request)
+            return
+        self._at_data(draft, value.request, (who, value.connection))
+
+    def _ask_coordinator(self, draft: Draft, which: int, token: Any, request: Any) -> None:
+        self._note_row(draft, which, request)
+        before = len(draft.log.tail)
+        draft.step(which, ("request", request, token))
+        if token[2] and len(draft.log.tail) > before:
+            draft.fence_others(token[0], "fencing")
+
+    def _at_data(self, draft: Draft, produce: Produce, token: tuple[int, int]) -> None:
+        before = draft.data
+        draft.data, reply = leader.on_produce(before, produce, token)
+        draft.violate(checks.check_appended(before, draft.data, produce))
+        if reply is not None:
+            self._to_client(draft, token, reply)
+
+    def _to_client(self, draft: Draft, token: tuple[int, int], reply: tuple[Any, ...]) -> None:
+        who, connection = token
+        value = draft.producer(who)
+        waits = isinstance(value.request, Produce) and not value.sent
+        if waits and value.connection == connection:
+            draft.set_producer(who, value._replace(reply=reply))
+
+    def _hear(self, draft: Draft, who: int) -> None:
+        value = draft.producer(who)
+        assert value.reply is not None
+        checks.note_told(draft, who, value.request, value.reply[0])
+        try:
+            after = producer.hear(value, value.reply)
+        except producer.Confused as confused:
+            draft.violate(f"a client is confused: {confused}")
+            return
+        draft.violate(checks.check_client(draft, who, after, self.bounds))
+        draft.set_producer(who, after)
+
+    def _retry(self, draft: Draft, who: int) -> None:
+        draft.spend("retries")
+        value = draft.producer(who)
+        if value.sent:
+            at = DATA if isinstance(value.request, Produce) else draft.log.leader
+            target = self._incarnation(draft, at)
+            draft.add_late(Late(target, token_of(who, value), value.request))
+        draft.set_producer(who, draft.connected(producer.given_up(value)))
+
+    def _late(self, draft: Draft, late: Any) -> None:
+        rest = [each for each in draft.parts[LATE] if each != late]
+        draft.parts[LATE] = tuple(rest)
+        if isinstance(late, MarkerMessage):
+            draft.data, _ = leader.on_markers(draft.data, late)
+        elif late.target.broker_id == DATA:
+            self._at_data(draft, late.request, late.token[:2])
+        elif draft.broker(late.target.broker_id).role == "serving":
+            self._ask_coordinator(draft, late.target.broker_id, late.token, late.request)
+
+    # --- the partitions' leader ---
+
+    def _ask(self, draft: Draft, index: int) -> None:
+        data, which = draft.data, draft.log.leader
+        pending = data.pending[index]
+        asked = self._incarnation(draft, which)
+        pending = pending._replace(asked=asked)
+        waiting = (*data.pending[:index], pending, *data.pending[index + 1 :])
+        draft.data = data._replace(pending=waiting)
+        produce = pending.produce
+        kind = AddRequest if produce.tv == 2 else VerifyRequest
+        partitions = frozenset({PARTITIONS[produce.partition]})
+        request = kind(produce.producer_id, produce.producer_epoch, partitions)
+        self._note_row(draft, which, request)
+        draft.step(which, ("question", request, ("question", produce, asked)))
+
+    def _word(self, draft: Draft, index: int) -> None:
+        before = draft.data
+        draft.data, pending, reply, opens = leader.on_word(before, index)
+        if opens:
+            draft.violate(checks.check_opened(draft.log, pending.produce))
+        draft.violate(checks.check_appended(before, draft.data, pending.produce))
+        self._to_client(draft, pending.token, reply)
+
+    def _restart(self, draft: Draft) -> None:
+        """The partitions' leader dies and comes back: what waited there is asked for anew, or
+        given up; numbers of messages are forgotten."""
+        draft.spend("restarts")
+        data = draft.data
+        draft.data = Data(data.incarnation + 1, data.parts)
+        draft.parts[LATE] = tuple(
+            each
+            for each in draft.parts[LATE]
+            if not isinstance(each, Late) or each.target.broker_id != DATA
+        )
+        for who in range(2):
+            value = draft.producer(who)
+            if isinstance(value.request, Produce) and value.reply is None:
+                draft.set_producer(who, value._replace(sent=True))
+
+    # --- coordinators ---
+
+    def _marker(self, draft: Draft, which: int) -> None:
+        broker = draft.broker(which)
+        assert broker.wire is not None
+        draft.data, outcomes = leader.on_markers(draft.data, broker.wire)
+        draft.parts[which] = broker._replace(wire=None, outcome=outcomes)
+
+    def _outcome(self, draft: Draft, which: int) -> None:
+        draft.step(which, ("answered",))
+
+    def _lose(self, draft: Draft, which: int) -> None:
+        broker = draft.broker(which)
+        assert broker.outbox.in_flight is not None
+        if broker.outbox.in_flight[0] == self._incarnation(draft, DATA):
+            draft.spend("lost")
+        if broker.wire is not None:
+            draft.add_late(broker.wire)
+        draft.step(which, ("lost",))
+
+    def _again(self, draft: Draft, which: int) -> None:
+        draft.step(which, ("again",))
+
+    def _timeout(self, draft: Draft, which: int) -> None:
+        draft.spend("timeouts")
+        draft.parts[LEDGER] = draft.ledger._replace(timed_out=True)
+        self._note_row(draft, which, "timeout")
+        draft.step(which, ("timeout",))
+
+    def _hold(self, draft: Draft, which: int) -> None:
+        draft.spend("holds")
+        draft.step(which, ("hold",))
+
+    def _commit(self, draft: Draft) -> None:
+        log = draft.log
+        draft.parts[LOG] = log._replace(committed=log.last, tail=())
+        if draft.broker(log.leader).role == "serving":
+            draft.step(log.leader, ("committed",))
+        ledger = draft.ledger
+        fenced = tuple(sorted({*ledger.fenced, *ledger.fencing}))
+        draft.parts[LEDGER] = ledger._replace(fenced=fenced, fencing=())
+
+    def _shrink(self, draft: Draft) -> None:
+        draft.spend("shrinks")
+        draft.parts[LOG] = draft.log._replace(shrunk=True)
+
+    def _grow(self, draft: Draft) -> None:
+        draft.parts[LOG] = draft.log._replace(shrunk=False)
+
+    def _serve(self, draft: Draft, which: int) -> None:
+        value = draft.log.committed
+        draft.parts[which] = draft.broker(which)._replace(role="serving")
+        if value is not None:
+            broker = draft.broker(which)
+            draft.parts[which] = broker._replace(txn=broker.txn._replace(value=value))
+            # What its partitions' topics are, it may not know yet.
+            draft.step(which, ("serve", loaded(value)), known=False)
+
+    def _notice(self, draft: Draft, which: int) -> None:
+        draft.step(which, ("end",))
+
+    def _crash(self, draft: Draft, which: int, kept: int) -> None:
+        draft.spend("crashes")
+        broker = draft.broker(which)
+        if broker.wire is not None:
+            draft.add_late(broker.wire)
+        draft.parts[which] = Broker(broker.incarnation + 1)
+        self._forget_waiting(draft, which)
+        self._take_over(draft, which, kept)
+
+    def _depose(self, draft: Draft, which: int, kept: int) -> None:
+        draft.spend("depositions")
+        broker = draft.broker(which)
+        draft.parts[which] = broker._replace(role="deposed")
+        self._take_over(draft, which, kept)
+
+    def _take_over(self, draft: Draft, which: int, kept: int) -> None:
+        """The other leads the state partition, which has so much of its uncommitted end."""
+        log, other = draft.log, draft.broker(1 - which)
+        if kept < len(log.tail):
+            draft.parts[LEDGER] = draft.ledger._replace(fencing=())
+        draft.parts[LOG] = log._replace(
+            tail=log.tail[:kept],
+            leader=1 - which,
+            leader_epoch=log.leader_epoch + 1,
+            shrunk=False,
+        )
+        if other.role == "deposed":
+            draft.step(1 - which, ("end",))
+            other = draft.broker(1 - which)
+        draft.parts[1 - which] = other._replace(role="loading", leader_epoch=log.leader_epoch + 1)
+
+    def _forget_waiting(self, draft: Draft, which: int) -> None:
+        """Its connections are gone: who waited for an answer asks again."""
+        asked = Incarnation(which, draft.broker(which).incarnation - 1)
+        for who in range(2):
+            value = draft.producer(who)
+            waits = value.request is not None and not isinstance(value.request, Produce)
+            if waits and not value.sent and value.reply is None:
+                draft.set_producer(who, draft.connected(value._replace(sent=True)))
+        data = draft.data
+        draft.data = data._replace(
+            pending=tuple(
+                each._replace(asked=None) if each.asked == asked and each.word is None else each
+                for each in data.pending
+            )
+        )
+        draft.parts[LATE] = tuple(
+            each for each in draft.parts[LATE] if not isinstance(each, Late) or each.target != asked
+        )
+
+    # --- which rows were reached ---
+
+    def _note_row(self, draft: Draft, which: int, request: Any) -> None:
+        broker = draft.broker(which)
+        self.rows.add(checks.row_of(broker.txn.value, request, self.bounds.max_epoch))
+
+
+def loaded(value: TransactionValue) -> TransactionValue:
+    """What a coordinator reads of the last record. (For the mutations.)"""
+    return value
+
+
+def token_of(who: int, value: Producer) -> tuple[int, int, bool]:
+    """`begins`: it is an Init of somebody who begins anew, and so fences others."""
+    request = value.request
+    begins = isinstance(request, InitRequest) and request.producer_id < 0
+    return who, value.connection, begins
