@@ -123,29 +123,29 @@ def decode(key: bytes | None, value: bytes | None) -> TransactionRecord | None:
         if reader.int16() != KEY_VERSION:
             return None
         transactional_id = reader.string()
-        return TransactionRecord(
-            transactional_id, None if value is None else _value(_FlexibleReader(value))
-        )
+        return TransactionRecord(transactional_id, None if value is None else _value(value))
     except (error, ValueError) as problem:
         raise CorruptMessageError(f"a record of __transaction_state: {problem}") from None
 
 
 class _FlexibleReader(FieldReader):
-    """With the kinds of fields that version 1 has."""
+    """With the kinds of fields that version 1 has, after the fixed part."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._position = _FIXED.size
 
     def unsigned(self) -> int:
-        number = shift = 0
-        while True:
-            byte = self._take(1)[0]
+        number = 0
+        for shift in (0, 7, 14, 21, 28):
+            if self.at_end:
+                break
+            byte = self._data[self._position]
+            self._position += 1
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return number
-            shift += 7
-            if shift > 28:
-                raise ValueError("a number of more than five bytes")
-
-    def int8(self) -> int:
-        return int.from_bytes(self._take(1), "big", signed=True)
+        raise ValueError(f"a number that does not end before byte {self._position}")
 
     def length(self, *, compact: bool) -> int:
         """Of an array; -1 for null."""
@@ -154,30 +154,31 @@ class _FlexibleReader(FieldReader):
     def name(self, *, compact: bool) -> str:
         return self._take(self.unsigned() - 1).decode() if compact else self.string()
 
+    def times(self) -> tuple[int, int]:
+        return _TIMES.unpack(self._take(_TIMES.size))
+
     def tags(self) -> dict[int, bytes]:
         return {self.unsigned(): self._take(self.unsigned()) for _ in range(self.unsigned())}
 
 
-def _value(reader: _FlexibleReader) -> TransactionValue:
-    version = reader.int16()
+def _value(data: bytes) -> TransactionValue:
+    version, producer_id, producer_epoch, timeout_ms, state = _FIXED.unpack_from(data)
     if not 0 <= version <= VALUE_VERSION:
         raise ValueError(f"a value of version {version}; known are 0 to {VALUE_VERSION}")
     compact = version >= 1
-    producer_id, producer_epoch = reader.int64(), reader.int16()
-    timeout_ms = reader.int32()
-    state = TransactionState(reader.int8())
+    reader = _FlexibleReader(data)
     partitions = frozenset(
         TopicPartition(*each)
         for _ in range(reader.length(compact=compact))
         for each in _topic(reader, compact=compact)
     )
-    last_update_timestamp_ms, start_timestamp_ms = reader.int64(), reader.int64()
+    last_update_timestamp_ms, start_timestamp_ms = reader.times()
     tags = reader.tags() if compact else {}
     return TransactionValue(
         producer_id,
         producer_epoch,
         timeout_ms,
-        state,
+        TransactionState(state),
         partitions,
         last_update_timestamp_ms,
         start_timestamp_ms,

@@ -5,8 +5,9 @@ order (`load`), and once all of that is committed it serves (`serve`). `end` whe
 when a partition said so (TRANSACTION_COORDINATOR_FENCED); from then on nothing changes it. A bump
 of the leader epoch under the same leader changes nothing here.
 
-State: in which phase it is; the ids, by name; the producer ids that it has to spare. Invariant:
-what it knows is what the log says, to its end.
+State: in which phase it is; what was loaded of ids that nobody has asked for since (`_loaded`) and
+the others (`_transactions`), by name; the producer ids that it has to spare. Invariants: what it
+knows is what the log says, to its end; of what is under way nothing is left in `_loaded`.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ class Coordinator:
         assert self.phase is Phase.LOADING, self.phase
         self.phase = Phase.SERVING
         effects: list[Effect] = [ReserveProducerId()]
-        for transactional_id, value in self._loaded.items():
+        under_way = [name for name, each in self._loaded.items() if not each.state.is_quiet]
+        for transactional_id in under_way:
+            value = self._loaded.pop(transactional_id)
             effects += self._made(transactional_id).restore(value, now)
-        self._loaded.clear()
         return effects
 
     def end(self) -> list[Effect]:
@@ -89,7 +91,7 @@ class Coordinator:
             self._check(transactional_id, request)
         except MinikafkaError as error:
             return [Reply(token, refusal(request, error.with_traceback(None)))]
-        transaction = self._transactions.get(transactional_id) or self._made(transactional_id)
+        transaction = self._transactions.get(transactional_id) or self._woken(transactional_id, now)
         return self._after(transaction, transaction.handle(request, token, now))
 
     def _check(self, transactional_id: str, request: Request) -> None:
@@ -107,6 +109,15 @@ class Coordinator:
             raise _not_here()
         if self.phase is Phase.LOADING:
             raise CoordinatorLoadInProgressError("the coordinator still reads its records")
+
+    def _woken(self, transactional_id: str, now: Now) -> Transaction:
+        """Of an id that was quiet when it was loaded, or is new."""
+        transaction = self._made(transactional_id)
+        value = self._loaded.pop(transactional_id, None)
+        if value is not None:
+            nothing = transaction.restore(value, now)
+            assert not nothing, (transactional_id, nothing)
+        return transaction
 
     def _made(self, transactional_id: str) -> Transaction:
         made = Transaction(transactional_id, self._settings, self._ids)
@@ -156,15 +167,22 @@ class Coordinator:
 
     def expire(self, now: Now) -> list[Effect]:
         """Forget ids that nobody has used for long enough."""
+        before_ms = now.timestamp_ms - self._settings.expiration_ms
+        for name, each in list(self._loaded.items()):
+            if each.last_update_timestamp_ms <= before_ms:
+                self._woken(name, now)
         return [effect for each in self._transactions.values() for effect in each.expire(now)]
 
     def value(self, transactional_id: str) -> TransactionValue | None:
         """What the log says of this id. For those who look, and for tests."""
         transaction = self._transactions.get(transactional_id)
-        return None if transaction is None else transaction.value
+        if transaction is None:
+            return self._loaded.get(transactional_id)
+        return transaction.value
 
     def transactional_ids(self) -> list[str]:
-        return [name for name, each in self._transactions.items() if each.value is not None]
+        known = [name for name, each in self._transactions.items() if each.value is not None]
+        return [*known, *self._loaded]
 
 
 def _not_here() -> NotCoordinatorError:

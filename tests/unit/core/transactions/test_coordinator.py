@@ -83,6 +83,29 @@ def test_of_what_is_loaded_the_last_record_of_each_id_counts() -> None:
     assert made.on_time("open", Now(60_000, 61_000)) != []
 
 
+def test_what_is_quiet_when_it_is_loaded_is_woken_when_somebody_asks_for_it() -> None:
+    made = Coordinator(TransactionSettings())
+    made.load(TransactionRecord("id", EMPTY))
+    assert made.serve(NOW) == [ReserveProducerId()]
+    assert (made.value("id"), made.transactional_ids()) == (EMPTY, ["id"])
+    [append] = made.handle("id", InitRequest(60_000, 7, 0), "token", NOW)
+    assert (append.record.value.producer_id, append.record.value.producer_epoch) == (7, 1)
+    assert made.transactional_ids() == ["id"]
+
+
+def test_what_was_loaded_expires_too() -> None:
+    made = Coordinator(TransactionSettings(expiration_ms=500))
+    made.load(TransactionRecord("young", replace(EMPTY, last_update_timestamp_ms=1_001)))
+    made.load(TransactionRecord("old", EMPTY))
+    made.serve(NOW)
+    later = Now(500, 1_500)
+    [append] = made.expire(later)
+    assert append.record == TransactionRecord("old", None)
+    made.on_appended("old", append.number, later)
+    made.on_committed("old", append.number, later)
+    assert made.transactional_ids() == ["young"]
+
+
 def test_the_checks_come_in_their_order() -> None:
     made = Coordinator(TransactionSettings(max_timeout_ms=100))
     ask = made.handle
