@@ -43,7 +43,7 @@ from minikafka.core.transactions.values import (
 )
 from minikafka.errors import CoordinatorNotAvailableError, NotCoordinatorError
 from minikafka.model import TopicPartition
-from tests.exhaustive.transactions.values import DATA, ID, Broker, Outbox, Txn
+from tests.exhaustive.transactions.values import ID, Broker, Outbox, Txn
 
 TIMEOUT_MS, HOLD_MS, RETRY_MS = 10_000, 500, 100
 NOW = Now(0, 0)
@@ -54,12 +54,12 @@ Outcome = tuple[Any, ...]  # ok, producer id, epoch; or the name of an error
 
 
 class Surroundings(NamedTuple):
-    """What a coordinator's step depends on besides its own value. `known`: do the metadata speak
-    of the partitions' topics?"""
+    """What a coordinator's step depends on besides its own value: `leader` of the partitions;
+    `known`: do the metadata speak of their topics?"""
 
     shrunk: bool
     next_producer_id: int
-    data_incarnation: int
+    leader: Leader
     known: bool = True
 
 
@@ -140,8 +140,9 @@ class LiveCoordinator:
             in_flight = InFlight(number, tuple(Item(*item) for item in items))
             outbox._in_flight[target] = in_flight
         if value.queue:
-            target = Incarnation(DATA, self.surroundings.data_incarnation)
-            outbox._queues[target] = deque(Item(*item) for item in value.queue)
+            outbox._queues[self.surroundings.leader.incarnation] = deque(
+                Item(*item) for item in value.queue
+            )
         for number, item in enumerate(value.retries):
             outbox._retries.append((0, number, Item(*item)))
             outbox._retries_made = number + 1
@@ -253,7 +254,7 @@ class LiveCoordinator:
     def route(self, partition: TopicPartition) -> Route:
         if not self.surroundings.known:
             return unknown_topic()
-        return Leader(Incarnation(DATA, self.surroundings.data_incarnation), 0)
+        return self.surroundings.leader
 
     # --- effects ---
 

@@ -14,10 +14,14 @@ from minikafka.core.transactions.markers import (
     MarkerEntry,
     MarkerFilter,
     MarkerMessage,
+    is_for_leadership,
 )
-from minikafka.errors import InvalidProducerEpochError, TransactionCoordinatorFencedError
+from minikafka.errors import (
+    InvalidProducerEpochError,
+    NotLeaderOrFollowerError,
+    TransactionCoordinatorFencedError,
+)
 from tests.exhaustive.transactions.values import (
-    DATA,
     PARTITIONS,
     Data,
     Label,
@@ -29,6 +33,7 @@ from tests.exhaustive.transactions.values import (
 
 # Errors are compared in states of the world: one of each.
 FENCED = TransactionCoordinatorFencedError("a later one is known")
+NOT_LEADER = NotLeaderOrFollowerError("another leads, or it was sent to an earlier leadership")
 PAST = InvalidProducerEpochError("past that epoch")
 OK = ("ok", -1, -1)
 
@@ -127,14 +132,18 @@ def on_word(data: Data, index: int) -> tuple[Data, Pending, tuple[Any, ...], boo
 
 def on_markers(data: Data, message: MarkerMessage) -> tuple[Data, tuple[Any, ...] | None]:
     """What becomes of each entry; None: the message is dropped."""
-    marker_filter = MarkerFilter(Incarnation(DATA, data.incarnation))
-    marker_filter._last = dict(data.heard)
+    leads = message.target.broker_id == data.broker_id
+    marker_filter = MarkerFilter(Incarnation(message.target.broker_id, data.incarnation))
+    marker_filter._last = dict(data.heard if leads else data.other_heard)
     if not marker_filter.takes(message):
         return data, None
-    data = data._replace(heard=tuple(sorted(marker_filter._last.items())))
+    heard = tuple(sorted(marker_filter._last.items()))
+    data = data._replace(heard=heard) if leads else data._replace(other_heard=heard)
     outcomes = []
     for entry in message.entries:
-        data, error = _on_marker(data, entry)
+        error: Exception | None = NOT_LEADER
+        if leads and is_for_leadership(entry, data.leader_epoch):
+            data, error = _on_marker(data, entry)
         outcomes.append(((entry.marker.producer_id, entry.partition), error))
     return data, tuple(outcomes)
 

@@ -204,6 +204,10 @@ def _any_incarnation(self: MarkerFilter, message: Any) -> bool:
     return _takes(self, replace(message, target=self.own))
 
 
+def _any_leadership(entry: Any, first_leader_epoch: int) -> bool:
+    return True
+
+
 def _keep_guards(pending: Any, index: int, producer_id: int) -> Any:
     return pending
 
@@ -382,6 +386,13 @@ MUTATIONS = (
         "T5: a message to an earlier incarnation is dropped",
         [(MarkerFilter, "takes", _any_incarnation)],
         _bounds(1, transactions=2, restarts=1, lost=1),
+        breaks="no. 2",
+    ),
+    Mutation(
+        "leadership",
+        "T5: a marker for an earlier leadership of the same broker is dropped",
+        [(leader, "is_for_leadership", _any_leadership)],
+        _bounds(1, transactions=2, moves=2, lost=1),
         breaks="no. 2",
     ),
     Mutation(

@@ -34,6 +34,7 @@ SEARCHES = {
     "TV1, a crash": bounds(1, transactions=2, crashes=1),
     "TV1, another producer": bounds(1, 1),
     "TV1, a restart of the leader": bounds(1, transactions=2, restarts=1, lost=1),
+    "TV1, another leader": bounds(1, transactions=2, moves=1, lost=1),
     "TV1 and TV2": bounds(1, 2, timeouts=1),
     "TV2, no epoch left": bounds(2, max_epoch=0, transactions=2, crashes=1),
     "TV2, no epoch left, late": bounds(2, max_epoch=0, retries=1, timeouts=1),

@@ -1,20 +1,20 @@
 """The values of the model of transactions: everything a state of its world is made of.
 
 Plain tuples, that hash and compare, as in tests/exhaustive/values.py. Two brokers (0 and 1) may
-coordinate the one transactional id; a third (DATA) leads the partitions; two producers (0 and 1)
-have the id, the second after the first.
+coordinate the one transactional id; a third (DATA, or OTHER) leads the partitions; two producers (0
+and 1) have the id, the second after the first.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from minikafka.core.transactions.markers import Incarnation, MarkerMessage
+from minikafka.core.transactions.markers import Incarnation, Leader, MarkerMessage
 from minikafka.core.transactions.values import TransactionValue
 from minikafka.model import TopicPartition
 
 ID = "id"
-DATA = 9  # the broker that leads the partitions
+DATA, OTHER = 9, 8  # the broker that leads the partitions, and one that may
 PARTITIONS = (TopicPartition("t", 0), TopicPartition("__consumer_offsets", 0))
 
 Label = tuple[int, int]  # a transaction as its client began it: which producer, its how manieth
@@ -111,13 +111,24 @@ class Pending(NamedTuple):
     word: str | None = None
 
 
+Heard = tuple[tuple[int, tuple[int, int]], ...]  # of each sender: incarnation, number
+
+
 class Data(NamedTuple):
-    """The broker that leads the partitions. `heard`: of each sender, incarnation and number."""
+    """The broker that leads the partitions, and what it has heard; and what the other one has that
+    could lead them. `leader_epoch` moves with the leader."""
 
     incarnation: int
     parts: tuple[Part, ...]
     pending: tuple[Pending, ...] = ()
-    heard: tuple[tuple[int, tuple[int, int]], ...] = ()
+    heard: Heard = ()
+    broker_id: int = DATA
+    leader_epoch: int = 0
+    other_heard: Heard = ()
+
+    @property
+    def leader(self) -> Leader:
+        return Leader(Incarnation(self.broker_id, self.incarnation), self.leader_epoch)
 
 
 class Producer(NamedTuple):
@@ -175,6 +186,7 @@ class Budget(NamedTuple):
     crashes: int = 0  # of the leading coordinator; the other takes over
     depositions: int = 0  # another takes over, and the old one does not hear of it for a while
     restarts: int = 0  # of the broker that leads the partitions
+    moves: int = 0  # of that leadership, to another broker or back
     retries: int = 0  # requests given up by their clients, and sent again
     lost: int = 0  # marker messages given up by their senders
     timeouts: int = 0  # transactions that take too long

@@ -33,6 +33,7 @@ from tests.exhaustive.transactions import checks, coordinator, leader, producer
 from tests.exhaustive.transactions.coordinator import Step, Surroundings
 from tests.exhaustive.transactions.values import (
     DATA,
+    OTHER,
     PARTITIONS,
     Broker,
     Budget,
@@ -117,7 +118,7 @@ class Draft:
         log, broker = self.log, self.broker(which)
         leads = log.leader == which
         surroundings = Surroundings(
-            log.shrunk and leads, log.next_producer_id, self.data.incarnation, known
+            log.shrunk and leads, log.next_producer_id, self.data.leader, known
         )
         step = self.model.step(which, broker, event, surroundings)
         self.violate(step.violation)
@@ -297,6 +298,8 @@ class Model:
                 yield ("ask", index)
         if budget.restarts:
             yield ("restart",)
+        if budget.moves:
+            yield ("move",)
         for late in now.parts[LATE]:
             target = late.target.broker_id
             if isinstance(late, MarkerMessage) or late.target == self._incarnation(now, target):
@@ -333,7 +336,7 @@ class Model:
         if broker.outcome is not None:
             yield ("outcome", which)
         if broker.outbox.in_flight is not None:
-            gone = broker.outbox.in_flight[0] != self._incarnation(now, DATA)
+            gone = broker.outbox.in_flight[0].broker_epoch != now.data.incarnation
             if gone or budget.lost:
                 yield ("lose", which)
         if broker.outbox.retries or broker.txn.retries:
@@ -460,7 +463,26 @@ class Model:
         given up; numbers of messages are forgotten."""
         draft.spend("restarts")
         data = draft.data
-        draft.data = Data(data.incarnation + 1, data.parts)
+        draft.data = data._replace(
+            incarnation=data.incarnation + 1, pending=(), heard=(), other_heard=()
+        )
+        self._ask_data_again(draft)
+
+    def _move(self, draft: Draft) -> None:
+        """Another broker leads the partitions, or the first one again. Guards are of a leadership;
+        numbers of messages are of a broker."""
+        draft.spend("moves")
+        data = draft.data
+        draft.data = data._replace(
+            pending=(),
+            heard=data.other_heard,
+            other_heard=data.heard,
+            broker_id=OTHER if data.broker_id == DATA else DATA,
+            leader_epoch=data.leader_epoch + 1,
+        )
+        self._ask_data_again(draft)
+
+    def _ask_data_again(self, draft: Draft) -> None:
         draft.parts[LATE] = tuple(
             each
             for each in draft.parts[LATE]
@@ -485,7 +507,7 @@ class Model:
     def _lose(self, draft: Draft, which: int) -> None:
         broker = draft.broker(which)
         assert broker.outbox.in_flight is not None
-        if broker.outbox.in_flight[0] == self._incarnation(draft, DATA):
+        if broker.outbox.in_flight[0].broker_epoch == draft.data.incarnation:
             draft.spend("lost")
         if broker.wire is not None:
             draft.add_late(broker.wire)
