@@ -98,6 +98,7 @@ class Item:
     shard: Shard
     marker: Marker
     partition: TopicPartition
+    since_ms: int = 0
     failures: int = 0
 
     @property
@@ -156,7 +157,8 @@ class MarkerOutbox:
     ) -> list[OutboxEffect]:
         """The marker is for these partitions."""
         assert shard in self._shards, shard
-        self._place((Item(shard, marker, each) for each in partitions), now_ms, route)
+        items = [Item(shard, marker, each, now_ms) for each in partitions]
+        self._place(items, now_ms, route)
         return self._done()
 
     def on_answer(
@@ -224,6 +226,19 @@ class MarkerOutbox:
         item.failures += 1
         self._retries_made += 1
         heapq.heappush(self._retries, (now_ms + delay_ms, self._retries_made, item))
+
+    # --- as others see it ------------------------------------------------------------------------
+
+    def oldest_since_ms(self) -> int | None:
+        """Since when the marker has waited that has waited longest; None: there is none. It looks
+        at all of them: for who wants to know now and then."""
+        places = [
+            *self._queues.values(),
+            *(each.items for each in self._in_flight.values()),
+            [each[2] for each in self._retries],
+        ]
+        waiting = [item for place in places for item in place if item.shard in self._shards]
+        return min((item.since_ms for item in waiting), default=None)
 
     # --- sending ---------------------------------------------------------------------------------
 

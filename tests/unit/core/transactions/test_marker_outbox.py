@@ -190,6 +190,23 @@ def test_a_partition_that_is_past_the_epoch_needs_no_marker() -> None:
     assert bench.answer(message, a=error) == [confirmed(A, How.PAST)]
 
 
+def test_the_marker_is_known_that_has_waited_longest() -> None:
+    bench = Bench()
+    assert bench.outbox.oldest_since_ms() is None
+    bench.leaders[C] = Nowhere()
+    bench.add(C, now_ms=3)
+    [message] = messages(bench.add(A, now_ms=5))
+    bench.add(B, now_ms=7)
+    assert bench.outbox.oldest_since_ms() == 3
+    bench.leaders[C] = Deleted()
+    bench.pass_to(23)
+    assert bench.outbox.oldest_since_ms() == 5
+    bench.answer(message)
+    assert bench.outbox.oldest_since_ms() == 7
+    bench.outbox.close(SHARD)
+    assert bench.outbox.oldest_since_ms() is None
+
+
 def test_where_a_later_coordinator_is_known_this_one_ends() -> None:
     bench = Bench()
     bench.outbox.open(OTHER, 2)
