@@ -4,7 +4,9 @@ docs/transactions-coordinator.md."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,9 @@ from tests.exhaustive.transactions.mutations import MUTATIONS
 from tests.exhaustive.transactions.run import search, search_and_heal, search_mutated, tell
 from tests.exhaustive.transactions.values import Budget
 from tests.exhaustive.transactions.world import Bounds, Model
+from tests.helpers.amounts import IS_LONG
+
+ROOT = Path(__file__).parents[3]
 
 
 def bounds(*tv: int, partitions: int = 1, max_epoch: int = 2, **budget: int) -> Bounds:
@@ -89,6 +94,64 @@ def test_the_searches_reach_the_rows_of_the_table() -> None:
     """All but those that no client gets to which follows the protocol (test_rules.py has all)."""
     reached = {row[:3] for within in SEARCHES.values() for row in searched(within)[1].rows}
     assert [row for row in ROWS if row not in reached] == []
+
+
+# As the documentation states them: the bounds, and how many states and transitions there are.
+STATED = [
+    (bounds(2, transactions=2, crashes=2, retries=1), 106_126, 252_363),
+    (bounds(2, transactions=2, crashes=1, retries=1, timeouts=1), 57_207, 133_804),
+    (bounds(2, 2, transactions=2, retries=1), 99_287, 255_772),
+    (bounds(2, partitions=2, transactions=2, crashes=1, retries=1), 52_420, 112_566),
+    (bounds(1, transactions=2, retries=1, lost=1, timeouts=1), 79_719, 219_528),
+    (bounds(1, transactions=2, depositions=1, lost=1), 44_992, 126_150),
+    (bounds(1, transactions=2, moves=2, lost=1), 25_448, 56_457),
+    (bounds(1, 1, transactions=1, retries=1), 17_883, 44_158),
+    (bounds(1, 2, transactions=2), 10_867, 21_256),
+    (bounds(1, crashes=1, retries=1, lost=1, timeouts=1, shrinks=1), 295_533, 947_872),
+    (bounds(2, crashes=2, retries=1, lost=1, timeouts=1, shrinks=1), 610_162, 2_083_624),
+]
+# All at once, in as many steps, and how many states.
+EVERYTHING = Budget(3, crashes=2, retries=1, lost=1, timeouts=1, holds=1, shrinks=1)
+STATED_TO_A_DEPTH = [
+    (Bounds((2, 2), partitions=2, budget=EVERYTHING), 17, 234_241),
+    (Bounds((1, 1), partitions=2, budget=EVERYTHING), 17, 349_807),
+]
+takes_minutes = pytest.mark.skipif(not IS_LONG, reason="takes minutes: make long")
+
+
+def row(within: Bounds, states: int, transitions: int) -> str:
+    versions = " and ".join(f"TV{each}" for each in within.tv)
+    budget = within.budget._asdict()
+    count = budget.pop("transactions")
+    troubles = ", ".join(f"{kind} {most}" for kind, most in budget.items() if most)
+    cells = (versions, within.partitions, count, troubles, f"{states:,}", f"{transitions:,}")
+    return "".join(f"| {cell} " for cell in cells) + "|"
+
+
+@takes_minutes
+@pytest.mark.parametrize(("within", "states", "transitions"), STATED)
+def test_what_is_stated_holds(within: Bounds, states: int, transitions: int) -> None:
+    found, _ = search(within, Limits())
+    assert found.violation is None, "\n".join(tell(found.story, found.violation))
+    assert (found.complete, found.states, found.transitions) == (True, states, transitions)
+
+
+@takes_minutes
+@pytest.mark.parametrize(("within", "depth", "states"), STATED_TO_A_DEPTH)
+def test_what_is_stated_holds_to_a_depth(within: Bounds, depth: int, states: int) -> None:
+    found, _ = search(within, Limits(depth=depth))
+    assert found.violation is None, "\n".join(tell(found.story, found.violation))
+    assert (found.depth, found.states) == (depth, states)
+
+
+def test_the_documentation_states_what_is_held() -> None:
+    text = (ROOT / "docs/transactions-coordinator.md").read_text()
+    table = re.findall(r"^\| TV.*\|$", text, re.M)
+    assert table == [row(*stated) for stated in STATED]
+    for _, depth, states in STATED_TO_A_DEPTH:
+        assert re.search(rf"to {depth}( events)? \({states:,}( states)?\)", text)
+    noticed, covered = len(FOUND), len(REDUNDANT)
+    assert f"{noticed} are noticed, and for {covered} it says" in re.sub(r"\s+", " ", text)
 
 
 def test_a_search_comes_to_the_same_every_time() -> None:
