@@ -16,6 +16,7 @@ from minikafka.core.transactions.requests import (
 )
 from minikafka.core.transactions.values import TransactionState, TransactionValue
 from tests.exhaustive.transactions.values import (
+    LEDGER,
     PARTITIONS,
     Broker,
     Data,
@@ -27,9 +28,7 @@ from tests.exhaustive.transactions.values import (
 )
 
 if TYPE_CHECKING:
-    from tests.exhaustive.transactions.world import Bounds, Draft
-
-LEDGER = 7
+    from tests.exhaustive.transactions.draft import Bounds, Draft
 
 
 def brief(value: TransactionValue | None) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from tests.exhaustive.machine import Event, Violation, World
 from tests.exhaustive.transactions.checks import brief
-from tests.exhaustive.transactions.values import Budget
-from tests.exhaustive.transactions.world import BUDGET, LATE, Draft, Model
+from tests.exhaustive.transactions.draft import Draft
+from tests.exhaustive.transactions.values import BUDGET, LATE, Budget
+from tests.exhaustive.transactions.world import Model
 
 STEPS = 300
 ORDER = (

@@ -29,8 +29,8 @@ from minikafka.core.transactions.values import (
 from tests.exhaustive.mutations import Patches
 from tests.exhaustive.transactions import coordinator, leader, world
 from tests.exhaustive.transactions.coordinator import NOW, TOO_FEW, LiveCoordinator
+from tests.exhaustive.transactions.draft import Bounds
 from tests.exhaustive.transactions.values import Budget
-from tests.exhaustive.transactions.world import Bounds
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from tests.exhaustive.explore import Explorer, Found, Limits
 from tests.exhaustive.machine import Event
 from tests.exhaustive.mutations import applied
+from tests.exhaustive.transactions.draft import Bounds
 from tests.exhaustive.transactions.heal import Healing
 from tests.exhaustive.transactions.mutations import MUTATIONS, Mutation
 from tests.exhaustive.transactions.values import Budget
-from tests.exhaustive.transactions.world import Bounds, Model
+from tests.exhaustive.transactions.world import Model
 
 
 def search(bounds: Bounds, limits: Limits) -> tuple[Found, Model]:

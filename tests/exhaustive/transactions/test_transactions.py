@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.exhaustive.explore import Found, Limits
+from tests.exhaustive.transactions.draft import Bounds
 from tests.exhaustive.transactions.mutations import MUTATIONS
 from tests.exhaustive.transactions.run import search, search_and_heal, search_mutated, tell
 from tests.exhaustive.transactions.values import Budget
-from tests.exhaustive.transactions.world import Bounds, Model
+from tests.exhaustive.transactions.world import Model
 from tests.helpers.amounts import IS_LONG
 
 ROOT = Path(__file__).parents[3]

@@ -17,6 +17,9 @@ ID = "id"
 DATA, OTHER = 9, 8  # the broker that leads the partitions, and one that may
 PARTITIONS = (TopicPartition("t", 0), TopicPartition("__consumer_offsets", 0))
 
+# Where what stands in a state of the world; the brokers and the producers follow on one another.
+LOG, DATA_AT, PRODUCERS, LATE, LEDGER, BUDGET = 2, 3, 4, 6, 7, 8
+
 Label = tuple[int, int]  # a transaction as its client began it: which producer, its how manieth
 
 
