@@ -76,6 +76,7 @@ class Files:
 @pytest.fixture
 async def files(tmp_path: Path) -> AsyncIterator[Files]:
     files = Files(tmp_path)
+    files.log._active.acquire()  # a log begins at rest
     before = descriptors_of(tmp_path)
     assert before
     yield files
