@@ -23,6 +23,7 @@ from minikafka.zookeeper.fence import (
     TO_BE_WRITTEN_ALONE,
     Build,
     Deleted,
+    Failure,
     Fence,
     Part,
     Put,
@@ -208,9 +209,10 @@ class FencedWriter:
                 multi.delete(path, version)
                 multi.create(self._layout.config_change_prefix, announcement, sequence=True)
 
-            outcome = (await self._fence.write(build, Deleted(path))).outcome
-            if outcome is not WriteOutcome.CONFLICT:
-                return outcome
+            written = await self._fence.write(build, Deleted(path))
+            if written.outcome is not WriteOutcome.CONFLICT:
+                return written.outcome
+            self._require_announced(written.failed, 1)
             await self._session.sync()
 
     async def clear_preferred_election(self) -> WriteOutcome:
@@ -298,13 +300,18 @@ class FencedWriter:
             failed = written.failed
             if written.outcome is not WriteOutcome.CONFLICT:
                 return written.outcome
-            if failed is not None and failed.position > count:
-                raise ZooKeeperError(
-                    f"there is no {self._layout.config_changes}, where configurations are announced"
-                )
+            self._require_announced(failed, count + 1)
             if count and (failed is None or failed.position < count):
                 return written.outcome
             await self._session.sync()  # somebody wrote it by hand: over that, then
+
+    def _require_announced(self, failed: Failure | None, position: int) -> None:
+        """ZooKeeperError if it was the announcement, at this position, that could not be made: it
+        would fail again and again."""
+        if failed is not None and failed.position == position:
+            raise ZooKeeperError(
+                f"there is no {self._layout.config_changes}, where configurations are announced"
+            )
 
     def _refuse_to_overwrite(self, path: str, data: bytes) -> None:
         """CorruptNodeError for what cannot be read: whoever wrote it may still want it."""

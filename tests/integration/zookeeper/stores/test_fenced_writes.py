@@ -381,6 +381,8 @@ async def test_a_configuration_that_cannot_be_announced_is_not_written(controlle
     with pytest.raises(ZooKeeperError, match="where configurations are announced"):
         await controller.write_topic_config("other", {"a": "1"})
     assert await controller.session.get(layout.topic_config("other")) is None
+    with pytest.raises(ZooKeeperError, match="where configurations are announced"):
+        await controller.delete_topic_nodes(TOPIC)
 
 
 async def test_deleting_a_topic_leaves_nothing_of_it(controller, connect):
