@@ -26,6 +26,8 @@ from minikafka.errors import MinikafkaError
 from minikafka.local.guardian import Guardian
 from minikafka.model import PartitionState, TopicPartition, describe_state
 from minikafka.processes import Process
+from minikafka.zookeeper.codec import encode_config_change
+from minikafka.zookeeper.paths import Layout
 from tests.helpers.waiting import until
 
 FAST = ("zookeeper.session.timeout.ms=1500", "replica.lag.time.max.ms=1500")
@@ -116,6 +118,16 @@ class ProcessCluster:
                     client.set(path, data)
                 else:
                     client.create(path, data)
+        finally:
+            client.stop()
+            client.close()
+
+    def announce_config(self, entity_path: str) -> None:
+        """As whoever writes /config by hand has to: brokers read what is announced."""
+        client = self.zookeeper()
+        try:
+            data = encode_config_change(entity_path)
+            client.create(Layout().config_change_prefix, data, sequence=True)
         finally:
             client.stop()
             client.close()

@@ -318,6 +318,7 @@ async def test_garbage_in_zookeeper_stops_what_it_is_about_and_nothing_else(
             "/admin/preferred_replica_election": b"{}",
         }
         cluster.write_to_zookeeper(written)
+        cluster.announce_config("topics/bad")
         before = (await admin.describe_controller()).controller_epoch
         cluster.kill("C")
         await until_words(admin, "good", "Leader=A Epoch=1 ISR={A,B}")
