@@ -184,6 +184,30 @@ class BatchHeader(NamedTuple):
         return self.base_offset + self.last_offset_delta + 1
 
 
+TRANSACTIONAL = 0x10  # among the attributes of a batch: it is part of a transaction
+CONTROL = 0x20  # a marker: it takes an offset, but no consumer sees its record
+
+
+class EndMarker(NamedTuple):
+    """What the record of a control batch says of a transaction: that it was committed, or aborted,
+    by the coordinator of which epoch (that of its partition of `__transaction_state`)."""
+
+    commits: bool
+    coordinator_epoch: int
+
+
+Markers = Mapping[int, EndMarker]  # of several batches, by base offset
+NO_MARKERS: Markers = {}
+
+
+class AbortedTransaction(NamedTuple):
+    """Of which a fetch may have records: who has to pass them over drops what this producer has
+    from `first_offset` on, up to its next abort marker."""
+
+    producer_id: int
+    first_offset: int
+
+
 @dataclass(frozen=True, slots=True)
 class EpochEntry:
     """A leader epoch and the offset of its first record (the leader's log end when it began)."""

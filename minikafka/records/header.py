@@ -34,6 +34,8 @@ from struct import Struct
 from crc32c import crc32c
 
 from minikafka.errors import CorruptMessageError, InvalidRecordError
+from minikafka.model import CONTROL as CONTROL
+from minikafka.model import TRANSACTIONAL as TRANSACTIONAL
 from minikafka.model import BatchHeader
 
 Buffer = bytes | bytearray | memoryview
@@ -46,8 +48,6 @@ CRC_START = 21  # the attributes are the first byte under the CRC
 
 CODEC_MASK = 0x07
 TIMESTAMP_TYPE_LOG_APPEND = 0x08
-TRANSACTIONAL = 0x10
-CONTROL = 0x20
 DELETE_HORIZON = 0x40  # set by compaction (KIP-534)
 
 _HEADER = Struct(">qiibIhiqqqhii")
