@@ -180,8 +180,10 @@ def _no_outsiders(
 _plan_append = Leader.plan_append
 
 
-def _append_whoever_is_in_sync(self: Leader, headers: Any, acks: int) -> Any:
-    return _plan_append(self, headers, 1)
+def _append_whoever_is_in_sync(
+    self: Leader, headers: Any, acks: int, transaction: Any = None
+) -> Any:
+    return _plan_append(self, headers, 1, transaction)
 
 
 def _forget_refused(self: Leader, proposal: Any, error: Any, now_ms: int) -> Any:

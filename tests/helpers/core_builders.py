@@ -13,6 +13,8 @@ from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
 from minikafka.core.replication.settings import PartitionSettings
 from minikafka.model import (
+    CONTROL,
+    TRANSACTIONAL,
     Assignment,
     BatchHeader,
     EpochEntry,
@@ -35,6 +37,7 @@ def batch(
     producer_epoch: int = -1,
     sequence: int = -1,
     timestamp_ms: int = 0,
+    attributes: int = 0,
 ) -> BatchHeader:
     """The header of a batch of `count` records."""
     return BatchHeader(
@@ -42,7 +45,7 @@ def batch(
         61 + 10 * count,
         leader_epoch,
         0,
-        0,
+        attributes,
         count - 1,
         timestamp_ms,
         timestamp_ms,
@@ -50,6 +53,40 @@ def batch(
         producer_epoch,
         sequence,
         count,
+    )
+
+
+def in_transaction(
+    base_offset: int = 0,
+    sequence: int = 0,
+    count: int = 1,
+    producer_id: int = 7,
+    producer_epoch: int = 0,
+    leader_epoch: int = 0,
+) -> BatchHeader:
+    """The header of a batch of a transaction."""
+    return batch(
+        base_offset,
+        count,
+        leader_epoch,
+        producer_id,
+        producer_epoch,
+        sequence,
+        attributes=TRANSACTIONAL,
+    )
+
+
+def marker(
+    base_offset: int = 0, producer_id: int = 7, producer_epoch: int = 0, leader_epoch: int = 0
+) -> BatchHeader:
+    """The header of a control batch that ends a transaction."""
+    return batch(
+        base_offset,
+        1,
+        leader_epoch,
+        producer_id,
+        producer_epoch,
+        attributes=TRANSACTIONAL | CONTROL,
     )
 
 

@@ -307,7 +307,7 @@ MUTATIONS = (
         "this replica leads is told (KAFKA-1148)",
         "core.replication.partition",
         "Partition._become_follower",
-        "effects = self._leader.fail_all_parked(self._not_leader())",
+        "effects = self._leader.end(self._not_leader())",
         "self._kept = self._leader.parked",
         (
             (
@@ -556,6 +556,13 @@ MUTATIONS = (
         "checked_header",
         "if header.attributes & TRANSACTIONAL:",
         "if False:",
+        (
+            (
+                "core.replication.leader:Leader.plan_append",
+                "if header.attributes & TRANSACTIONAL:",
+                "if False:",
+            ),
+        ),
     ),
 )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from minikafka.errors import MinikafkaError
-from minikafka.model import EpochEntry, IsrProposal
+from minikafka.model import EpochEntry, IsrProposal, TopicPartition
 
 
 class Role(Enum):
@@ -85,6 +85,45 @@ class RoleChanged:
     leader_epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class TransactionQuestion:
+    """Is the partition in the transaction that this producer has open? `adds`: it is to be added if
+    it is not. `number`: no two questions of a replica have the same."""
+
+    number: tuple[int, int]
+    topic_partition: TopicPartition
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    adds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskCoordinator:
+    """Ask the coordinator of the transactional id; its word comes back as `CoordinatorAnswered`.
+    `again`: not at once, it could not tell just now."""
+
+    question: TransactionQuestion
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AppendWaiting:
+    """The word was yes: append what waited, in order, with `word` for the plan. If one of them
+    cannot be appended, those behind it must not be."""
+
+    word: TransactionQuestion
+    tokens: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseWaiting:
+    """What waited for the word is not appended: answer it with this error."""
+
+    token: object
+    error: MinikafkaError
+
+
 Effect = (
     StoreEpochs
     | TruncateLog
@@ -94,4 +133,7 @@ Effect = (
     | CompleteProduce
     | HighWatermarkAdvanced
     | RoleChanged
+    | AskCoordinator
+    | AppendWaiting
+    | RefuseWaiting
 )

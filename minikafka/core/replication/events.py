@@ -14,14 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, dataclass_transform
 
+from minikafka.core.replication.effects import TransactionQuestion
 from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.core.replication.settings import PartitionSettings
+from minikafka.core.replication.transactional import TransactionalProduce
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
     Assignment,
     BatchHeader,
     FollowerPosition,
     IsrProposal,
+    Markers,
     OffsetAndEpoch,
     PartitionState,
 )
@@ -99,9 +102,11 @@ class Stopped:
 
 @event
 class BatchesAppended:
-    """Batches as `Partition.plan_append` planned them are in the log."""
+    """Batches as `Partition.plan_append` planned them are in the log; what the control batches
+    among them say."""
 
     headers: Sequence[BatchHeader]
+    markers: Markers | None = None
 
 
 @event
@@ -128,6 +133,41 @@ class ReplicaFetched:
     replica_id: int
     replica_broker_epoch: int
     position: FollowerPosition
+
+
+@event
+class TransactionalProduceWaits:
+    """A batch of a transaction of which the plan says that it has to wait for the word of the
+    coordinator. It goes on with an `AppendWaiting` or `RefuseWaiting` with this token."""
+
+    token: object
+    header: BatchHeader
+    transaction: TransactionalProduce
+
+
+@event
+class WaitGivenUp:
+    """The time of such a batch is over; `error` is what it is answered with."""
+
+    token: object
+    error: MinikafkaError
+
+
+@event
+class CoordinatorAnswered:
+    """The word on an `AskCoordinator`: yes without an error. One that is retriable is no word: it
+    is asked again. InvalidProducerEpochError for a producer that is fenced."""
+
+    question: TransactionQuestion
+    error: MinikafkaError | None
+
+
+@event
+class MarkerReceived:
+    """A coordinator says that a transaction has ended, before `Partition.plan_marker` is asked what
+    becomes of it."""
+
+    producer_id: int
 
 
 @event
@@ -174,6 +214,7 @@ class BatchesFollowed:
     headers: Sequence[BatchHeader]
     leader_high_watermark: int
     leader_log_start: int
+    markers: Markers | None = None
 
 
 # --- from the log's files -------------------------------------------------------------------------
@@ -222,6 +263,10 @@ Event = (
     | ProduceParked
     | ProduceGivenUp
     | ReplicaFetched
+    | TransactionalProduceWaits
+    | WaitGivenUp
+    | CoordinatorAnswered
+    | MarkerReceived
     | RecordsDeleted
     | Diverged
     | OutOfRange

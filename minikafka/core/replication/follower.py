@@ -22,6 +22,7 @@ from minikafka.model import (
     NO_LEADER,
     BatchHeader,
     FollowerPosition,
+    Markers,
     OffsetAndEpoch,
     PartitionState,
     TopicPartition,
@@ -124,9 +125,11 @@ class Follower:
             expected, epoch = header.next_offset, header.leader_epoch
         return True
 
-    def on_appended(self, headers: Sequence[BatchHeader]) -> list[Effect]:
+    def on_appended(
+        self, headers: Sequence[BatchHeader], markers: Markers | None = None
+    ) -> list[Effect]:
         """Batches that `accepts` allowed are in the log."""
-        if self.log_state.appended(headers):
+        if self.log_state.appended(headers, markers):
             return [StoreEpochs(tuple(self.log_state.epochs.entries()))]
         return []
 
@@ -135,7 +138,7 @@ class Follower:
         effects: list[Effect] = []
         committed = min(high_watermark, self.log_state.log_end_offset)
         if committed > self.log_state.high_watermark:
-            self.log_state.high_watermark = committed
+            self.log_state.commit(committed)
             effects.append(HighWatermarkAdvanced(committed))
         if self.log_state.raise_log_start(log_start_offset):
             effects.append(RaiseLogStart(self.log_state.log_start_offset))

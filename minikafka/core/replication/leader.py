@@ -28,24 +28,35 @@ from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.parked import ParkedProduces
 from minikafka.core.replication.producer_state import NO_PRODUCER_ID, ProducedBatch
 from minikafka.core.replication.settings import PartitionSettings
+from minikafka.core.replication.transactional import (
+    MarkerPlan,
+    OpeningTransactions,
+    TransactionalProduce,
+    TransactionEnd,
+    planned_marker,
+)
 from minikafka.errors import (
     FencedLeaderEpochError,
     IneligibleReplicaError,
     InvalidRecordError,
+    InvalidRequiredAcksError,
     MinikafkaError,
     NotEnoughReplicasAfterAppendError,
     NotEnoughReplicasError,
     OffsetNotAvailableError,
     OffsetOutOfRangeError,
     StaleBrokerEpochError,
+    TransactionalIdAuthorizationFailedError,
     UnknownLeaderEpochError,
 )
 from minikafka.model import (
+    TRANSACTIONAL,
     UNKNOWN_BROKER_EPOCH,
     Assignment,
     BatchHeader,
     FollowerPosition,
     IsrProposal,
+    Markers,
     OffsetAndEpoch,
     PartitionState,
     TopicPartition,
@@ -59,10 +70,12 @@ OUTSIDER_SILENCE_MS = 5000  # how long the high watermark waits for a silent rep
 
 class AppendPlan(NamedTuple):
     """How batches are to be appended: their headers with final offsets and this leader's epoch. Or,
-    for the repetition of a batch that an idempotent producer had appended already, `duplicate`."""
+    for the repetition of a batch that an idempotent producer had appended already, `duplicate`. Or
+    the batch has to wait for the word of its transaction's coordinator: `waits`."""
 
     headers: tuple[BatchHeader, ...]
     duplicate: ProducedBatch | None = None
+    waits: bool = False
 
 
 class Leader:
@@ -77,6 +90,7 @@ class Leader:
         log_state: LogState,
         settings: PartitionSettings,
         eligible: Mapping[int, int],
+        leadership: int = 0,
     ) -> None:
         self.topic_partition = topic_partition
         self.topic_id = topic_id
@@ -92,6 +106,7 @@ class Leader:
         self.epoch_start = log_state.log_end_offset
         self.first_own_offset = log_state.log_end_offset
         self.parked = ParkedProduces()
+        self.opening = OpeningTransactions(topic_partition, leadership)
 
     # --- adopting a State ------------------------------------------------------------------------
 
@@ -153,18 +168,22 @@ class Leader:
 
     # --- appending -------------------------------------------------------------------------------
 
-    def plan_append(self, headers: Sequence[BatchHeader], acks: int) -> AppendPlan:
+    def plan_append(
+        self,
+        headers: Sequence[BatchHeader],
+        acks: int,
+        transaction: TransactionalProduce | None = None,
+    ) -> AppendPlan:
         """Fence, check the minimum of in-sync replicas, assign offsets. Changes nothing.
 
         Raises NotEnoughReplicasError (acks -1 only), what ProducerStateTable.check raises, and
         InvalidRecordError where an idempotent producer's batch is not the only one: each must be
-        checked against the batch before it, and a repetition is answered as a whole.
+        checked against the batch before it, and a repetition is answered as a whole. For a batch of
+        a transaction also InvalidRequiredAcksError, and
+        TransactionalIdAuthorizationFailedError without `transaction`.
         """
         if acks == -1 and len(self.isr.committed) < self.effective_min_insync:
-            raise NotEnoughReplicasError(
-                f"{self.topic_partition} has {len(self.isr.committed)} in-sync replicas; "
-                f"acks=all needs {self.effective_min_insync} (min.insync.replicas)"
-            )
+            raise self._too_few()
         if len(headers) > 1 and any(header.producer_id != NO_PRODUCER_ID for header in headers):
             raise InvalidRecordError(
                 "a produce request of an idempotent producer holds one batch a partition; "
@@ -173,8 +192,11 @@ class Leader:
         next_offset = self.log_state.log_end_offset
         planned: list[BatchHeader] = []
         for header in headers:
-            duplicate = self.log_state.producers.check(header)
-            if duplicate is not None:
+            if header.attributes & TRANSACTIONAL:
+                plan = self._plan_transactional(header, acks, transaction)
+                if plan is not None:
+                    return plan
+            elif (duplicate := self.log_state.producers.check(header)) is not None:
                 return AppendPlan((), duplicate)
             planned.append(
                 header._replace(base_offset=next_offset, leader_epoch=self.state.leader_epoch)
@@ -182,9 +204,48 @@ class Leader:
             next_offset += header.last_offset_delta + 1
         return AppendPlan(tuple(planned))
 
-    def on_appended(self, headers: Sequence[BatchHeader], now_ms: int) -> list[Effect]:
+    def _plan_transactional(
+        self, header: BatchHeader, acks: int, transaction: TransactionalProduce | None
+    ) -> AppendPlan | None:
+        """None: it may be appended."""
+        if transaction is None:
+            raise TransactionalIdAuthorizationFailedError(
+                "the record batch is of a transaction, and its request names no transactional id"
+            )
+        if acks != -1:
+            raise InvalidRequiredAcksError(
+                f"acks is {acks}; records of a transaction take acks=all"
+            )
+        producers = self.log_state.producers
+        admitted = self.opening.admit(header, producers, transaction)
+        if not admitted and header.producer_id in self.opening:
+            return AppendPlan((), waits=True)  # what comes before it is not in the log yet
+        duplicate = producers.check(header, from_zero=transaction.adds)
+        if duplicate is not None:
+            return AppendPlan((), duplicate)
+        return None if admitted else AppendPlan((), waits=True)
+
+    def plan_marker(self, end: TransactionEnd) -> MarkerPlan:
+        """What becomes of a marker, once the guard of its producer has been taken (`opening`).
+        Changes nothing. Raises NotEnoughReplicasError, and what `planned_marker` raises."""
+        if len(self.isr.committed) < self.effective_min_insync:
+            raise self._too_few()
+        log_state = self.log_state
+        return planned_marker(
+            log_state.producers, end, log_state.log_end_offset, self.state.leader_epoch
+        )
+
+    def _too_few(self) -> MinikafkaError:
+        return NotEnoughReplicasError(
+            f"{self.topic_partition} has {len(self.isr.committed)} in-sync replicas; "
+            f"acks=all needs {self.effective_min_insync} (min.insync.replicas)"
+        )
+
+    def on_appended(
+        self, headers: Sequence[BatchHeader], now_ms: int, markers: Markers | None = None
+    ) -> list[Effect]:
         """The planned batches are in the log."""
-        self.log_state.appended(headers)
+        self.log_state.appended(headers, markers)
         return self.advance_high_watermark(now_ms)
 
     def park(self, token: object, required_offset: int) -> list[Effect]:
@@ -198,6 +259,10 @@ class Leader:
     def fail_all_parked(self, error: MinikafkaError) -> list[Effect]:
         """Leadership is over, or the disk is, or too few are in sync: nobody waits any longer."""
         return [CompleteProduce(token, error) for token in self.parked.settle_all()]
+
+    def end(self, error: MinikafkaError) -> list[Effect]:
+        """Leadership is over: nobody waits any longer, neither for replicas nor for a word."""
+        return self.fail_all_parked(error) + self.opening.refuse_all(error)
 
     def _complete(self, token: object) -> Effect:
         enough = len(self.isr.committed) >= self.effective_min_insync
@@ -227,7 +292,7 @@ class Leader:
         )
         if offset is None or offset <= self.log_state.high_watermark:
             return []
-        self.log_state.high_watermark = offset
+        self.log_state.commit(offset)
         effects: list[Effect] = [HighWatermarkAdvanced(offset)]
         return effects + [self._complete(token) for token in self.parked.settle_up_to(offset)]
 
@@ -404,14 +469,15 @@ class Leader:
         if not self.log_state.log_start_offset <= fetch_offset <= self.log_state.log_end_offset:
             raise self._out_of_range(fetch_offset)
 
-    def latest_offset(self) -> int:
+    def latest_offset(self, *, read_committed: bool = False) -> int:
         """The offset that a consumer calls the end. OffsetNotAvailableError while a new leader's
         high watermark may be behind what its predecessor showed (KIP-207)."""
         if self.log_state.high_watermark < self.first_own_offset:
             raise OffsetNotAvailableError(
                 f"the new leader of {self.topic_partition} does not know yet what is committed"
             )
-        return self.log_state.high_watermark
+        log_state = self.log_state
+        return log_state.last_stable_offset if read_committed else log_state.high_watermark
 
     def _out_of_range(self, offset: int) -> MinikafkaError:
         return OffsetOutOfRangeError(
@@ -529,3 +595,4 @@ class Leader:
             self.log_state,
         )
         self.parked.check(self.log_state.high_watermark)
+        self.opening.check()

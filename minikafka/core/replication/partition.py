@@ -25,6 +25,7 @@ from minikafka.core.replication.events import (
     BatchesAppended,
     BatchesFollowed,
     BatchesReceived,
+    CoordinatorAnswered,
     Diverged,
     Event,
     Flushed,
@@ -32,6 +33,7 @@ from minikafka.core.replication.events import (
     LagCheckDue,
     LogStartRaised,
     LogTruncated,
+    MarkerReceived,
     OutOfRange,
     ProduceGivenUp,
     ProduceParked,
@@ -43,12 +45,19 @@ from minikafka.core.replication.events import (
     StateReceived,
     Stopped,
     StorageFailed,
+    TransactionalProduceWaits,
+    WaitGivenUp,
     outline,
 )
 from minikafka.core.replication.follower import Follower
 from minikafka.core.replication.leader import AppendPlan, Leader
 from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.settings import PartitionSettings
+from minikafka.core.replication.transactional import (
+    MarkerPlan,
+    TransactionalProduce,
+    TransactionEnd,
+)
 from minikafka.errors import (
     KafkaStorageError,
     MinikafkaError,
@@ -152,9 +161,18 @@ class Partition:
 
     # --- what may be asked of a leader: who does not lead raises what `require_leader` does -------
 
-    def plan_append(self, headers: Sequence[BatchHeader], acks: int) -> AppendPlan:
+    def plan_append(
+        self,
+        headers: Sequence[BatchHeader],
+        acks: int,
+        transaction: TransactionalProduce | None = None,
+    ) -> AppendPlan:
         """How these batches are to be appended: see Leader.plan_append."""
-        return self._lead().plan_append(headers, acks)
+        return self._lead().plan_append(headers, acks, transaction)
+
+    def plan_marker(self, end: TransactionEnd) -> MarkerPlan:
+        """What becomes of a marker: see Leader.plan_marker."""
+        return self._lead().plan_marker(end)
 
     def check_leader_epoch(self, current_leader_epoch: int) -> None:
         """Fence who asks under another epoch: see Leader.check_leader_epoch."""
@@ -170,9 +188,9 @@ class Partition:
         """May a consumer read from there? See Leader.check_consumer_fetch."""
         self._lead().check_consumer_fetch(fetch_offset, current_leader_epoch)
 
-    def latest_offset(self) -> int:
+    def latest_offset(self, *, read_committed: bool = False) -> int:
         """What a consumer calls the end: see Leader.latest_offset."""
-        return self._lead().latest_offset()
+        return self._lead().latest_offset(read_committed=read_committed)
 
     def deletion_target(self, before_offset: int) -> int:
         """Below which offset records may be deleted: see Leader.deletion_target."""
@@ -197,6 +215,11 @@ class Partition:
     def may_lag(self) -> bool:
         """Can a LagCheckDue have an effect now? See Leader.may_lag."""
         return self._leader is not None and self._leader.may_lag()
+
+    @property
+    def waiting_for_word_count(self) -> int:
+        """How many batches wait for the word of a coordinator."""
+        return 0 if self._leader is None else len(self._leader.opening)
 
     def followers(self) -> Iterator[tuple[int, int, int]]:
         """(broker id, log end offset or -1, when it was caught up or NEVER_MS), by broker id."""
@@ -272,7 +295,7 @@ class Partition:
                     event.replica_id, event.replica_broker_epoch, event.position, now_ms
                 )
             case BatchesAppended():
-                return self._lead().on_appended(event.headers, now_ms)
+                return self._lead().on_appended(event.headers, now_ms, event.markers)
             case ProduceParked():
                 return self._lead().park(event.token, event.required_offset)
             case BatchesReceived():
@@ -302,10 +325,25 @@ class Partition:
             case StorageFailed():
                 return self._on_storage_failed(event.reason)
             case Stopped():
-                return [] if self._leader is None else self._leader.fail_all_parked(event.error)
+                return [] if self._leader is None else self._leader.end(event.error)
+            case TransactionalProduceWaits() | WaitGivenUp() | CoordinatorAnswered():
+                return self._on_waiting(event)
+            case MarkerReceived():
+                return self._lead().opening.take_guard(event.producer_id)
             case _:
                 self._note(event)
                 return []
+
+    def _on_waiting(
+        self, event: TransactionalProduceWaits | WaitGivenUp | CoordinatorAnswered
+    ) -> list[Effect]:
+        if isinstance(event, TransactionalProduceWaits):
+            return self._lead().opening.wait(event.token, event.header, event.transaction)
+        if self._leader is None:  # whoever waited has been told
+            return []
+        if isinstance(event, WaitGivenUp):
+            return self._leader.opening.give_up(event.token, event.error)
+        return self._leader.opening.answered(event.question, event.error)
 
     def _note(
         self, event: Registered | ProduceGivenUp | LogTruncated | LogStartRaised | IdleProducersDue
@@ -321,7 +359,7 @@ class Partition:
                     self._leader.broker_epoch = broker_epoch
             case LogTruncated(log_end_offset, producers):
                 self.log_state.truncated(log_end_offset)
-                self.log_state.producers = producers
+                self.log_state.replace_producers(producers)
             case LogStartRaised(offset):
                 self.log_state.raise_log_start(offset)
             case IdleProducersDue(now_timestamp_ms, idle_ms):
@@ -381,6 +419,7 @@ class Partition:
                 self.log_state,
                 self.settings,
                 self.eligible,
+                self.leaderships,
             )
         return self._leader.adopt(state, assignment, now_ms, unbroken=unbroken)
 
@@ -388,7 +427,7 @@ class Partition:
         self.term += 1
         effects: list[Effect] = []
         if self._leader is not None:
-            effects = self._leader.fail_all_parked(self._not_leader())
+            effects = self._leader.end(self._not_leader())
             self._leader = None
         self._follower = Follower(self.topic_partition, self.topic_id, self.log_state, state)
         return effects
@@ -410,7 +449,7 @@ class Partition:
     def _on_followed(self, event: BatchesFollowed) -> list[Effect]:
         follower = self._follower
         assert follower is not None, self.explain("appended as a follower without being one")
-        effects = follower.on_appended(event.headers)
+        effects = follower.on_appended(event.headers, event.markers)
         return effects + follower.on_leader_offsets(
             event.leader_high_watermark, event.leader_log_start
         )
@@ -428,7 +467,7 @@ class Partition:
         self.term += 1
         effects: list[Effect] = []
         if self._leader is not None:
-            effects = self._leader.fail_all_parked(self._storage_error())
+            effects = self._leader.end(self._storage_error())
         self._leader = self._follower = None
         return [*effects, RoleChanged(Role.FAILED, NO_LEADER, self.leader_epoch)]
 
