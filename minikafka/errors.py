@@ -124,18 +124,6 @@ class InvalidTxnStateError(FatalError):
     code, name = 48, "INVALID_TXN_STATE"
 
 
-class TransactionCoordinatorFencedError(FatalError):
-    """Of a marker: another coordinator has taken over since."""
-
-    code, name = 52, "TRANSACTION_COORDINATOR_FENCED"
-
-
-class TransactionAbortableError(FatalError):
-    """The producer has to abort its transaction, and may go on with the next."""
-
-    code, name = 120, "TRANSACTION_ABORTABLE"
-
-
 class OffsetMetadataTooLargeError(FatalError):
     code, name = 12, "OFFSET_METADATA_TOO_LARGE"
 

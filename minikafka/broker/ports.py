@@ -29,9 +29,11 @@ from minikafka.api.requests import (
 )
 from minikafka.config import TopicConfig
 from minikafka.core.control.commands import StateChange
+from minikafka.core.replication.effects import TransactionQuestion
 from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.errors import FatalError, KafkaStorageError
 from minikafka.model import (
+    AbortedTransaction,
     BatchHeader,
     BrokerInfo,
     EpochEntry,
@@ -103,6 +105,10 @@ class PartitionLog(Protocol):
 
     def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
         """How many bytes `read` would give, without reading them."""
+
+    def aborted(self, offset: int, max_bytes: int, end_offset: int) -> Sequence[AbortedTransaction]:
+        """The aborted transactions of which there may be records in what `read` gives, in the order
+        in which they began: what a reader of committed records has to pass over."""
 
     def truncate_to(self, offset: int) -> None:
         """Cut everything at or above `offset`; a batch that straddles it goes whole."""
@@ -187,6 +193,19 @@ class LogStore(Protocol):
 
     async def close(self, clean: bool) -> None:
         """Flush and checkpoint everything; `clean` writes the clean-shutdown marker last."""
+
+
+# --- transactions --------------------------------------------------------------------------------
+
+
+class TransactionCoordinators(Protocol):
+    """Whoever coordinates transactions. Nobody serves this yet."""
+
+    async def is_in_transaction(self, question: TransactionQuestion) -> None:
+        """Returns if the partition is in the transaction that this producer has open, once that is
+        committed; adds it before, if the question says so. Raises InvalidProducerEpochError for a
+        producer that is fenced, TransactionAbortableError if it is not in it, and retriable errors
+        while the coordinator cannot tell."""
 
 
 # --- ZooKeeper -----------------------------------------------------------------------------------

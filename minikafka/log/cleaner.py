@@ -179,6 +179,8 @@ class Cleaner:
             log.last_offsets_of_producers(),
             now_ms,
             self._map_bytes,
+            last_markers=log.last_markers(),
+            aborted=log.aborted_in(choice.segments),
         )
         work = self._work = log.compaction = _Work(self._disk, log, round_)
         loop = asyncio.get_running_loop()
@@ -223,7 +225,8 @@ class Cleaner:
                 discard(self._disk, new)
             raise
         staged, work.staged = work.staged, None
-        work.log.replace_segments(staged, new, old)
+        has_aborted = bool(work.round.aborted_in(new))
+        work.log.replace_segments(staged, new, old, has_aborted=has_aborted)
 
 
 def _source(segment: Segment) -> Source:

@@ -14,7 +14,8 @@ What stays besides:
   and recovery can still tell a lost tail;
 - the first batch of each leader epoch, emptied if need be: so a follower that never had the rest
   still learns where the epoch began (replication.md, no. 15);
-- transaction markers while records of their transaction are left, then like tombstones.
+- transaction markers while records of their transaction are left, then like tombstones; but the
+  last one of each producer that is remembered, which says what its epoch is.
 
 Records of aborted transactions go. A round ends below the first transaction that is not decided
 within the closed segments, so nothing at or above the last stable offset is ever judged.
@@ -30,17 +31,17 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from struct import Struct
 
 from minikafka.config import TopicConfig
 from minikafka.log.files import Buffer, Disk
 from minikafka.log.index import MAX_RELATIVE_OFFSET, OFFSET_ENTRY, TIME_ENTRY
 from minikafka.log.scan import scan
-from minikafka.log.segment import Segment
+from minikafka.log.segment import TRANSACTION_INDEX_SUFFIX, Segment
 from minikafka.log.swap import CLEANED_SUFFIX
+from minikafka.log.transaction_index import AbortedEntry, encode
 from minikafka.model import BatchHeader
 from minikafka.records.compact import empty_batch, filler_batch, filter_batch
 from minikafka.records.header import (
@@ -50,14 +51,13 @@ from minikafka.records.header import (
     parse_header,
     verify_crc,
 )
+from minikafka.records.markers import read_marker
 from minikafka.records.read import KeyedRecord, decompressed, iter_keys
 
 ENTRY_BYTES = 160  # of a key in the map, besides the key itself: dict slot, two objects
 _WRITE_BYTES = 256 * 1024
 _WORK_S = 0.001
 _REST_S = 0.000_5
-_MARKER_TYPE = Struct(">hh")  # version, type
-_COMMIT = 1
 
 
 class StoppedError(Exception):
@@ -76,8 +76,9 @@ class Source:
 
 @dataclass
 class Round:
-    """See the module. `last_offsets` are those of the last batches of remembered producers;
-    `map_bytes` bounds the map's memory (it holds at least one batch)."""
+    """See the module. `last_offsets` are those of the last batches of remembered producers,
+    `last_markers` those of their last markers; `aborted`: what the transaction index says of the
+    sources. `map_bytes` bounds the map's memory (it holds at least one batch)."""
 
     disk: Disk
     directory: Path
@@ -89,6 +90,8 @@ class Round:
     map_bytes: int
     rest: Callable[[float], None] = time.sleep
     stop: threading.Event = field(default_factory=threading.Event)
+    last_markers: Collection[int] = ()
+    aborted: Sequence[AbortedEntry] = ()
 
     def __post_init__(self) -> None:
         self.end_offset = self.first_dirty_offset
@@ -134,22 +137,25 @@ class Round:
         undecided: dict[int, int] = {}  # producer id -> first offset
         for source in dirty:
             for header, position, fd in self._headers(source):
-                if not is_transactional(header):
-                    continue
+                if not is_transactional(header) or not header.record_count:
+                    continue  # a batch that was emptied may have lost its marker already
+                if header.next_offset <= self.first_dirty_offset:
+                    continue  # decided, or an earlier round would have ended there
                 if not is_control(header):
                     undecided.setdefault(header.producer_id, header.base_offset)
-                elif header.record_count:
-                    batch = self.disk.pread(fd, header.size_bytes, position)
+                    continue
+                marker = read_marker(self.disk.pread(fd, header.size_bytes, position), header)
+                if marker is not None:
                     offsets, committed = self._markers.setdefault(header.producer_id, ([], []))
                     offsets.append(header.base_offset)
-                    committed.append(_commits(batch, header))
+                    committed.append(marker.commits)
                     undecided.pop(header.producer_id, None)
         return min(undecided.values(), default=self.sources[-1].next_offset)
 
     def _is_aborted(self, header: BatchHeader) -> bool:
         """Does this batch of records belong to an aborted transaction? What an earlier round has
         left does not."""
-        if not is_transactional(header) or header.base_offset < self.first_dirty_offset:
+        if not is_transactional(header) or header.next_offset <= self.first_dirty_offset:
             return False
         offsets, committed = self._markers[header.producer_id]
         return not committed[bisect_right(offsets, header.base_offset)]
@@ -191,12 +197,30 @@ class Round:
             if changed and segment.size_bytes:
                 assert segment.next_offset == group[-1].next_offset, (segment, group)
                 segment.seal()
+                self._write_aborted(segment)
                 return segment
         except BaseException:
             discard(self.disk, segment)
             raise
         discard(self.disk, segment)
         return None
+
+    def aborted_in(self, segment: Segment) -> list[AbortedEntry]:
+        """What its transaction index has to say: the round takes every aborted record below its
+        end, and in time the markers too. Of a marker that is gone, a reader would not learn where
+        the aborted records of its producer end."""
+        return [
+            entry
+            for entry in self.aborted
+            if segment.base_offset <= entry.last_offset < segment.next_offset
+            and entry.last_offset >= self.end_offset
+        ]
+
+    def _write_aborted(self, segment: Segment) -> None:
+        entries = self.aborted_in(segment)
+        if entries:
+            path = segment.file(TRANSACTION_INDEX_SUFFIX)
+            self.disk.write_file(path, encode(entries), durable=True)
 
     def _write(self, segment: Segment, group: Sequence[Source]) -> bool:
         """Whether anything differs from what was there."""
@@ -267,7 +291,7 @@ class Round:
         if header.producer_id in self._with_records:
             self._with_records.remove(header.producer_id)
             return batch
-        if self._is_past_horizon(header):
+        if self._is_past_horizon(header) and header.base_offset not in self.last_markers:
             return None
         return filter_batch(batch, header, lambda record: True, self._horizon_ms, is_marker=True)
 
@@ -308,11 +332,3 @@ def discard(disk: Disk, segment: Segment) -> None:
     segment.deactivate(write_indexes=False)
     for path in segment.files():
         disk.remove(path)
-
-
-def _commits(batch: bytes, header: BatchHeader) -> bool:
-    """Whether a transaction marker says commit: its record's key is (version, type)."""
-    for record in iter_keys(decompressed(batch, header), header):
-        if record.key is not None and len(record.key) >= _MARKER_TYPE.size:
-            return bool(_MARKER_TYPE.unpack_from(record.key)[1] == _COMMIT)
-    return False

@@ -1,5 +1,5 @@
-"""Looking into segment files without a log: for `minikafka log dump`. Opens read-only, takes no
-lock, and goes on after garbage. No state."""
+"""Looking into segment files without a log, and into the transaction indexes beside them: for
+`minikafka log dump`. Opens read-only, takes no lock, and goes on after garbage. No state."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minikafka.errors import CorruptMessageError, MinikafkaError, UsageError
-from minikafka.log.segment import LOG_SUFFIX
-from minikafka.model import BatchHeader
+from minikafka.log.segment import LOG_SUFFIX, TRANSACTION_INDEX_SUFFIX
+from minikafka.log.transaction_index import AbortedEntry, decode
+from minikafka.model import CONTROL, BatchHeader, EndMarker
 from minikafka.records.header import HEADER_BYTES, MAGIC, crc_of, parse_header
+from minikafka.records.markers import read_marker
 from minikafka.records.read import Record, iter_records
 
 _MAGIC_AT = 16
@@ -20,13 +22,14 @@ _MAGIC_AT = 16
 @dataclass(frozen=True)
 class DumpedBatch:
     """A batch at `position`. `records` are empty unless asked for; `problem` is why they are not
-    all there."""
+    all there. `marker`: what a control batch says of a transaction."""
 
     position: int
     header: BatchHeader
     crc_is_valid: bool
     records: tuple[Record, ...] = ()
     problem: str | None = None
+    marker: EndMarker | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,33 @@ def _dump(
         problem = None
         if records:
             found, problem = _records(view, position, header)
-        yield DumpedBatch(position, header, valid, found, problem)
+        marker = _marker(view, position, header) if valid else None
+        yield DumpedBatch(position, header, valid, found, problem, marker)
         position += header.size_bytes
+
+
+def dump_aborted(segment: Path) -> tuple[Path, list[AbortedEntry], str | None]:
+    """The transaction index beside a segment file, its entries, and why there may be more that
+    cannot be read. OSError if the file cannot be read; none is no problem."""
+    path = segment.with_suffix(TRANSACTION_INDEX_SUFFIX)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return path, [], None
+    try:
+        base_offset = int(segment.stem) if segment.stem.isdecimal() else 0
+        return path, decode(content, base_offset, 2**63), None
+    except ValueError as error:
+        return path, [], str(error)
+
+
+def _marker(view: memoryview, position: int, header: BatchHeader) -> EndMarker | None:
+    if not header.attributes & CONTROL:
+        return None
+    try:
+        return read_marker(view[position : position + header.size_bytes], header)
+    except MinikafkaError:  # whoever asks for its records is told
+        return None
 
 
 def _records(

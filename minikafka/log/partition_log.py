@@ -1,8 +1,8 @@
 """The log of one partition: segments, what is known about them, and the way back from failures.
 
 State: the segments in order, the last of them active; log start, log end and high watermark; the
-leader epochs as last stored; the idempotent producers at the log's end; the durable offset
-(recovery point); and the failure that fenced it, if one did.
+leader epochs as last stored; the producers at the log's end; the aborted transactions; the durable
+offset (recovery point); and the failure that fenced it, if one did.
 
 Invariants:
 - log_start_offset <= high_watermark <= log_end_offset; durable offset <= log_end_offset;
@@ -30,7 +30,7 @@ from pathlib import Path
 from minikafka.api.pieces import Piece, release
 from minikafka.broker.ports import RecoveredLog
 from minikafka.config import TopicConfig
-from minikafka.core.replication.producer_state import ProducerStateTable
+from minikafka.core.replication.producer_state import NO_MARKER, ProducerStateTable
 from minikafka.errors import KafkaStorageError, OffsetOutOfRangeError
 from minikafka.log import fitting, producers, retention, swap, timestamps
 from minikafka.log.failures import Fence, HalfDoneError, is_shortage
@@ -43,10 +43,12 @@ from minikafka.log.recovery import LoadedSegments
 from minikafka.log.segment import Segment
 from minikafka.log.stored_epochs import StoredEpochs
 from minikafka.log.stored_producers import StoredProducers
+from minikafka.log.transaction_index import AbortedEntry, TransactionIndex
 from minikafka.log.unsynced import Unsynced
-from minikafka.model import BatchHeader, EpochEntry, TopicPartition
+from minikafka.model import CONTROL, AbortedTransaction, BatchHeader, EpochEntry, TopicPartition
 from minikafka.records.compact import filler_batch
 from minikafka.records.header import parse_header
+from minikafka.records.markers import markers_in
 
 _HINTS_MAX = 32
 _logger = logging.getLogger("minikafka.log")
@@ -87,6 +89,7 @@ class DiskLog:
             host.disk, self._directory, loaded.epochs, loaded.epochs_are_stored
         )
         self._producers = StoredProducers(host.disk, self._directory, is_new=loaded.is_new)
+        self._aborted = TransactionIndex(host.disk, directory, loaded.aborted)
         self._hints: dict[int, int] = {}  # offset -> position in its segment, asked for recently
         self._fence = Fence(topic_partition, self._directory, host.fenced)
         self.compaction: Ending | None = None  # under way
@@ -189,7 +192,10 @@ class DiskLog:
             self._active.append(buffers, headers, size_bytes, interval_bytes)
             for header in headers:
                 if header.producer_id >= 0:
-                    producer_table.update(header)
+                    if header.attributes & CONTROL:
+                        self._take_marker(producer_table, buffers, headers, header)
+                    else:
+                        producer_table.update(header)
         except Exception as error:
             self._cut_back(size_bytes)
             self._fence.close("append", error)
@@ -198,6 +204,21 @@ class DiskLog:
         self.size_bytes += size_bytes
         if self._flushes is not None:
             self._flushes.look()
+
+    def _take_marker(
+        self,
+        table: ProducerStateTable,
+        buffers: Sequence[Buffer],
+        headers: Sequence[BatchHeader],
+        header: BatchHeader,
+    ) -> None:
+        """A control batch, one of these, is in the file: first the table is told, then the index
+        (transactions.md section 3)."""
+        marker = markers_in(buffers, headers).get(header.base_offset)
+        entry = producers.take_marker(table, header, marker)
+        table.unstable.settle(self.high_watermark)
+        if entry is not None:
+            self._aborted.append(self._active.base_offset, entry)
 
     def _cut_back(self, size_bytes: int) -> None:
         """Take off the file what an append of so many bytes has left there."""
@@ -257,6 +278,18 @@ class DiskLog:
             return tail[1] - tail[0]
         try:
             return sum(end - start for _, start, end in self._ranges(offset, max_bytes, end_offset))
+        except Exception as error:
+            self._fence.on_read_failed("read", error)
+
+    def aborted(self, offset: int, max_bytes: int, end_offset: int) -> Sequence[AbortedTransaction]:
+        """See the port."""
+        if not self._aborted:
+            return ()
+        try:
+            read_end = offset
+            for segment, _, end in self._ranges(offset, max_bytes, end_offset):
+                read_end = segment.offset_at(end)
+            return self._aborted.find(offset, min(read_end, end_offset))
         except Exception as error:
             self._fence.on_read_failed("read", error)
 
@@ -417,6 +450,7 @@ class DiskLog:
             del self._bases[index]
             self.size_bytes -= segment.size_bytes
             self._unsynced.drop([segment])
+            self._aborted.forget([segment.base_offset])
             self._host.discard(self._disk.set_aside(segment.files()), delay_ms)
         self._hints.clear()
 
@@ -424,6 +458,7 @@ class DiskLog:
         """After a cut to `offset` (the log's end): nothing may speak of more."""
         self._hints.clear()
         self._commit.lower(offset)
+        self._aborted.truncate(offset)
         self.clean_offset = min(self.clean_offset, offset)
         self._producers.forget_above(offset)
         self.high_watermark = min(self.high_watermark, offset)
@@ -458,7 +493,7 @@ class DiskLog:
     def load_producers(self) -> ProducerStateTable:
         """See the port. A copy, the caller's own."""
         try:
-            return producers.copy_producers(self._producer_table())
+            return self._producer_table().copied()
         except Exception as error:
             self._fence.on_read_failed("replay of producers", error)
 
@@ -583,25 +618,44 @@ class DiskLog:
         return self._segments[:-1]
 
     def last_offsets_of_producers(self) -> dict[int, int]:
-        """Of each producer that is remembered, the last offset. Raises OSError."""
+        """Of each producer that is remembered, the last offset of its last batch of records. Raises
+        OSError."""
         return {
             producer_id: state.batches[-1].last_offset
             for producer_id, state in self._producer_table().items()
+            if state.batches
         }
 
-    def replace_segments(self, staged: Path, new: Segment, old: Sequence[Segment]) -> None:
-        """Put a compacted segment in the place of closed ones that follow on one another. Raises
-        KafkaStorageError: the folder may be half-way then, until the log is opened anew."""
+    def last_markers(self) -> set[int]:
+        """Of each producer that is remembered, the offset of its last marker. Raises OSError."""
+        return {
+            state.marker_end - 1
+            for _, state in self._producer_table().items()
+            if state.marker_end != NO_MARKER
+        }
+
+    def aborted_in(self, segments: Sequence[Segment]) -> list[AbortedEntry]:
+        """What the transaction index says of these segments. Raises OSError."""
+        return self._aborted.of_segments(segment.base_offset for segment in segments)
+
+    def replace_segments(
+        self, staged: Path, new: Segment, old: Sequence[Segment], *, has_aborted: bool = False
+    ) -> None:
+        """Put a compacted segment in the place of closed ones that follow on one another, with its
+        transaction index if it has one. Raises KafkaStorageError: the folder may be half-way then,
+        until the log is opened anew."""
         index = self._bases.index(old[0].base_offset)
         assert self._segments[index : index + len(old)] == list(old), (old, self)
         try:
-            gone = swap.complete(self._disk, staged, new, old)
+            gone = swap.complete(self._disk, staged, new, old, has_aborted=has_aborted)
         except Exception as error:
             self._fence.close("compaction", error)
         self._segments[index : index + len(old)] = [new]
         self._bases[index : index + len(old)] = [new.base_offset]
         # A segment that was flushed before it was rolled may wait here still; the new one does not.
         self._unsynced.drop(old)
+        self._aborted.forget(segment.base_offset for segment in old)
+        self._aborted.replaced(new.base_offset, has_aborted)
         self._hints.clear()
         self.size_bytes += new.size_bytes - sum(segment.size_bytes for segment in old)
         self._host.discard(gone, self._config.file_delete_delay_ms)
@@ -623,7 +677,7 @@ class DiskLog:
         has been changed, unless that is HalfDoneError."""
         offset = self.log_end_offset
         self._producer_table()  # has to be loaded
-        self._producers.write_snapshot(offset)
+        self._producers.write_snapshot(offset, self.high_watermark)
         old, new = self._active, Segment.create(self._disk, self.directory, offset)
         try:
             old.write_indexes()
@@ -685,6 +739,9 @@ class DiskLog:
         """See group_commit.Syncable."""
         work = self._unsynced.take(self._active, self.log_end_offset)
         work.epochs = self._epochs.write_below
+        if changed := self._aborted.take_changed():
+            work.paths += changed
+            work.directory = self.directory  # a file may be new in it
         return work
 
     def on_flushed(self, error: Exception | None) -> None:
@@ -694,6 +751,7 @@ class DiskLog:
             return
         if is_shortage(error):
             self._unsynced.put_back()
+            self._aborted.put_back()
         else:
             self._fence.intact = False
         self._fence.on_untouched("fsync", error)
@@ -714,7 +772,7 @@ class DiskLog:
     def _write_closing_files(self) -> None:
         self._active.write_indexes()
         if self._producers.loaded:
-            self._producers.write_snapshot(self.log_end_offset)
+            self._producers.write_snapshot(self.log_end_offset, self.high_watermark)
             self._producers.keep_snapshots({self.log_end_offset, *self._bases})
 
 

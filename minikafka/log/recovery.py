@@ -5,13 +5,14 @@ over. Otherwise every batch from the recovery point on (below it everything was 
 length, CRC, ascending offsets, and that each segment begins where the one before it ends. The log
 is cut at the first thing that is wrong and later segments go; indexes are made anew; epochs are
 completed from the headers and cut to the log's end (replication.md section 5). A compaction that
-was about to put a new segment in place is finished first.
+was about to put a new segment in place is finished first. The transaction indexes of the segments
+that were checked are made anew, and from one on that cannot be right (aborted.py).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 from minikafka.config import TopicConfig
 from minikafka.core.replication.epochs import EpochCache
 from minikafka.errors import CorruptMessageError
-from minikafka.log import checkpoints, producers, swap
+from minikafka.log import aborted, checkpoints, producers, swap
 from minikafka.log.files import DELETED_SUFFIX, TEMPORARY_SUFFIX, Disk
 from minikafka.log.segment import LOG_SUFFIX, Segment
 from minikafka.model import BatchHeader, EpochEntry
@@ -49,6 +50,7 @@ class LoadedSegments:
     epochs: tuple[EpochEntry, ...]
     epochs_are_stored: bool
     is_new: bool = False  # there has never been anything in the folder
+    aborted: Sequence[int] = ()  # the segments with a transaction index
 
 
 def first_segment(disk: Disk, directory: Path) -> LoadedSegments:
@@ -86,10 +88,17 @@ def _load(
     stored_epochs = checkpoints.read_epochs(disk, directory)
     epochs = EpochCache(stored_epochs or ())
     complete = _completer(epochs)
+    suspects = aborted.Suspects()
     if not segments:
         segments = [Segment.create(disk, directory, said.log_start_offset)]
     elif not (clean and _activate_last(disk, segments[-1], config)):
-        segments = _recover(disk, segments, config, said.recovery_point, complete)
+        suspects.note_recovery(segments, said.recovery_point)
+
+        def on_header(header: BatchHeader) -> None:
+            complete(header)
+            suspects.note(header)
+
+        segments = _recover(disk, segments, config, said.recovery_point, on_header)
     if segments[-1].next_offset < said.log_start_offset:
         segments = _restart(disk, directory, segments, said.log_start_offset)
     log_end_offset = segments[-1].next_offset
@@ -101,6 +110,7 @@ def _load(
     epochs.truncate_from_end(log_end_offset)
     above = [at for at in producers.snapshot_offsets(disk, directory) if at > log_end_offset]
     producers.remove_snapshots(disk, directory, above)
+    with_index = aborted.checked(disk, directory, segments, suspects)
     entries = tuple(epochs.entries())
     return LoadedSegments(
         segments,
@@ -110,6 +120,7 @@ def _load(
         min(said.clean_offset, log_end_offset),
         entries,
         epochs_are_stored=tuple(stored_epochs or ()) == entries,
+        aborted=with_index,
     )
 
 

@@ -33,6 +33,14 @@ LOG_SUFFIX = ".log"
 INDEX_SUFFIX = ".index"
 TIME_INDEX_SUFFIX = ".timeindex"
 SNAPSHOT_SUFFIX = ".snapshot"
+TRANSACTION_INDEX_SUFFIX = ".txnindex"
+_SUFFIXES = (
+    LOG_SUFFIX,
+    INDEX_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
+)
 NO_TIMESTAMP = -1
 
 _HOP = Struct(">qi11xi")  # base offset, batch length, last offset delta
@@ -130,8 +138,7 @@ class Segment:
 
     def files(self) -> list[Path]:
         """Every file that belongs to it, the log first."""
-        suffixes = (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX)
-        return [self.file(suffix) for suffix in suffixes]
+        return [self.file(suffix) for suffix in _SUFFIXES]
 
     # --- appending -------------------------------------------------------------------------------
 
@@ -323,6 +330,13 @@ class Segment:
         position = max(self._floor(limit, 1), start)
         position, base, end, after = self._hop(position, lambda base, end, after: after > limit)
         return (position, base) if position > start else (after, end)
+
+    def offset_at(self, position: int) -> int:
+        """The offset with which the batch at this boundary begins; at the end, the next offset.
+        Needs `acquire`."""
+        if position >= self.size_bytes:
+            return self.next_offset
+        return self._hop(position, lambda base, end, after: True)[1]
 
     def _hop(
         self, position: int, found: Callable[[int, int, int], bool]

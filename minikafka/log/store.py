@@ -6,7 +6,8 @@ Layout (Kafka's names):
     <directory>/{replication,recovery-point,log-start,cleaner}-offset-checkpoint
     <directory>/<topic>-<partition>/partition.metadata                  the topic id
                                     leader-epoch-checkpoint
-                                    <base offset>.log, .index, .timeindex, .snapshot
+                                    <base offset>.log, .index, .timeindex, .snapshot,
+                                    .txnindex
     <directory>/<topic>-<partition>.<random>-delete                     on its way out
 
 State: the logs by partition, the folders that could not be opened (each offline by itself; all

@@ -43,9 +43,11 @@ class StoredProducers:
         if self._table is not None:
             self._table.expire(now_timestamp_ms, idle_ms)
 
-    def write_snapshot(self, log_end_offset: int) -> None:
-        """Of the table, which is loaded; not fsynced."""
+    def write_snapshot(self, log_end_offset: int, high_watermark: int) -> None:
+        """Of the table, which is loaded; not fsynced. Transactions whose marker is below the high
+        watermark are stable, and need not be known any more."""
         assert self._table is not None, self._directory
+        self._table.unstable.settle(high_watermark)
         producers.write_snapshot(
             self._disk, Path(self._directory), log_end_offset, self._table, durable=False
         )

@@ -1,13 +1,16 @@
 """Putting a compacted segment in the place of those that it was made of, so that a crash at any
 moment leaves either them or it.
 
-    <base>.log.cleaned, .index.cleaned, .timeindex.cleaned    being written: worth nothing
+    <base>.log.cleaned, .index.cleaned, .timeindex.cleaned, .txnindex.cleaned
+                                                              being written: worth nothing
     <base>-<end>.swap                                         written and fsynced: it counts
-    <base>.log, .index, .timeindex                            in place
+    <base>.log, .index, .timeindex, .txnindex                 in place
 
 The rename to `.swap` decides. Its name says which offsets the new segment stands for (<end> is
 exclusive), so that a start after a crash knows which segments it replaces, whatever is left of
-them. Indexes that are missing are made anew when they are first used. No state.
+them. Indexes that are missing are made anew when they are first used; but no transaction index
+means that there is nothing in it: so it is in place before the segment is, and a start that
+finishes a swap leaves one without a byte, which is made anew (aborted.py). No state.
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ from minikafka.log.segment import (
     LOG_SUFFIX,
     SNAPSHOT_SUFFIX,
     TIME_INDEX_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
     Segment,
     offset_name,
 )
 
 CLEANED_SUFFIX = ".cleaned"
+_INDEXES = (INDEX_SUFFIX, TIME_INDEX_SUFFIX, TRANSACTION_INDEX_SUFFIX)
 _SWAP = re.compile(r"(\d{20})-(\d{20})\.swap")
 
 
@@ -39,17 +44,32 @@ def stage(disk: Disk, segment: Segment) -> Path:
     return staged
 
 
-def complete(disk: Disk, staged: Path, segment: Segment, old: Sequence[Segment]) -> list[Path]:
+def complete(
+    disk: Disk,
+    staged: Path,
+    segment: Segment,
+    old: Sequence[Segment],
+    *,
+    has_aborted: bool = False,
+) -> list[Path]:
     """Set the old segments aside, the oldest first, and put the new one in their place; returns the
     files to be unlinked. Raises OSError: then neither may be whole until the next start."""
     files: list[Path] = []
     for each in old:
-        files += (each.path, each.file(INDEX_SUFFIX), each.file(TIME_INDEX_SUFFIX))
+        files += (
+            each.path,
+            each.file(INDEX_SUFFIX),
+            each.file(TIME_INDEX_SUFFIX),
+            each.file(TRANSACTION_INDEX_SUFFIX),
+        )
         if each is not old[0]:  # the producers before the first are those before the new one
             files.append(each.file(SNAPSHOT_SUFFIX))
     gone = disk.set_aside(files)
     written = [segment.file(suffix) for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX)]
+    aborted = segment.file(TRANSACTION_INDEX_SUFFIX)
     segment.suffix = ""
+    if has_aborted:
+        disk.rename(aborted, segment.file(TRANSACTION_INDEX_SUFFIX))
     disk.rename(staged, segment.path)
     for path, suffix in zip(written, (INDEX_SUFFIX, TIME_INDEX_SUFFIX), strict=True):
         disk.rename(path, segment.file(suffix))
@@ -66,9 +86,11 @@ def finish_interrupted(disk: Disk, directory: Path) -> None:
         for name in disk.names(directory, LOG_SUFFIX):
             stem = name.removesuffix(LOG_SUFFIX)
             if stem.isdecimal() and base < int(stem) < end:
-                for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX, LOG_SUFFIX):
+                for suffix in (*_INDEXES, SNAPSHOT_SUFFIX, LOG_SUFFIX):
                     disk.remove(directory / offset_name(int(stem), suffix))
         for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX):
             disk.remove(directory / offset_name(base, suffix))
+        unmade = directory / offset_name(base, TRANSACTION_INDEX_SUFFIX)
+        disk.write_file(unmade, b"", durable=True)
         disk.rename(directory / staged, directory / offset_name(base, LOG_SUFFIX))
         disk.sync_directory(directory)

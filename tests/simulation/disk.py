@@ -23,9 +23,19 @@ from minikafka.api.pieces import Piece
 from minikafka.broker.ports import Buffer, RecoveredLog
 from minikafka.config import TopicConfig
 from minikafka.core.replication.epochs import EpochCache
-from minikafka.core.replication.producer_state import ProducerState, ProducerStateTable
+from minikafka.core.replication.producer_state import ProducerStateTable
 from minikafka.errors import KafkaStorageError
-from minikafka.model import BatchHeader, EpochEntry, TopicPartition
+from minikafka.log.producers import take_marker
+from minikafka.log.transaction_index import AbortedEntry
+from minikafka.model import (
+    AbortedTransaction,
+    BatchHeader,
+    EndMarker,
+    EpochEntry,
+    TopicPartition,
+)
+from minikafka.records.header import split
+from minikafka.records.markers import markers_in
 from tests.simulation.strangers import check_readable
 
 if TYPE_CHECKING:
@@ -36,11 +46,14 @@ FLUSH_S = (0.0005, 0.004)
 
 
 class Batch(NamedTuple):
-    """`chain`: of everything up to and with this batch."""
+    """`chain`: of everything up to and with this batch. Of a control batch, `marker` is what it
+    says, and `aborted` what the transaction index does if it aborts anything."""
 
     header: BatchHeader
     data: bytes
     chain: int
+    marker: EndMarker | None = None
+    aborted: AbortedEntry | None = None
 
 
 def chain_after(chain: int, header: BatchHeader) -> int:
@@ -66,7 +79,7 @@ class StoredLog:
     checkpointed_start: int = 0
     flushed: list[Batch] = field(default_factory=list)
     flushed_base: int = 0
-    snapshots: dict[int, list[tuple[int, ProducerState]]] = field(default_factory=dict)
+    snapshots: dict[int, ProducerStateTable] = field(default_factory=dict)
     rolls: list[int] = field(default_factory=list)  # where later segments begin
 
     def index_of(self, offset: int) -> int:
@@ -173,20 +186,21 @@ class SimulatedLog:
             self._fence("there is no space left")
         data = buffers[0] if len(buffers) == 1 else b"".join(buffers)
         table = self._producer_table()
+        markers = markers_in([data], headers)
         position = 0
         for header in headers:
             if self._roll_is_due():
                 stored.rolls.append(header.base_offset)
-                stored.snapshots[header.base_offset] = _copied(table)
+                stored.snapshots[header.base_offset] = self._snapshot()
             size_bytes = header.size_bytes
             whole = bytes(data) if len(headers) == 1 else bytes(data[position:][:size_bytes])
             chain = chain_after(stored.chains[stored.end], header)
-            stored.batches.append(Batch(header, whole, chain))
+            marker = markers.get(header.base_offset)
+            aborted = take_marker(table, header, marker) if header.producer_id >= 0 else None
+            stored.batches.append(Batch(header, whole, chain, marker, aborted))
             stored.end = header.next_offset
             stored.chains[stored.end] = chain
             position += size_bytes
-            if header.producer_id >= 0:
-                table.update(header)
             self.store.ledger.on_appended(self, header, chain)
             check_readable(self.store.ledger.world, self, header, whole)
 
@@ -218,6 +232,16 @@ class SimulatedLog:
 
     def size_of(self, offset: int, max_bytes: int, end_offset: int) -> int:
         return len(self.read(offset, max_bytes, end_offset))
+
+    def aborted(self, offset: int, max_bytes: int, end_offset: int) -> Sequence[AbortedTransaction]:
+        data = self.read(offset, max_bytes, end_offset)
+        read_end = split(data)[-1].next_offset if data else offset
+        found = [
+            AbortedTransaction(batch.aborted.producer_id, batch.aborted.first_offset)
+            for batch in self.stored.batches[self.stored.index_of(offset) :]
+            if batch.aborted is not None and batch.aborted.first_offset < read_end
+        ]
+        return sorted(found, key=lambda each: each.first_offset)
 
     # --- truncation ------------------------------------------------------------------------------
 
@@ -278,21 +302,23 @@ class SimulatedLog:
         self.stored.epochs = tuple(entries)
 
     def load_producers(self) -> ProducerStateTable:
-        table = ProducerStateTable()
-        for producer_id, state in _copied(self._producer_table()):
-            table.restore(producer_id, state)
-        return table
+        return self._producer_table().copied()
+
+    def _snapshot(self) -> ProducerStateTable:
+        table = self._producer_table()
+        table.unstable.settle(self.high_watermark)
+        return table.copied()
 
     def _producer_table(self) -> ProducerStateTable:
         """From the newest snapshot on."""
         if self._producers is None:
             stored, table = self.stored, ProducerStateTable()
             at = max(stored.snapshots, default=-1)
-            for producer_id, state in stored.snapshots.get(at, ()):
-                table.restore(producer_id, ProducerState(state.producer_epoch, list(state.batches)))
+            if at >= 0:
+                table = stored.snapshots[at].copied()
             first = bisect_left(stored.batches, at, key=lambda batch: batch.header.base_offset)
             for batch in stored.batches[first:]:
-                table.update(batch.header)
+                table.update(batch.header, batch.marker)
             self._producers = table
         return self._producers
 
@@ -385,13 +411,6 @@ class SimulatedLog:
     def _check_usable(self) -> None:
         if self.failure is not None:
             raise KafkaStorageError(self.failure)
-
-
-def _copied(table: ProducerStateTable) -> list[tuple[int, ProducerState]]:
-    return [
-        (producer_id, ProducerState(state.producer_epoch, list(state.batches)))
-        for producer_id, state in table.items()
-    ]
 
 
 @dataclass
@@ -548,7 +567,7 @@ class SimulatedLogStore:
         problems = [log.failure for log in self._logs.values() if log.failure is not None]
         for log in self._logs.values():
             log.write_back()
-            log.stored.snapshots[log.stored.end] = _copied(log._producer_table())
+            log.stored.snapshots[log.stored.end] = log._snapshot()
         self.write_checkpoints()
         if clean and not problems:
             self.disk.clean = True

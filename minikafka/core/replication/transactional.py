@@ -180,7 +180,7 @@ class OpeningTransactions:
     def give_up(self, token: object, error: MinikafkaError) -> list[Effect]:
         """The time of this one is over: what waits behind it must not be appended without it."""
         for producer_id, guard in self._guards.items():
-            if any(each.token is token for each in guard.waiting):
+            if any(each.token == token for each in guard.waiting):
                 return self._refuse(producer_id, error)
         return []
 
