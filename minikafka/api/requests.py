@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from minikafka.api.pieces import Piece
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
+    AbortedTransaction,
     Assignment,
     BrokerInfo,
     OffsetAndEpoch,
@@ -91,19 +92,22 @@ class FetchPartition:
 class FetchRequest:
     """A consumer's fetch: waits up to `max_wait_ms` until `min_bytes` are there. Where at least
     `lend_from_bytes` of records lie together in a file, they may come as ranges of it; None: all
-    comes as bytes."""
+    comes as bytes. `read_committed`: only what is stable, with the transactions in it that were
+    aborted."""
 
     max_wait_ms: int
     min_bytes: int
     max_bytes: int
     partitions: Sequence[FetchPartition]
     lend_from_bytes: int | None = None
+    read_committed: bool = False
 
 
 @dataclass(slots=True)
 class FetchResult:
     """`records`: whole batches; the first may begin below the offset that was asked for. `pieces`
-    are instead of them if any range of a file is among them."""
+    are instead of them if any range of a file is among them. `aborted`: by first offset, what the
+    reader has to pass over; None unless only committed records were asked for."""
 
     topic_partition: TopicPartition
     error: MinikafkaError | None = None
@@ -112,6 +116,8 @@ class FetchResult:
     records: bytes = b""
     leader_hint: LeaderHint | None = None
     pieces: Sequence[Piece] = ()
+    last_stable_offset: int = -1
+    aborted: Sequence[AbortedTransaction] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -127,11 +133,13 @@ class FetchResult:
 
 @dataclass(slots=True)
 class ListOffsetsPartition:
-    """`timestamp_ms`: wall clock, or LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, MAX_TIMESTAMP."""
+    """`timestamp_ms`: wall clock, or LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, MAX_TIMESTAMP.
+    `read_committed`: the end is the last stable offset."""
 
     topic_partition: TopicPartition
     timestamp_ms: int
     current_leader_epoch: int = -1
+    read_committed: bool = False
 
 
 @dataclass(slots=True)

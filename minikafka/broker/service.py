@@ -236,7 +236,7 @@ class Service:
             result.offset = core.log_state.log_start_offset
             result.leader_epoch = _epoch_at(core, result.offset)
             return
-        latest = core.latest_offset()
+        latest = core.latest_offset(read_committed=item.read_committed)
         if item.timestamp_ms == LATEST_TIMESTAMP:
             result.offset, result.leader_epoch = latest, core.leader_epoch
             return

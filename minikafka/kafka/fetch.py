@@ -5,7 +5,8 @@
                last fetched epoch (12+), log start offset (5+), max bytes;
                forgotten topics: name, partitions (7+); rack id (11+)
     response   throttle time, error and session id (7+), topics: name, partitions: index, error,
-               high watermark, last stable offset, log start offset (5+), aborted transactions,
+               high watermark, last stable offset, log start offset (5+), aborted transactions
+               (null unless only committed records are wanted): producer id, first offset;
                preferred read replica (11+), records
 
 Version 12 is the flexible form of 11, with the last fetched epoch.
@@ -20,7 +21,12 @@ from struct import Struct
 
 from minikafka.api.pieces import Piece
 from minikafka.api.requests import FetchPartition, FetchResult
-from minikafka.errors import InvalidRequestError, MinikafkaError, NotLeaderOrFollowerError
+from minikafka.errors import (
+    InvalidRequestError,
+    MinikafkaError,
+    NotLeaderOrFollowerError,
+    UnknownTopicOrPartitionError,
+)
 from minikafka.kafka.errors import partition_code
 from minikafka.kafka.wire import INT8, INT16, INT32, INT64, MalformedRequestError, Reader, string
 from minikafka.kafka.wire import count as write_count
@@ -29,8 +35,11 @@ from minikafka.model import TopicPartition, topic_partition
 _LIMITS = Struct(">iiii")  # replica id, max wait ms, min bytes, max bytes
 _SESSION = Struct(">ii")  # id, epoch
 _RESULT = Struct(">ihqq")  # index, error, high watermark, last stable offset
+_ABORTED = Struct(">qq")  # producer id, first offset
 _NO_REPLICA = INT32.pack(-1)
-_ISOLATION_LEVELS = (0, 1)
+_BEFORE_THE_LOG = (UnknownTopicOrPartitionError, InvalidRequestError)
+READ_COMMITTED = 1
+ISOLATION_LEVELS = (0, READ_COMMITTED)
 CONSUMER = -1
 MAX_PARTITIONS = 10_000  # of a fetch and of a session: each is looked at whenever one has news
 NO_SESSION = 0
@@ -50,6 +59,7 @@ class KafkaFetch:
     partitions: list[FetchPartition]
     forgotten: list[TopicPartition]
     refused: MinikafkaError | None = None
+    read_committed: bool = False
 
 
 def read_request(reader: Reader, version: int) -> KafkaFetch:
@@ -93,15 +103,15 @@ def read_request(reader: Reader, version: int) -> KafkaFetch:
         list(partitions.values()),
         forgotten,
         _refused(replica_id, isolation_level),
+        isolation_level == READ_COMMITTED,
     )
 
 
 def _refused(replica_id: int, isolation_level: int) -> MinikafkaError | None:
-    """Without transactions all that is committed is stable, so that both levels are alike. Below -1
-    are debuggers, who read what consumers read."""
+    """Below -1 are debuggers, who read what consumers read."""
     if replica_id > CONSUMER:
         return NotLeaderOrFollowerError("no broker replicates over Kafka's protocol: over gRPC")
-    if isolation_level not in _ISOLATION_LEVELS:
+    if isolation_level not in ISOLATION_LEVELS:
         return InvalidRequestError(f"there is no isolation level {isolation_level}")
     return None
 
@@ -163,12 +173,18 @@ def _write_result(result: FetchResult, version: int, out: list[bytes]) -> None:
     """All but the records and what follows them."""
     flexible = version >= 12
     code = 0 if result.error is None else partition_code(result.error)
-    stable = result.high_watermark  # the last stable offset, without transactions
     index = result.topic_partition.partition
-    out.append(_RESULT.pack(index, code, result.high_watermark, stable))
+    out.append(_RESULT.pack(index, code, result.high_watermark, result.last_stable_offset))
     if version >= 5:
         out.append(INT64.pack(result.log_start_offset))
-    out.append(write_count(0, flexible=flexible))  # aborted transactions
+    aborted = result.aborted
+    if aborted is None and isinstance(result.error, _BEFORE_THE_LOG):
+        aborted = ()  # as Kafka; clients take both alike
+    out.append(write_count(-1 if aborted is None else len(aborted), flexible=flexible))
+    for each in aborted or ():
+        out.append(_ABORTED.pack(*each))
+        if flexible:
+            out.append(b"\x00")
     if version >= 11:
         out.append(_NO_REPLICA)
     out.append(write_count(result.size_bytes, flexible=flexible))

@@ -339,7 +339,12 @@ class KafkaListener:
             partitions = list(session.partitions.values())
         lend_from_bytes = self._send_files_from_bytes if connection.can_send_files else None
         request = FetchRequest(
-            asked.max_wait_ms, asked.min_bytes, asked.max_bytes, partitions, lend_from_bytes
+            asked.max_wait_ms,
+            asked.min_bytes,
+            asked.max_bytes,
+            partitions,
+            lend_from_bytes,
+            asked.read_committed,
         )
         results = await self._results(request)
         if session is not None:

@@ -45,7 +45,14 @@ from minikafka.log.stored_epochs import StoredEpochs
 from minikafka.log.stored_producers import StoredProducers
 from minikafka.log.transaction_index import AbortedEntry, TransactionIndex
 from minikafka.log.unsynced import Unsynced
-from minikafka.model import CONTROL, AbortedTransaction, BatchHeader, EpochEntry, TopicPartition
+from minikafka.model import (
+    CONTROL,
+    AbortedTransaction,
+    BatchHeader,
+    EpochEntry,
+    Markers,
+    TopicPartition,
+)
 from minikafka.records.compact import filler_batch
 from minikafka.records.header import parse_header
 from minikafka.records.markers import markers_in
@@ -190,12 +197,7 @@ class DiskLog:
         try:
             interval_bytes = self._config.index_interval_bytes
             self._active.append(buffers, headers, size_bytes, interval_bytes)
-            for header in headers:
-                if header.producer_id >= 0:
-                    if header.attributes & CONTROL:
-                        self._take_marker(producer_table, buffers, headers, header)
-                    else:
-                        producer_table.update(header)
+            self._take_producers(producer_table, buffers, headers)
         except Exception as error:
             self._cut_back(size_bytes)
             self._fence.close("append", error)
@@ -205,20 +207,31 @@ class DiskLog:
         if self._flushes is not None:
             self._flushes.look()
 
-    def _take_marker(
+    def _take_producers(
         self,
         table: ProducerStateTable,
         buffers: Sequence[Buffer],
         headers: Sequence[BatchHeader],
-        header: BatchHeader,
     ) -> None:
-        """A control batch, one of these, is in the file: first the table is told, then the index
-        (transactions.md section 3)."""
-        marker = markers_in(buffers, headers).get(header.base_offset)
-        entry = producers.take_marker(table, header, marker)
-        table.unstable.settle(self.high_watermark)
-        if entry is not None:
-            self._aborted.append(self._active.base_offset, entry)
+        """These batches are in the file: first the table is told, then the index of aborted
+        transactions (transactions.md section 3)."""
+        markers: Markers | None = None
+        aborted: list[AbortedEntry] = []
+        for header in headers:
+            if header.producer_id < 0:
+                continue
+            if not header.attributes & CONTROL:
+                table.update(header)
+                continue
+            if markers is None:
+                markers = markers_in(buffers, headers)
+            entry = producers.take_marker(table, header, markers.get(header.base_offset))
+            if entry is not None:
+                aborted.append(entry)
+        if markers is not None:
+            table.unstable.settle(self.high_watermark)
+        if aborted:
+            self._aborted.append(self._active.base_offset, aborted)
 
     def _cut_back(self, size_bytes: int) -> None:
         """Take off the file what an append of so many bytes has left there."""

@@ -20,7 +20,7 @@ changed since the last fsync. For the log's thread only; all methods may raise O
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from struct import Struct
@@ -77,26 +77,26 @@ class TransactionIndex:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
-    def append(self, base_offset: int, entry: AbortedEntry) -> None:
-        """The transaction ended in the segment that begins there, the last one of the log."""
+    def append(self, base_offset: int, entries: Sequence[AbortedEntry]) -> None:
+        """These ended in the segment that begins there, the last one of the log."""
+        content = encode(entries)
         fd = self._disk.open(self._path(base_offset), _APPEND_FLAGS, FILE_MODE)
         try:
-            self._disk.write_all(fd, [encode([entry])], _ENTRY.size)
+            self._disk.write_all(fd, [content], len(content))
         finally:
             self._disk.close(fd)
         self._changed.add(base_offset)
         known = self._entries.setdefault(base_offset, [])
         if known is not None:
-            known.append(entry)
+            known += entries
 
     def find(self, offset: int, end_offset: int) -> list[AbortedTransaction]:
         """Those of which records may lie from `offset` up to `end_offset` (exclusive), by their
         first offsets."""
         found: list[AbortedEntry] = []
-        for base_offset in self._entries:
+        bases = list(self._entries)  # ascending
+        for base_offset in bases[max(0, bisect_right(bases, offset) - 1) :]:
             entries = self._of(base_offset)
-            if entries[-1].last_offset < offset:
-                continue
             for entry in entries[bisect_left(entries, offset, key=_last_offset) :]:
                 if entry.first_offset < end_offset:
                     found.append(entry)

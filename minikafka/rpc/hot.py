@@ -31,7 +31,7 @@ from minikafka.api.requests import (
     ReplicaFetchResult,
 )
 from minikafka.errors import MinikafkaError
-from minikafka.model import OffsetAndEpoch
+from minikafka.model import AbortedTransaction, OffsetAndEpoch
 from minikafka.rpc.convert import (
     error_from_wire,
     error_of,
@@ -271,6 +271,7 @@ def fetch_to_wire(correlation_id: int, request: FetchRequest) -> bytes:
         max_wait_ms=request.max_wait_ms,
         min_bytes=request.min_bytes,
         max_bytes=request.max_bytes,
+        read_committed=request.read_committed,
     )
     for each in request.partitions:
         wire.partitions.add(
@@ -296,7 +297,11 @@ def fetch_from_wire(raw: bytes) -> tuple[int, FetchRequest]:
         for each in wire.partitions
     ]
     return wire.correlation_id, FetchRequest(
-        wire.max_wait_ms, wire.min_bytes, wire.max_bytes, partitions
+        wire.max_wait_ms,
+        wire.min_bytes,
+        wire.max_bytes,
+        partitions,
+        read_committed=wire.read_committed,
     )
 
 
@@ -308,7 +313,10 @@ def _fetched_fields(result: FetchResult) -> client_pb2.FetchedPartition:
         high_watermark=result.high_watermark,
         log_start_offset=result.log_start_offset,
         leader_hint=_hint_to_wire(result.leader_hint),
+        last_stable_offset=result.last_stable_offset,
     )
+    for producer_id, first_offset in result.aborted or ():
+        wire.aborted.add(producer_id=producer_id, first_offset=first_offset)
     if result.error is not None:
         wire.error.CopyFrom(error_to_wire(result.error))
     return wire
@@ -334,6 +342,12 @@ def _fetched(each: client_pb2.FetchedPartition, records: bytes) -> FetchResult:
         each.log_start_offset,
         records,
         _hint_of(each),
+        last_stable_offset=each.last_stable_offset,
+        aborted=[
+            AbortedTransaction(aborted.producer_id, aborted.first_offset)
+            for aborted in each.aborted
+        ]
+        or None,
     )
 
 

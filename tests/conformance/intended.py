@@ -25,11 +25,6 @@ INTENDED = [
         path="error_message",
     ),
     Intended(
-        "no aborted transactions are an empty array, not a null one: clients take both alike",
-        ApiKey.FETCH,
-        path="responses.*.aborted_transactions",
-    ),
-    Intended(
         "no records are an empty byte string, not a null one: clients take both alike",
         ApiKey.FETCH,
         "an unknown isolation level",

@@ -14,8 +14,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
-from minikafka.core.replication.effects import CompleteProduce, Effect
-from minikafka.core.replication.events import Event, LogTruncated, ProduceGivenUp, ProduceParked
+from minikafka.core.replication.effects import (
+    AppendWaiting,
+    CompleteProduce,
+    Effect,
+    RefuseWaiting,
+)
+from minikafka.core.replication.events import (
+    Event,
+    LogTruncated,
+    ProduceGivenUp,
+    ProduceParked,
+    TransactionalProduceWaits,
+    WaitGivenUp,
+)
 from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.partition import Partition
 from minikafka.core.replication.settings import PartitionSettings
@@ -68,19 +80,23 @@ class Life:
     def value_of(self, event: Event) -> Event:
         """As it stays whatever becomes of its parts: tokens by number, producers as they were."""
         match event:
-            case ProduceParked() | ProduceGivenUp():
+            case ProduceParked() | ProduceGivenUp() | TransactionalProduceWaits() | WaitGivenUp():
                 return replace(event, token=self._number(event.token))
             case LogTruncated():
                 return replace(event, producers=copy.deepcopy(event.producers))
         return event
 
     def values_of(self, effects: list[Effect]) -> list[Effect]:
-        return [
-            replace(effect, token=self._number(effect.token), error=_text(effect.error))
-            if isinstance(effect, CompleteProduce)
-            else effect
-            for effect in effects
-        ]
+        return [self._value_of_effect(effect) for effect in effects]
+
+    def _value_of_effect(self, effect: Effect) -> Effect:
+        match effect:
+            case CompleteProduce() | RefuseWaiting():
+                error: Any = _text(effect.error)
+                return replace(effect, token=self._number(effect.token), error=error)
+            case AppendWaiting():
+                return replace(effect, tokens=tuple(map(self._number, effect.tokens)))
+        return effect
 
     def _number(self, token: object) -> int:
         if isinstance(token, int):

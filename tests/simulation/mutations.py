@@ -331,9 +331,9 @@ MUTATIONS = (
         "consumers read all",
         "consumers see what is not committed",
         "broker.replication.fetch",
-        "FetchHandler._read_consumer",
-        "end_offset = log.high_watermark",
-        "end_offset = log.log_end_offset",
+        "_readable_end",
+        "else log.high_watermark",
+        "else log.log_end_offset",
     ),
     Mutation(
         "latest offset of a new leader",

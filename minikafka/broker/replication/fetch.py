@@ -7,6 +7,9 @@ by the high watermark, or by a change of role or epoch. Then it looks at those t
 changed, and only at them, from the start: what held when it was parked need not hold now. The
 answer looks at all of them once more.
 
+Who wants committed records only reads up to the last stable offset, which moves with the high
+watermark alone, and is told which transactions in the answer were aborted.
+
 No state of its own.
 """
 
@@ -32,6 +35,7 @@ from minikafka.broker.replication.produce import ALL_ACKS, Serving
 from minikafka.broker.replication.replica import FetchWaiter, Replica
 from minikafka.broker.replication.replica_fetch import ReplicaFetchHandler
 from minikafka.broker.request_memory import RequestMemory
+from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.throttle import ReplicationThrottle
 from minikafka.errors import (
     MinikafkaError,
@@ -51,6 +55,23 @@ UNLIMITED_BYTES = 2**62
 _SLICE = 256
 _MAX_RANGES = 32  # of files in one answer: each takes two of the broker's descriptors
 _PEEKED = 8  # partitions that are looked at before anything is prepared for a wait
+
+
+def _readable_end(log: LogState, read_committed: bool) -> int:
+    return log.last_stable_offset if read_committed else log.high_watermark
+
+
+def _consumable_bytes(
+    replica: Replica, item: FetchPartition, wanted_bytes: int, read_committed: bool
+) -> int:
+    """What there is to read; only whether there is any, where that is enough."""
+    replica.core.check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
+    end_offset = _readable_end(replica.core.log_state, read_committed)
+    if item.fetch_offset >= end_offset:
+        return 0
+    if wanted_bytes == 1:  # what is committed ends with a batch: at least that one is there
+        return 1
+    return replica.size_of(item.fetch_offset, max(item.max_bytes, 1), end_offset)
 
 
 class FetchHandler:
@@ -110,7 +131,7 @@ class FetchHandler:
                 log = self._find_replica(item.topic_partition).core.log_state
             except MinikafkaError:
                 return True  # the answer says why
-            if item.fetch_offset < log.high_watermark:
+            if item.fetch_offset < _readable_end(log, request.read_committed):
                 return True
         return False
 
@@ -129,7 +150,11 @@ class FetchHandler:
                 for count, index in enumerate(due, start=1):
                     try:
                         item = request.partitions[index]
-                        counted.put(index, self._consumable_bytes(watch, item, wanted_bytes))
+                        replica = watch.at(item.topic_partition)
+                        there = _consumable_bytes(
+                            replica, item, wanted_bytes, request.read_committed
+                        )
+                        counted.put(index, there)
                     except MinikafkaError:
                         return  # the answer says which
                     if counted.enough:
@@ -144,17 +169,6 @@ class FetchHandler:
                     for index, item in enumerate(request.partitions):
                         by_partition[item.topic_partition].append(index)
                 due = [index for each in changed for index in by_partition[each]]
-
-    def _consumable_bytes(self, watch: _Watch, item: FetchPartition, wanted_bytes: int) -> int:
-        """What there is to read; only whether there is any, where that is enough."""
-        replica = watch.at(item.topic_partition)
-        replica.core.check_consumer_fetch(item.fetch_offset, item.current_leader_epoch)
-        high_watermark = replica.core.log_state.high_watermark
-        if item.fetch_offset >= high_watermark:
-            return 0
-        if wanted_bytes == 1:  # what is committed ends with a batch: at least that one is there
-            return 1
-        return replica.size_of(item.fetch_offset, max(item.max_bytes, 1), high_watermark)
 
     def _count(self, results: Sequence[FetchResult]) -> None:
         for result in results:
@@ -187,7 +201,7 @@ class FetchHandler:
             try:
                 limit = limit if size_bytes else max(limit, 1)
                 lend_from_bytes = request.lend_from_bytes if ranges_left > 0 else None
-                self._read_consumer(item, result, limit, lend_from_bytes)
+                self._read_consumer(item, result, limit, lend_from_bytes, request.read_committed)
             except MinikafkaError as error:
                 result.error, failed = error.with_traceback(None), True
             size_bytes += result.size_bytes
@@ -204,6 +218,7 @@ class FetchHandler:
         result: FetchResult,
         max_bytes: int,
         lend_from_bytes: int | None,
+        read_committed: bool,
     ) -> None:
         replica = self._find_replica(item.topic_partition)
         core = replica.core
@@ -216,9 +231,14 @@ class FetchHandler:
         log = core.log_state
         result.high_watermark = log.high_watermark
         result.log_start_offset = log.log_start_offset
-        end_offset = log.high_watermark
+        result.last_stable_offset = log.last_stable_offset
+        end_offset = _readable_end(log, read_committed)
+        if read_committed:
+            result.aborted = ()
         if max_bytes <= 0 or item.fetch_offset >= end_offset:
             return
+        if read_committed:
+            result.aborted = replica.aborted(item.fetch_offset, max_bytes, end_offset)
         if lend_from_bytes is None or max_bytes < lend_from_bytes:
             result.records = replica.read(item.fetch_offset, max_bytes, end_offset)
             return

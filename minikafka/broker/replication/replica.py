@@ -22,7 +22,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, cast
 
 from minikafka.api.pieces import Piece
 from minikafka.broker.counters import BrokerCounters
@@ -30,20 +30,25 @@ from minikafka.broker.ports import Buffer, PartitionLog
 from minikafka.broker.replication.produced import rules_of
 from minikafka.config import TopicConfig
 from minikafka.core.replication.effects import (
+    AppendWaiting,
+    AskCoordinator,
     CompleteProduce,
     Effect,
     HighWatermarkAdvanced,
     ProposeIsr,
     RaiseLogStart,
+    RefuseWaiting,
     RestartLog,
     RoleChanged,
     StoreEpochs,
+    TransactionQuestion,
     TruncateLog,
 )
 from minikafka.core.replication.epochs import EpochCache
 from minikafka.core.replication.events import (
     BatchesAppended,
     BatchesFollowed,
+    CoordinatorAnswered,
     Event,
     Flushed,
     LagCheckDue,
@@ -63,13 +68,16 @@ from minikafka.core.replication.partition import Partition
 from minikafka.core.replication.settings import PartitionSettings
 from minikafka.errors import KafkaStorageError, MinikafkaError, ResourceShortageError
 from minikafka.model import (
+    AbortedTransaction,
     Assignment,
     BatchHeader,
     IsrProposal,
+    Markers,
     PartitionState,
     TopicPartition,
 )
 from minikafka.records.check import RecordRules
+from minikafka.records.markers import markers_in
 
 logger = logging.getLogger(__name__)
 
@@ -125,11 +133,19 @@ class ReplicaOwner(Protocol):
     def on_role_changed(self, replica: Replica) -> None: ...
     def on_isr_proposal(self, replica: Replica, proposal: IsrProposal) -> None: ...
     def on_storage_failed(self, replica: Replica) -> None: ...
+    def on_transaction_question(self, replica: Replica, question: AskCoordinator) -> None: ...
     def on_woken(self, replica: Replica) -> None:
         """Something has happened to a replica that was at rest."""
 
     def on_bug(self, error: Exception) -> None:
         """Something failed by a bug; it has been logged, and the replica is fenced."""
+
+
+class WaitingForWord(Protocol):
+    """A batch of a transaction, the token of what waits (transactional.TransactionalAppend)."""
+
+    def go_on(self, word: TransactionQuestion) -> None: ...
+    def refuse(self, error: MinikafkaError) -> None: ...
 
 
 class FollowerWatch(Protocol):
@@ -307,14 +323,19 @@ class Replica:
 
     # --- appending -------------------------------------------------------------------------------
 
-    def append_as_leader(self, buffers: list[Buffer], headers: Sequence[BatchHeader]) -> None:
-        """Append planned batches (`Partition.plan_append`). Raises KafkaStorageError, or what the
-        log refuses them with (then nothing was changed)."""
+    def append_as_leader(
+        self,
+        buffers: list[Buffer],
+        headers: Sequence[BatchHeader],
+        markers: Markers | None = None,
+    ) -> None:
+        """Append planned batches (`Partition.plan_append`, `plan_marker`). Raises
+        KafkaStorageError, or what the log refuses them with (then nothing was changed)."""
         self.core.require_leader()
         self._append(buffers, headers)
         try:
             self.settle_watches()
-            self.step(BatchesAppended(headers))
+            self.step(BatchesAppended(headers, markers))
             for watch in self._watches.values():
                 watch.on_appended()
             self._maybe_flush_soon()
@@ -329,6 +350,13 @@ class Replica:
             raise
         except Exception as error:
             raise self.fail(error, "its log failed") from error
+
+    def on_coordinator_answered(
+        self, question: TransactionQuestion, error: MinikafkaError | None
+    ) -> None:
+        """The coordinator's word on what the core has asked; None: yes."""
+        if not self.stopped:
+            self.step(CoordinatorAnswered(question, error))
 
     def park(self, required_offset: int) -> asyncio.Future[object]:
         """Wait until everything below `required_offset` is committed; the future yields None or the
@@ -351,13 +379,14 @@ class Replica:
         """Append the leader's batches, exactly as they came, and take over its offsets. A disk that
         fails fences the replica; nothing is counted then. Raises what the log refuses them with."""
         try:
+            markers = markers_in([records], headers)
             if headers:
                 self._append([records], headers)
                 self.traffic.replication_bytes_in += len(records)
             if self.moved is not None:
                 self.moved[self.topic_partition] = None
             self._wake_up()
-            event = BatchesFollowed(headers, leader_high_watermark, leader_log_start)
+            event = BatchesFollowed(headers, leader_high_watermark, leader_log_start, markers)
             effects = self.core.step(event, self._now_ms())
         except MinikafkaError:
             if self.core.failed is None:
@@ -398,6 +427,11 @@ class Replica:
         """As `PartitionLog.size_of`, with what a disk that fails does to `read`."""
         with self.fenced_by_its_disk():
             return self.log.size_of(offset, max_bytes, end_offset)
+
+    def aborted(self, offset: int, max_bytes: int, end_offset: int) -> Sequence[AbortedTransaction]:
+        """As `PartitionLog.aborted`, with what a disk that fails does to `read`."""
+        with self.fenced_by_its_disk():
+            return self.log.aborted(offset, max_bytes, end_offset)
 
     def fenced_by_its_disk(self) -> _FencedByItsDisk:
         """A KafkaStorageError in here fences the replica, and is raised on. Not a shortage."""
@@ -586,6 +620,26 @@ class Replica:
                     self._fail_if_not_leader()
                 self.wake_all()
                 self._owner.on_role_changed(self)
+            case AskCoordinator():
+                self._owner.on_transaction_question(self, effect)
+            case AppendWaiting(word, tokens):
+                self._append_waiting(word, cast("Sequence[WaitingForWord]", tokens))
+            case RefuseWaiting(token, error):
+                cast("WaitingForWord", token).refuse(error)
+
+    def _append_waiting(self, word: TransactionQuestion, waiting: Sequence[WaitingForWord]) -> None:
+        """All in order; from the first on that cannot be appended, all are refused alike."""
+        refused: MinikafkaError | None = None
+        for each in waiting:
+            if refused is None:
+                try:
+                    each.go_on(word)
+                    continue
+                except MinikafkaError as error:
+                    refused = error.with_traceback(None)
+                except Exception as bug:
+                    refused = self.fail(bug, "what waited for a word could not be appended")
+            each.refuse(refused)
 
     def _fail_if_not_leader(self) -> None:
         """Who waits for the leader's disk waits in vain: the records may be cut."""

@@ -26,11 +26,13 @@ from minikafka.broker.counters import BrokerCounters
 from minikafka.broker.live_config import BrokerOverrides, LiveConfig
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.ports import LogStore
+from minikafka.broker.replication.coordinator_words import CoordinatorWords
 from minikafka.broker.replication.isr_proposals import IsrProposals
 from minikafka.broker.replication.replica import Replica, ReplicaOwner
 from minikafka.broker.replication.replicator import Replicator
 from minikafka.config import BrokerConfig, TopicConfig, topic_config
 from minikafka.config.overrides import changed_entities
+from minikafka.core.replication.effects import AskCoordinator
 from minikafka.core.replication.events import IdleProducersDue, Registered
 from minikafka.core.replication.isr import LagCheckSchedule
 from minikafka.core.replication.throttle import ReplicationThrottle
@@ -108,6 +110,7 @@ class ReplicaManager(ReplicaOwner):
         self._on_bug = on_bug
         # Called for every change of a replica's role, leader or epoch, and when it is stopped.
         self.role_listeners: list[Callable[[Replica], None]] = []
+        self.words = CoordinatorWords()
         self._one_at_a_time = asyncio.Lock()
         self._registered = asyncio.Event()
         self._session_lost = False
@@ -430,6 +433,9 @@ class ReplicaManager(ReplicaOwner):
     def on_isr_proposal(self, replica: Replica, proposal: IsrProposal) -> None:
         self._proposals.submit(replica, proposal)
 
+    def on_transaction_question(self, replica: Replica, question: AskCoordinator) -> None:
+        self.words.ask(replica, question)
+
     def on_storage_failed(self, replica: Replica) -> None:
         self._note_failed(replica.topic_partition, replica.topic_id, replica.core.failed or "")
 
@@ -535,3 +541,4 @@ class ReplicaManager(ReplicaOwner):
         """The broker ends: whoever waits is told so."""
         for replica in self.replicas.values():
             replica.stop(error)
+        self.words.close()

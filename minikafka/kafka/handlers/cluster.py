@@ -31,6 +31,7 @@ from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.errors import partition_code
+from minikafka.kafka.fetch import ISOLATION_LEVELS, READ_COMMITTED
 from minikafka.kafka.handlers import acls, admin, configs, groups, reassignments
 from minikafka.kafka.handlers.admin import error_fields
 from minikafka.kafka.handlers.handler import Handler, Handlers
@@ -48,7 +49,6 @@ from minikafka.turns import in_slices
 
 # The types of endpoint: with ZooKeeper there are only brokers.
 BROKERS, CONTROLLERS = 1, 2
-_ISOLATION_LEVELS = (0, 1)  # alike: without transactions all that is committed is stable
 _MAX_TIMESTAMP_KNOWN = 7  # the version of ListOffsets from which on it is (KIP-734)
 
 
@@ -196,7 +196,7 @@ async def list_offsets(service: BrokerService, call: Call, request: requests.Lis
     ) -> MinikafkaError | None:
         if again:
             return InvalidRequestError(f"{partition} is in the request more than once")
-        if request.isolation_level not in _ISOLATION_LEVELS:
+        if request.isolation_level not in ISOLATION_LEVELS:
             return InvalidRequestError(f"there is no isolation level {request.isolation_level}")
         lowest = MAX_TIMESTAMP if call.version >= _MAX_TIMESTAMP_KNOWN else EARLIEST_TIMESTAMP
         if item.timestamp < lowest:
@@ -208,7 +208,10 @@ async def list_offsets(service: BrokerService, call: Call, request: requests.Lis
     topics = await ask_each(
         request.topics,
         lambda partition, item: ListOffsetsPartition(
-            partition, item.timestamp, item.current_leader_epoch
+            partition,
+            item.timestamp,
+            item.current_leader_epoch,
+            request.isolation_level == READ_COMMITTED,
         ),
         service.list_offsets,
         lambda result: {

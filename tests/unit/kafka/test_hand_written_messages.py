@@ -19,11 +19,12 @@ from minikafka.errors import (
     MinikafkaError,
     NotEnoughReplicasError,
     OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
 )
 from minikafka.kafka import fetch, produce
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.wire import MalformedRequestError, Reader
-from minikafka.model import TopicPartition
+from minikafka.model import AbortedTransaction, TopicPartition
 from tests.helpers.kio_messages import read_response, written_request
 
 PRODUCE, FETCH = APIS[ApiKey.PRODUCE], APIS[ApiKey.FETCH]
@@ -261,7 +262,9 @@ def test_a_fetch_that_brokers_or_nobody_could_send_is_refused(
 def test_a_fetch_response_can_be_read(version: int) -> None:
     error: MinikafkaError = OffsetOutOfRangeError("below the start")
     results = [
-        FetchResult(TopicPartition("words", 0), None, 12, 1, b"records of words"),
+        FetchResult(
+            TopicPartition("words", 0), None, 12, 1, b"records of words", last_stable_offset=7
+        ),
         FetchResult(TopicPartition("words", 1), error),
         FetchResult(TopicPartition("other", 0), None, 5, 0, b""),
     ]
@@ -274,13 +277,41 @@ def test_a_fetch_response_can_be_read(version: int) -> None:
     words, other = response.responses
     first, second = words.partitions
     assert (words.topic, first.partition_index, first.high_watermark) == ("words", 0, 12)
-    assert (first.last_stable_offset, bytes(first.records)) == (12, b"records of words")
+    assert (first.last_stable_offset, bytes(first.records)) == (7, b"records of words")
+    assert (first.aborted_transactions, other.partitions[0].aborted_transactions) == (None, None)
     assert (second.partition_index, int(second.error_code)) == (1, 1)
     assert (other.partitions[0].high_watermark, bytes(other.partitions[0].records)) == (5, b"")
     if version >= 5:
         assert first.log_start_offset == 1
     if version >= 11:
         assert first.preferred_read_replica == -1
+
+
+@pytest.mark.parametrize("version", FETCH_VERSIONS)
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_fetch_says_whether_it_wants_committed_records_only(version: int, level: int) -> None:
+    body = bytearray(fetch_request(version))
+    body[16] = level
+    asked = fetch.read_request(reader_of(memoryview(body), version, ApiKey.FETCH), version)
+    assert (asked.read_committed, asked.refused) == (bool(level), None)
+
+
+@pytest.mark.parametrize("version", FETCH_VERSIONS)
+def test_who_wants_committed_records_is_told_what_was_aborted(version: int) -> None:
+    aborted = [AbortedTransaction(5, 2**40), AbortedTransaction(7, 2**41)]
+    results = [
+        FetchResult(TopicPartition("words", 0), None, 12, 1, b"x", aborted=aborted),
+        FetchResult(TopicPartition("words", 1), None, 12, 1, b"", aborted=()),
+        FetchResult(TopicPartition("words", 2), OffsetOutOfRangeError("below the start")),
+        FetchResult(TopicPartition("words", 3), UnknownTopicOrPartitionError("none")),
+    ]
+    response = read(ApiKey.FETCH, version, fetch.write_response(results, version))
+    some, none, failed, unknown = response.responses[0].partitions
+    told = [(each.producer_id, each.first_offset) for each in some.aborted_transactions]
+    assert told == [(5, 2**40), (7, 2**41)]
+    assert bytes(some.records) == b"x"
+    assert none.aborted_transactions == unknown.aborted_transactions == ()
+    assert failed.aborted_transactions is None
 
 
 # --- whatever else comes -------------------------------------------------------------------------

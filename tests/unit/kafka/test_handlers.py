@@ -12,6 +12,7 @@ import pytest
 
 from minikafka.api.requests import ControllerResponse
 from minikafka.broker.request_memory import RequestMemory
+from minikafka.core.replication.log_state import LogState
 from minikafka.errors import NotControllerError
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.listener import KafkaListener
@@ -177,7 +178,8 @@ async def test_what_is_produced_is_fetched(ground: Ground) -> None:
         forgotten_topics_data=[],
     )
     partition = response.responses[0].partitions[0]
-    assert partition.high_watermark == 2
+    assert (partition.high_watermark, partition.last_stable_offset) == (2, 2)
+    assert partition.aborted_transactions == ()
     # The whole batch, although only its second record was asked for.
     raw = bytes(partition.records)
     records = list(iter_records(raw, parse_header(raw)))
@@ -212,6 +214,27 @@ async def test_offsets_are_listed(
         found = response.topics[0].partitions[0]
         assert (int(found.error_code), found.offset) == (0, offset)
         assert at is None or found.timestamp == at
+
+
+async def test_the_latest_offset_of_committed_records_is_the_last_stable_one(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await led_by_1(ground, "words")
+    await produced(ground, "words", b"one", b"two")
+    monkeypatch.setattr(LogState, "last_stable_offset", 1)
+    for version in versions(ApiKey.LIST_OFFSETS):
+        for level, timestamp, offset in ((0, -1, 2), (1, -1, 1), (1, 1_700_000_000_000, 0)):
+            partition = {"partition_index": 0, "timestamp": timestamp, "current_leader_epoch": -1}
+            response = await ground.ask(
+                ApiKey.LIST_OFFSETS,
+                version,
+                replica_id=-1,
+                isolation_level=level,
+                topics=[{"name": "words", "partitions": [partition]}],
+            )
+            found = response.topics[0].partitions[0]
+            if version >= 2 or not level:  # before that there were no levels
+                assert (int(found.error_code), found.offset) == (0, offset)
 
 
 async def test_the_end_of_an_epoch_is_told(ground: Ground) -> None:

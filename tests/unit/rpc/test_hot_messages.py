@@ -40,7 +40,12 @@ def test_protobuf_reads_what_is_written_by_hand(size: int) -> None:
         hot.fetched_to_wire(9, [FetchResult(TP, None, 4, 2, records)])
     )
     assert fetched.partitions[0] == client_pb2.FetchedPartition(
-        topic="topic", partition=3, high_watermark=4, log_start_offset=2, records=records
+        topic="topic",
+        partition=3,
+        high_watermark=4,
+        log_start_offset=2,
+        records=records,
+        last_stable_offset=-1,
     )
     replicated = replication_pb2.ReplicateResponse.FromString(
         hot.replicated_to_wire(

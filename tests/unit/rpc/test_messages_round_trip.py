@@ -92,7 +92,18 @@ REPLICAS = several(st.tuples(TP, TEXT))
 PRODUCE = st.builds(
     r.ProduceRequest, INT32, INT32, several(st.builds(r.ProducePartition, TP, RECORDS))
 )
-FETCHED = st.builds(r.FetchResult, TP, maybe(ERRORS), INT64, INT64, RECORDS, maybe(HINT))
+ABORTED = st.lists(st.builds(model.AbortedTransaction, INT64, INT64), min_size=1, max_size=3)
+FETCHED = st.builds(
+    r.FetchResult,
+    TP,
+    maybe(ERRORS),
+    INT64,
+    INT64,
+    RECORDS,
+    maybe(HINT),
+    last_stable_offset=INT64,
+    aborted=maybe(ABORTED),
+)
 REPLICATED = st.builds(
     r.ReplicaFetchResult,
     TP,
@@ -156,6 +167,7 @@ TRIPS: dict[str, Trip] = {
             INT32,
             INT32,
             several(st.builds(r.FetchPartition, TP, INT64, INT32, INT32)),
+            read_committed=st.booleans(),
         ),
         lambda value: hot.fetch_to_wire(5, value),
         lambda raw: hot.fetch_from_wire(raw)[1],

@@ -236,6 +236,15 @@ def test_when_the_time_of_one_is_over_all_are_refused():
     assert partition.step(WaitGivenUp("two", late), 0) == []
 
 
+def test_when_the_time_of_one_is_over_other_producers_wait_on():
+    partition = leading()
+    wait(partition, "other", in_transaction(producer_id=8))
+    wait(partition, "one", in_transaction())
+    late = NotEnoughReplicasError("no word in time")
+    assert partition.step(WaitGivenUp("one", late), 0) == [RefuseWaiting("one", late)]
+    assert partition.waiting_for_word_count == 1
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -1,0 +1,105 @@
+"""Transactions at the leader of a partition: batches that wait for the word of a coordinator, and
+the markers with which it ends them (transactions.md section 3).
+
+Nobody but tests comes here yet: the doors refuse transactions, and there is no coordinator.
+
+State of a `TransactionalAppend`: whether its batch is in the log, and the future that is done when
+it is committed or refused. It is the token by which the core knows it while it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from minikafka.broker.ports import Buffer
+from minikafka.broker.replication.produced import own_batches
+from minikafka.broker.replication.replica import Replica
+from minikafka.core.replication.effects import TransactionQuestion
+from minikafka.core.replication.events import (
+    MarkerReceived,
+    TransactionalProduceWaits,
+    WaitGivenUp,
+)
+from minikafka.core.replication.leader import AppendPlan
+from minikafka.core.replication.transactional import TransactionalProduce, TransactionEnd
+from minikafka.errors import MinikafkaError
+from minikafka.records.header import STAMP_BYTES, parse_header, stamp
+from minikafka.records.markers import build_marker
+
+ALL_ACKS = -1
+
+
+class TransactionalAppend:
+    """Of one batch that is part of a transaction. `done` yields None or the error; without a time
+    limit (`give_up`). `base_offset`: -1 until it is in the log."""
+
+    def __init__(self, replica: Replica, records: bytes, transaction: TransactionalProduce) -> None:
+        [self._batch] = own_batches(records)
+        self._replica = replica
+        self._transaction = transaction
+        self.base_offset = -1
+        self.done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        """Append it, or have it wait. Raises what `Partition.plan_append` and the log raise: then
+        nothing was appended."""
+        plan = self._plan(self._transaction)
+        if plan.waits:
+            header = self._batch.header
+            self._replica.step(TransactionalProduceWaits(self, header, self._transaction))
+        else:
+            self._append(plan)
+
+    def go_on(self, word: TransactionQuestion) -> None:
+        """The word was yes. Raises as `begin` does."""
+        plan = self._plan(replace(self._transaction, word=word))
+        assert not plan.waits, (word, plan)
+        self._append(plan)
+
+    def _plan(self, transaction: TransactionalProduce) -> AppendPlan:
+        return self._replica.core.plan_append([self._batch.header], ALL_ACKS, transaction)
+
+    def _append(self, plan: AppendPlan) -> None:
+        replica = self._replica
+        if plan.duplicate is not None:
+            self.base_offset = plan.duplicate.base_offset
+            end_offset = plan.duplicate.last_offset + 1
+        else:
+            [header] = plan.headers
+            first = stamp(header.base_offset, header.size_bytes, header.leader_epoch)
+            buffers: list[Buffer] = [first, *self._batch.pieces]
+            replica.append_as_leader(buffers, plan.headers)
+            self.base_offset, end_offset = header.base_offset, header.next_offset
+        replica.park(end_offset).add_done_callback(self._on_committed)
+
+    def _on_committed(self, committed: asyncio.Future[object]) -> None:
+        if not self.done.done() and not committed.cancelled():
+            self.done.set_result(committed.result())
+
+    def refuse(self, error: MinikafkaError) -> None:
+        """It is not appended."""
+        if not self.done.done():
+            self.done.set_result(error)
+
+    def give_up(self, error: MinikafkaError) -> None:
+        """Its time is over: if it waits for a word, it is refused, and what waits behind it."""
+        self._replica.step(WaitGivenUp(self, error))
+
+
+def end_transaction(
+    replica: Replica, end: TransactionEnd, now_timestamp_ms: int
+) -> asyncio.Future[object]:
+    """Take a marker: the future yields None once it is confirmed, or the error. Raises what
+    `Partition.plan_marker` and the log raise: then none was appended."""
+    replica.step(MarkerReceived(end.producer_id))
+    plan = replica.core.plan_marker(end)
+    if plan.header is not None:
+        batch = build_marker(end.producer_id, end.producer_epoch, plan.marker, now_timestamp_ms)
+        header = parse_header(batch)._replace(
+            base_offset=plan.header.base_offset, leader_epoch=plan.header.leader_epoch
+        )
+        first = stamp(header.base_offset, header.size_bytes, header.leader_epoch)
+        markers = {header.base_offset: plan.marker}
+        replica.append_as_leader([first, batch[STAMP_BYTES:]], [header], markers)
+    return replica.park(plan.required_offset)
