@@ -33,3 +33,4 @@ class FetcherOptions:
     reset: str
     request_timeout_ms: float
     max_block_ms: float
+    read_committed: bool = False

@@ -17,6 +17,8 @@ from minikafka.watching.text import text_or_base64
 
 if TYPE_CHECKING:
     from minikafka.log.dump import DumpedBatch, DumpedGarbage
+    from minikafka.log.transaction_index import AbortedEntry
+    from minikafka.model import EndMarker
 
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 _CODEC_MASK = 0x07
@@ -37,11 +39,12 @@ def command() -> None:
 def dump(ctx: click.Context, path: Path, records: bool, output_format: str) -> None:
     """Show the record batches of PATH, a *.log file or the folder of a partition.
 
-    Each batch comes with the verdict on its CRC; bytes that are no batch are told as such. Exit
-    status 1 if there was any damage. A batch cut off at the end of the last segment is what a crash
-    leaves behind, or one that a broker is just writing.
+    Each batch comes with the verdict on its CRC; bytes that are no batch are told as such. After a
+    segment come the transactions that its index says were aborted. Exit status 1 if there was any
+    damage. A batch cut off at the end of the last segment is what a crash leaves behind, or one
+    that a broker is just writing.
     """
-    from minikafka.log.dump import DumpedBatch, dump_segment, segment_files
+    from minikafka.log.dump import DumpedBatch, dump_aborted, dump_segment, segment_files
 
     damaged = False
     for segment in segment_files(path):
@@ -55,6 +58,18 @@ def dump(ctx: click.Context, path: Path, records: bool, output_format: str) -> N
             else:
                 for line in item_lines(item):
                     say(line)
+        index, entries, problem = dump_aborted(segment)
+        damaged |= problem is not None
+        for entry in entries:
+            if output_format == "json":
+                print_json_line({"index": str(index), **entry._asdict()})
+            else:
+                say(aborted_line(entry))
+        if problem is not None:
+            if output_format == "json":
+                print_json_line({"index": str(index), "problem": problem})
+            else:
+                say(f"transaction index {index}: {problem}")
     ctx.exit(1 if damaged else 0)
 
 
@@ -84,6 +99,7 @@ def item_document(
         "compression": _codec(header.attributes),
         "transactional": bool(header.attributes & _TRANSACTIONAL),
         "control": bool(header.attributes & _CONTROL),
+        "marker": None if item.marker is None else _marker_document(item.marker),
         "producer_id": header.producer_id,
         "producer_epoch": header.producer_epoch,
         "base_sequence": header.base_sequence,
@@ -122,6 +138,9 @@ def item_lines(item: DumpedBatch | DumpedGarbage) -> list[str]:
         for bit, word in ((_TRANSACTIONAL, " transactional"), (_CONTROL, " control"))
         if header.attributes & bit
     )
+    if item.marker is not None:
+        said = _marker_document(item.marker)
+        flags += f" {said['type']} of coordinator epoch {said['coordinator_epoch']}"
     verdict = "crc ok" if item.crc_is_valid else "CRC WRONG"
     lines = [
         f"position {item.position}: offsets {header.base_offset}..{header.last_offset} "
@@ -138,6 +157,21 @@ def item_lines(item: DumpedBatch | DumpedGarbage) -> list[str]:
     if item.problem:
         lines.append(f"  records broken off: {item.problem}")
     return lines
+
+
+def aborted_line(entry: AbortedEntry) -> str:
+    """An entry of a transaction index for a person."""
+    return (
+        f"aborted: producer {entry.producer_id} offsets {entry.first_offset}..{entry.last_offset} "
+        f"last stable offset {entry.last_stable_offset}"
+    )
+
+
+def _marker_document(marker: EndMarker) -> dict[str, Any]:
+    return {
+        "type": "commit" if marker.commits else "abort",
+        "coordinator_epoch": marker.coordinator_epoch,
+    }
 
 
 def _codec(attributes: int) -> str:

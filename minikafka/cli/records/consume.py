@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from minikafka.client.values import ConsumerRecord
     from minikafka.model import TopicPartition
 
+READ_UNCOMMITTED = "read_uncommitted"
+ISOLATION_LEVELS = (READ_UNCOMMITTED, "read_committed")  # of client/consuming/isolation.py
 _POLL_MS = 500
 _POLL_RECORDS = 4000
 _BLOCK_MS = 15_000
@@ -57,6 +59,7 @@ class Options:
     max_messages: int | None
     follow: bool
     timeout_s: float
+    isolation: str = READ_UNCOMMITTED
 
 
 @click.command("consume")
@@ -76,6 +79,13 @@ class Options:
     help="Read as one of this group: go on where it has committed, and commit what is printed.",
 )
 @click.option("--max-messages", type=click.IntRange(1), help="End after that many records.")
+@click.option(
+    "--isolation",
+    type=click.Choice(ISOLATION_LEVELS),
+    default=READ_UNCOMMITTED,
+    show_default=True,
+    help="read_committed: of transactions, only what is committed.",
+)
 @click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option(
     "--output",
@@ -103,6 +113,7 @@ def command(
     partition: int | None,
     group_id: str | None,
     max_messages: int | None,
+    isolation: str,
     follow: bool,
     template: str,
     timeout_s: float,
@@ -142,6 +153,7 @@ def command(
         max_messages,
         follow,
         timeout_s,
+        isolation,
     )
     from minikafka.cli.kit.aio import run
 
@@ -190,6 +202,7 @@ async def _consume(cluster: Bootstrap, options: Options, write: Write) -> None:
     async with AsyncConsumer(
         cluster.addresses,
         auto_offset_reset=reset_of(options),
+        isolation=options.isolation,
         max_block_ms=_BLOCK_MS,
     ) as consumer:
         ends = {} if options.follow else await consumer.end_offsets(partitions)

@@ -37,6 +37,7 @@ async def consume_in_group(
     async with AsyncConsumer(
         cluster.addresses,
         auto_offset_reset="earliest" if options.from_beginning else "latest",
+        isolation=options.isolation,
         max_block_ms=_BLOCK_MS,
     ) as consumer:
         ends = {} if options.follow else await consumer.end_offsets(partitions)

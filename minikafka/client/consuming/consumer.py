@@ -24,6 +24,11 @@ from minikafka.api.requests import (
 from minikafka.client.backoff import Random
 from minikafka.client.channel import Connect, connect_over_grpc
 from minikafka.client.consuming.fetcher import Assigned, FetchedBatches, Fetcher
+from minikafka.client.consuming.isolation import (
+    ISOLATION_LEVELS,
+    READ_COMMITTED,
+    READ_UNCOMMITTED,
+)
 from minikafka.client.consuming.offsets import lookup_offsets
 from minikafka.client.consuming.subscribing import Partition, Subscribing, as_partition
 from minikafka.client.metadata import METADATA_MAX_AGE_MS, Cluster
@@ -57,6 +62,7 @@ class AsyncConsumer(Subscribing):
         bootstrap: str | Iterable[str],
         *,
         auto_offset_reset: str = "latest",
+        isolation: str = READ_UNCOMMITTED,
         fetch_max_wait_ms: int = 500,
         fetch_max_bytes: int = FETCH_MAX_BYTES,
         max_partition_fetch_bytes: int = MAX_PARTITION_FETCH_BYTES,
@@ -71,11 +77,18 @@ class AsyncConsumer(Subscribing):
 
         `auto_offset_reset`: where to begin without a position, and when the position is outside of
         what is there: "earliest", "latest", or "error" (OffsetOutOfRangeError from poll).
+        `isolation`: "read_committed" gives the records of transactions only once these are
+        committed, and none of what comes after one that is still open; "read_uncommitted" gives
+        all.
         `max_block_ms`: how long to wait for a topic to appear and for offsets that are asked for.
         """
         if auto_offset_reset not in _RESETS:
             raise UsageError(
                 f"auto_offset_reset is {auto_offset_reset!r}; valid are {', '.join(_RESETS)}"
+            )
+        if isolation not in ISOLATION_LEVELS:
+            raise UsageError(
+                f"isolation is {isolation!r}; valid are {' and '.join(ISOLATION_LEVELS)}"
             )
         check_positive(
             fetch_max_bytes=fetch_max_bytes,
@@ -94,6 +107,7 @@ class AsyncConsumer(Subscribing):
             reset=auto_offset_reset,
             request_timeout_ms=request_timeout_ms,
             max_block_ms=max_block_ms,
+            read_committed=isolation == READ_COMMITTED,
         )
         self._cluster = Cluster(
             bootstrap, connect=connect, metadata_max_age_ms=metadata_max_age_ms, uniform=uniform
@@ -198,7 +212,8 @@ class AsyncConsumer(Subscribing):
         return state.position
 
     def high_watermark(self, partition: Partition) -> int:
-        """The end of what could be read at the last fetch; -1 before the first."""
+        """The end of what could be read at the last fetch (with isolation "read_committed", the
+        last stable offset); -1 before the first."""
         return self._assigned(as_partition(partition)).high_watermark
 
     async def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
@@ -207,7 +222,7 @@ class AsyncConsumer(Subscribing):
         return {each: result.offset for each, result in found.items()}
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
-        """The offset after the last committed record, for any partitions."""
+        """The offset after the last record that can be read, for any partitions."""
         found = await self._lookup({as_partition(each): LATEST_TIMESTAMP for each in partitions})
         return {each: result.offset for each, result in found.items()}
 
@@ -387,7 +402,10 @@ class AsyncConsumer(Subscribing):
         self, wanted: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, ListOffsetsResult]:
         self._running()
-        return await lookup_offsets(self._cluster, wanted, self._options.max_block_ms)
+        options = self._options
+        return await lookup_offsets(
+            self._cluster, wanted, options.max_block_ms, read_committed=options.read_committed
+        )
 
 
 def _keys(partitions: Iterable[TopicPartition]) -> set[tuple[str, int]]:

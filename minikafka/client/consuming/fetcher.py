@@ -25,6 +25,7 @@ from minikafka.api.requests import (
     FetchResult,
 )
 from minikafka.client.backoff import Backoff
+from minikafka.client.consuming.isolation import aborted_batches
 from minikafka.client.consuming.offsets import lookup_offsets
 from minikafka.client.metadata import Cluster, LeaderView
 from minikafka.client.options import FetcherOptions
@@ -55,10 +56,12 @@ _T = TypeVar("_T")
 class FetchedBatches:
     """Whole record batches of one partition, as they came: the fast path for who counts or copies.
 
-    `first_offset` is the first that was asked for: the first batch may begin below it.
+    `first_offset` is the first that was asked for: the first batch may begin below it. `hidden` has
+    the base offsets of batches that are not to be seen: control batches are not either, without
+    being named there.
     """
 
-    __slots__ = ("data", "first_offset", "headers", "high_watermark", "topic_partition")
+    __slots__ = ("data", "first_offset", "headers", "hidden", "high_watermark", "topic_partition")
 
     def __init__(
         self,
@@ -67,7 +70,9 @@ class FetchedBatches:
         data: bytes,
         headers: Sequence[BatchHeader],
         high_watermark: int,
+        hidden: frozenset[int] = frozenset(),
     ) -> None:
+        self.hidden = hidden
         self.topic_partition = topic_partition
         self.first_offset = first_offset
         self.data = data
@@ -82,8 +87,12 @@ class FetchedBatches:
     def record_count(self) -> int:
         """Records from `first_offset` on; an upper bound where a compacted batch begins below
         it."""
-        count = sum(header.record_count for header in self.headers if not is_control(header))
-        return count - max(self.first_offset - self.headers[0].base_offset, 0)
+        count = sum(header.record_count for header in self.headers if self._is_seen(header))
+        below = max(self.first_offset - self.headers[0].base_offset, 0)
+        return count - below if self._is_seen(self.headers[0]) else count
+
+    def _is_seen(self, header: BatchHeader) -> bool:
+        return not is_control(header) and header.base_offset not in self.hidden
 
     def records(self, check_crcs: bool = True) -> Iterator[ConsumerRecord]:
         """The records from `first_offset` on. CorruptMessageError names the partition."""
@@ -93,7 +102,7 @@ class FetchedBatches:
         end = 0
         for header in self.headers:
             start, end = end, end + header.size_bytes
-            if header.next_offset <= first_offset or is_control(header):
+            if header.next_offset <= first_offset or not self._is_seen(header):
                 continue
             try:
                 if check_crcs:
@@ -295,7 +304,13 @@ class Fetcher:
         wanted: list[FetchPartition],
     ) -> None:
         options = self._options
-        request = FetchRequest(options.max_wait_ms, 1, options.max_bytes, wanted)
+        request = FetchRequest(
+            options.max_wait_ms,
+            1,
+            options.max_bytes,
+            wanted,
+            read_committed=options.read_committed,
+        )
         results: Sequence[FetchResult] = ()
         failure: MinikafkaError | None = None
         try:
@@ -364,7 +379,10 @@ class Fetcher:
         state.backoff.reset()
         state.looks = 0
         state.missing_since_s = None
-        state.high_watermark = result.high_watermark
+        readable_end = result.high_watermark
+        if self._options.read_committed:
+            readable_end = result.last_stable_offset
+        state.high_watermark = readable_end
         if not result.records:
             return
         assert state.fetch_offset is not None
@@ -375,6 +393,7 @@ class Fetcher:
                     f"the answer ends at offset {headers[-1].next_offset}, "
                     f"below what was asked for, {state.fetch_offset}"
                 )
+            hidden = aborted_batches(result.records, headers, result.aborted or ())
         except MinikafkaError as error:
             self._fail(state, type(error)(f"{state.topic_partition}: {error}"))
             return
@@ -384,7 +403,8 @@ class Fetcher:
                 state.fetch_offset,
                 result.records,
                 headers,
-                result.high_watermark,
+                readable_end,
+                hidden,
             )
         )
         state.buffered_bytes += len(result.records)
@@ -481,7 +501,11 @@ class Fetcher:
 
     async def _lookup(self, state: Assigned, timestamp: int) -> Any:
         topic_partition = state.topic_partition
+        options = self._options
         found = await lookup_offsets(
-            self._cluster, {topic_partition: timestamp}, self._options.max_block_ms
+            self._cluster,
+            {topic_partition: timestamp},
+            options.max_block_ms,
+            read_committed=options.read_committed,
         )
         return found[topic_partition]

@@ -20,10 +20,14 @@ from minikafka.model import TopicPartition
 
 
 async def lookup_offsets(
-    cluster: Cluster, wanted: Mapping[TopicPartition, int], timeout_ms: float
+    cluster: Cluster,
+    wanted: Mapping[TopicPartition, int],
+    timeout_ms: float,
+    *,
+    read_committed: bool = False,
 ) -> dict[TopicPartition, ListOffsetsResult]:
     """What the leaders answer, without errors. `wanted`: partition to timestamp (ms, or
-    LATEST_TIMESTAMP and its kin).
+    LATEST_TIMESTAMP and its kin). `read_committed`: the end is that of committed records.
 
     Retriable errors are retried until `timeout_ms` is over, then raised; others are raised at once.
     UnknownTopicOrPartitionError names what does not exist.
@@ -35,7 +39,7 @@ async def lookup_offsets(
     found: dict[TopicPartition, ListOffsetsResult] = {}
     while True:
         missing = {each: wanted[each] for each in wanted if each not in found}
-        error = await _ask_leaders(cluster, missing, found, deadline - loop.time())
+        error = await _ask_leaders(cluster, missing, found, deadline - loop.time(), read_committed)
         if error is None:
             return found
         if not error.retriable or loop.time() >= deadline:
@@ -68,6 +72,7 @@ async def _ask_leaders(
     wanted: Mapping[TopicPartition, int],
     found: dict[TopicPartition, ListOffsetsResult],
     timeout_s: float,
+    read_committed: bool,
 ) -> MinikafkaError | None:
     """One question to each leader; fills `found`. Returns the worst error (a final one if there
     is)."""
@@ -78,7 +83,8 @@ async def _ask_leaders(
         if view is None:
             errors.append(LeaderNotAvailableError(f"{each} has no leader"))
         else:
-            by_leader.setdefault(view.leader, []).append(ListOffsetsPartition(each, timestamp_ms))
+            question = ListOffsetsPartition(each, timestamp_ms, read_committed=read_committed)
+            by_leader.setdefault(view.leader, []).append(question)
 
     async def ask(leader: int, partitions: list[ListOffsetsPartition]) -> None:
         try:

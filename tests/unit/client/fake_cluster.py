@@ -50,6 +50,7 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import (
+    AbortedTransaction,
     Assignment,
     BatchHeader,
     BrokerInfo,
@@ -57,7 +58,15 @@ from minikafka.model import (
     PartitionState,
     TopicPartition,
 )
-from minikafka.records.header import STAMP_BYTES, parse_header, split, stamp, verify_crc
+from minikafka.records.header import (
+    STAMP_BYTES,
+    is_control,
+    parse_header,
+    split,
+    stamp,
+    verify_crc,
+)
+from minikafka.records.markers import read_marker
 from minikafka.records.read import iter_records
 from tests.helpers.metrics import metrics_of
 
@@ -89,6 +98,14 @@ class FakePartition:
     batches: list[tuple[BatchHeader, bytes]] = field(default_factory=list)
     producers: ProducerStateTable = field(default_factory=ProducerStateTable)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    aborted: list[tuple[int, AbortedTransaction]] = field(default_factory=list)  # by marker
+
+    @property
+    def last_stable_offset(self) -> int:
+        """All that there is is committed."""
+        self.producers.unstable.settle(self.log_end_offset)
+        first = self.producers.unstable.first()
+        return self.log_end_offset if first is None else first
 
     @property
     def log_end_offset(self) -> int:
@@ -111,7 +128,11 @@ class FakePartition:
         base_offset = self.log_end_offset
         stamped = stamp(base_offset, len(data), self.leader_epoch) + data[STAMP_BYTES:]
         header = parse_header(stamped)
-        self.producers.update(header)
+        marker = read_marker(stamped, header) if is_control(header) else None
+        first_offset = self.producers.update(header, marker)
+        if marker is not None and not marker.commits:
+            aborted = AbortedTransaction(header.producer_id, first_offset)
+            self.aborted.append((header.base_offset, aborted))
         self.batches.append((header, stamped))
         self.wake()
         return base_offset
@@ -346,7 +367,7 @@ class FakeChannel:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + request.max_wait_ms / 1000
         while True:
-            results = [self.fetch_one(each) for each in request.partitions]
+            results = [self.fetch_one(each, request) for each in request.partitions]
             urgent = any(result.error is not None or result.records for result in results)
             remaining_s = deadline - loop.time()
             if urgent or remaining_s <= 0:
@@ -361,7 +382,7 @@ class FakeChannel:
                 for event in events:
                     event.cancel()
 
-    def fetch_one(self, wanted):
+    def fetch_one(self, wanted, request):
         result = FetchResult(wanted.topic_partition)
         try:
             partition = self.cluster.find(wanted.topic_partition)
@@ -371,10 +392,20 @@ class FakeChannel:
                 raise OffsetOutOfRangeError(f"offset {wanted.fetch_offset} is out of range")
             result.high_watermark = end
             result.log_start_offset = partition.log_start_offset
+            result.last_stable_offset = partition.last_stable_offset
+            if request.read_committed:
+                end = partition.last_stable_offset
+                result.aborted = [
+                    aborted
+                    for marker, aborted in partition.aborted
+                    if marker >= wanted.fetch_offset and aborted.first_offset < end
+                ]
             chosen, size = [], 0
             for header, data in partition.batches:
                 if header.next_offset <= wanted.fetch_offset:
                     continue
+                if header.next_offset > end:
+                    break
                 if chosen and size + len(data) > wanted.max_bytes:
                     break
                 chosen.append(data)
@@ -413,6 +444,8 @@ class FakeChannel:
             return result
         if wanted.timestamp_ms == LATEST_TIMESTAMP:
             result.offset = partition.log_end_offset
+            if wanted.read_committed:
+                result.offset = partition.last_stable_offset
         elif wanted.timestamp_ms == EARLIEST_TIMESTAMP:
             result.offset = partition.log_start_offset
         else:

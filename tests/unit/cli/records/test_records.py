@@ -14,9 +14,11 @@ from click.testing import CliRunner
 
 from minikafka.cli.kit.tally import Tally
 from minikafka.cli.main import cli
+from minikafka.cli.records import consume
 from minikafka.cli.records.consume import Options as ConsumeOptions
 from minikafka.cli.records.consume import chosen_partitions, reset_of
 from minikafka.cli.records.produce import LineWriter, Options, read_pieces
+from minikafka.client.consuming import isolation
 from minikafka.client.values import RecordMetadata, WouldBlockError
 from minikafka.errors import (
     InvalidRecordError,
@@ -25,8 +27,11 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
     UsageError,
 )
+from minikafka.log.transaction_index import AbortedEntry, encode
+from minikafka.model import EndMarker
 from minikafka.records.build import BatchBuilder
 from minikafka.records.compression import Codec
+from minikafka.records.markers import build_marker
 
 DEADLINE_S = 30
 OPTIONS = Options("orders", "-", None, None, "all", "none", 60.0, False)
@@ -183,6 +188,26 @@ def test_an_offset_needs_a_partition_where_there_are_several() -> None:
         chosen_partitions(replace(READ, offset=5), [0, 1])
 
 
+@pytest.mark.parametrize("level", [None, "read_uncommitted", "read_committed"])
+def test_the_isolation_is_that_of_the_consumer(
+    level: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[ConsumeOptions] = []
+
+    async def consumed(cluster: object, options: ConsumeOptions, write: object) -> None:
+        seen.append(options)
+
+    monkeypatch.setattr("minikafka.cli.records.consume._consume", consumed)
+    words = ["consume", "t", "--bootstrap", "127.0.0.1:1"]
+    done = CliRunner().invoke(cli, words + ([] if level is None else ["--isolation", level]))
+    assert done.exit_code == 0, done.output
+    assert [each.isolation for each in seen] == [level or "read_uncommitted"]
+
+
+def test_the_isolation_levels_are_those_of_the_client() -> None:
+    assert consume.ISOLATION_LEVELS == isolation.ISOLATION_LEVELS
+
+
 # --- log dump ------------------------------------------------------------------------------------
 
 
@@ -231,6 +256,64 @@ def test_a_dump_in_json_is_a_document_a_batch(segment: Path) -> None:
     assert second["records"] == [
         {"offset": 0, "timestamp_ms": 1000, "key": "k", "value": "c", "headers": [["h", "1"]]}
     ]
+
+
+@pytest.fixture
+def aborted(tmp_path: Path) -> Path:
+    """A segment with markers, and its index."""
+    path = tmp_path / "orders-0" / "00000000000000000000.log"
+    path.parent.mkdir()
+    builder = BatchBuilder()
+    builder.append(b"k", b"v")
+    records = builder.build(producer_id=7, producer_epoch=0, base_sequence=0, transactional=True)
+    markers = [build_marker(7, 0, EndMarker(commits, 3), 0) for commits in (False, True)]
+    path.write_bytes(records + b"".join(markers))
+    path.with_suffix(".txnindex").write_bytes(encode([AbortedEntry(7, 0, 1, 2)]))
+    return path
+
+
+def test_markers_and_aborted_transactions_are_told(aborted: Path) -> None:
+    done = CliRunner().invoke(cli, ["log", "dump", str(aborted.parent)])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[1].endswith(" sequence 0 transactional crc ok")
+    assert lines[2].endswith(" transactional control abort of coordinator epoch 3 crc ok")
+    assert lines[3].endswith(" transactional control commit of coordinator epoch 3 crc ok")
+    assert lines[4:] == ["aborted: producer 7 offsets 0..1 last stable offset 2"]
+
+
+def test_markers_and_aborted_transactions_in_json(aborted: Path) -> None:
+    done = CliRunner().invoke(cli, f"log dump {aborted} --format json".split())
+    *batches, entry = (json.loads(line) for line in done.stdout.splitlines())
+    assert [each["marker"] for each in batches] == [
+        None,
+        {"type": "abort", "coordinator_epoch": 3},
+        {"type": "commit", "coordinator_epoch": 3},
+    ]
+    assert entry == {
+        "index": str(aborted.with_suffix(".txnindex")),
+        "producer_id": 7,
+        "first_offset": 0,
+        "last_offset": 1,
+        "last_stable_offset": 2,
+    }
+
+
+@pytest.mark.parametrize("output_format", ["table", "json"])
+def test_a_transaction_index_that_is_damaged_is_damage(aborted: Path, output_format: str) -> None:
+    aborted.with_suffix(".txnindex").write_bytes(b"x" * 35)
+    done = CliRunner().invoke(cli, f"log dump {aborted} --format {output_format}".split())
+    assert done.exit_code == 1
+    assert "35 bytes are no whole number of entries" in done.stdout.splitlines()[-1]
+
+
+def test_a_marker_that_cannot_be_read_is_a_batch_all_the_same(aborted: Path) -> None:
+    builder = BatchBuilder()
+    builder.append(b"", b"")
+    aborted.write_bytes(builder.build(producer_id=7, producer_epoch=0, control=True))
+    done = CliRunner().invoke(cli, f"log dump {aborted}".split())
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[1].endswith(" control crc ok")
 
 
 def test_a_wrong_crc_is_told_and_is_the_exit_status(segment: Path) -> None:

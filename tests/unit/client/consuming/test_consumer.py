@@ -15,10 +15,11 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
     UsageError,
 )
-from minikafka.model import TopicPartition
+from minikafka.model import EndMarker, TopicPartition
 from minikafka.records.build import BatchBuilder
 from minikafka.records.compression import CODEC_NAMES, Codec
 from minikafka.records.header import parse_header
+from minikafka.records.markers import build_marker
 from tests.unit.client.fake_cluster import FakeChannel, FakeCluster, pass_time
 
 T0 = TopicPartition("t", 0)
@@ -396,7 +397,7 @@ async def test_a_partition_that_does_not_exist_is_an_error(cluster):
 async def test_an_unforeseen_failure_is_told_and_reading_goes_on(cluster):
     write(cluster, 5)
 
-    def broken(self, wanted):
+    def broken(self, wanted, request):
         raise ZeroDivisionError("a bug")
 
     async with consumer_of(cluster) as consumer:
@@ -488,3 +489,117 @@ async def test_a_consumer_that_is_closed_while_it_fetches_leaves_no_task_behind(
         assert waiting  # a fetch is at the broker, which has nothing yet
     await pass_time(1)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# --- isolation -----------------------------------------------------------------------------------
+
+
+def in_transaction(cluster, producer_id, sequence=0, count=1):
+    """Records of a transaction: their values are the offset and the producer."""
+    partition = cluster.partition("t", 0)
+    builder = BatchBuilder()
+    for offset in range(partition.log_end_offset, partition.log_end_offset + count):
+        builder.append(None, b"%d of %d" % (offset, producer_id), (), 1000 * offset)
+    partition.append(
+        builder.build(
+            producer_id=producer_id,
+            producer_epoch=0,
+            base_sequence=sequence,
+            transactional=True,
+        )
+    )
+
+
+def end(cluster, producer_id, *, commits):
+    marker = build_marker(producer_id, 0, EndMarker(commits, 0), 0)
+    cluster.partition("t", 0).append(marker)
+
+
+@pytest.mark.parametrize("max_bytes", [1, 1_000_000])
+async def test_committed_records_are_read_and_aborted_ones_passed_over(cluster, max_bytes):
+    in_transaction(cluster, 1)  # 0, aborted
+    write(cluster, 1)  # 1
+    in_transaction(cluster, 2)  # 2, committed
+    end(cluster, 1, commits=False)
+    in_transaction(cluster, 1, 1)  # 4, aborted, too
+    end(cluster, 2, commits=True)
+    end(cluster, 1, commits=False)
+    in_transaction(cluster, 1, 2, count=2)  # 7, committed
+    end(cluster, 1, commits=True)
+    options = {"isolation": "read_committed", "max_partition_fetch_bytes": max_bytes}
+    async with consumer_of(cluster, **options) as consumer:
+        consumer.assign([T0])
+        assert offsets(await read(consumer, 4)) == [1, 2, 7, 8]
+        assert await consumer.poll(100) == []
+        assert await consumer.position(T0) == 10, "the marker at the end is passed, too"
+        consumer.seek(T0, 4)
+        assert offsets(await read(consumer, 2)) == [7, 8]
+        consumer.seek(T0, 0)
+        batches = []
+        while not batches or batches[-1].next_offset < 10:
+            batches += await consumer.poll_batches(10_000)
+        assert sum(each.record_count for each in batches) == 4
+    async with consumer_of(cluster) as consumer:
+        consumer.assign([T0])
+        assert offsets(await read(consumer, 6)) == [0, 1, 2, 4, 7, 8]
+
+
+async def test_an_answer_without_a_record_moves_the_position_on(cluster):
+    in_transaction(cluster, 1)
+    end(cluster, 1, commits=False)
+    async with consumer_of(cluster, isolation="read_committed") as consumer:
+        consumer.assign([T0])
+        while await consumer.position(T0) < 2:
+            assert await consumer.poll(1000) == []
+        write(cluster, 1)
+        assert offsets(await read(consumer, 1)) == [2]
+
+
+async def test_what_is_open_is_not_read_and_ends_what_is_there(cluster):
+    write(cluster, 1)
+    in_transaction(cluster, 1)
+    write(cluster, 1)
+    async with consumer_of(cluster, isolation="read_committed") as consumer:
+        assert await consumer.end_offsets([T0]) == {T0: 1}
+        consumer.assign([T0])
+        assert offsets(await read(consumer, 1)) == [0]
+        assert await consumer.poll(1000) == []
+        assert consumer.high_watermark(T0) == 1
+        end(cluster, 1, commits=True)
+        assert offsets(await read(consumer, 2)) == [1, 2]
+        consumer.seek_to_end()
+        assert await consumer.position(T0) == 4
+    async with consumer_of(cluster) as consumer:
+        assert await consumer.end_offsets([T0]) == {T0: 4}
+
+
+async def test_records_of_an_aborted_batch_that_begins_below_the_position_do_not_count(cluster):
+    in_transaction(cluster, 1, count=3)
+    end(cluster, 1, commits=False)
+    write(cluster, 2)
+    async with consumer_of(cluster, isolation="read_committed") as consumer:
+        consumer.assign([T0])
+        consumer.seek(T0, 2)
+        [batches] = await consumer.poll_batches(10_000)
+        assert (batches.record_count, offsets(batches.records())) == (2, [4, 5])
+
+
+async def test_a_damaged_marker_is_damage(cluster):
+    in_transaction(cluster, 1)
+    end(cluster, 1, commits=False)
+    partition = cluster.partition("t", 0)
+    _, data = partition.batches[1]
+    builder = BatchBuilder()
+    builder.append(b"", b"")
+    damaged = builder.build(producer_id=1, producer_epoch=0, transactional=True, control=True)
+    damaged = data[:16].replace(data[8:12], damaged[8:12]) + damaged[16:]
+    partition.batches[1] = (parse_header(damaged), damaged)
+    async with consumer_of(cluster, isolation="read_committed") as consumer:
+        consumer.assign([T0])
+        with pytest.raises(CorruptMessageError, match="t-0: the control batch at offset 1"):
+            await consumer.poll(10_000)
+
+
+def test_there_are_two_isolation_levels(cluster):
+    with pytest.raises(UsageError, match="valid are read_uncommitted and read_committed"):
+        consumer_of(cluster, isolation="serializable")
