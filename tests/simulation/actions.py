@@ -22,6 +22,11 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     produce A t-0 all|1|0 2 [producer 0]   two records in a batch, sent to A
     lie A t-0 half-a-header 7 [20]         a batch that is not what it says, of a seed; 20 of them
     consume A t-0 7 | latest A t-0
+    txn-write A t-0 0                      a batch of the transaction of producer 0, sent to A; or
+                                           again the one that it is not sure of
+    txn-end 0 commit|abort                 its transaction ends
+    txn-consume A t-0 7                    a fetch of committed records
+    txn-coordinator                        another coordinator, with a higher epoch
     producer A 0                           an idempotent producer gets its id
     create A t 12,23 [name=value …]        topic t: partition 0 on A and B, 1 on B and C
     delete-records A t-0 5                 everything below 5
@@ -93,6 +98,14 @@ class Player:
             "consume": lambda a, tp, offset: self.clients.consume(
                 self._by_name[a], partition(tp), int(offset)
             ),
+            "txn-write": lambda a, tp, slot: world.transactions.write(
+                self._by_name[a], partition(tp), int(slot)
+            ),
+            "txn-end": lambda slot, outcome: world.transactions.end(int(slot), outcome),
+            "txn-consume": lambda a, tp, offset: world.transactions.consume(
+                self._by_name[a], partition(tp), int(offset)
+            ),
+            "txn-coordinator": self._next_coordinator,
             "lie": self._lie,
             "latest": lambda a, tp: self.clients.latest(self._by_name[a], partition(tp)),
             "producer": lambda a, slot: self.clients.new_producer(self._by_name[a], int(slot)),
@@ -208,6 +221,9 @@ class Player:
         slot = int(producer[1]) if producer else None
         number = -1 if acks == "all" else int(acks)
         self.clients.produce(self._by_name[name], partition(tp), number, int(count), slot)
+
+    def _next_coordinator(self) -> None:
+        self.world.transactions.coordinator_epoch += 1
 
     def _lie(self, name: str, tp: str, lie: str, seed: str, times: str = "1") -> None:
         for number in range(int(times)):

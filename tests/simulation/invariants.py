@@ -42,6 +42,7 @@ def check_step(world: World) -> None:
                 _check_mirror(world, replica)
                 if replica.core.is_leader:
                     _check_incarnations(world, replica)
+                    world.transactions.check_step(replica)
 
 
 def _check_mirror(world: World, replica: Replica) -> None:
@@ -77,7 +78,9 @@ def _check_incarnations(world: World, replica: Replica) -> None:
 
 
 def check_epochs(world: World) -> None:
-    """No. 15 in full: for every living replica."""
+    """No. 15 in full, and no. 29: for every living replica."""
+    for ledger in world.ledger.live():
+        world.transactions.check_replicas(ledger)
     for host in world.hosts.values():
         process = host.process
         if process is None or process.broker is None or process.ended:
@@ -128,7 +131,7 @@ def unsettled(world: World) -> str | None:
             why = _unsettled_partition(world, ledger, assignment)
             if why is not None:
                 return f"{ledger}: {why}"
-    return None
+    return world.transactions.unsettled()
 
 
 def is_lost(world: World, ledger: PartitionLedger) -> bool:

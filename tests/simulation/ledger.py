@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from minikafka.api.requests import UpdateStateRequest
 from minikafka.core.replication.effects import Role
 from minikafka.model import NO_LEADER, BatchHeader, PartitionState, TopicPartition
+from minikafka.records.header import is_transactional
 from tests.helpers.core_builders import leader_of
 from tests.simulation.states import PartitionLedger, StateRules, storage_in
 
@@ -122,6 +123,7 @@ class Ledger(StateRules):
                 "another log has there, or follows on other records",
             )
 
+        self.world.transactions.on_appended(ledger, log, header)
         replica = log.store.host.replica(log.topic_partition)
         if replica is not None and replica.core.role is Role.FOLLOWER:
             self._check_follows(ledger, log, replica, header.next_offset, chain)
@@ -248,7 +250,9 @@ class Ledger(StateRules):
             if header.next_offset > offset:
                 break
             ledger.committed[header.next_offset] = (batch.chain, header.crc)
-            if header.producer_id >= 0 and ledger.sequences is not None:
+            if is_transactional(header):
+                self.world.transactions.on_committed(ledger, header)
+            elif header.producer_id >= 0 and ledger.sequences is not None:
                 self._check_sequence(ledger, ledger.sequences, header)
         ledger.committed_end = offset
         if offset not in ledger.committed:

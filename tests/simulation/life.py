@@ -151,6 +151,7 @@ class _Life:
         network = world.network
         network.trouble, network.slowness = 0.0, 0.01
         self.player.release()
+        world.transactions.end_all()
         world.zookeeper.faults.clear()
         world.heal_links()
         for host in world.hosts.values():
@@ -179,6 +180,7 @@ class _Life:
             self.check()
             why = invariants.unsettled(world)
         world.tell("everything is in sync")
+        world.transactions.check_end()
 
     def last_word(self) -> None:
         """Whoever leads takes records with acks=all, from everybody; unless the topic goes now: it

@@ -564,6 +564,94 @@ MUTATIONS = (
             ),
         ),
     ),
+    Mutation(
+        "transactions: no guard",
+        "a batch opens a transaction without the coordinator's word",
+        "core.replication.transactional",
+        "OpeningTransactions.admit",
+        "word = self._word",
+        "return True",
+    ),
+    Mutation(
+        "transactions: the guard outlives a marker",
+        "a word counts also after a marker of its producer",
+        "core.replication.transactional",
+        "OpeningTransactions.take_guard",
+        "self._word = None",
+        "return []",
+    ),
+    Mutation(
+        "transactions: a late marker of the same epoch",
+        "an end that raised the epoch ends a transaction of that epoch (KIP-1228)",
+        "core.replication.transactional",
+        "planned_marker",
+        "(end.raised and again and known.is_open)",
+        "False",
+    ),
+    Mutation(
+        "transactions: coordinator epoch",
+        "markers of an older coordinator are taken",
+        "core.replication.transactional",
+        "planned_marker",
+        "if coordinator_epoch < known.coordinator_epoch:",
+        "if False:",
+        (
+            (
+                "core.replication.transactional:planned_marker",
+                "said = again and coordinator_epoch == known.coordinator_epoch",
+                "said = coordinator_epoch == known.coordinator_epoch",
+            ),
+        ),
+    ),
+    Mutation(
+        "transactions: stable at the marker",
+        "a transaction is stable once it has a marker, not once that is committed",
+        "core.replication.log_state",
+        "LogState.appended",
+        "self.log_end_offset = header.next_offset",
+        "self.log_end_offset = header.next_offset; "
+        "self.producers.unstable.settle(header.next_offset)",
+    ),
+    Mutation(
+        "transactions: the ended ones in a snapshot",
+        "a snapshot does not know of markers that are not committed",
+        "core.replication.producer_state",
+        "ProducerStateTable.copied",
+        "for first_offset, marker_offset in self.unstable.ended():",
+        "for first_offset, marker_offset in ():",
+    ),
+    Mutation(
+        "transactions: followers and markers",
+        "a follower does not look into markers",
+        "broker.replication.replica",
+        "Replica.append_as_follower",
+        "markers = markers_in([records], headers)",
+        "markers = {}",
+    ),
+    Mutation(
+        "transactions: epochs of markers",
+        "a marker moves no epoch",
+        "core.replication.producer_state",
+        "ProducerStateTable._end",
+        "known.raise_epoch(header.producer_epoch)",
+        "pass",
+    ),
+    Mutation(
+        "transactions: what is stable",
+        "who wants committed records only reads up to the high watermark",
+        "broker.replication.fetch",
+        "_readable_end",
+        "log.last_stable_offset if read_committed else log.high_watermark",
+        "log.high_watermark",
+    ),
+    Mutation(
+        "transactions: aborted ones are told",
+        "a fetch names no aborted transaction",
+        "broker.replication.fetch",
+        "FetchHandler._read_consumer",
+        "result.aborted = replica.aborted(item.fetch_offset, max_bytes, end_offset)",
+        "pass",
+    ),
 )
 
 
@@ -652,6 +740,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_messages,
         test_races_of_reassignments,
         test_races_of_sessions,
+        test_races_of_transactions,
     )
 
     modules = (
@@ -661,6 +750,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_controllers,
         test_races_of_reassignments,
         test_races_of_sessions,
+        test_races_of_transactions,
     )
     for name, function in ((n, f) for module in modules for n, f in vars(module).items()):
         if not name.startswith("test_"):

@@ -47,6 +47,7 @@ class PartitionLedger:
     moved: bool = False  # the assignment was written since the State was
     assigned: Assignment | None = None  # as it is now
     reassigned: bool = False  # ever
+    transactional_epochs: dict[int, int] = field(default_factory=dict)  # by producer id
 
     def __str__(self) -> str:
         return str(self.topic_partition)

@@ -58,6 +58,16 @@ SCENARIOS = {
     "reassignment: positions of replicas that are added": "race_13_what_a_replica_fetched",
     "reassignment: who leads has to know of it": "does_not_lead_before_it_knows",
     "reassignment: the failed disk of a log that is gone": "a_replica_whose_log_failed",
+    "transactions: no guard": "race_18_what_arrives",
+    "transactions: the guard outlives a marker": "race_19_a_word_that_comes_after",
+    "transactions: a late marker of the same epoch": "race_22_a_late_marker",
+    "transactions: coordinator epoch": "race_22_an_old_coordinator",
+    "transactions: stable at the marker": "race_23_a_leader_dies",
+    "transactions: the ended ones in a snapshot": "race_24_a_restart",
+    "transactions: followers and markers": "race_23_a_leader_dies",
+    "transactions: epochs of markers": "transactions_follow_one_another",
+    "transactions: what is stable": "does_not_see_what_is_open",
+    "transactions: aborted ones are told": "transactions_follow_one_another",
 }
 MOST_LIVES = 40
 STEPS = {"epoch_start on join": 500}  # of each, where 250 are seldom enough

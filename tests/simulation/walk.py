@@ -51,6 +51,7 @@ class Plan:
     trouble: float
     slowness: float
     gambits: float
+    transactions: bool = False
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -88,6 +89,7 @@ class Plan:
             chance.choice((0.0, 0.0, 0.004, 0.03)),
             chance.choice((0.0, 0.01, 0.05)),
             chance.choice((0.1, 0.4, 0.7)),
+            Random(f"transactions {seed}").random() < 0.25,
         )
 
 
@@ -96,12 +98,15 @@ class Walk:
 
     def __init__(self, seed: int, plan: Plan, world: World) -> None:
         self.chance = Random(f"walk {seed}")
+        self._transactions = Random(f"transactions {seed}") if plan.transactions else None
         self.plan = plan
         self.world = world
         self._queue: list[Action] = []
         self._produced = 0
 
     def next(self) -> Action:
+        if self._transactions is not None and self._transactions.random() < 0.4:
+            return self._transact(self._transactions)
         if not self._queue:
             chance = self.chance
             broken = self._broken()
@@ -234,6 +239,26 @@ class Walk:
         if acks == "all" and chance.random() < 0.4:
             words += ["producer", chance.randrange(2)]
         return self._act(*words, run_ms=run_ms)
+
+    def _transact(self, chance: Random) -> Action:
+        """With a chance of its own: lives without transactions stay as they were."""
+        ledgers = self.world.ledger.live()
+        if not ledgers:
+            return Action(("wait",), 5)
+        ledger = chance.choice(ledgers)
+        host = self._leader(ledger) if chance.random() < 0.9 else None
+        name = (host or chance.choice(list(self.world.hosts.values()))).name
+        kind, slot = chance.random(), str(chance.randrange(4))
+        words: tuple[str, ...] = ("txn-write", name, str(ledger.topic_partition), slot)
+        if kind > 0.97:
+            words = ("txn-coordinator",)
+        elif kind > 0.8:
+            offset = max(0, ledger.committed_end - chance.randrange(12))
+            words = ("txn-consume", name, str(ledger.topic_partition), str(offset))
+        elif kind > 0.55:
+            words = ("txn-end", slot, chance.choice(("commit", "commit", "abort")))
+        run_ms = round(chance.choice((3, 10, 10, 40, 150)) * chance.random(), 3)
+        return Action(words, run_ms, chance.getrandbits(32))
 
     # --- mishaps ---------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.loop import START_S, Process, VirtualLoop
 from tests.simulation.network import Network, SimulatedPeers
 from tests.simulation.states import Violation
+from tests.simulation.transactions import Transactions
 from tests.simulation.zookeeper import ZOOKEEPER, ZooKeeperServer
 
 WALL_CLOCK_MS = 1_700_000_000_000
@@ -162,6 +163,7 @@ class BrokerProcess(Process):
             world.now_ms,
             lambda: world.now_ms() + WALL_CLOCK_MS + host.clock_ms,
         )
+        world.transactions.on_started(self)
         self.listens = True
         stopped = asyncio.get_running_loop().create_future()
         self.stop_wanted = stopped
@@ -232,6 +234,7 @@ class World:
             self.hosts[number] = Host(number, self.names[number], config)
         self.network = Network(self)
         self.ledger = Ledger(self)
+        self.transactions = Transactions(self)
         self.zookeeper = ZooKeeperServer(self)
         self.zookeeper.on_written = self._on_written
 
