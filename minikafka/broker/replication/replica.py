@@ -592,6 +592,8 @@ class Replica:
                 for late in effects:
                     if isinstance(late, CompleteProduce):
                         self._complete(late)
+                    elif isinstance(late, RefuseWaiting):
+                        cast("WaitingForWord", late.token).refuse(late.error)
                 return
 
     def _apply_one(self, effect: Effect) -> None:

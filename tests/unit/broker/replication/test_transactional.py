@@ -13,7 +13,7 @@ from minikafka.api.requests import FetchPartition, FetchRequest, FetchResult
 from minikafka.broker.replication.fetch import FetchHandler
 from minikafka.broker.replication.replica import Replica
 from minikafka.broker.replication.transactional import TransactionalAppend, end_transaction
-from minikafka.core.replication.effects import TransactionQuestion
+from minikafka.core.replication.effects import RefuseWaiting, StoreEpochs, TransactionQuestion
 from minikafka.core.replication.events import ReplicaFetched
 from minikafka.core.replication.transactional import TransactionalProduce, TransactionEnd
 from minikafka.errors import (
@@ -241,6 +241,18 @@ async def test_a_bug_in_an_append_refuses_all_that_waited(
     await coordinators.answer()
     for each in waiting:
         assert isinstance(await each.done, KafkaStorageError)
+    assert isinstance(bench.ended.pop(), ZeroDivisionError)
+
+
+async def test_an_answer_that_waits_behind_a_failure_is_given_all_the_same(
+    bench: Bench, coordinators: Coordinators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = await bench.lead(1)
+    waiting = TransactionalAppend(replica, batch(), TXN)  # nobody but this effect knows of it
+    monkeypatch.setattr(replica.log, "store_epochs", lambda entries: 1 / 0)
+    no = InvalidProducerEpochError("fenced")
+    replica.apply([StoreEpochs(()), RefuseWaiting(waiting, no)])
+    assert await waiting.done is no
     assert isinstance(bench.ended.pop(), ZeroDivisionError)
 
 
