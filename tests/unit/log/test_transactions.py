@@ -367,7 +367,7 @@ def test_the_index_is_on_the_disk_with_the_marker(store: DiskLogStore, monkeypat
     log = store.open(TP, TOPIC_ID, CONFIG)
     write(log, 5)
     end(log, 5, commits=False)
-    taken = log._what_to_sync()
+    taken = log.what_to_sync()
     assert log.directory / f"{0:020}.txnindex" in taken.paths
     assert taken.directory == log.directory
     assert log._aborted.take_changed() == []
