@@ -251,6 +251,12 @@ class ResourceShortageError(KafkaStorageError):
     the replica is not fenced: the same request may succeed soon. (Clients hear its parent.)"""
 
 
+class OperationNotAttemptedError(FatalError):
+    """It was right, but something else in the same request was not, and all or none is done."""
+
+    code, name = 55, "OPERATION_NOT_ATTEMPTED"
+
+
 class UnknownProducerIdError(FatalError):
     code, name = 59, "UNKNOWN_PRODUCER_ID"
 
@@ -427,6 +433,10 @@ class ProducerFencedError(FatalError):
     """Another producer has the transactional id now."""
 
     code, name = 90, "PRODUCER_FENCED"
+
+
+class TransactionalIdNotFoundError(FatalError):
+    code, name = 105, "TRANSACTIONAL_ID_NOT_FOUND"
 
 
 class TransactionAbortableError(FatalError):

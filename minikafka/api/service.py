@@ -57,7 +57,22 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.api.transactions import (
+    AbortPartition,
+    AddOffsetsRequest,
+    AddPartitionsRequest,
+    DescribedProducers,
+    EndTransactionRequest,
+    InitProducerIdRequest,
+    ListTransactionsRequest,
+    ListTransactionsResult,
+    NewestOf,
+    ProducerIdentity,
+    TransactionDescription,
+    TxnOffsetCommitRequest,
+)
 from minikafka.config.overrides import ConfigDescription
+from minikafka.errors import MinikafkaError
 from minikafka.model import (
     TopicPartition,
 )
@@ -79,6 +94,11 @@ class GroupService(Protocol):
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResult: ...
     async def leave_group(self, request: LeaveGroupRequest) -> LeaveGroupResult: ...
     async def commit_offsets(self, request: OffsetCommitRequest) -> OffsetCommitResult: ...
+    async def commit_offsets_in_transaction(
+        self, request: TxnOffsetCommitRequest
+    ) -> OffsetCommitResult:
+        """They are staged until the transaction ends, and then count, or go."""
+
     async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchResult: ...
     async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResult: ...
     async def describe_groups(self, request: DescribeGroupsRequest) -> DescribeGroupsResult: ...
@@ -86,6 +106,46 @@ class GroupService(Protocol):
         """Those that this broker coordinates: whoever wants all asks every broker."""
 
     async def delete_groups(self, request: DeleteGroupsRequest) -> DeleteGroupsResult: ...
+
+
+class TransactionService(Protocol):
+    """Transactions, as the doors call them: errors are in the results, nothing is raised."""
+
+    def hears(self, transactional_id: str, kind: NewestOf, connection: int) -> bool:
+        """May a request for this id be executed that came on this connection? They are numbered as
+        they are accepted. False: a younger one has spoken since; close it (transactions.md, T10).
+        To be asked once for each InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn and EndTxn
+        (COORDINATION), and each TxnOffsetCommit (OFFSETS)."""
+
+    async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
+        """Any broker answers. Creates `__transaction_state` if it is not there yet."""
+
+    async def init_producer_id(self, request: InitProducerIdRequest) -> ProducerIdentity: ...
+    async def add_partitions(
+        self, request: AddPartitionsRequest
+    ) -> Mapping[TopicPartition, MinikafkaError | None]:
+        """Of each partition of the request. OperationNotAttemptedError for those that were right
+        where another was not."""
+
+    async def add_offsets(self, request: AddOffsetsRequest) -> MinikafkaError | None: ...
+    async def end(self, request: EndTransactionRequest) -> ProducerIdentity:
+        """Answered when the decision is committed; what was written becomes visible soon after."""
+
+    async def list_transactions(self, request: ListTransactionsRequest) -> ListTransactionsResult:
+        """Those that this broker coordinates: whoever wants all asks every broker."""
+
+    async def describe_transactions(
+        self, transactional_ids: Sequence[str]
+    ) -> Sequence[TransactionDescription]: ...
+    async def describe_producers(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Sequence[DescribedProducers]:
+        """Of partitions that this broker leads."""
+
+    async def abort_partitions(
+        self, partitions: Sequence[AbortPartition]
+    ) -> Sequence[MinikafkaError | None]:
+        """One result for each, in order: at the leaders, for transactions that hang."""
 
 
 class BrokerService(Protocol):
@@ -98,6 +158,10 @@ class BrokerService(Protocol):
     @property
     def groups(self) -> GroupService:
         """Consumer groups."""
+
+    @property
+    def transactions(self) -> TransactionService:
+        """Transactions."""
 
     @property
     def broker_id(self) -> int: ...

@@ -14,16 +14,10 @@ at most `limit` are remembered, and who was heard of least recently goes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from enum import Enum
+
+from minikafka.api.transactions import NewestOf
 
 REMEMBERED = 100_000
-
-
-class Kind(Enum):
-    """Requests that go to different brokers, and so on different connections."""
-
-    COORDINATION = "coordination"
-    OFFSETS = "offsets"
 
 
 class NewestConnections:
@@ -31,12 +25,12 @@ class NewestConnections:
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
-        self._newest: OrderedDict[tuple[str, Kind], int] = OrderedDict()
+        self._newest: OrderedDict[tuple[str, NewestOf], int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._newest)
 
-    def hears(self, transactional_id: str, kind: Kind, connection: int) -> bool:
+    def hears(self, transactional_id: str, kind: NewestOf, connection: int) -> bool:
         """May a request of this kind be executed that came on this connection? False: close it."""
         key = (transactional_id, kind)
         newest = self._newest.get(key, 0)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
+from minikafka.api.transactions import NewestOf
 from minikafka.broker.transactions.records import decode, encode_key, encode_value
-from minikafka.core.transactions.connections import Kind, NewestConnections
+from minikafka.core.transactions.connections import NewestConnections
 from minikafka.core.transactions.effects import (
     Append,
     Effect,
@@ -298,8 +299,8 @@ def hears(newest: int, connection: int) -> bool:
     """The real rule, asked about these."""
     connections = NewestConnections()
     if newest:
-        connections.hears(ID, Kind.COORDINATION, newest)
-    return connections.hears(ID, Kind.COORDINATION, connection)
+        connections.hears(ID, NewestOf.COORDINATION, newest)
+    return connections.hears(ID, NewestOf.COORDINATION, connection)
 
 
 def unknown_topic() -> Route:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from minikafka.core.transactions.connections import Kind, NewestConnections
+from minikafka.api.transactions import NewestOf
+from minikafka.core.transactions.connections import NewestConnections
 
-COORDINATION, OFFSETS = Kind.COORDINATION, Kind.OFFSETS
+COORDINATION, OFFSETS = NewestOf.COORDINATION, NewestOf.OFFSETS
 
 
 def test_an_older_connection_is_not_heard_any_more() -> None:
