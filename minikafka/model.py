@@ -26,7 +26,8 @@ UNKNOWN_BROKER_EPOCH = -1
 
 # Topics of the brokers' own: clients may read them, and write none.
 OFFSETS_TOPIC = "__consumer_offsets"
-INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state"})
+TRANSACTIONS_TOPIC = "__transaction_state"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC})
 
 
 class TopicPartition(NamedTuple):

@@ -48,6 +48,8 @@ class ProduceRequest:
 
     `source`: where it came from (a connection, a stream). Requests of one source are appended in
     the order in which they came, also if the records of one take a while to be looked at.
+    `adds_to_transaction`: partitions that are not in the transaction of `transactional_id` are
+    added to it (KIP-890: Produce from 12 on).
     """
 
     acks: int
@@ -55,6 +57,7 @@ class ProduceRequest:
     partitions: Sequence[ProducePartition]
     source: object = field(default=None, compare=False)
     transactional_id: str | None = None
+    adds_to_transaction: bool = False
 
 
 @dataclass(slots=True)

@@ -61,6 +61,8 @@ from minikafka.api.transactions import (
     AbortPartition,
     AddOffsetsRequest,
     AddPartitionsRequest,
+    CheckPartitionsRequest,
+    CheckPartitionsResult,
     DescribedProducers,
     EndTransactionRequest,
     InitProducerIdRequest,
@@ -70,6 +72,8 @@ from minikafka.api.transactions import (
     ProducerIdentity,
     TransactionDescription,
     TxnOffsetCommitRequest,
+    WriteMarkersRequest,
+    WriteMarkersResult,
 )
 from minikafka.config.overrides import ConfigDescription
 from minikafka.errors import MinikafkaError
@@ -227,6 +231,13 @@ class BrokerService(Protocol):
     async def replica_fetch(self, request: ReplicaFetchRequest) -> ReplicaFetchResponse:
         """Held until there is something to say or max_wait_ms is over. Cancelled when the stream
         ends."""
+
+    async def check_partitions(self, request: CheckPartitionsRequest) -> CheckPartitionsResult:
+        """From a partition's leader: is it in a transaction that this broker coordinates?"""
+
+    async def write_markers(self, request: WriteMarkersRequest) -> WriteMarkersResult:
+        """From a coordinator: transactions have ended at partitions that this broker leads.
+        StaleBrokerEpochError for a message that does not count."""
 
     async def update_state(self, request: UpdateStateRequest) -> UpdateStateResponse: ...
     async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse: ...

@@ -93,6 +93,57 @@ class CheckPartitionsRequest:
     knows_abortable: bool = True
 
 
+@dataclass(slots=True)
+class CheckedPartition:
+    topic_partition: TopicPartition
+    error: MinikafkaError | None = None
+
+
+@dataclass(slots=True)
+class CheckPartitionsResult:
+    """One result for each partition of the request."""
+
+    partitions: Sequence[CheckedPartition]
+
+
+# --- markers, from a coordinator's broker to a partition leader's --------------------------------
+
+
+@dataclass(slots=True)
+class MarkerToWrite:
+    """The end of a transaction at one partition. `raised`: with it the epoch grew. `leader_epoch`:
+    of the partition, as the sender knows it; `coordinator_epoch`: of the id's partition of
+    `__transaction_state`."""
+
+    topic_partition: TopicPartition
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    commits: bool
+    raised: bool
+    leader_epoch: int
+    coordinator_epoch: int
+
+
+@dataclass(slots=True)
+class WriteMarkersRequest:
+    """From one incarnation of a broker (its broker epoch) to one of another. Numbers rise."""
+
+    sender_id: int
+    sender_epoch: int
+    target_id: int
+    target_epoch: int
+    number: int
+    markers: Sequence[MarkerToWrite]
+
+
+@dataclass(slots=True)
+class WriteMarkersResult:
+    """One result for each marker, in order."""
+
+    partitions: Sequence[CheckedPartition]
+
+
 # --- offsets -------------------------------------------------------------------------------------
 
 
@@ -118,13 +169,11 @@ class TxnOffsetCommitRequest:
 
 @dataclass(slots=True)
 class ListTransactionsRequest:
-    """Nothing given: all that this broker coordinates. `longer_than_ms` -1: any. `pattern`: a
-    regular expression that the whole id has to match (RE2 in Kafka), or None."""
+    """Nothing given: all that this broker coordinates. `longer_than_ms` -1: any."""
 
     states: Sequence[str] = ()
     producer_ids: Sequence[int] = ()
     longer_than_ms: int = -1
-    pattern: str | None = None
 
 
 @dataclass(slots=True)

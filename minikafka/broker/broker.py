@@ -135,6 +135,7 @@ class Broker:
             self.controller,
             self.controller_client,
             self.store,
+            self.peers,
             self._now_ms,
             now_timestamp_ms,
             self._on_task_done,
@@ -182,6 +183,7 @@ class Broker:
             self.replicas.run_retention,
             self.service.group_shards.run_expiry,
             self.service.group_shards.run_topic_deletions,
+            self.service.transaction_shards.run_expiry,
             *self.duties,
         ]
         if self.config.log_cleaner_enable:
@@ -419,7 +421,7 @@ class Broker:
             task.remove_done_callback(self._on_task_done)
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.service.group_shards.close()
+        self.service.close()
         self.replicas.close(BrokerNotAvailableError(f"broker {self.info.name} is stopping"))
         try:
             await self.logs.close(clean=clean)

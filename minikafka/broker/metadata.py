@@ -37,6 +37,7 @@ class MetadataCache:
         self.topics: dict[str, dict[int, PartitionMetadata]] = {}
         self.controller_id = -1
         self.controller_epoch = -1
+        self._complete_in_epoch = -1  # of the controller that has told all topics
         self._last_controller_id = -1  # the last that was somebody, and not this moment's nobody
         self._watchers: dict[_Queue, None] = {}  # in the order in which they came
 
@@ -51,6 +52,12 @@ class MetadataCache:
         if self.brokers:
             return UnknownTopicOrPartitionError(problem)
         return BrokerNotAvailableError("the broker has not heard of the cluster from a controller")
+
+    @property
+    def is_complete(self) -> bool:
+        """Has the present controller told all topics that there are? Who lacks one that existed
+        when somebody heard of it was deleted then."""
+        return self._complete_in_epoch == self.controller_epoch >= 0
 
     def partition(self, topic_partition: TopicPartition) -> PartitionMetadata | None:
         return self.topics.get(topic_partition.topic, {}).get(topic_partition.partition)
@@ -88,6 +95,8 @@ class MetadataCache:
             for broker in request.brokers
             if broker.broker_id not in self.shutting_down
         )
+        if request.full:
+            self._complete_in_epoch = request.controller_epoch
         to_delete = list(request.deleted_topics)
         if request.full:
             to_delete += self._topics_beside(request)

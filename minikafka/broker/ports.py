@@ -27,6 +27,12 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.api.transactions import (
+    CheckPartitionsRequest,
+    CheckPartitionsResult,
+    WriteMarkersRequest,
+    WriteMarkersResult,
+)
 from minikafka.config import TopicConfig
 from minikafka.core.control.commands import StateChange
 from minikafka.core.replication.effects import TransactionQuestion
@@ -372,4 +378,10 @@ class Peers(Protocol):
     ) -> ControllerResponse:
         """Any other request that only the controller serves (topics, elections, producer ids)."""
 
+    async def check_partitions(
+        self, coordinator: BrokerInfo, request: CheckPartitionsRequest, timeout_ms: int
+    ) -> CheckPartitionsResult: ...
+    async def write_markers(
+        self, leader: BrokerInfo, request: WriteMarkersRequest, timeout_ms: int
+    ) -> WriteMarkersResult: ...
     async def close(self) -> None: ...

@@ -48,14 +48,20 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.api.transactions import (
+    CheckPartitionsRequest,
+    CheckPartitionsResult,
+    WriteMarkersRequest,
+    WriteMarkersResult,
+)
 from minikafka.broker.control.client import ControllerClient, LocalController
 from minikafka.broker.control.parts import check_size, failed, joined, parts_of
+from minikafka.broker.coordinators.topic import CoordinatorTopic, TopicPlan
 from minikafka.broker.groups.coordinator import GroupCoordinator
-from minikafka.broker.groups.offsets_topic import OffsetsTopic
 from minikafka.broker.groups.shards import GroupShards
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.notices import notices
-from minikafka.broker.ports import ClusterStore
+from minikafka.broker.ports import ClusterStore, Peers
 from minikafka.broker.replication.delete_records import DeleteRecordsHandler
 from minikafka.broker.replication.fetch import FetchHandler
 from minikafka.broker.replication.produce import ALL_ACKS, ProduceHandler
@@ -63,6 +69,9 @@ from minikafka.broker.replication.produced import RecordChecker
 from minikafka.broker.replication.replica import Replica
 from minikafka.broker.replication.replica_manager import ReplicaManager
 from minikafka.broker.request_memory import RequestMemory
+from minikafka.broker.transactions.coordinator import TransactionCoordinator
+from minikafka.broker.transactions.markers import MarkerChannel, MarkerWriter
+from minikafka.broker.transactions.shards import TransactionShards
 from minikafka.config import BrokerConfig, topic_config, validate_topic_overrides
 from minikafka.config.overrides import (
     DEFAULT_BROKER,
@@ -78,6 +87,7 @@ from minikafka.core.control.assignment import validate_topic_name
 from minikafka.core.groups.effects import Now
 from minikafka.core.replication.isr import NEVER_MS
 from minikafka.core.replication.partition import Partition
+from minikafka.core.transactions.values import Now as TransactionTimes
 from minikafka.errors import (
     BrokerNotAvailableError,
     FencedLeaderEpochError,
@@ -86,7 +96,13 @@ from minikafka.errors import (
     MinikafkaError,
     TopicAlreadyExistsError,
 )
-from minikafka.model import INTERNAL_TOPICS, NO_EPOCH, OFFSETS_TOPIC, TopicPartition
+from minikafka.model import (
+    INTERNAL_TOPICS,
+    NO_EPOCH,
+    OFFSETS_TOPIC,
+    TRANSACTIONS_TOPIC,
+    TopicPartition,
+)
 from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
@@ -111,6 +127,7 @@ class Service:
         controller: LocalController,
         controller_client: ControllerClient,
         store: ClusterStore,
+        peers: Peers,
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
         on_task_done: Callable[[asyncio.Task[None]], None],
@@ -138,7 +155,7 @@ class Service:
             self.memory,
         )
         self._delete_records = DeleteRecordsHandler(replicas.find, now_ms)
-        self._offsets_topic = OffsetsTopic(config, metadata, self.administer)
+        self._offsets_topic = CoordinatorTopic(_offsets_topic(config), metadata, self.administer)
 
         def both_times() -> Now:
             return Now(now_ms(), now_timestamp_ms())
@@ -156,6 +173,39 @@ class Service:
             config, metadata, self._offsets_topic, self.group_shards, both_times
         )
         replicas.role_listeners.append(self.group_shards.on_role_changed)
+        self._marker_writer = MarkerWriter(
+            replicas.find, self._check_leads, self._incarnation, now_timestamp_ms
+        )
+        self.markers = MarkerChannel(
+            metadata, peers, self._incarnation, self._marker_writer, now_ms
+        )
+        self._transactions_topic = CoordinatorTopic(
+            _transactions_topic(config), metadata, self.administer
+        )
+        self.transaction_shards = TransactionShards(
+            config,
+            self._transactions_topic,
+            self._produce.append_any,
+            self.markers,
+            self._new_producer_id,
+            self._check_leads,
+            lambda: TransactionTimes(now_ms(), now_timestamp_ms()),
+            on_task_done,
+        )
+        self.transactions = TransactionCoordinator(
+            config.broker_id,
+            metadata,
+            peers,
+            self._transactions_topic,
+            self._offsets_topic,
+            self.transaction_shards,
+            replicas.find,
+            now_ms,
+            now_timestamp_ms,
+        )
+        self.markers.source = self.transactions
+        replicas.words.coordinators = self.transactions
+        replicas.role_listeners.append(self.transaction_shards.on_role_changed)
         self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         self._producer_ids = (0, 0)
         self._producer_ids_lock = asyncio.Lock()
@@ -163,6 +213,15 @@ class Service:
     @property
     def broker_id(self) -> int:
         return self._config.broker_id
+
+    def _incarnation(self) -> tuple[int, int]:
+        return self._config.broker_id, self._replicas.broker_epoch
+
+    def close(self) -> None:
+        """The broker ends: whoever waits for a coordinator is told."""
+        self.group_shards.close()
+        self.transaction_shards.close()
+        self.markers.shut_down()
 
     # --- records ---------------------------------------------------------------------------------
 
@@ -288,6 +347,10 @@ class Service:
             self._producer_ids = (start + 1, end)
             return start, 0
 
+    async def _new_producer_id(self) -> int:
+        producer_id, _ = await self.init_producer_id()
+        return producer_id
+
     # --- the cluster -----------------------------------------------------------------------------
 
     async def metadata(
@@ -323,9 +386,11 @@ class Service:
 
     async def _auto_create(self, names: list[str]) -> dict[str, MinikafkaError]:
         errors: dict[str, MinikafkaError] = {}
-        if OFFSETS_TOPIC in names:  # made as the coordinators need it, not by the defaults
-            error = await self._offsets_topic.ensure()
-            errors = {} if error is None else {OFFSETS_TOPIC: error}
+        for topic in (self._offsets_topic, self._transactions_topic):
+            if topic.name in names:  # made as the coordinators need it, not by the defaults
+                error = await topic.ensure()
+                if error is not None:
+                    errors[topic.name] = error
         names = [name for name in names if name not in INTERNAL_TOPICS][:MAX_AUTO_CREATED]
         if not names:
             return errors
@@ -481,6 +546,12 @@ class Service:
         response = await self._replicas.update_state(request)
         return self._controller.with_wakeups(request, response)
 
+    async def check_partitions(self, request: CheckPartitionsRequest) -> CheckPartitionsResult:
+        return await self.transactions.check_partitions(request)
+
+    async def write_markers(self, request: WriteMarkersRequest) -> WriteMarkersResult:
+        return await self._marker_writer.write(request)
+
     async def alter_partition(self, request: AlterPartitionRequest) -> AlterPartitionResponse:
         return await self._controller.alter_partition(request)
 
@@ -491,6 +562,35 @@ class Service:
 
     async def controller_call(self, request: ControllerRequest) -> ControllerResponse:
         return await self._controller.controller_call(request)
+
+
+def _offsets_topic(config: BrokerConfig) -> TopicPlan:
+    return TopicPlan(
+        OFFSETS_TOPIC,
+        config.offsets_topic_num_partitions,
+        config.offsets_topic_replication_factor,
+        "offsets.topic.replication.factor",
+        {
+            "cleanup.policy": "compact",
+            "segment.bytes": str(config.offsets_topic_segment_bytes),
+        },
+    )
+
+
+def _transactions_topic(config: BrokerConfig) -> TopicPlan:
+    return TopicPlan(
+        TRANSACTIONS_TOPIC,
+        config.transaction_state_log_num_partitions,
+        config.transaction_state_log_replication_factor,
+        "transaction.state.log.replication.factor",
+        {
+            "cleanup.policy": "compact",
+            "compression.type": "uncompressed",
+            "min.insync.replicas": str(config.transaction_state_log_min_isr),
+            "segment.bytes": str(config.transaction_state_log_segment_bytes),
+            "unclean.leader.election.enable": "false",
+        },
+    )
 
 
 def _check_epoch(partition: Partition, current_leader_epoch: int) -> None:

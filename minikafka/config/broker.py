@@ -229,6 +229,27 @@ class BrokerConfig:
     offsets_topic_segment_bytes: int = whole(
         104_857_600, "The segment.bytes that __consumer_offsets is created with.", 14
     )
+    transaction_max_timeout_ms: int = whole(
+        900_000, "The longest transaction timeout that a producer may ask for.", 1
+    )
+    transactional_id_expiration_ms: int = whole(
+        604_800_000, "Silence after which a transactional id is forgotten.", 1
+    )
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = whole(
+        3_600_000, "Time between two looks for transactional ids that have expired.", 1
+    )
+    transaction_state_log_num_partitions: int = whole(
+        50, "Partitions of __transaction_state when it is created.", 1
+    )
+    transaction_state_log_replication_factor: int = whole(
+        3, "Replicas of __transaction_state when it is created, if so many brokers live.", 1, 32767
+    )
+    transaction_state_log_min_isr: int = whole(
+        2, "The min.insync.replicas that __transaction_state is created with.", 1
+    )
+    transaction_state_log_segment_bytes: int = whole(
+        104_857_600, "The segment.bytes that __transaction_state is created with.", 14
+    )
     node_status_interval_ms: int = long(
         5_000, "Minikafka's own: time between two looks at this broker's own load.", 100
     )

@@ -94,11 +94,8 @@ ssl.keystore.password ssl.keystore.type ssl.principal.mapping.rules ssl.protocol
 ssl.secure.random.implementation ssl.trustmanager.algorithm ssl.truststore.certificates
 ssl.truststore.location ssl.truststore.password ssl.truststore.type super.users
 telemetry.max.bytes transaction.abort.timed.out.transaction.cleanup.interval.ms
-transaction.max.timeout.ms transaction.partition.verification.enable
-transaction.remove.expired.transaction.cleanup.interval.ms transaction.state.log.load.buffer.size
-transaction.state.log.min.isr transaction.state.log.num.partitions
-transaction.state.log.replication.factor transaction.state.log.segment.bytes
-transactional.id.expiration.ms unclean.leader.election.interval.ms unstable.api.versions.enable
+transaction.partition.verification.enable transaction.state.log.load.buffer.size
+unclean.leader.election.interval.ms unstable.api.versions.enable
 unstable.feature.versions.enable zookeeper.clientCnxnSocket zookeeper.max.in.flight.requests
 zookeeper.metadata.migration.enable zookeeper.metadata.migration.min.batch.size
 zookeeper.ssl.cipher.suites zookeeper.ssl.crl.enable zookeeper.ssl.enabled.protocols

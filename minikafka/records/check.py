@@ -88,7 +88,9 @@ class CheckedBatch(NamedTuple):
     plain_bytes: int
 
 
-def checked_header(batch: Buffer, position: int, rules: RecordRules) -> BatchHeader:
+def checked_header(
+    batch: Buffer, position: int, rules: RecordRules, *, has_transactional_id: bool = False
+) -> BatchHeader:
     """The header of the batch at `position`, if what it says can be: all of it that does not need
     the records. In the order of Apache Kafka, so that a batch with several faults gets its answer.
 
@@ -116,7 +118,7 @@ def checked_header(batch: Buffer, position: int, rules: RecordRules) -> BatchHea
     problem = _problem_of(header)
     if problem is not None:
         raise InvalidRecordError(f"a produced record batch {problem}")
-    if header.attributes & TRANSACTIONAL:
+    if header.attributes & TRANSACTIONAL and not has_transactional_id:
         raise TransactionalIdAuthorizationFailedError(
             "the record batch is of a transaction, and its request names no transactional id"
         )

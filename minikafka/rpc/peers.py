@@ -28,11 +28,17 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.api.transactions import (
+    CheckPartitionsRequest,
+    CheckPartitionsResult,
+    WriteMarkersRequest,
+    WriteMarkersResult,
+)
 from minikafka.config.properties import Endpoint
 from minikafka.errors import NetworkError
 from minikafka.model import BrokerInfo
 from minikafka.rpc import convert_control as convert
-from minikafka.rpc import mirror
+from minikafka.rpc import mirror, transactions
 from minikafka.rpc.calls import Connection, raise_for_failure
 from minikafka.rpc.convert import raise_error_of
 from minikafka.rpc.generated import control_pb2
@@ -245,6 +251,18 @@ class GrpcPeers:
         )
         raise_error_of(response)
         return convert.administered_from_wire(response, request)
+
+    async def check_partitions(
+        self, coordinator: BrokerInfo, request: CheckPartitionsRequest, timeout_ms: int
+    ) -> CheckPartitionsResult:
+        connection = self._connection(coordinator)
+        return await transactions.check_partitions(connection, request, timeout_ms)
+
+    async def write_markers(
+        self, leader: BrokerInfo, request: WriteMarkersRequest, timeout_ms: int
+    ) -> WriteMarkersResult:
+        connection = self._connection(leader)
+        return await transactions.write_markers(connection, request, timeout_ms)
 
     async def close(self) -> None:
         """Every outstanding call and stream fails with NetworkError."""

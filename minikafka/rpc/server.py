@@ -17,20 +17,28 @@ from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.config.properties import Endpoint
 from minikafka.errors import UsageError
-from minikafka.rpc import groups, unary
+from minikafka.rpc import groups, transactions, unary
 from minikafka.rpc.generated import (
     client_pb2,
     control_pb2,
     group_pb2,
     metrics_pb2,
     replication_pb2,
+    transaction_pb2,
 )
 from minikafka.rpc.streams import Streams
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, MAX_CALLS, Keepalive, server_options
 
 SERVICES = tuple(
     service.full_name
-    for module in (replication_pb2, control_pb2, client_pb2, group_pb2, metrics_pb2)
+    for module in (
+        replication_pb2,
+        control_pb2,
+        client_pb2,
+        group_pb2,
+        metrics_pb2,
+        transaction_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 _DEFAULT_MAX_REQUEST_BYTES = 104_857_600
@@ -131,6 +139,7 @@ class GrpcServer:
                 "WatchPartitions": grpc.unary_stream_rpc_method_handler(streams.watch),
             },
             groups.SERVICE: self._unary(groups.SERVED),
+            transactions.PEER_SERVICE: self._unary(transactions.PEER_METHODS),
             "minikafka.v1.MetricsService": self._unary(unary.METRICS),
         }
         assert tables.keys() == set(SERVICES)

@@ -30,6 +30,12 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.api.transactions import (
+    CheckPartitionsRequest,
+    CheckPartitionsResult,
+    WriteMarkersRequest,
+    WriteMarkersResult,
+)
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import Peers, ReplicationStream
 from minikafka.broker.service import Service
@@ -147,6 +153,23 @@ class LocalPeers(Peers):
     ) -> ControllerResponse:
         return await self._network.call(
             self._source, controller.broker_id, lambda to: to.controller_call(request), timeout_ms
+        )
+
+    async def check_partitions(
+        self, coordinator: BrokerInfo, request: CheckPartitionsRequest, timeout_ms: int
+    ) -> CheckPartitionsResult:
+        return await self._network.call(
+            self._source,
+            coordinator.broker_id,
+            lambda to: to.check_partitions(request),
+            timeout_ms,
+        )
+
+    async def write_markers(
+        self, leader: BrokerInfo, request: WriteMarkersRequest, timeout_ms: int
+    ) -> WriteMarkersResult:
+        return await self._network.call(
+            self._source, leader.broker_id, lambda to: to.write_markers(request), timeout_ms
         )
 
     async def close(self) -> None:

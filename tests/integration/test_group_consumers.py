@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from minikafka.api.requests import CreatePartitionsRequest, CreateTopic, CreateTopicsRequest
-from minikafka.broker.groups.offsets_topic import partition_for
+from minikafka.broker.coordinators.topic import partition_for
 from minikafka.client.administering.admin import AsyncAdmin
 from minikafka.client.consuming.consumer import AsyncConsumer
 from minikafka.errors import (

@@ -57,7 +57,7 @@ class Worker:
 
 async def coordinator(admin: AsyncAdmin) -> str:
     """The name of the broker that coordinates the group."""
-    from minikafka.broker.groups.offsets_topic import partition_for
+    from minikafka.broker.coordinators.topic import partition_for
 
     topic = await admin.describe_topic(OFFSETS_TOPIC)
     number = partition_for(GROUP, len(topic.partitions))

@@ -576,7 +576,7 @@ MUTATIONS = (
         "transactions: the guard outlives a marker",
         "a word counts also after a marker of its producer",
         "core.replication.transactional",
-        "OpeningTransactions.take_guard",
+        "OpeningTransactions.on_marker",
         "self._word = None",
         "return []",
     ),

@@ -29,6 +29,12 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.api.transactions import (
+    CheckPartitionsRequest,
+    CheckPartitionsResult,
+    WriteMarkersRequest,
+    WriteMarkersResult,
+)
 from minikafka.broker.service import Service
 from minikafka.errors import MinikafkaError, NetworkError, UnknownServerError
 from minikafka.model import BrokerInfo
@@ -355,6 +361,30 @@ class SimulatedPeers:
             "controlled_shutdown",
             request,
             lambda service: service.controlled_shutdown(request),
+            timeout_ms,
+        )
+        return response
+
+    async def check_partitions(
+        self, coordinator: BrokerInfo, request: CheckPartitionsRequest, timeout_ms: int
+    ) -> CheckPartitionsResult:
+        response: CheckPartitionsResult = await self._call(
+            coordinator,
+            "check_partitions",
+            request,
+            lambda service: service.check_partitions(request),
+            timeout_ms,
+        )
+        return response
+
+    async def write_markers(
+        self, leader: BrokerInfo, request: WriteMarkersRequest, timeout_ms: int
+    ) -> WriteMarkersResult:
+        response: WriteMarkersResult = await self._call(
+            leader,
+            "write_markers",
+            request,
+            lambda service: service.write_markers(request),
             timeout_ms,
         )
         return response

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minikafka.api.requests import FetchPartition, FetchRequest
+from minikafka.broker.replication.produced import own_batch
 from minikafka.broker.replication.transactional import TransactionalAppend, end_transaction
 from minikafka.broker.service import Service
 from minikafka.client.consuming.isolation import aborted_batches
@@ -164,7 +165,7 @@ class Transactions:
         async def serve(service: Service) -> None:
             replica = self._leading(host, ledger)
             produce = TransactionalProduce(producer.name, producer.kind == 2)
-            waiting = TransactionalAppend(replica, batch, produce)
+            waiting = TransactionalAppend(replica, own_batch(batch), produce)
             waiting.begin()
             error = await waiting.done
             header = parse_header(batch)

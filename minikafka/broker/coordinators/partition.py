@@ -6,8 +6,9 @@ the last leader is there: it waits until the high watermark has come that far); 
 `end` when another leads, or the broker stops. A bump of the epoch under the same leader changes
 nothing.
 
-Invariant: what `append` says is written is below the high watermark of this leadership. Its outcome
-is awaited for as long as it takes, also when a client has been told that it takes too long.
+Invariant: what `append` and `write` say is written is below the high watermark of this leadership.
+Its outcome is awaited for as long as it takes, also when a client has been told that it takes too
+long.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class CoordinatorPartition:
         self._leadership = replica.core.leaderships
         self._append = append
         self._ended = False
+        self._late: set[asyncio.Task[None]] = set()
 
     @property
     def core(self) -> Partition:
@@ -64,6 +66,8 @@ class CoordinatorPartition:
 
     def end(self) -> None:
         self._ended = True
+        for task in self._late:
+            task.cancel()
 
     async def read(self, take: Take) -> bool:
         """Give out all records, in order. False if another leads by then. KafkaStorageError if the
@@ -108,6 +112,32 @@ class CoordinatorPartition:
                     )
             position = header.next_offset
         return position
+
+    def write(self, batch: bytes, on_committed: Callable[[], None]) -> None:
+        """Write a batch with acks=all. Raises MinikafkaError if it is not in the log and will not
+        be. Else it is there when this returns, and `on_committed` is called when it is committed,
+        unless the leadership ends before; too few replicas in sync delay that, and no more."""
+        appended = self._append(self.topic_partition, batch)
+        end_offset = self._replica.core.log_state.log_end_offset
+        appended.add_done_callback(partial(self._on_outcome, end_offset, on_committed))
+
+    def _on_outcome(
+        self, end_offset: int, on_committed: Callable[[], None], appended: asyncio.Future[object]
+    ) -> None:
+        if not appended.cancelled() and appended.result() is None:
+            on_committed()
+        elif self.leads:
+            waiting = self._await_commit(end_offset, on_committed)
+            task = asyncio.get_running_loop().create_task(waiting)
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _await_commit(self, end_offset: int, on_committed: Callable[[], None]) -> None:
+        while self.leads:
+            if self._replica.core.log_state.high_watermark >= end_offset:
+                on_committed()
+                return
+            await self._wait_for_high_watermark()
 
     def append(self, batch: bytes, done: Done) -> None:
         """Write a batch with acks=all; `done` is called once, never within this call."""

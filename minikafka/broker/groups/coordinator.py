@@ -15,6 +15,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from minikafka.api.groups import (
+    COORDINATES_GROUPS,
     UNKNOWN_MEMBER,
     CommittedOffset,
     DeletedGroup,
@@ -48,7 +49,7 @@ from minikafka.api.groups import (
     SyncGroupRequest,
     SyncGroupResult,
 )
-from minikafka.broker.groups.offsets_topic import OffsetsTopic
+from minikafka.broker.coordinators.topic import CoordinatorTopic
 from minikafka.broker.groups.shard import GroupShard
 from minikafka.broker.groups.shards import GroupShards
 from minikafka.broker.metadata import MetadataCache
@@ -62,6 +63,7 @@ from minikafka.errors import (
     CoordinatorNotAvailableError,
     GroupIdNotFoundError,
     IllegalGenerationError,
+    InvalidRequestError,
     MinikafkaError,
     RequestTimedOutError,
     UnknownMemberIdError,
@@ -88,7 +90,7 @@ class GroupCoordinator:
         self,
         config: BrokerConfig,
         metadata: MetadataCache,
-        topic: OffsetsTopic,
+        topic: CoordinatorTopic,
         shards: GroupShards,
         now: Callable[[], Now],
         make_id: Callable[[], str] = new_id,
@@ -103,12 +105,16 @@ class GroupCoordinator:
     # --- whose group is it -----------------------------------------------------------------------
 
     async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
+        if request.key_type != COORDINATES_GROUPS:
+            wrong = InvalidRequestError(f"coordinators of kind {request.key_type} do not exist")
+            asked = in_slices(dict.fromkeys(request.keys))
+            return FindCoordinatorResult([FoundCoordinator(k, wrong) async for k in asked])
         try:
             self._shards.check_in_touch()  # or the client would be sent to who led before
         except MinikafkaError as error:
             keys = in_slices(dict.fromkeys(request.keys))
             return FindCoordinatorResult([self._is_coordinator(k, error) async for k in keys])
-        return await self._topic.find_coordinators(request)
+        return await self._topic.find_coordinators(request.keys)
 
     def _is_coordinator(self, group_id: str, error: MinikafkaError) -> FoundCoordinator:
         """What a broker out of touch still knows: of which groups it is the coordinator itself."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from minikafka.broker.coordinators.partition import AppendBatch
-from minikafka.broker.groups.offsets_topic import OffsetsTopic
+from minikafka.broker.coordinators.topic import CoordinatorTopic
 from minikafka.broker.groups.shard import GroupShard
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.replication.produce import ALL_ACKS
@@ -49,7 +49,7 @@ class GroupShards:
         self,
         config: BrokerConfig,
         metadata: MetadataCache,
-        topic: OffsetsTopic,
+        topic: CoordinatorTopic,
         append: AppendBatch,
         serving: Callable[[Partition | None, int], None],
         now: Callable[[], Now],

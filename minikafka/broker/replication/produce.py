@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from minikafka.api.requests import (
     LeaderHint,
@@ -29,12 +30,18 @@ from minikafka.broker.replication.produced import (
     own_batches,
 )
 from minikafka.broker.replication.replica import Replica
+from minikafka.broker.replication.transactional import TransactionalAppend
 from minikafka.core.replication.partition import Partition
+from minikafka.core.replication.transactional import TransactionalProduce
 from minikafka.errors import (
     BrokerNotAvailableError,
+    ConcurrentTransactionsError,
+    InvalidProducerIdMappingError,
+    InvalidRecordError,
     InvalidRequiredAcksError,
     InvalidTopicError,
     MinikafkaError,
+    NotEnoughReplicasError,
     NotLeaderOrFollowerError,
     RequestTimedOutError,
 )
@@ -50,17 +57,25 @@ ALL_ACKS = -1
 SLICE = 256  # partitions of a request that are done in one go
 
 
+class Wait(NamedTuple):
+    """For acks, or for the word of a coordinator. `time_out(error)`: nobody waits any more."""
+
+    token: asyncio.Future[object]
+    time_out: Callable[[MinikafkaError], None]
+
+
 @dataclass(slots=True)
 class _Work:
     """A request under way. `found`: what there is to append, by partition of the request, as far
     as it was looked at; None where there is an error instead. `waits`: what was appended and waits
-    for its acks, with its place in the request and the replica at which it is parked, if it is."""
+    for its acks, or waits to be appended, with its place in the request."""
 
     request: ProduceRequest
     results: list[ProduceResult]
     budget: Budget = field(default_factory=Budget)
     found: list[Batches | None] = field(default_factory=list)
-    waits: list[tuple[int, Replica | None, asyncio.Future[object]]] = field(default_factory=list)
+    waits: list[tuple[int, Wait]] = field(default_factory=list)
+    producer_id: int | None = None  # of its transaction
 
     @property
     def complete(self) -> bool:
@@ -73,7 +88,7 @@ class _Waiting:
     def __init__(self, results: list[ProduceResult], unsettled: int) -> None:
         self.results = results
         self.unsettled = unsettled
-        self.parked: list[tuple[Replica | None, asyncio.Future[object]]] = []
+        self.waits: list[Wait] = []
         self.done: asyncio.Future[Sequence[ProduceResult]] = (
             asyncio.get_running_loop().create_future()
         )
@@ -97,11 +112,9 @@ class _Waiting:
                 self.done.set_result(self.results)
 
     def time_out(self, timeout_ms: int) -> None:
-        for replica, token in self.parked:
-            if replica is not None:
-                replica.give_up(token)
-            if not token.done():
-                token.set_result(
+        for wait in self.waits:
+            if not wait.token.done():
+                wait.time_out(
                     RequestTimedOutError(
                         f"not all in-sync replicas had the records within {timeout_ms} ms; "
                         "they may yet be committed"
@@ -151,15 +164,16 @@ class ProduceHandler:
                 self._refuse_internal(item.topic_partition)
                 replica = self._find_replica(item.topic_partition)
                 replica.core.require_leader()
-                work.found.append(
-                    self._checker.begin(
-                        item.records,
-                        replica.rules,
-                        replica.config.segment_bytes,
-                        request.transactional_id,
-                        work.budget,
-                    )
+                batches = self._checker.begin(
+                    item.records,
+                    replica.rules,
+                    replica.config.segment_bytes,
+                    request.transactional_id,
+                    work.budget,
                 )
+                if request.transactional_id is not None and batches.is_transactional:
+                    _check_transaction(work, batches)
+                work.found.append(batches)
             except MinikafkaError as error:
                 work.found.append(None)
                 self._fail(work, index, error)
@@ -209,29 +223,35 @@ class ProduceHandler:
                 continue
             result = work.results[index]
             topic_partition = request.partitions[index].topic_partition
+            wait: Wait | None
             try:
-                wait = self._append(topic_partition, batches.checked, request.acks, result)
+                if request.transactional_id is not None and batches.is_transactional:
+                    wait = self._append_to_transaction(
+                        topic_partition, batches.checked, request, result
+                    )
+                else:
+                    wait = self._append(topic_partition, batches.checked, request.acks, result)
             except MinikafkaError as error:
                 self._fail(work, index, error)
                 continue
             result.log_append_time_ms = append_time_ms(batches.checked, batches.rules)
             if wait is not None:
-                work.waits.append((index, *wait))
+                work.waits.append((index, wait))
 
     @staticmethod
     def _wait(work: _Work) -> asyncio.Future[Sequence[ProduceResult]]:
-        unsettled = [wait for wait in work.waits if not wait[2].done()]
+        unsettled = [wait for wait in work.waits if not wait[1].token.done()]
         waiting = _Waiting(work.results, len(work.waits))
-        for index, _, token in work.waits:
-            if token.done():
-                waiting.settle(index, token)
+        for index, wait in work.waits:
+            if wait.token.done():
+                waiting.settle(index, wait.token)
         if not unsettled:
             if not waiting.done.done():
                 waiting.done.set_result(work.results)
             return waiting.done
-        for index, replica, token in unsettled:
-            waiting.parked.append((replica, token))
-            token.add_done_callback(partial(waiting.settle, index))
+        for index, wait in unsettled:
+            waiting.waits.append(wait)
+            wait.token.add_done_callback(partial(waiting.settle, index))
         timeout_ms = work.request.timeout_ms
         waiting.timer = asyncio.get_running_loop().call_later(
             timeout_ms / 1000, waiting.time_out, timeout_ms
@@ -256,7 +276,7 @@ class ProduceHandler:
         batches: Sequence[CheckedBatch],
         acks: int,
         result: ProduceResult,
-    ) -> tuple[Replica | None, asyncio.Future[object]] | None:
+    ) -> Wait | None:
         """Append to one partition. Returns what to wait for, or None if nothing."""
         replica = self._find_replica(topic_partition)
         core = replica.core
@@ -274,20 +294,88 @@ class ProduceHandler:
             traffic.bytes_in += sum(header.size_bytes for header in plan.headers)
         result.log_start_offset = core.log_state.log_start_offset
         if acks == -1:
-            return replica, replica.park(end_offset)
+            token = replica.park(end_offset)
+            return Wait(token, partial(_give_up, replica, token))
         if acks == 1 and core.settings.flush_before_ack:
-            return None, replica.when_flushed(end_offset)
+            token = replica.when_flushed(end_offset)
+            return Wait(token, token.set_result)
         return None
+
+    def _append_to_transaction(
+        self,
+        topic_partition: TopicPartition,
+        batches: Sequence[CheckedBatch],
+        request: ProduceRequest,
+        result: ProduceResult,
+    ) -> Wait:
+        """Append one batch to one partition, or have it wait for the word of its coordinator."""
+        replica = self._find_replica(topic_partition)
+        if request.acks != ALL_ACKS:
+            raise InvalidRequiredAcksError(
+                f"acks is {request.acks}; records of a transaction take acks=all"
+            )
+        [batch] = batches
+        assert request.transactional_id is not None
+        transaction = TransactionalProduce(request.transactional_id, request.adds_to_transaction)
+        check = partial(self._serving, replica.core, ALL_ACKS)
+        append = TransactionalAppend(replica, batch, transaction, check)
+        append.begin()
+
+        def tell(_: object = None) -> None:
+            result.base_offset = append.base_offset
+            result.log_start_offset = replica.core.log_state.log_start_offset
+
+        tell()
+        append.done.add_done_callback(tell)
+        return Wait(append.done, partial(_time_out, append, request.adds_to_transaction))
 
     def append(self, topic_partition: TopicPartition, records: bytes) -> asyncio.Future[object]:
         """For this broker's own records (of groups): append whole batches with acks=all. The future
         yields None once all in-sync replicas have them, or the error; without a time limit. Raises
         what `produce` answers for a partition when nothing was appended."""
         check_size(len(records), self._find_replica(topic_partition).rules)
+        return self.append_any(topic_partition, records)
+
+    def append_any(self, topic_partition: TopicPartition, records: bytes) -> asyncio.Future[object]:
+        """As `append`, of whatever size."""
         result = ProduceResult(topic_partition)
-        wait = self._append(topic_partition, own_batches(records), -1, result)
+        wait = self._append(topic_partition, own_batches(records), ALL_ACKS, result)
         assert wait is not None, "acks=all waits"
-        return wait[1]
+        return wait.token
+
+
+def _check_transaction(work: _Work, batches: Batches) -> None:
+    """Of the batches of a transaction there is one a partition, all of one producer."""
+    if len(batches.headers) > 1:
+        raise InvalidRecordError(
+            "a produce request of a transaction holds one batch a partition; "
+            f"this one holds {len(batches.headers)}"
+        )
+    [header] = batches.headers
+    if work.producer_id is None:
+        work.producer_id = header.producer_id
+    if header.producer_id != work.producer_id:
+        raise InvalidProducerIdMappingError(
+            f"records of producers {work.producer_id} and {header.producer_id} are in one request "
+            "of a transaction"
+        )
+
+
+def _give_up(replica: Replica, token: asyncio.Future[object], error: MinikafkaError) -> None:
+    replica.give_up(token)
+    if not token.done():
+        token.set_result(error)
+
+
+def _time_out(append: TransactionalAppend, adds: bool, appended: MinikafkaError) -> None:
+    """What waits for a word in vain is refused with what its client takes for a reason to send it
+    again."""
+    waiting: MinikafkaError
+    if adds:
+        waiting = ConcurrentTransactionsError("the coordinator has not said in time that it is so")
+    else:
+        waiting = NotEnoughReplicasError("the coordinator could not be asked in time")
+    append.time_out(waiting, appended)
 
 
 def _buffers(batches: Sequence[CheckedBatch], headers: Sequence[BatchHeader]) -> list[Buffer]:

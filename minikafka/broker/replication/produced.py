@@ -18,11 +18,9 @@ from minikafka.broker.ports import Buffer
 from minikafka.config import TopicConfig
 from minikafka.errors import (
     InvalidRecordError,
-    InvalidTxnStateError,
     RecordListTooLargeError,
-    TransactionalIdAuthorizationFailedError,
 )
-from minikafka.model import BatchHeader, TopicPartition
+from minikafka.model import TRANSACTIONAL, BatchHeader, TopicPartition
 from minikafka.records.check import CheckedBatch, RecordRules, checked, checked_header
 from minikafka.records.compression import (
     MAX_DECOMPRESSED_BYTES,
@@ -57,6 +55,11 @@ class Batches:
     def complete(self) -> bool:
         return len(self.checked) == len(self.headers)
 
+    @property
+    def is_transactional(self) -> bool:
+        """Is one of them of a transaction?"""
+        return any(header.attributes & TRANSACTIONAL for header in self.headers)
+
 
 @dataclass(slots=True)
 class Budget:
@@ -90,23 +93,19 @@ class RecordChecker:
         """Look at the headers, and at the records as far as the budget goes.
 
         Raises what `checked_header` and `checked` raise, RecordListTooLargeError for more than a
-        segment may hold, InvalidTxnStateError for a batch of a transaction.
+        segment may hold, TransactionalIdAuthorizationFailedError for a batch of a transaction
+        without an id.
         """
         if not records:
             raise InvalidRecordError("a produce request for a partition holds no record batch")
         batches = Batches(records, rules)
         position, end = 0, len(records)
-        try:
-            while position < end:
-                header = checked_header(records, position, rules)
-                batches.headers.append(header)
-                position += header.size_bytes
-        except TransactionalIdAuthorizationFailedError:
-            if transactional_id is None:
-                raise
-            raise InvalidTxnStateError(
-                "the record batch is of a transaction: minikafka has no transactions yet"
-            ) from None
+        while position < end:
+            header = checked_header(
+                records, position, rules, has_transactional_id=transactional_id is not None
+            )
+            batches.headers.append(header)
+            position += header.size_bytes
         if end > segment_bytes:
             raise RecordListTooLargeError(
                 f"the record batch has {end} bytes; a segment may have {segment_bytes} "
@@ -187,6 +186,12 @@ def own_batches(records: bytes) -> list[CheckedBatch]:
         batches.append(CheckedBatch(header, (view[position + STAMP_BYTES : end],), 0))
         position = end
     return batches
+
+
+def own_batch(records: bytes) -> CheckedBatch:
+    """The one batch that is there, as `own_batches`."""
+    [batch] = own_batches(records)
+    return batch
 
 
 def append_time_ms(batches: Sequence[CheckedBatch], rules: RecordRules) -> int:

@@ -1,8 +1,6 @@
 """Transactions at the leader of a partition: batches that wait for the word of a coordinator, and
 the markers with which it ends them (transactions.md section 3).
 
-Nobody but tests comes here yet: the doors refuse transactions, and there is no coordinator.
-
 State of a `TransactionalAppend`: whether its batch is in the log, and the future that is done when
 it is committed or refused. It is the token by which the core knows it while it waits.
 """
@@ -10,10 +8,10 @@ it is committed or refused. It is the token by which the core knows it while it 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from minikafka.broker.ports import Buffer
-from minikafka.broker.replication.produced import own_batches
 from minikafka.broker.replication.replica import Replica
 from minikafka.core.replication.effects import TransactionQuestion
 from minikafka.core.replication.events import (
@@ -24,6 +22,7 @@ from minikafka.core.replication.events import (
 from minikafka.core.replication.leader import AppendPlan
 from minikafka.core.replication.transactional import TransactionalProduce, TransactionEnd
 from minikafka.errors import MinikafkaError
+from minikafka.records.check import CheckedBatch
 from minikafka.records.header import STAMP_BYTES, parse_header, stamp
 from minikafka.records.markers import build_marker
 
@@ -32,11 +31,20 @@ ALL_ACKS = -1
 
 class TransactionalAppend:
     """Of one batch that is part of a transaction. `done` yields None or the error; without a time
-    limit (`give_up`). `base_offset`: -1 until it is in the log."""
+    limit (`give_up`, `time_out`). `base_offset`: -1 until it is in the log. `check` raises if this
+    broker must not append now."""
 
-    def __init__(self, replica: Replica, records: bytes, transaction: TransactionalProduce) -> None:
-        [self._batch] = own_batches(records)
+    def __init__(
+        self,
+        replica: Replica,
+        batch: CheckedBatch,
+        transaction: TransactionalProduce,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._batch = batch
         self._replica = replica
+        self._check = check
+        self._parked: asyncio.Future[object] | None = None
         self._transaction = transaction
         self.base_offset = -1
         self.done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
@@ -44,6 +52,7 @@ class TransactionalAppend:
     def begin(self) -> None:
         """Append it, or have it wait. Raises what `Partition.plan_append` and the log raise: then
         nothing was appended."""
+        self._check()
         plan = self._plan(self._transaction)
         if plan.waits:
             header = self._batch.header
@@ -53,6 +62,7 @@ class TransactionalAppend:
 
     def go_on(self, word: TransactionQuestion) -> None:
         """The word was yes. Raises as `begin` does."""
+        self._check()
         plan = self._plan(replace(self._transaction, word=word))
         assert not plan.waits, (word, plan)
         self._append(plan)
@@ -71,7 +81,10 @@ class TransactionalAppend:
             buffers: list[Buffer] = [first, *self._batch.pieces]
             replica.append_as_leader(buffers, plan.headers)
             self.base_offset, end_offset = header.base_offset, header.next_offset
-        replica.park(end_offset).add_done_callback(self._on_committed)
+            replica.traffic.messages_in += header.record_count
+            replica.traffic.bytes_in += header.size_bytes
+        self._parked = replica.park(end_offset)
+        self._parked.add_done_callback(self._on_committed)
 
     def _on_committed(self, committed: asyncio.Future[object]) -> None:
         if not self.done.done() and not committed.cancelled():
@@ -86,13 +99,21 @@ class TransactionalAppend:
         """Its time is over: if it waits for a word, it is refused, and what waits behind it."""
         self._replica.step(WaitGivenUp(self, error))
 
+    def time_out(self, waiting: MinikafkaError, appended: MinikafkaError) -> None:
+        """As `give_up`; if it is in the log, who produced it is told `appended`."""
+        if self._parked is None:
+            self.give_up(waiting)
+        else:
+            self._replica.give_up(self._parked)
+            self.refuse(appended)
+
 
 def end_transaction(
     replica: Replica, end: TransactionEnd, now_timestamp_ms: int
 ) -> asyncio.Future[object]:
     """Take a marker: the future yields None once it is confirmed, or the error. Raises what
     `Partition.plan_marker` and the log raise: then none was appended."""
-    replica.step(MarkerReceived(end.producer_id))
+    replica.step(MarkerReceived(end.producer_id, end.producer_epoch, end.raised))
     plan = replica.core.plan_marker(end)
     if plan.header is not None:
         batch = build_marker(end.producer_id, end.producer_epoch, plan.marker, now_timestamp_ms)

@@ -165,9 +165,11 @@ class CoordinatorAnswered:
 @event
 class MarkerReceived:
     """A coordinator says that a transaction has ended, before `Partition.plan_marker` is asked what
-    becomes of it."""
+    becomes of it. `raised`: the end has raised the epoch to this one."""
 
     producer_id: int
+    producer_epoch: int
+    raised: bool
 
 
 @event

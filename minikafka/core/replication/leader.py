@@ -1,8 +1,8 @@
 """A replica while it leads: appends, follower positions, high watermark, ISR proposals, acks.
 
 State: the adopted State and assignment, follower progress, the ISR tracker, `epoch_start` (the log
-end when this epoch began), `first_own_offset` (the log end when this unbroken leadership began),
-and the produce requests that wait for replication (parked.py).
+end when this epoch began), `first_own_offset` and `first_own_epoch` (the log end and the epoch when
+this unbroken leadership began), and the produce requests that wait for replication (parked.py).
 
 Invariants: the high watermark never falls and never exceeds the log end; the maximal ISR contains
 ZooKeeper's ISR while this leadership is the current one (no. 7); at most one proposal is in flight
@@ -105,6 +105,7 @@ class Leader:
         self.isr = IsrTracker(())
         self.epoch_start = log_state.log_end_offset
         self.first_own_offset = log_state.log_end_offset
+        self.first_own_epoch = -1
         self.parked = ParkedProduces()
         self.opening = OpeningTransactions(topic_partition, leadership)
 
@@ -119,6 +120,7 @@ class Leader:
         if not unbroken:
             self.followers.clear()
             self.first_own_offset = self.log_state.log_end_offset
+            self.first_own_epoch = state.leader_epoch
         if not unbroken or state.leader_epoch > self.state.leader_epoch:
             self._forget_outsiders(state)
             self.epoch_start = self.log_state.log_end_offset

@@ -204,6 +204,10 @@ class Partition:
         """Why another may lead by now: see Leader.doubt."""
         return self._lead().doubt(now_ms, silence_ms)
 
+    def first_leader_epoch(self) -> int:
+        """With which epoch this unbroken leadership began."""
+        return self._lead().first_own_epoch
+
     def maximal_isr(self) -> set[int]:
         """The in-sync replicas, and those whose addition is on its way."""
         return self._lead().isr.maximal
@@ -329,7 +333,9 @@ class Partition:
             case TransactionalProduceWaits() | WaitGivenUp() | CoordinatorAnswered():
                 return self._on_waiting(event)
             case MarkerReceived():
-                return self._lead().opening.take_guard(event.producer_id)
+                return self._lead().opening.on_marker(
+                    event.producer_id, event.producer_epoch, raised=event.raised
+                )
             case _:
                 self._note(event)
                 return []

@@ -5,7 +5,8 @@ A batch that would open a transaction is appended on the coordinator's word only
 is in this transaction of this producer. The first one asks, and puts a guard; all later ones of
 that producer queue behind it, and are then appended in order, or refused alike. A marker of the
 producer takes the guard: a word that comes after that may be about the transaction that has ended,
-and counts as a no.
+and counts as a no. But for what has the epoch that the end has raised the producer's to (KIP-890),
+or a higher one: a word for that is about the next transaction.
 
 State: the guards, by producer, each with its question and the batches that wait; and the question
 that was answered with yes last, for whose batches that holds until the next event. Invariants: a
@@ -166,16 +167,28 @@ class OpeningTransactions:
             effects.append(self._ask(question.producer_id, others))
         return effects
 
-    def take_guard(self, producer_id: int) -> list[Effect]:
-        """A marker of this producer has come."""
+    def on_marker(self, producer_id: int, producer_epoch: int, *, raised: bool) -> list[Effect]:
+        """A marker of this producer has come. It takes the guard of what it may have ended, and not
+        of what a producer has begun with the epoch that the end gave it."""
         self._word = None
-        return self._refuse(
-            producer_id,
-            TransactionAbortableError(
-                f"the transaction of producer {producer_id} has ended while its records for "
-                f"{self._topic_partition} waited for the word of its coordinator"
-            ),
+        guard = self._guards.get(producer_id)
+        if guard is None:
+            return []
+        last_epoch = producer_epoch - 1 if raised else producer_epoch
+        ended = [each for each in guard.waiting if each.producer_epoch <= last_epoch]
+        left = [each for each in guard.waiting if each.producer_epoch > last_epoch]
+        error = TransactionAbortableError(
+            f"the transaction of producer {producer_id} has ended while its records for "
+            f"{self._topic_partition} waited for the word of its coordinator"
         )
+        effects: list[Effect] = [RefuseWaiting(each.token, error) for each in ended]
+        if not left:
+            del self._guards[producer_id]
+        elif guard.question.producer_epoch <= last_epoch:
+            effects.append(self._ask(producer_id, left))
+        else:
+            guard.waiting = left
+        return effects
 
     def give_up(self, token: object, error: MinikafkaError) -> list[Effect]:
         """The time of this one is over: what waits behind it must not be appended without it."""

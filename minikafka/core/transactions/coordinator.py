@@ -180,6 +180,10 @@ class Coordinator:
             return self._loaded.get(transactional_id)
         return transaction.value
 
+    def awake(self) -> list[str]:
+        """The ids that were asked for since they were loaded, or that are under way."""
+        return list(self._transactions)
+
     def transactional_ids(self) -> list[str]:
         known = [name for name, each in self._transactions.items() if each.value is not None]
         return [*known, *self._loaded]

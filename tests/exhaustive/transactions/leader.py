@@ -16,6 +16,7 @@ from minikafka.core.transactions.markers import (
     MarkerMessage,
     is_for_leadership,
 )
+from minikafka.core.transactions.values import Marker
 from minikafka.errors import (
     InvalidProducerEpochError,
     NotLeaderOrFollowerError,
@@ -150,7 +151,7 @@ def on_markers(data: Data, message: MarkerMessage) -> tuple[Data, tuple[Any, ...
 
 def _on_marker(data: Data, entry: MarkerEntry) -> tuple[Data, Exception | None]:
     marker, index = entry.marker, PARTITIONS.index(entry.partition)
-    data = data._replace(pending=unguarded(data.pending, index, marker.producer_id))
+    data = data._replace(pending=unguarded(data.pending, index, marker))
     part = data.parts[index]
     known = pid_of(part, marker.producer_id) or Pid(marker.producer_id, -1)
     if entry.coordinator_epoch < known.coordinator_epoch:
@@ -173,11 +174,14 @@ def _on_marker(data: Data, entry: MarkerEntry) -> tuple[Data, Exception | None]:
     return with_part(data, index, with_pid(part, known)._replace(records=records)), None
 
 
-def unguarded(pending: tuple[Pending, ...], index: int, producer_id: int) -> tuple[Pending, ...]:
-    """A marker of a producer id takes the guards of its batches that wait."""
+def unguarded(pending: tuple[Pending, ...], index: int, marker: Marker) -> tuple[Pending, ...]:
+    """A marker of a producer id takes the guards of its batches that wait, but for those of the
+    epoch to which the end has raised it."""
+    last_epoch = marker.producer_epoch - marker.raised
     return tuple(
         each._replace(guard=False)
-        if (each.produce.partition, each.produce.producer_id) == (index, producer_id)
+        if (each.produce.partition, each.produce.producer_id) == (index, marker.producer_id)
+        and each.produce.producer_epoch <= last_epoch
         else each
         for each in pending
     )

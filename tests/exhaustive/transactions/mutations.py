@@ -208,7 +208,7 @@ def _any_leadership(entry: Any, first_leader_epoch: int) -> bool:
     return True
 
 
-def _keep_guards(pending: Any, index: int, producer_id: int) -> Any:
+def _keep_guards(pending: Any, index: int, marker: Any) -> Any:
     return pending
 
 

@@ -27,7 +27,7 @@ from minikafka.api.groups import (
     SyncGroupRequest,
 )
 from minikafka.api.requests import AlterTopicConfigRequest, DeleteTopicsRequest
-from minikafka.broker.groups.offsets_topic import partition_for
+from minikafka.broker.coordinators.topic import partition_for
 from minikafka.broker.groups.records import encode_batch
 from minikafka.core.groups.effects import GroupRecord, GroupSnapshot, MemberSnapshot
 from minikafka.errors import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minikafka.broker.groups.offsets_topic import java_hash, partition_for
+from minikafka.broker.coordinators.topic import java_hash, partition_for
 from minikafka.broker.groups.records import decode, encode_batch, encode_key, encode_value
 from minikafka.core.groups.effects import (
     GroupRecord,

@@ -11,6 +11,7 @@ import pytest
 
 from minikafka.api.requests import FetchPartition, FetchRequest, FetchResult
 from minikafka.broker.replication.fetch import FetchHandler
+from minikafka.broker.replication.produced import own_batch
 from minikafka.broker.replication.replica import Replica
 from minikafka.broker.replication.transactional import TransactionalAppend, end_transaction
 from minikafka.core.replication.effects import RefuseWaiting, StoreEpochs, TransactionQuestion
@@ -82,7 +83,7 @@ def batch(sequence: int = 0, producer_epoch: int = 0, producer_id: int = 7) -> b
 
 
 def produce(replica: Replica, sequence: int = 0, producer_id: int = 7) -> TransactionalAppend:
-    waiting = TransactionalAppend(replica, batch(sequence, producer_id=producer_id), TXN)
+    waiting = TransactionalAppend(replica, own_batch(batch(sequence, producer_id=producer_id)), TXN)
     waiting.begin()
     return waiting
 
@@ -248,7 +249,9 @@ async def test_an_answer_that_waits_behind_a_failure_is_given_all_the_same(
     bench: Bench, coordinators: Coordinators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = await bench.lead(1)
-    waiting = TransactionalAppend(replica, batch(), TXN)  # nobody but this effect knows of it
+    waiting = TransactionalAppend(
+        replica, own_batch(batch()), TXN
+    )  # nobody but this effect knows of it
     monkeypatch.setattr(replica.log, "store_epochs", lambda entries: 1 / 0)
     no = InvalidProducerEpochError("fenced")
     replica.apply([StoreEpochs(()), RefuseWaiting(waiting, no)])

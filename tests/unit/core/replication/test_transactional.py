@@ -201,7 +201,7 @@ def test_a_marker_takes_the_guard_and_a_late_yes_is_void():
     partition = leading()
     wait(partition, "one", in_transaction())
     wait(partition, "two", in_transaction(sequence=1))
-    [first, second] = partition.step(MarkerReceived(7), 0)
+    [first, second] = partition.step(MarkerReceived(7, 0, False), 0)
     assert isinstance(first, RefuseWaiting)
     assert isinstance(first.error, TransactionAbortableError)
     assert (first.token, second) == ("one", RefuseWaiting("two", first.error))
@@ -211,7 +211,7 @@ def test_a_marker_takes_the_guard_and_a_late_yes_is_void():
 def test_a_late_yes_does_not_answer_the_next_question():
     partition = leading()
     wait(partition, "one", in_transaction())
-    partition.step(MarkerReceived(7), 0)
+    partition.step(MarkerReceived(7, 0, False), 0)
     assert wait(partition, "two", in_transaction()) == [AskCoordinator(question(2), again=False)]
     assert word(partition, question()) == []
     assert word(partition, question(2)) == [AppendWaiting(question(2), ("two",))]
@@ -220,8 +220,47 @@ def test_a_late_yes_does_not_answer_the_next_question():
 def test_a_marker_of_another_producer_takes_nothing():
     partition = leading()
     wait(partition, "one", in_transaction())
-    assert partition.step(MarkerReceived(8), 0) == []
+    assert partition.step(MarkerReceived(8, 0, False), 0) == []
     assert partition.waiting_for_word_count == 1
+
+
+@pytest.mark.parametrize(
+    ("producer_epoch", "raised", "taken"),
+    [(3, False, False), (4, True, False), (4, False, True), (5, True, True), (6, True, True)],
+)
+def test_a_marker_takes_no_guard_of_what_began_after_that_end(producer_epoch, raised, taken):
+    partition = leading()
+    wait(partition, "one", in_transaction(producer_epoch=4))
+    effects = partition.step(MarkerReceived(7, producer_epoch, raised), 0)
+    assert [type(each) for each in effects] == [RefuseWaiting] * taken
+    assert partition.waiting_for_word_count == (not taken)
+    answered = word(partition, question(producer_epoch=4))
+    assert [type(each) for each in answered] == [AppendWaiting] * (not taken)
+
+
+def test_what_waited_behind_the_guard_that_a_marker_took_gets_a_question_of_its_own():
+    partition = leading()
+    wait(partition, "old", in_transaction(producer_epoch=4))
+    wait(partition, "new", in_transaction(producer_epoch=5))
+    refused, asked = partition.step(MarkerReceived(7, 5, True), 0)
+    assert isinstance(refused, RefuseWaiting)
+    assert refused.token == "old"
+    assert asked == AskCoordinator(question(2, producer_epoch=5), again=False)
+    assert word(partition, question(producer_epoch=4)) == []
+    assert word(partition, question(2, producer_epoch=5)) == [
+        AppendWaiting(question(2, producer_epoch=5), ("new",))
+    ]
+
+
+def test_a_marker_leaves_what_waits_behind_a_newer_guard():
+    partition = leading()
+    wait(partition, "new", in_transaction(producer_epoch=5))
+    wait(partition, "late", in_transaction(producer_epoch=4))
+    [refused] = partition.step(MarkerReceived(7, 5, True), 0)
+    assert refused.token == "late"
+    assert word(partition, question(producer_epoch=5)) == [
+        AppendWaiting(question(producer_epoch=5), ("new",))
+    ]
 
 
 def test_when_the_time_of_one_is_over_all_are_refused():
@@ -381,7 +420,7 @@ def test_a_marker_needs_as_many_in_sync_as_any_record():
 def test_only_a_leader_takes_markers():
     partition = replica(1)
     with pytest.raises(NotLeaderOrFollowerError):
-        partition.step(MarkerReceived(7), 0)
+        partition.step(MarkerReceived(7, 0, False), 0)
     with pytest.raises(NotLeaderOrFollowerError):
         partition.plan_marker(end())
 
