@@ -329,8 +329,7 @@ MUTATIONS = (
         "T4: who is fenced has an older epoch",
         [(rules, "ended_raising", _fence_without_bump)],
         _bounds(2, 2, transactions=1),
-        breaks="no. 35",
-        heals=True,
+        breaks="no. 24",
     ),
     Mutation(
         "older epochs",

@@ -257,6 +257,7 @@ async def test_a_bug_in_one_partition_takes_that_one_offline_and_the_others_go_o
         raise AssertionError("a bug")
 
     monkeypatch.setattr(replica.core, "fetch_position", fail)
+    await cluster.produce(tp, b"x", acks=1)  # its position moves, so it is asked for
     await until(lambda: replica.core.role is Role.FAILED)
     assert (await cluster.produce(other, b"x")).error is None  # acks=all: this follower has it
     await until(lambda: cluster.state(tp).isr == (1,))

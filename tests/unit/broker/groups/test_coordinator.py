@@ -46,7 +46,6 @@ from minikafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
     UnknownTopicOrPartitionError,
-    UnsupportedVersionError,
 )
 from minikafka.model import OFFSETS_TOPIC, TopicPartition
 from minikafka.records.build import BatchBuilder
@@ -102,16 +101,13 @@ async def test_a_client_that_asks_for_the_topic_of_offsets_has_it_made_as_it_sho
     await cluster.start(1)
     wanted = [OFFSETS_TOPIC, "__transaction_state", "t"]
     found = await cluster.service(1).metadata(wanted, True)
-    assert [len(topic.partitions) for topic in found.topics] == [4, 0, 1]
+    assert [len(topic.partitions) for topic in found.topics] == [4, 50, 1]
 
 
-async def test_coordinators_of_transactions_do_not_exist(cluster: BrokerCluster) -> None:
+@pytest.mark.parametrize("kind", [COORDINATES_TRANSACTIONS, 7])
+async def test_groups_have_coordinators_of_one_kind(cluster: BrokerCluster, kind: int) -> None:
     await cluster.start(1)
-    request = FindCoordinatorRequest(["g"], COORDINATES_TRANSACTIONS)
-    [found] = (await cluster.service(1).groups.find_coordinator(request)).coordinators
-    assert isinstance(found.error, UnsupportedVersionError)
-    assert "transactions are not supported" in str(found.error)
-    request = FindCoordinatorRequest(["g"], 7)
+    request = FindCoordinatorRequest(["g"], kind)
     [found] = (await cluster.service(1).groups.find_coordinator(request)).coordinators
     assert isinstance(found.error, InvalidRequestError)
 

@@ -12,14 +12,19 @@ from minikafka.api.requests import ProducePartition, ProduceRequest, ProduceResu
 from minikafka.broker.replication import produced
 from minikafka.broker.replication.produce import ProduceHandler
 from minikafka.broker.replication.produced import INLINE_BYTES, RecordChecker
+from minikafka.core.replication.effects import TransactionQuestion
 from minikafka.core.replication.events import ReplicaFetched
 from minikafka.core.replication.partition import Partition
 from minikafka.errors import (
     BrokerNotAvailableError,
+    ConcurrentTransactionsError,
+    CoordinatorNotAvailableError,
+    InvalidProducerIdMappingError,
     InvalidRecordError,
     InvalidRequiredAcksError,
     InvalidTxnStateError,
     KafkaStorageError,
+    MinikafkaError,
     NetworkError,
     NotEnoughReplicasError,
     NotLeaderOrFollowerError,
@@ -430,18 +435,84 @@ async def test_what_is_larger_than_a_segment_is_refused(
     assert bench.manager.replicas[TP].log.log_end_offset == 0
 
 
-async def test_a_batch_of_a_transaction_is_refused_whoever_sends_it(
+def of_transaction(producer_id: int = 1, sequence: int = 0) -> bytes:
+    builder = BatchBuilder()
+    builder.append(None, b"v")
+    return builder.build(
+        producer_id=producer_id, producer_epoch=0, base_sequence=sequence, transactional=True
+    )
+
+
+async def test_a_batch_of_a_transaction_needs_an_id_acks_of_all_and_its_coordinator(
+    bench: Bench, handler: ProduceHandler
+) -> None:
+    replica = await bench.lead(1)
+
+    async def refused(acks: int, records: bytes, **fields: object) -> MinikafkaError | None:
+        items = [ProducePartition(TP, records)]
+        request = ProduceRequest(acks, 20, items, **fields)  # type: ignore[arg-type]
+        (result,) = await handler.produce(request)
+        assert result.base_offset == -1
+        return result.error
+
+    one = of_transaction()
+    assert isinstance(await refused(-1, one), TransactionalIdAuthorizationFailedError)
+    assert isinstance(await refused(1, one, transactional_id="t"), InvalidRequiredAcksError)
+    assert isinstance(await refused(0, one, transactional_id="t"), InvalidRequiredAcksError)
+    assert isinstance(await refused(-1, one + one, transactional_id="t"), InvalidRecordError)
+    # There is no coordinator here.
+    assert isinstance(await refused(-1, one, transactional_id="t"), InvalidTxnStateError)
+    assert replica.core.log_state.log_end_offset == 0
+
+
+class Silent:
+    """Coordinators that do not answer, or say no to begin with."""
+
+    def __init__(self, *errors: MinikafkaError) -> None:
+        self.errors = list(errors)
+        self.asked = 0
+
+    async def is_in_transaction(self, question: TransactionQuestion) -> None:
+        self.asked += 1
+        if not self.errors:
+            await asyncio.get_running_loop().create_future()
+        raise self.errors.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("adds", "error"), [(False, NotEnoughReplicasError), (True, ConcurrentTransactionsError)]
+)
+async def test_what_waits_for_a_word_in_vain_is_to_be_sent_again(
+    bench: Bench, handler: ProduceHandler, adds: bool, error: type[MinikafkaError]
+) -> None:
+    replica = await bench.lead(1)
+    coordinators = Silent(CoordinatorNotAvailableError("not now"))
+    bench.manager.words.coordinators = coordinators
+    request = ProduceRequest(
+        -1,
+        100,
+        [ProducePartition(TP, of_transaction())],
+        transactional_id="t",
+        adds_to_transaction=adds,
+    )
+    (result,) = await handler.produce(request)
+    assert isinstance(result.error, error)
+    assert coordinators.asked == 2
+    assert replica.core.waiting_for_word_count == 0
+    assert replica.core.log_state.log_end_offset == 0
+
+
+async def test_a_request_of_a_transaction_has_one_producer(
     bench: Bench, handler: ProduceHandler
 ) -> None:
     await bench.lead(1)
-    builder = BatchBuilder()
-    builder.append(None, b"v")
-    batch = builder.build(producer_id=1, producer_epoch=0, base_sequence=0, transactional=True)
-    items = [ProducePartition(TP, batch)]
-    (result,) = await handler.produce(ProduceRequest(1, 0, items))
-    assert isinstance(result.error, TransactionalIdAuthorizationFailedError)
-    (result,) = await handler.produce(ProduceRequest(1, 0, items, transactional_id="t"))
-    assert isinstance(result.error, InvalidTxnStateError)
+    items = [
+        ProducePartition(TP, of_transaction()),
+        ProducePartition(TP, of_transaction(producer_id=2)),
+    ]
+    first, second = await handler.produce(ProduceRequest(-1, 20, items, transactional_id="t"))
+    assert isinstance(first.error, InvalidTxnStateError)
+    assert isinstance(second.error, InvalidProducerIdMappingError)
 
 
 async def test_a_topic_may_give_the_time_of_appending_and_a_codec(
