@@ -48,8 +48,9 @@ class ProduceRequest:
 
     `source`: where it came from (a connection, a stream). Requests of one source are appended in
     the order in which they came, also if the records of one take a while to be looked at.
-    `adds_to_transaction`: partitions that are not in the transaction of `transactional_id` are
-    added to it (KIP-890: Produce from 12 on).
+
+    `adds_to_transaction`: partitions that are not in the producer's transaction are added to it
+    (TV2). `knows_abortable`: the client has heard of TRANSACTION_ABORTABLE.
     """
 
     acks: int
@@ -58,6 +59,7 @@ class ProduceRequest:
     source: object = field(default=None, compare=False)
     transactional_id: str | None = None
     adds_to_transaction: bool = False
+    knows_abortable: bool = True
 
 
 @dataclass(slots=True)

@@ -59,7 +59,7 @@ class Api(NamedTuple):
 _NEVER = 1_000
 
 APIS: dict[ApiKey, Api] = {
-    ApiKey.PRODUCE: Api(0, 9, 9),
+    ApiKey.PRODUCE: Api(0, 12, 9),
     ApiKey.FETCH: Api(4, 12, 12),
     ApiKey.LIST_OFFSETS: Api(1, 7, 6),
     ApiKey.METADATA: Api(0, 11, 9),

@@ -53,7 +53,8 @@ Body = Sequence[Piece]
 
 
 class Call(NamedTuple):
-    """A request before its body is read. `client_host` as Kafka writes it: `/127.0.0.1`."""
+    """A request before its body is read. `client_host` as Kafka writes it: `/127.0.0.1`. `session`
+    is the connection that it came on, `connection_number` tells which connection is the younger."""
 
     api: ApiKey
     version: int
@@ -61,7 +62,8 @@ class Call(NamedTuple):
     client_id: str
     client_host: str
     size_bytes: int
-    session: object  # the connection that it came on
+    session: object
+    connection_number: int
 
 
 class Door(Protocol):
@@ -115,9 +117,14 @@ class CloseConnection(Exception):
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, door: Door, max_request_bytes: int, now: Callable[[], float]) -> None:
+    """See the module. `number` is above that of every connection that was accepted before."""
+
+    def __init__(
+        self, door: Door, max_request_bytes: int, now: Callable[[], float], number: int
+    ) -> None:
         self._door = door
         self._now = now
+        self._number = number
         self.splitter = FrameSplitter(max_request_bytes)
         self._transport: asyncio.Transport | None = None
         self._files: FileSender | None = None  # made when it is needed first
@@ -340,7 +347,8 @@ class Connection(asyncio.Protocol):
             client_id = reader.nullable_string() or ""
             reader.flexible = version >= served.first_flexible
             reader.tags()
-        call = Call(api, version, correlation_id, client_id, self._host, len(frame), self)
+        size = len(frame)
+        call = Call(api, version, correlation_id, client_id, self._host, size, self, self._number)
         return reader, (call, served if known else None)
 
     def _on_done(

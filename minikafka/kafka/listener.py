@@ -1,8 +1,8 @@
 """The TCP server of the Kafka door: connections, what they have in common, and when they end.
 
-State: the open connections, the fetch sessions, the memory of unanswered requests (shared with the
-other doors), and the connections that wait for room in it. A connection on which nothing happened
-for connections.max.idle.ms is closed.
+State: the open connections, which are numbered as they are accepted, the fetch sessions, the memory
+of unanswered requests (shared with the other doors), and the connections that wait for room in it.
+A connection on which nothing happened for connections.max.idle.ms is closed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count as count_from
 from time import monotonic
 
 from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
@@ -40,7 +41,7 @@ from minikafka.kafka.wire import (
     Reader,
     count,
 )
-from minikafka.model import TopicPartition
+from minikafka.model import BrokerInfo, TopicPartition
 from minikafka.turns import aside, next_turn
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class KafkaListener:
         self._counters = counters or RequestCounters()
         self._sessions = FetchSessions(max_fetch_sessions)
         self._arriving = Arriving(memory, monotonic)
+        self._numbers = count_from(1)
         self._unread: dict[Connection, None] = {}
         self._admission: Admission[Connection] = Admission(limits or ConnectionLimits(), monotonic)
         self._server: asyncio.Server | None = None
@@ -92,6 +94,7 @@ class KafkaListener:
         self._loading: asyncio.Future[None] | None = None
         self._send_files_from_bytes = send_files_from_bytes  # None: never
         self._long = asyncio.Semaphore(_LONG_AT_ONCE)
+        self._telling: set[asyncio.Future[Body | None]] = set()
 
     # --- life ---
 
@@ -148,7 +151,7 @@ class KafkaListener:
         loop = asyncio.get_running_loop()
         if self._loading is None:
             self._loading = loop.run_in_executor(None, messages.load)
-        return Connection(self, self._max_request_bytes, monotonic)
+        return Connection(self, self._max_request_bytes, monotonic, next(self._numbers))
 
     def _arm_reaper(self) -> None:
         loop = asyncio.get_running_loop()
@@ -291,7 +294,9 @@ class KafkaListener:
         for appended, refused in started:
             results += [] if appended is None else await appended
             results += [ProduceResult(tp, error) for tp, error in refused.items()]
-        return self._produced(call, acks, results)
+        named = produce.leaders_named(results, call.version)
+        leaders = await self._reachable(named) if named else None
+        return self._produced(call, acks, results, leaders)
 
     def _on_produced(
         self,
@@ -303,16 +308,58 @@ class KafkaListener:
         if answer.done():  # the client is gone
             return
         try:
-            answer.set_result(self._produced(call, acks, started.result()))
+            results = started.result()
+            if produce.leaders_named(results, call.version):
+                self._tell_leaders(answer, call, acks, started)
+            else:
+                answer.set_result(self._produced(call, acks, results))
         except asyncio.CancelledError:
             answer.cancel()
         except Exception as error:
             answer.set_exception(error)
 
+    def _tell_leaders(
+        self,
+        answer: asyncio.Future[Body | None],
+        call: Call,
+        acks: int,
+        started: asyncio.Future[Sequence[ProduceResult]],
+    ) -> None:
+        """The same answer, with where the leaders are."""
+        told = asyncio.ensure_future(self._answer_produce(call, acks, [(started, {})]))
+        self._telling.add(told)
+
+        def on_told(told: asyncio.Future[Body | None]) -> None:
+            self._telling.discard(told)
+            if answer.done():  # the client is gone
+                return
+            if told.cancelled():
+                answer.cancel()
+            elif (error := told.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(told.result())
+
+        told.add_done_callback(on_told)
+
+    async def _reachable(self, broker_ids: set[int]) -> dict[int, BrokerInfo]:
+        """Those of them that have a Kafka listener."""
+        found = await self._service.metadata([], False)
+        return {
+            broker.broker_id: broker
+            for broker in found.brokers
+            if broker.broker_id in broker_ids and broker.kafka_host is not None
+        }
+
     @staticmethod
-    def _produced(call: Call, acks: int, results: Sequence[ProduceResult]) -> Body | None:
+    def _produced(
+        call: Call,
+        acks: int,
+        results: Sequence[ProduceResult],
+        leaders: Mapping[int, BrokerInfo] | None = None,
+    ) -> Body | None:
         if acks != 0:
-            return [b"".join(produce.write_response(results, call.version))]
+            return [b"".join(produce.write_response(results, call.version, leaders))]
         failed = next((result for result in results if result.error is not None), None)
         if failed is not None:
             # The only way to make a producer notice that does not ask for an answer.

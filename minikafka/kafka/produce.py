@@ -1,37 +1,53 @@
-"""Produce, versions 0 to 9, by hand: records are memoryviews of the frame, never copied.
+"""Produce, versions 0 to 12, by hand: records are memoryviews of the frame, never copied.
 
     request    transactional id (3+), acks, timeout ms, topics: name, partitions: index, records
     response   topics: name, partitions: index, error, base offset, log append time (2+),
-               log start offset (5+), record errors and message (8+); throttle time (1+)
+               log start offset (5+), record errors and message (8+), [leader (10+)];
+               throttle time (1+), [endpoints of those leaders (10+)]
 
-Version 9 is the flexible form of 8. Versions below 3 carry old message formats, which are refused
-batch by batch, as zstd is below version 7. A partition that is named twice counts once, as it was
-named last; of each there is one batch.
+Version 9 is the flexible form of 8. From 10 on a producer that came to the wrong broker is told who
+leads, and where that is (KIP-951), in tags. Who speaks 11 knows TRANSACTION_ABORTABLE, and who
+speaks 12 has not told the coordinator which partitions it writes to (KIP-890).
+
+Versions below 3 carry old message formats, which are refused batch by batch, as zstd is below
+version 7. A partition that is named twice counts once, as it was named last; of each there is one
+batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from struct import Struct
 
-from minikafka.api.requests import ProducePartition, ProduceRequest, ProduceResult
+from minikafka.api.requests import (
+    LeaderHint,
+    ProducePartition,
+    ProduceRequest,
+    ProduceResult,
+)
 from minikafka.errors import (
     CorruptMessageError,
     InvalidRecordError,
+    InvalidTxnStateError,
     MinikafkaError,
+    TransactionAbortableError,
     UnsupportedCompressionTypeError,
     UnsupportedForMessageFormatError,
     WrongRecordsError,
 )
 from minikafka.kafka.errors import partition_code
-from minikafka.kafka.wire import INT32, INT64, Reader, count, string
-from minikafka.model import TopicPartition, topic_partition
+from minikafka.kafka.wire import INT32, INT64, Reader, count, string, varint
+from minikafka.model import BrokerInfo, TopicPartition, topic_partition
 from minikafka.records.compression import Codec
 from minikafka.records.header import CODEC_MASK, HEADER_BYTES, LENGTH_PREFIX_BYTES
 
+_FIRST_WITH_LEADERS = 10
+_FIRST_ABORTABLE = 11
+_FIRST_OF_TV2 = 12
 _ACKS_AND_TIMEOUT = Struct(">hi")
 _RESULT = Struct(">ihq")
+_LEADER = Struct(">ii")
 _NOTHING = memoryview(b"")
 _LENGTH_POSITION, _MAGIC_POSITION, _CODEC_POSITION = 8, 16, 22
 _MAGIC = 2
@@ -58,7 +74,15 @@ def read_request(reader: Reader, version: int, source: object = None) -> Produce
     reader.array(read_topic)
     reader.tags()
     items = [ProducePartition(each, records) for each, records in partitions.items()]
-    return ProduceRequest(acks, max(timeout_ms, 0), items, source, transactional_id)
+    return ProduceRequest(
+        acks,
+        max(timeout_ms, 0),
+        items,
+        source,
+        transactional_id,
+        adds_to_transaction=version >= _FIRST_OF_TV2,
+        knows_abortable=version >= _FIRST_ABORTABLE,
+    )
 
 
 def refusal(records: memoryview, version: int) -> MinikafkaError | None:
@@ -89,8 +113,11 @@ def refusal(records: memoryview, version: int) -> MinikafkaError | None:
     return None
 
 
-def write_response(results: Sequence[ProduceResult], version: int) -> list[bytes]:
-    """The body after the response header."""
+def write_response(
+    results: Sequence[ProduceResult], version: int, leaders: Mapping[int, BrokerInfo] | None = None
+) -> list[bytes]:
+    """The body after the response header. `leaders`: those of the brokers whom results name as
+    leaders that have a Kafka listener, by id; for versions that tell of them."""
     flexible = version >= 9
     tags = b"\x00" if flexible else b""
     topics = [
@@ -102,7 +129,7 @@ def write_response(results: Sequence[ProduceResult], version: int) -> list[bytes
         out.append(count(len(group), flexible=flexible))
         for result in group:
             error = result.error
-            code = 0 if error is None else partition_code(error)
+            code = 0 if error is None else _code(error, version)
             out.append(_RESULT.pack(result.topic_partition.partition, code, result.base_offset))
             if version >= 2:
                 out.append(INT64.pack(result.log_append_time_ms))
@@ -111,12 +138,46 @@ def write_response(results: Sequence[ProduceResult], version: int) -> list[bytes
             if version >= 8:
                 out.append(_record_errors(error, flexible=flexible))
                 out.append(string(_message(error), flexible=flexible))
-            out.append(tags)
+            out.append(_leader(result.leader_hint, leaders) if leaders else tags)
         out.append(tags)
     if version >= 1:
         out.append(INT32.pack(0))
-    out.append(tags)
+    out.append(_endpoints(leaders) if leaders else tags)
     return out
+
+
+def leaders_named(results: Sequence[ProduceResult], version: int) -> set[int]:
+    """The brokers of which the answer tells that they lead."""
+    if version < _FIRST_WITH_LEADERS:
+        return set()
+    return {result.leader_hint.leader for result in results if result.leader_hint is not None}
+
+
+def _code(error: MinikafkaError, version: int) -> int:
+    if isinstance(error, TransactionAbortableError) and version < _FIRST_ABORTABLE:
+        return InvalidTxnStateError.code
+    return partition_code(error)
+
+
+def _leader(hint: LeaderHint | None, leaders: Mapping[int, BrokerInfo]) -> bytes:
+    """The tags of a partition."""
+    if hint is None or hint.leader not in leaders:
+        return b"\x00"
+    data = _LEADER.pack(hint.leader, hint.leader_epoch) + b"\x00"
+    return b"\x01\x00" + varint(len(data)) + data
+
+
+def _endpoints(leaders: Mapping[int, BrokerInfo]) -> bytes:
+    """The tags of the whole."""
+    data = count(len(leaders), flexible=True) + b"".join(
+        INT32.pack(broker_id)
+        + string(broker.kafka_host, flexible=True)
+        + INT32.pack(broker.kafka_port)
+        + string(broker.rack, flexible=True)
+        + b"\x00"
+        for broker_id, broker in leaders.items()
+    )
+    return b"\x01\x00" + varint(len(data)) + data
 
 
 def _record_errors(error: MinikafkaError | None, *, flexible: bool) -> bytes:

@@ -12,19 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikafka.api.requests import FetchPartition, FetchResult, ProduceResult
+from minikafka.api.requests import FetchPartition, FetchResult, LeaderHint, ProduceResult
 from minikafka.errors import (
     BrokerNotAvailableError,
     InvalidRecordError,
     MinikafkaError,
     NotEnoughReplicasError,
+    NotLeaderOrFollowerError,
     OffsetOutOfRangeError,
+    TransactionAbortableError,
     UnknownTopicOrPartitionError,
 )
 from minikafka.kafka import fetch, produce
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.wire import MalformedRequestError, Reader
-from minikafka.model import AbortedTransaction, TopicPartition
+from minikafka.model import AbortedTransaction, BrokerInfo, TopicPartition
 from tests.helpers.kio_messages import read_response, written_request
 
 PRODUCE, FETCH = APIS[ApiKey.PRODUCE], APIS[ApiKey.FETCH]
@@ -79,6 +81,19 @@ def test_a_produce_request_is_read_as_it_was_meant(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", range(3, PRODUCE.max_version + 1))
+@pytest.mark.parametrize("transactional_id", [None, "", "längs"])
+def test_a_produce_request_says_what_its_client_knows_of_transactions(
+    version: int, transactional_id: str | None
+) -> None:
+    values = {"transactional_id": transactional_id, "acks": -1, "timeout": 1, "topic_data": []}
+    body = written(ApiKey.PRODUCE, version, values)
+    request = produce.read_request(reader_of(body, version, ApiKey.PRODUCE), version)
+    assert request.transactional_id == transactional_id
+    assert request.adds_to_transaction is (version >= 12)
+    assert request.knows_abortable is (version >= 11)
+
+
+@pytest.mark.parametrize("version", range(3, PRODUCE.max_version + 1))
 def test_a_produce_request_that_ends_early_is_malformed_wherever_it_ends(version: int) -> None:
     body = produce_request(version)
     for size in range(len(body)):
@@ -120,6 +135,57 @@ def test_a_broker_that_must_not_serve_sends_the_client_to_look_for_the_leader() 
     result = ProduceResult(TopicPartition("words", 0), BrokerNotAvailableError("out of touch"))
     response = read(ApiKey.PRODUCE, 7, produce.write_response([result], 7))
     assert int(response.responses[0].partition_responses[0].error_code) == 6
+
+
+@pytest.mark.parametrize("version", range(3, PRODUCE.max_version + 1))
+def test_that_a_transaction_can_only_be_aborted_is_told_to_those_who_know_the_word(
+    version: int,
+) -> None:
+    result = ProduceResult(TopicPartition("words", 0), TransactionAbortableError())
+    response = read(ApiKey.PRODUCE, version, produce.write_response([result], version))
+    (partition,) = response.responses[0].partition_responses
+    assert int(partition.error_code) == (120 if version >= 11 else 48)
+
+
+NOT_HERE = NotLeaderOrFollowerError("elsewhere")
+HINTED = [
+    ProduceResult(TopicPartition("words", 0), NOT_HERE, leader_hint=LeaderHint(2, 7)),
+    ProduceResult(TopicPartition("words", 1), NOT_HERE, leader_hint=LeaderHint(3, 8)),
+    ProduceResult(TopicPartition("words", 2), NOT_HERE, leader_hint=LeaderHint(-1, 9)),
+    ProduceResult(TopicPartition("words", 3), None, 41, 3),
+]
+
+
+@pytest.mark.parametrize("version", range(10, PRODUCE.max_version + 1))
+def test_who_came_to_the_wrong_broker_is_told_where_the_leaders_are(version: int) -> None:
+    assert produce.leaders_named(HINTED, version) == {2, 3, -1}
+    leaders = {
+        2: BrokerInfo(2, "B", "grpc", 1, "host-2", 9093, "rack"),
+        3: BrokerInfo(3, "C", "grpc", 1, "host-3" * 40, 9094),
+    }
+    response = read(ApiKey.PRODUCE, version, produce.write_response(HINTED, version, leaders))
+    told = [
+        (each.current_leader.leader_id, each.current_leader.leader_epoch)
+        for each in response.responses[0].partition_responses
+    ]
+    assert told == [(2, 7), (3, 8), (-1, -1), (-1, -1)]
+    endpoints = [
+        (each.node_id, each.host, each.port, each.rack) for each in response.node_endpoints
+    ]
+    assert endpoints == [(2, "host-2", 9093, "rack"), (3, "host-3" * 40, 9094, None)]
+
+
+@pytest.mark.parametrize("version", range(3, PRODUCE.max_version + 1))
+def test_of_leaders_that_cannot_be_reached_nothing_is_told(version: int) -> None:
+    body = produce.write_response(HINTED, version)
+    assert body == produce.write_response(HINTED, version, {})
+    response = read(ApiKey.PRODUCE, version, body)
+    if version >= 10:
+        assert response.node_endpoints == ()
+        leaders = {p.current_leader.leader_id for p in response.responses[0].partition_responses}
+        assert leaders == {-1}
+    else:
+        assert produce.leaders_named(HINTED, version) == set()
 
 
 def batch(magic: int = 2, attributes: int = 0, length: int = 49, more: int = 0) -> memoryview:

@@ -6,19 +6,21 @@ import asyncio
 import logging
 import socket
 import struct
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
 
-from minikafka.api.requests import FetchResult, ProduceResult
+from minikafka.api.requests import FetchResult, LeaderHint, ProduceResult
 from minikafka.errors import (
     BrokerNotAvailableError,
     NotEnoughReplicasError,
+    NotLeaderOrFollowerError,
     PortTakenError,
     UsageError,
 )
 from minikafka.kafka.apis import APIS, ApiKey
-from minikafka.model import TopicPartition
+from minikafka.model import BrokerInfo, TopicPartition
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import MAX_REQUEST_BYTES, Client, Ground
 
@@ -148,6 +150,79 @@ async def test_requests_are_counted_by_kafkas_names(ground: Ground) -> None:
 
 
 # --- produce and fetch ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("manner", ["in a while", "at once", "soon"])
+@pytest.mark.parametrize(
+    ("hint", "leader"),
+    [
+        (LeaderHint(2, 7), (2, 7)),
+        (LeaderHint(3, 7), (-1, -1)),
+        (LeaderHint(-1, 7), (-1, -1)),
+        (None, (-1, -1)),
+    ],
+)
+async def test_a_producer_at_the_wrong_broker_is_told_who_leads_and_where(
+    ground: Ground,
+    manner: str,
+    hint: LeaderHint | None,
+    leader: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = [ProduceResult(T0, NotLeaderOrFollowerError("elsewhere"), leader_hint=hint)]
+
+    def refuse(request: object) -> Awaitable[Sequence[ProduceResult]]:
+        loop = asyncio.get_running_loop()
+        refused: asyncio.Future[Sequence[ProduceResult]] = loop.create_future()
+        if manner == "at once":
+            refused.set_result(results)
+        elif manner == "soon":
+            loop.call_soon(refused.set_result, results)
+        else:
+            ground.broker.produce_answers.put_nowait(results)
+            return ground.broker.produce_answers.get()
+        return refused
+
+    monkeypatch.setattr(ground.broker, "produce", refuse)
+    ground.broker.cluster.brokers = [
+        BrokerInfo(1, "A", "127.0.0.1", 1, "127.0.0.1", 9092),
+        BrokerInfo(2, "B", "127.0.0.1", 2, "host-2", 9093),
+        BrokerInfo(3, "C", "127.0.0.1", 3),
+    ]
+    await ground.start()
+    client = await ground.connect()
+    for version in (9, 10, 12):
+        response = await client.ask(ApiKey.PRODUCE, version, produce())
+        (partition,) = response.responses[0].partition_responses
+        assert int(partition.error_code) == 6
+        if version >= 10:
+            told = partition.current_leader
+            assert (told.leader_id, told.leader_epoch) == leader
+            endpoints = [(each.node_id, each.host, each.port) for each in response.node_endpoints]
+            assert endpoints == ([(2, "host-2", 9093)] if leader[0] == 2 else [])
+
+
+async def test_a_bug_while_the_leaders_are_looked_for_ends_the_connection(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(topics: object, allow_auto_create: bool) -> None:
+        raise ZeroDivisionError("a bug")
+
+    def refuse(request: object) -> Awaitable[Sequence[ProduceResult]]:
+        refused: asyncio.Future[Sequence[ProduceResult]]
+        refused = asyncio.get_running_loop().create_future()
+        error = NotLeaderOrFollowerError("elsewhere")
+        refused.set_result([ProduceResult(T0, error, leader_hint=LeaderHint(2, 7))])
+        return refused
+
+    await ground.start()
+    monkeypatch.setattr(ground.broker, "metadata", fail)
+    monkeypatch.setattr(ground.broker, "produce", refuse)
+    client = await ground.connect()
+    client.send(ApiKey.PRODUCE, 12, produce())
+    await client.receive_end()
+    assert "a bug" in caplog.text
+    assert ground.memory.used_bytes == 0
 
 
 async def test_produce_with_acks_0_has_no_answer(ground: Ground) -> None:
