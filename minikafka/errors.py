@@ -116,6 +116,12 @@ class RecordListTooLargeError(FatalError):
     code, name = 18, "RECORD_LIST_TOO_LARGE"
 
 
+class TopicAuthorizationFailedError(FatalError):
+    """Nobody but the brokers may do that with this topic."""
+
+    code, name = 29, "TOPIC_AUTHORIZATION_FAILED"
+
+
 class TransactionalIdAuthorizationFailedError(FatalError):
     code, name = 53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
 

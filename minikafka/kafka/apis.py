@@ -1,8 +1,9 @@
 """The APIs that are served, and in which versions: the maxima of Apache Kafka 3.0, but for
-DescribeCluster, of which kafka-python needs the next one.
+DescribeCluster, of which kafka-python needs the next one, and transactions (TRANSACTIONS).
 
 Clients infer a release from this table and behave accordingly, so it is that of a real one; only
-what works is in it. Produce is advertised from version 0, because older librdkafka drops
+what works is in it. (By Produce 11 kafka-python takes it for 3.8, and does nothing that it would
+not do with 3.0.) Produce is advertised from version 0, because older librdkafka drops
 compression silently when the minimum is 3; batches in formats older than v2 are refused one by one.
 """
 
@@ -32,6 +33,11 @@ class ApiKey(IntEnum):
     DELETE_RECORDS = 21
     INIT_PRODUCER_ID = 22
     OFFSET_FOR_LEADER_EPOCH = 23
+    ADD_PARTITIONS_TO_TXN = 24
+    ADD_OFFSETS_TO_TXN = 25
+    END_TXN = 26
+    WRITE_TXN_MARKERS = 27
+    TXN_OFFSET_COMMIT = 28
     DESCRIBE_ACLS = 29
     CREATE_ACLS = 30
     DELETE_ACLS = 31
@@ -46,6 +52,9 @@ class ApiKey(IntEnum):
     LIST_PARTITION_REASSIGNMENTS = 46
     OFFSET_DELETE = 47
     DESCRIBE_CLUSTER = 60
+    DESCRIBE_PRODUCERS = 61
+    DESCRIBE_TRANSACTIONS = 65
+    LIST_TRANSACTIONS = 66
 
 
 class Api(NamedTuple):
@@ -59,7 +68,7 @@ class Api(NamedTuple):
 _NEVER = 1_000
 
 APIS: dict[ApiKey, Api] = {
-    ApiKey.PRODUCE: Api(0, 12, 9),
+    ApiKey.PRODUCE: Api(0, 9, 9),
     ApiKey.FETCH: Api(4, 12, 12),
     ApiKey.LIST_OFFSETS: Api(1, 7, 6),
     ApiKey.METADATA: Api(0, 11, 9),
@@ -93,6 +102,23 @@ APIS: dict[ApiKey, Api] = {
     ApiKey.OFFSET_DELETE: Api(0, 0, _NEVER),
     ApiKey.DESCRIBE_CLUSTER: Api(0, 1, 0),
 }
+
+# Transactions, and what goes with them. AddPartitionsToTxn from 4 on is between brokers, which here
+# speak gRPC. From Produce 12, EndTxn 5 and TxnOffsetCommit 5 on a client speaks TV2 (KIP-890): only
+# if it is told of the feature transaction.version, whatever the table says.
+TRANSACTIONS: dict[ApiKey, Api] = {
+    ApiKey.PRODUCE: Api(0, 12, 9),
+    ApiKey.INIT_PRODUCER_ID: Api(0, 5, 2),
+    ApiKey.ADD_PARTITIONS_TO_TXN: Api(0, 3, 3),
+    ApiKey.ADD_OFFSETS_TO_TXN: Api(0, 4, 3),
+    ApiKey.END_TXN: Api(0, 5, 3),
+    ApiKey.WRITE_TXN_MARKERS: Api(1, 1, 1),
+    ApiKey.TXN_OFFSET_COMMIT: Api(0, 5, 3),
+    ApiKey.DESCRIBE_PRODUCERS: Api(0, 0, 0),
+    ApiKey.DESCRIBE_TRANSACTIONS: Api(0, 0, 0),
+    ApiKey.LIST_TRANSACTIONS: Api(0, 2, 0),
+}
+APIS |= TRANSACTIONS
 
 
 def find(api_key: int) -> Api | None:

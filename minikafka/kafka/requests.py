@@ -34,7 +34,7 @@ class DescribeCluster(Structure):
     endpoint_type: int = 1
 
 
-# --- offsets and producers -----------------------------------------------------------------------
+# --- offsets of partitions ------------------------------------------------------------------------
 
 
 class ListOffsets(Structure):
@@ -76,12 +76,6 @@ class OffsetForLeaderPartition(Structure):
     def partition_index(self) -> int:
         """As other requests call it."""
         return self.partition
-
-
-class InitProducerId(Structure):
-    transactional_id: str | None
-    producer_id: int = -1
-    producer_epoch: int = -1
 
 
 # --- topics --------------------------------------------------------------------------------------
@@ -359,6 +353,84 @@ class ListGroups(Structure):
 
 class DeleteGroups(Structure):
     groups_names: Sequence[str]
+
+
+# --- transactions --------------------------------------------------------------------------------
+
+
+class InitProducerId(Structure):
+    transactional_id: str | None
+    transaction_timeout: int
+    producer_id: int = -1
+    producer_epoch: int = -1
+
+
+class AddPartitionsToTxn(Structure):
+    """Of one producer: in later versions, which are between brokers, there are several."""
+
+    v3_and_below_transactional_id: str
+    v3_and_below_producer_id: int
+    v3_and_below_producer_epoch: int
+    v3_and_below_topics: Sequence[AddedTopic]
+
+
+class AddedTopic(Structure):
+    name: str
+    partitions: Sequence[int]
+
+
+class AddOffsetsToTxn(Structure):
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    group_id: str
+
+
+class EndTxn(Structure):
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    committed: bool
+
+
+class TxnOffsetCommit(Structure):
+    transactional_id: str
+    group_id: str
+    producer_id: int
+    producer_epoch: int
+    topics: Sequence[OffsetCommitTopic]
+    generation_id: int = -1
+    member_id: str = ""
+    group_instance_id: str | None = None
+
+
+class WriteTxnMarkers(Structure):
+    markers: Sequence[TxnMarker]
+
+
+class TxnMarker(Structure):
+    """`transaction_result`: whether it commits."""
+
+    producer_id: int
+    producer_epoch: int
+    transaction_result: bool
+    topics: Sequence[PartitionIndexes]
+    coordinator_epoch: int
+
+
+class DescribeProducers(Structure):
+    topics: Sequence[PartitionIndexes]
+
+
+class DescribeTransactions(Structure):
+    transactional_ids: Sequence[str]
+
+
+class ListTransactions(Structure):
+    state_filters: Sequence[str]
+    producer_id_filters: Sequence[int]
+    duration_filter: int = -1
+    transactional_id_pattern: str | None = None
 
 
 # --- access control lists ------------------------------------------------------------------------

@@ -314,6 +314,7 @@ _WORDS = {
     "value": _VALUES,
     "rack": ("", "rack"),
     "states": ("Stable", "Empty", "No"),
+    "state_filters": ("Ongoing", "Empty", "No"),
 }
 
 

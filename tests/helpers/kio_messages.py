@@ -1,6 +1,7 @@
 """Kafka's messages as kio writes and reads them: the oracle for our own readers and writers.
 
-Values are plain: mappings by kio's field names, durations in milliseconds, error codes as numbers.
+Values are plain: mappings by kio's field names, durations and times in milliseconds, error codes as
+numbers.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import io
 import uuid
 from dataclasses import MISSING, fields, is_dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import NoneType
 from typing import Any, get_args, get_origin
 
@@ -16,8 +17,11 @@ from hypothesis import strategies as st
 from kio.index import load_request_schema, load_response_schema
 from kio.schema.errors import ErrorCode
 from kio.serial import entity_reader, entity_writer
+from kio.serial.errors import OutOfBoundValue
 
 from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.decoding import Structure, reader_of
+from minikafka.kafka.wire import Reader
 
 BY_HAND = {ApiKey.PRODUCE, ApiKey.FETCH, ApiKey.API_VERSIONS}
 # What is read and written by the definitions, with every version that is served.
@@ -27,7 +31,7 @@ BY_DEFINITION = [
     if key not in BY_HAND
     for version in range(api.min_version, api.max_version + 1)
 ]
-# A Python timedelta does not hold every int64 of milliseconds.
+# Python's timedelta does not hold every int64 of milliseconds, nor its datetime.
 _BITS = {
     "int8": 7,
     "int16": 15,
@@ -35,7 +39,10 @@ _BITS = {
     "int64": 63,
     "timedelta_i32": 31,
     "timedelta_i64": 53,
+    "datetime_i64": 45,
 }
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def written_request(api: ApiKey, version: int, values: dict[str, Any]) -> bytes:
@@ -58,8 +65,15 @@ def read_request(api: ApiKey, version: int, raw: bytes) -> Any:
 
 
 def read_response(api: ApiKey, version: int, raw: bytes, offset: int = 0) -> Any:
-    """To the last byte."""
-    response, size = entity_reader(load_response_schema(int(api), version))(raw, offset)
+    """To the last byte. Kafka says -1 where there is no time, which kio cannot read: what has that
+    is read by our own reader, by kio's definition."""
+    definition = load_response_schema(int(api), version)
+    try:
+        response, size = entity_reader(definition)(raw, offset)
+    except OutOfBoundValue:
+        reader = Reader(memoryview(raw), offset, flexible=definition.__flexible__)
+        response = reader_of(definition, Structure)(reader)
+        size = reader.position - offset
     assert offset + size == len(raw)
     return response
 
@@ -94,7 +108,9 @@ def _built(hint: Any, metadata: Any, value: Any) -> Any:
     if kafka_type == "error_code":
         return ErrorCode(value)
     if kafka_type in ("timedelta_i32", "timedelta_i64"):
-        return timedelta(milliseconds=value)
+        return value * _MILLISECOND
+    if kafka_type == "datetime_i64":
+        return _EPOCH + value * _MILLISECOND
     return value
 
 
@@ -112,7 +128,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, timedelta):
-        return value // timedelta(milliseconds=1)
+        return value // _MILLISECOND
+    if isinstance(value, datetime):
+        return (value - _EPOCH) // _MILLISECOND
     if isinstance(value, bool | int | str | bytes | uuid.UUID | None):
         return value
     return {name: plain(item) for name, item in vars(value).items()}

@@ -30,9 +30,8 @@ from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
-from minikafka.kafka.errors import partition_code
 from minikafka.kafka.fetch import ISOLATION_LEVELS, READ_COMMITTED
-from minikafka.kafka.handlers import acls, admin, configs, groups, reassignments
+from minikafka.kafka.handlers import acls, admin, configs, groups, reassignments, transactions
 from minikafka.kafka.handlers.admin import error_fields
 from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.kafka.ids import uuid_of
@@ -241,37 +240,9 @@ async def offset_for_leader_epoch(
     return {"throttle_time": 0, "topics": topics}
 
 
-# --- producers -----------------------------------------------------------------------------------
-
-
-async def init_producer_id(
-    service: BrokerService, call: Call, request: requests.InitProducerId
-) -> Values:
-    """An idempotent producer that knows an id already asks for a new one when its epochs run out:
-    it gets a new id either way."""
-    producer_id, producer_epoch, code = -1, -1, 0
-    known_id, known_epoch = request.producer_id, request.producer_epoch
-    if request.transactional_id:
-        code = UnsupportedVersionError.code  # transactions are not served, nor advertised
-    elif request.transactional_id == "" or (known_id == -1) != (known_epoch == -1):
-        code = InvalidRequestError.code
-    else:
-        try:
-            producer_id, producer_epoch = await service.init_producer_id()
-        except MinikafkaError as error:
-            code = partition_code(error)
-    return {
-        "throttle_time": 0,
-        "error_code": code,
-        "producer_id": producer_id,
-        "producer_epoch": producer_epoch,
-    }
-
-
 HANDLERS: Handlers = {
     ApiKey.METADATA: Handler(requests.Metadata, metadata),
     ApiKey.LIST_OFFSETS: Handler(requests.ListOffsets, list_offsets),
-    ApiKey.INIT_PRODUCER_ID: Handler(requests.InitProducerId, init_producer_id),
     ApiKey.OFFSET_FOR_LEADER_EPOCH: Handler(requests.OffsetForLeaderEpoch, offset_for_leader_epoch),
     ApiKey.DESCRIBE_CLUSTER: Handler(requests.DescribeCluster, describe_cluster),
     **acls.HANDLERS,
@@ -279,4 +250,5 @@ HANDLERS: Handlers = {
     **configs.HANDLERS,
     **groups.HANDLERS,
     **reassignments.HANDLERS,
+    **transactions.HANDLERS,
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from minikafka.api.groups import (
+    COORDINATES_TRANSACTIONS,
     CommittedOffset,
     DeleteGroupsRequest,
     DescribeGroupsRequest,
@@ -31,8 +32,6 @@ from minikafka.errors import (
     CoordinatorNotAvailableError,
     InconsistentGroupProtocolError,
     MinikafkaError,
-    TransactionalIdAuthorizationFailedError,
-    UnsupportedVersionError,
 )
 from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
@@ -50,7 +49,6 @@ _NULLABLE_PROTOCOL = 7
 _GROUP_ERRORS = 2
 _SEVERAL_GROUPS = 8
 _SEVERAL_KEYS = 4
-_LIBRDKAFKA_LAST = 2  # of FindCoordinator
 _SEVERAL_MEMBERS = 3
 _PROTOCOL_REQUIRED = 5
 
@@ -67,21 +65,12 @@ async def find_coordinator(
 ) -> Values:
     keys = request.coordinator_keys if call.version >= _SEVERAL_KEYS else [request.key]
     wanted = FindCoordinatorRequest(keys, request.key_type)
-    found = (await service.groups.find_coordinator(wanted)).coordinators
-    if call.version <= _LIBRDKAFKA_LAST:
-        found = [_final(each) for each in found]
+    kind = service.transactions if wanted.key_type == COORDINATES_TRANSACTIONS else service.groups
+    found = (await kind.find_coordinator(wanted)).coordinators
     answers = [_coordinator(each) async for each in in_slices(found)]
     if call.version >= _SEVERAL_KEYS:
         return {"throttle_time": 0, "coordinators": answers}
     return {"throttle_time": 0, **answers[0]}
-
-
-def _final(found: FoundCoordinator) -> FoundCoordinator:
-    """librdkafka looks for the coordinator of a transaction until its time is over, whatever it
-    hears, and tells nobody; but for this error, at which it stops and shows the sentence."""
-    if not isinstance(found.error, UnsupportedVersionError):
-        return found
-    return FoundCoordinator(found.key, TransactionalIdAuthorizationFailedError(str(found.error)))
 
 
 def _coordinator(found: FoundCoordinator) -> Values:
@@ -230,31 +219,40 @@ async def offset_commit(
     """A retention time, which old versions give, is not heeded."""
     commit = OffsetCommitRequest(
         request.group_id,
-        [
-            OffsetCommitPartition(
-                topic_partition(name, each.partition_index),
-                each.committed_offset,
-                each.committed_leader_epoch,
-                each.committed_metadata or "",
-            )
-            async for name, each in in_slices(
-                (topic.name, each) for topic in request.topics for each in topic.partitions
-            )
-        ],
+        await offsets_of(request.topics),
         request.generation_id_or_member_epoch,
         request.member_id,
         request.group_instance_id,
     )
     result = await service.groups.commit_offsets(commit)
-    return {"throttle_time": 0, "topics": await _partition_errors(result.partitions)}
+    return {"throttle_time": 0, "topics": await partition_errors(result.partitions)}
 
 
-async def _partition_errors(results: Iterable[OffsetCommitPartitionResult]) -> list[Values]:
+async def offsets_of(topics: Sequence[requests.OffsetCommitTopic]) -> list[OffsetCommitPartition]:
+    """What is to be committed."""
+    return [
+        OffsetCommitPartition(
+            topic_partition(name, each.partition_index),
+            each.committed_offset,
+            each.committed_leader_epoch,
+            each.committed_metadata or "",
+        )
+        async for name, each in in_slices(
+            (topic.name, each) for topic in topics for each in topic.partitions
+        )
+    ]
+
+
+async def partition_errors(
+    results: Iterable[OffsetCommitPartitionResult],
+    told: Callable[[MinikafkaError | None], int] = code,
+) -> list[Values]:
+    """By topic; `told` is the code of an error."""
     topics: dict[str, list[Values]] = {}
     async for each in in_slices(results):
         partition = {
             "partition_index": each.topic_partition.partition,
-            "error_code": code(each.error),
+            "error_code": told(each.error),
         }
         topics.setdefault(each.topic_partition.topic, []).append(partition)
     return [{"name": name, "partitions": items} for name, items in topics.items()]
@@ -328,7 +326,7 @@ async def offset_delete(
     return {
         "throttle_time": 0,
         "error_code": code(result.error),
-        "topics": await _partition_errors(result.partitions),
+        "topics": await partition_errors(result.partitions),
     }
 
 

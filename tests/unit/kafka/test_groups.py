@@ -17,7 +17,6 @@ from minikafka.errors import (
     NotCoordinatorError,
     RebalanceInProgressError,
     UnknownMemberIdError,
-    UnsupportedVersionError,
 )
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.model import BrokerInfo, TopicPartition
@@ -86,18 +85,6 @@ async def test_a_coordinator_that_is_not_there_or_cannot_be_reached(
         _, response = await ask(ground, ApiKey.FIND_COORDINATOR, version, values, answer)
         one = response.coordinators[0] if version >= 4 else response
         assert (one.error_code, one.node_id, one.host, one.port) == (15, -1, "", -1)
-
-
-@pytest.mark.parametrize(("version", "code"), [(1, 53), (2, 53), (3, 35), (4, 35)])
-async def test_there_are_no_transactions_and_every_client_shows_it(
-    ground: Ground, version: int, code: int
-) -> None:
-    values = {"key": "t", "key_type": 1, "coordinator_keys": ["t"]}
-    missing = requests.FoundCoordinator("t", UnsupportedVersionError("there are none"))
-    answer = requests.FindCoordinatorResult([missing])
-    _, response = await ask(ground, ApiKey.FIND_COORDINATOR, version, values, answer)
-    one = response.coordinators[0] if version >= 4 else response
-    assert (one.error_code, one.error_message, one.node_id) == (code, "there are none", -1)
 
 
 JOIN = {

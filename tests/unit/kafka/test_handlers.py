@@ -264,13 +264,6 @@ async def test_producer_ids_are_never_the_same(ground: Ground) -> None:
     assert len(seen) == len(versions(ApiKey.INIT_PRODUCER_ID))
 
 
-async def test_transactions_are_refused(ground: Ground) -> None:
-    response = await ground.ask(
-        ApiKey.INIT_PRODUCER_ID, 4, transactional_id="t", transaction_timeout=1000
-    )
-    assert (int(response.error_code), response.producer_id) == (35, -1)
-
-
 # --- topics --------------------------------------------------------------------------------------
 
 
