@@ -25,6 +25,8 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     txn-write A t-0 0                      a batch of the transaction of producer 0, sent to A; or
                                            again the one that it is not sure of
     txn-end 0 commit|abort                 its transaction ends
+    transact 0 1|2 commit|abort t-0 t-1    a whole one, of a client that asks the coordinator, in
+                                           this version of the protocol
     txn-consume A t-0 7                    a fetch of committed records
     txn-coordinator                        another coordinator, with a higher epoch
     producer A 0                           an idempotent producer gets its id
@@ -106,6 +108,9 @@ class Player:
                 self._by_name[a], partition(tp), int(offset)
             ),
             "txn-coordinator": self._next_coordinator,
+            "transact": lambda slot, version, outcome, *tps: world.coordinated.transact(
+                int(slot), int(version), outcome, [partition(tp) for tp in tps]
+            ),
             "lie": self._lie,
             "latest": lambda a, tp: self.clients.latest(self._by_name[a], partition(tp)),
             "producer": lambda a, slot: self.clients.new_producer(self._by_name[a], int(slot)),

@@ -18,7 +18,7 @@ from tests.simulation.world import World
 def check_step(world: World) -> None:
     """Raises Violation."""
     ledger = world.ledger
-    for partition in ledger.live():
+    for partition in ledger.all_live():
         ledger.check_members(partition)
         ledger.check_leader(partition)
     for host in world.hosts.values():
@@ -79,7 +79,7 @@ def _check_incarnations(world: World, replica: Replica) -> None:
 
 def check_epochs(world: World) -> None:
     """No. 15 in full, and no. 29: for every living replica."""
-    for ledger in world.ledger.live():
+    for ledger in world.ledger.all_live():
         world.transactions.check_replicas(ledger)
     for host in world.hosts.values():
         process = host.process
@@ -131,7 +131,7 @@ def unsettled(world: World) -> str | None:
             why = _unsettled_partition(world, ledger, assignment)
             if why is not None:
                 return f"{ledger}: {why}"
-    return world.transactions.unsettled()
+    return world.coordinated.unsettled() or world.transactions.unsettled()
 
 
 def is_lost(world: World, ledger: PartitionLedger) -> bool:

@@ -55,7 +55,11 @@ class Ledger(StateRules):
         return self.partitions.get((topic_id, topic_partition.partition))
 
     def live(self) -> list[PartitionLedger]:
-        """The partitions that have a State now."""
+        """The partitions of clients that have a State now."""
+        return [each for each in self.all_live() if not each.is_internal]
+
+    def all_live(self) -> list[PartitionLedger]:
+        """Those of the brokers' own topics as well."""
         current = self.topic_ids
         return [
             ledger

@@ -97,6 +97,9 @@ class Network:
                 exchange.abandon()
 
 
+_SENT_TWICE = ("update_state", "alter_partition", "replica_fetch", "write_markers")
+
+
 class Exchange:
     """One call. `kind` is the name of the method, `request` for filters and stories. A caller
     without a broker's process is a client, number -1: nothing is cut off from it."""
@@ -159,7 +162,7 @@ class Exchange:
             delay += LATE_S[0] + LATE_S[1] * chance.random()
         elif fate == "unanswered":
             self.serve = _unanswered(self)
-        elif fate == "twice" and self.kind in ("update_state", "alter_partition", "replica_fetch"):
+        elif fate == "twice" and self.kind in _SENT_TWICE:
             self._arrive_later(delay + LATE_S[0] * chance.random(), repeated=True)
         elif fate == "slow":
             delay += LATE_S[0] * chance.random()

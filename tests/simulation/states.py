@@ -7,7 +7,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from minikafka.model import NO_LEADER, Assignment, PartitionState, TopicPartition, describe_state
+from minikafka.model import (
+    INTERNAL_TOPICS,
+    NO_LEADER,
+    Assignment,
+    PartitionState,
+    TopicPartition,
+    describe_state,
+)
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.embedded import model
 from tests.helpers.core_builders import leader_of
@@ -51,6 +58,11 @@ class PartitionLedger:
 
     def __str__(self) -> str:
         return str(self.topic_partition)
+
+    @property
+    def is_internal(self) -> bool:
+        """Of the brokers' own topics?"""
+        return self.topic_partition.topic in INTERNAL_TOPICS
 
     def is_from_before_unclean(self, replica: Replica | None) -> bool:
         """Does this replica still live in the history that an unclean election has ended?"""

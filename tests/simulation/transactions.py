@@ -1,6 +1,7 @@
 """Transactions of the simulated cluster: producers that write them, and a coordinator that is
-played: it gives the words that leaders ask for, and hands out the markers. There is no coordinator
-in the product yet; what is real is the leaders' and followers' part, and the consumers'.
+played: it gives the words that leaders ask for, and hands out the markers, in more ways than a
+right one would. What is real is the leaders' and followers' part, and the consumers'; with the
+coordinators of the product it is coordinated.py.
 
 State: per slot a producer with its id, its epoch and the transaction under way; all transactions
 that ever were, with what became of them. A producer sends one batch a partition at a time, and
@@ -29,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minikafka.api.requests import FetchPartition, FetchRequest
+from minikafka.broker.ports import TransactionCoordinators
 from minikafka.broker.replication.produced import own_batch
 from minikafka.broker.replication.transactional import TransactionalAppend, end_transaction
 from minikafka.broker.service import Service
@@ -92,6 +94,18 @@ class TransactionalProducer:
     @property
     def name(self) -> str:
         return f"transactions-{self.slot}"
+
+
+class _Words:
+    """What the leaders of one process ask: about our own ids here, else the coordinators."""
+
+    def __init__(self, played: Transactions, real: TransactionCoordinators) -> None:
+        self._played = played
+        self._real = real
+
+    async def is_in_transaction(self, question: TransactionQuestion) -> None:
+        played = question.transactional_id.startswith("transactions-")
+        await (self._played if played else self._real).is_in_transaction(question)
 
 
 class Transactions:
@@ -319,9 +333,11 @@ class Transactions:
         return None if key in transaction.partitions else TransactionAbortableError("not in it")
 
     def on_started(self, process: BrokerProcess) -> None:
-        """Its leaders ask here."""
+        """Its leaders ask here, about the producers that are played here."""
         assert process.broker is not None
-        process.broker.replicas.words.coordinators = self
+        words = process.broker.replicas.words
+        assert words.coordinators is not None
+        words.coordinators = _Words(self, words.coordinators)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -354,12 +370,15 @@ class Transactions:
         headers = split(result.records) if result.records else []
         hidden = aborted_batches(result.records, headers, result.aborted or ())
         for header in headers:
-            transaction = self.by_crc.get(header.crc)
-            if transaction is None or is_control(header) or header.next_offset <= offset:
+            if is_control(header) or header.next_offset <= offset:
                 continue
             seen = header.base_offset not in hidden
             if header.next_offset > result.last_stable_offset:
                 raise self.world.violation("27", f"{ledger}: {header.base_offset} is not stable")
+            self.world.coordinated.on_consumed(header.crc, seen=seen)
+            transaction = self.by_crc.get(header.crc)
+            if transaction is None:
+                continue
             if seen != (transaction.outcome == "commit"):
                 told = "is read" if seen else "is passed over"
                 raise self.world.violation(
@@ -380,6 +399,8 @@ class Transactions:
         if replica is None or not replica.core.is_leader or ledger.unclean_version >= 0:
             return
         if state is None or replica.core.leader_epoch != state.leader_epoch:
+            return
+        if header.crc in self.world.coordinated.by_crc:
             return
         transaction = self.by_crc.get(header.crc)
         key = (ledger.topic_id, ledger.topic_partition.partition)
@@ -463,15 +484,15 @@ class Transactions:
             stored = replica.log.stored  # type: ignore[attr-defined]
             if stored.base:
                 continue
-            says = {
-                producer_id: (state.producer_epoch, state.open_first_offset)
-                for producer_id, state in replica.core.log_state.producers.items()
-                if producer_id >= 1_000_000
-            }
             last = {
                 batch.header.producer_id: batch.header.producer_epoch
                 for batch in stored.batches
                 if is_transactional(batch.header)
+            }
+            says = {
+                producer_id: (state.producer_epoch, state.open_first_offset)
+                for producer_id, state in replica.core.log_state.producers.items()
+                if producer_id in last or producer_id >= 1_000_000
             }
             if {producer_id: epoch for producer_id, (epoch, _) in says.items()} != last:
                 raise self.world.violation(
@@ -507,7 +528,10 @@ class Transactions:
             if replica is None or ledger.unclean_version >= 0:
                 continue
             log = replica.core.log_state
-            if log.last_stable_offset != log.high_watermark:
+            if (
+                log.last_stable_offset != log.high_watermark
+                and not self.world.coordinated.is_lost()
+            ):
                 return f"{ledger}: stable up to {log.last_stable_offset} of {log.high_watermark}"
         return None
 
@@ -529,7 +553,7 @@ class Transactions:
             replica = self.world.hosts[state.leader].replica(ledger.topic_partition)
             if replica is None:
                 continue
-            seen = self._committed(replica)
+            seen = self.read_committed(replica)
             key = (ledger.topic_id, ledger.topic_partition.partition)
             start = replica.core.log_state.log_start_offset
             left = {crc for end, (_, crc) in ledger.committed.items() if end > start}
@@ -544,7 +568,7 @@ class Transactions:
                         f"read, not {len(expected)}: {transaction.outcome}",
                     )
 
-    def _committed(self, replica: Replica) -> set[int]:
+    def read_committed(self, replica: Replica) -> set[int]:
         """The CRCs of what a reader of committed records sees of all."""
         log = replica.core.log_state
         offset, seen = log.log_start_offset, set()

@@ -52,6 +52,7 @@ class Plan:
     slowness: float
     gambits: float
     transactions: bool = False
+    coordinated: bool = False
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -90,6 +91,7 @@ class Plan:
             chance.choice((0.0, 0.01, 0.05)),
             chance.choice((0.1, 0.4, 0.7)),
             Random(f"transactions {seed}").random() < 0.25,
+            Random(f"coordinated {seed}").random() < 0.25,
         )
 
 
@@ -99,6 +101,7 @@ class Walk:
     def __init__(self, seed: int, plan: Plan, world: World) -> None:
         self.chance = Random(f"walk {seed}")
         self._transactions = Random(f"transactions {seed}") if plan.transactions else None
+        self._coordinated = Random(f"coordinated {seed}") if plan.coordinated else None
         self.plan = plan
         self.world = world
         self._queue: list[Action] = []
@@ -107,6 +110,8 @@ class Walk:
     def next(self) -> Action:
         if self._transactions is not None and self._transactions.random() < 0.4:
             return self._transact(self._transactions)
+        if self._coordinated is not None and self._coordinated.random() < 0.3:
+            return self._coordinate(self._coordinated)
         if not self._queue:
             chance = self.chance
             broken = self._broken()
@@ -258,6 +263,26 @@ class Walk:
         elif kind > 0.55:
             words = ("txn-end", slot, chance.choice(("commit", "commit", "abort")))
         run_ms = round(chance.choice((3, 10, 10, 40, 150)) * chance.random(), 3)
+        return Action(words, run_ms, chance.getrandbits(32))
+
+    def _coordinate(self, chance: Random) -> Action:
+        """As `_transact`, of clients that ask the coordinators of the product."""
+        ledgers = self.world.ledger.live()
+        if not ledgers:
+            return Action(("wait",), 5)
+        ledger = chance.choice(ledgers)
+        words: tuple[str, ...]
+        if chance.random() < 0.25:
+            host = self._leader(ledger) or chance.choice(list(self.world.hosts.values()))
+            offset = max(0, ledger.committed_end - chance.randrange(12))
+            words = ("txn-consume", host.name, str(ledger.topic_partition), str(offset))
+        else:
+            slot = chance.randrange(3)
+            outcome = chance.choice(("commit", "commit", "abort"))
+            chosen = chance.sample(ledgers, min(len(ledgers), chance.choice((1, 2, 2))))
+            words = ("transact", str(slot), str(1 + slot % 2), outcome)
+            words += tuple(str(each.topic_partition) for each in chosen)
+        run_ms = round(chance.choice((3, 10, 40, 150, 600)) * chance.random(), 3)
         return Action(words, run_ms, chance.getrandbits(32))
 
     # --- mishaps ---------------------------------------------------------------------------------

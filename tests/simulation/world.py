@@ -35,6 +35,7 @@ from minikafka.errors import KafkaStorageError, MinikafkaError, UsageError
 from minikafka.model import Assignment, BrokerInfo, TopicDescription, TopicPartition, broker_name
 from minikafka.zookeeper import client, session
 from minikafka.zookeeper.stores import candidates, cluster, election, registration, store
+from tests.simulation.coordinated import Coordinated
 from tests.simulation.disk import Disk, SimulatedLogStore
 from tests.simulation.kazoo_client import HandlerStandIn, KazooStandIn, stop_at_once
 from tests.simulation.ledger import Ledger
@@ -57,6 +58,8 @@ SETTINGS = {
     "controlled.shutdown.retry.backoff.ms": "200",
     "log.retention.check.interval.ms": "2000",
     "leader.imbalance.check.interval.seconds": "20",
+    "transaction.state.log.num.partitions": "2",
+    "offsets.topic.num.partitions": "1",
 }
 
 
@@ -235,6 +238,7 @@ class World:
         self.network = Network(self)
         self.ledger = Ledger(self)
         self.transactions = Transactions(self)
+        self.coordinated = Coordinated(self)
         self.zookeeper = ZooKeeperServer(self)
         self.zookeeper.on_written = self._on_written
 

@@ -135,6 +135,9 @@ class TransactionShards:
 
     # --- what is there ---------------------------------------------------------------------------
 
+    def all(self) -> list[TransactionShard]:
+        return list(self._shards.values())
+
     def serving(self) -> list[TransactionShard]:
         return [shard for shard in self._shards.values() if shard.serving]
 
