@@ -147,7 +147,7 @@ class Coordinated:
             self.attempts.append(attempt)
             failed = await self._write_all(client, attempt, partitions)
             await self._end(client, attempt, "abort" if failed else outcome)
-            if failed and client.version == 1:
+            if client.version == 1 and (failed or attempt.outcome != outcome):
                 await self._init(client, goes_on=True)
         except Violation:
             client.dead = True

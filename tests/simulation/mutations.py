@@ -550,11 +550,51 @@ MUTATIONS = (
         "if False:",
     ),
     Mutation(
+        "coordinators: the newest connection",
+        "T10: requests on older connections are executed",
+        "core.transactions.connections",
+        "NewestConnections.hears",
+        "return connection >= newest",
+        "return True",
+    ),
+    Mutation(
+        "coordinators: numbers of markers",
+        "T5: late copies of messages with markers count",
+        "core.transactions.markers",
+        "MarkerFilter.takes",
+        "or heard <= self._last.get(sender.broker_id, (0, 0))",
+        "",
+    ),
+    Mutation(
+        "coordinators: what is committed is told",
+        "T1: answers and markers leave when the record is appended",
+        "broker.transactions.shard",
+        "TransactionShard._write_batch",
+        "self._after(transactional_id, effects)",
+        "self._after(transactional_id, effects); self._on_committed([each])",
+    ),
+    Mutation(
+        "coordinators: the next one tells again",
+        "T2: who takes over forgets what was decided",
+        "core.transactions.transaction",
+        "Transaction.restore",
+        "self._on_prepare_committed(now)",
+        "pass",
+    ),
+    Mutation(
+        "coordinators: too few replicas delay",
+        "T1: what is appended and not acknowledged is waited for no longer",
+        "broker.coordinators.partition",
+        "CoordinatorPartition._on_outcome",
+        "elif self.leads:",
+        "elif False:",
+    ),
+    Mutation(
         "liar: transaction",
         "a client writes records of no transaction",
         "records.check",
         "checked_header",
-        "if header.attributes & TRANSACTIONAL:",
+        "if header.attributes & TRANSACTIONAL and not has_transactional_id:",
         "if False:",
         (
             (
@@ -735,6 +775,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     """Every scenario of the races, with its parameters."""
     from tests.simulation import (
         test_races_of_controllers,
+        test_races_of_coordinators,
         test_races_of_leaders,
         test_races_of_liars,
         test_races_of_messages,
@@ -748,6 +789,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_liars,
         test_races_of_messages,
         test_races_of_controllers,
+        test_races_of_coordinators,
         test_races_of_reassignments,
         test_races_of_sessions,
         test_races_of_transactions,

@@ -68,6 +68,11 @@ SCENARIOS = {
     "transactions: epochs of markers": "transactions_follow_one_another",
     "transactions: what is stable": "does_not_see_what_is_open",
     "transactions: aborted ones are told": "transactions_follow_one_another",
+    "coordinators: the newest connection": "race_17_an_end_that_comes_late",
+    "coordinators: numbers of markers": "race_22_markers_that_were_given_up_end_nothing_later[1]",
+    "coordinators: what is committed is told": "race_20_what_is_not_committed",
+    "coordinators: the next one tells again": "race_20_a_coordinator_dies",
+    "coordinators: too few replicas delay": "race_21_an_end_waits",
 }
 MOST_LIVES = 40
 STEPS = {"epoch_start on join": 500}  # of each, where 250 are seldom enough
