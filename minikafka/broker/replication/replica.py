@@ -71,6 +71,7 @@ from minikafka.model import (
     AbortedTransaction,
     Assignment,
     BatchHeader,
+    EndMarker,
     IsrProposal,
     Markers,
     PartitionState,
@@ -146,6 +147,16 @@ class WaitingForWord(Protocol):
 
     def go_on(self, word: TransactionQuestion) -> None: ...
     def refuse(self, error: MinikafkaError) -> None: ...
+
+
+class MarkerListener(Protocol):
+    """Who keeps in memory what the transactions in this log mean (a shard of groups)."""
+
+    def check_takes_markers(self) -> None:
+        """Raises a retriable MinikafkaError while it cannot: then none may be appended."""
+
+    def on_marker(self, producer_id: int, marker: EndMarker, offset: int) -> None:
+        """One is in the log, at this offset; not committed yet."""
 
 
 class FollowerWatch(Protocol):
@@ -237,6 +248,7 @@ class Replica:
         self._consumer_waiters: dict[FetchWaiter, None] = {}
         self._watches: dict[int, FollowerWatch] = {}  # by follower
         self.moved: dict[TopicPartition, None] | None = None
+        self.marker_listener: MarkerListener | None = None  # while it leads
         self._deletion_waiters: dict[FetchWaiter, None] = {}
         self.stopped = False
         self._fenced_by_its_disk = _FencedByItsDisk(self)
@@ -338,6 +350,10 @@ class Replica:
             self.step(BatchesAppended(headers, markers))
             for watch in self._watches.values():
                 watch.on_appended()
+            if markers and self.marker_listener is not None:
+                for header in headers:
+                    marker = markers[header.base_offset]
+                    self.marker_listener.on_marker(header.producer_id, marker, header.base_offset)
             self._maybe_flush_soon()
         except Exception as error:
             raise self.fail(error, "what was appended could not be counted") from error

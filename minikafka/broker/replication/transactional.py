@@ -112,7 +112,11 @@ def end_transaction(
     replica: Replica, end: TransactionEnd, now_timestamp_ms: int
 ) -> asyncio.Future[object]:
     """Take a marker: the future yields None once it is confirmed, or the error. Raises what
-    `Partition.plan_marker` and the log raise: then none was appended."""
+    `Partition.plan_marker` and the log raise: then none was appended. So it is with the retriable
+    error of a listener that cannot take it yet; one that can has taken it in when it is confirmed.
+    """
+    if replica.marker_listener is not None:
+        replica.marker_listener.check_takes_markers()
     replica.step(MarkerReceived(end.producer_id, end.producer_epoch, end.raised))
     plan = replica.core.plan_marker(end)
     if plan.header is not None:
@@ -123,4 +127,20 @@ def end_transaction(
         first = stamp(header.base_offset, header.size_bytes, header.leader_epoch)
         markers = {header.base_offset: plan.marker}
         replica.append_as_leader([first, batch[STAMP_BYTES:]], [header], markers)
-    return replica.park(plan.required_offset)
+    committed = replica.park(plan.required_offset)
+    return committed if replica.marker_listener is None else _after_the_listener(committed)
+
+
+def _after_the_listener(committed: asyncio.Future[object]) -> asyncio.Future[object]:
+    """The listener has parked before, for the same marker: it hears of the commitment before this
+    future has its result. That of `committed` may be there already."""
+    confirmed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    def pass_on(_: asyncio.Future[object]) -> None:
+        if committed.cancelled():
+            confirmed.cancel()
+        elif not confirmed.done():
+            confirmed.set_result(committed.result())
+
+    committed.add_done_callback(pass_on)
+    return confirmed

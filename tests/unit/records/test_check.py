@@ -170,6 +170,10 @@ class TestWhatAHeaderMayNotSay:
             ({"attributes": 7}, "unknown codec 7"),
             ({"producer_id": 5, "producer_epoch": 0, "base_sequence": -1}, "from 0"),
             ({"producer_id": 5, "producer_epoch": -1, "base_sequence": 0}, "from 0"),
+            (
+                {"attributes": 16, "producer_id": 5, "producer_epoch": 0, "base_sequence": -1},
+                "from 0",
+            ),
             ({"base_timestamp": 2**63 - 2}, "its timestamp is beyond 64 bits"),
         ],
     )

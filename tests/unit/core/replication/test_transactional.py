@@ -139,6 +139,28 @@ def test_an_open_transaction_of_the_same_epoch_asks_nobody():
     assert partition.plan_append([in_transaction(producer_epoch=1)], -1, TXN).waits
 
 
+def test_a_batch_without_a_sequence_of_the_brokers_own_is_taken_like_any_and_repeats_none():
+    """Offsets of a transaction (transactions.md section 5)."""
+    for transaction in (TXN, ADDS):
+        partition = leading()
+        own = in_transaction(sequence=-1)
+        wait(partition, "one", own, transaction)
+        word(partition, question(adds=transaction.adds))
+        plan = partition.plan_append([own], -1, with_word_of(partition))
+        append(partition, plan.headers[0])
+        for offset in (1, 2):
+            plan = partition.plan_append([own], -1, transaction)
+            assert (plan.duplicate, plan.waits) == (None, False)
+            assert plan.headers[0].base_offset == offset
+            append(partition, plan.headers[0])
+        append(partition, marker(producer_epoch=1), COMMIT)
+        with pytest.raises(InvalidProducerEpochError):
+            partition.plan_append([own], -1, transaction)
+        assert partition.plan_append(
+            [in_transaction(sequence=-1, producer_epoch=1)], -1, transaction
+        ).waits
+
+
 def test_a_repetition_is_answered_without_a_word():
     partition = leading()
     append(partition, in_transaction())
