@@ -23,10 +23,19 @@ from minikafka.api.groups import (
     SyncGroupResult,
 )
 from minikafka.core.groups.consumer_protocol import Subscription, encode_subscription
-from minikafka.core.groups.effects import Append, Effect, Now, Record, Reply
+from minikafka.core.groups.effects import (
+    Append,
+    Effect,
+    GroupRecord,
+    Now,
+    OffsetAndMetadata,
+    OffsetRecord,
+    Record,
+    Reply,
+)
 from minikafka.core.groups.group import Group
 from minikafka.core.groups.settings import GroupSettings
-from minikafka.errors import MinikafkaError
+from minikafka.errors import MinikafkaError, UnstableOffsetCommitError
 from minikafka.model import TopicPartition
 
 WALL_MS = 1_700_000_000_000
@@ -71,13 +80,14 @@ class GroupBench:
         """The log has taken all that waits."""
         while self.unwritten:
             append = self.unwritten.pop(0)
+            base_offset = len(self.records)
             self.records += append.records
-            self.apply(self.group.on_appended(append.write, None, self.now))
+            self.apply(self.group.on_appended(append.write, None, self.now, base_offset))
 
     def fail_writes(self, error: MinikafkaError) -> None:
         waiting, self.unwritten = self.unwritten, []
         for append in waiting:
-            self.apply(self.group.on_appended(append.write, error, self.now))
+            self.apply(self.group.on_appended(append.write, error, self.now, -1))
 
     def token(self) -> int:
         self._tokens += 1
@@ -186,6 +196,33 @@ class GroupBench:
         request = OffsetCommitRequest("g", [partition], generation_id, member_id, instance_id)
         self.apply(self.group.commit(request, 16, token, self.now))
         return token
+
+    def stage(self, producer_id: int, offset: int, topic: str = "orders") -> None:
+        """A transaction's record is in the log."""
+        value = OffsetAndMetadata(offset, -1, "", self.now.timestamp_ms)
+        topic_partition = TopicPartition(topic, 0)
+        self.group.stage(producer_id, {topic_partition: value}, len(self.records))
+        self.records.append(OffsetRecord("g", topic_partition, value))
+
+    def marker(self, producer_id: int, *, commits: bool = True) -> int:
+        """It is in the log; returns its offset, for `marker_committed`."""
+        offset = len(self.records)
+        self.records.append(GroupRecord("", None))  # what takes an offset
+        self.group.on_marker(producer_id, offset, commits=commits)
+        return offset
+
+    def marker_committed(self, offset: int) -> None:
+        self.apply(self.group.on_marker_committed(offset))
+
+    def unstable(self, *topics: str) -> list[str]:
+        """The topics of which fetching stable offsets is refused."""
+        wanted = [TopicPartition(topic, 0) for topic in topics] if topics else None
+        found = self.group.fetch_offsets(wanted, require_stable=True)
+        return [
+            each.topic_partition.topic
+            for each in found
+            if isinstance(each.error, UnstableOffsetCommitError)
+        ]
 
     def delete_offsets(self, *topics: str) -> int:
         token = self.token()

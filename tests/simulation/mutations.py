@@ -586,8 +586,8 @@ MUTATIONS = (
         "T1: what is appended and not acknowledged is waited for no longer",
         "broker.coordinators.partition",
         "CoordinatorPartition._on_outcome",
-        "elif self.leads:",
-        "elif False:",
+        "if isinstance(outcome, NotEnoughReplicasAfterAppendError) and self.leads:",
+        "if False:",
     ),
     Mutation(
         "liar: transaction",

@@ -10,7 +10,9 @@ State: none of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
@@ -37,6 +39,7 @@ from minikafka.api.groups import (
     ListedGroup,
     ListGroupsRequest,
     ListGroupsResult,
+    OffsetCommitPartition,
     OffsetCommitPartitionResult,
     OffsetCommitRequest,
     OffsetCommitResult,
@@ -49,15 +52,18 @@ from minikafka.api.groups import (
     SyncGroupRequest,
     SyncGroupResult,
 )
+from minikafka.api.transactions import TxnOffsetCommitRequest
 from minikafka.broker.coordinators.topic import CoordinatorTopic
 from minikafka.broker.groups.shard import GroupShard
 from minikafka.broker.groups.shards import GroupShards
+from minikafka.broker.groups.transactional import OffsetsAppend, told
 from minikafka.broker.metadata import MetadataCache
 from minikafka.config import BrokerConfig
 from minikafka.core.groups.effects import DeleteGroupResult, Now
 from minikafka.core.groups.group import Group
 from minikafka.core.groups.lifecycle import GroupState
 from minikafka.core.groups.members import size_of
+from minikafka.core.groups.offsets import note_outcome, offsets_to_write
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -204,19 +210,43 @@ class GroupCoordinator:
 
     async def commit_offsets(self, request: OffsetCommitRequest) -> OffsetCommitResult:
         """A partition that is named more than once counts as it is named last."""
-        wanted = {each.topic_partition: each for each in request.partitions}
+        return await self._commit_known_of(
+            request.partitions,
+            lambda known: self._commit_known(
+                OffsetCommitRequest(
+                    request.group_id,
+                    known,
+                    request.generation_id,
+                    request.member_id,
+                    request.instance_id,
+                )
+            ),
+        )
+
+    async def commit_offsets_in_transaction(
+        self, request: TxnOffsetCommitRequest
+    ) -> OffsetCommitResult:
+        """As `commit_offsets`, but they are staged until the transaction ends."""
+        return await self._commit_known_of(
+            request.partitions, lambda known: self._stage_known(replace(request, partitions=known))
+        )
+
+    async def _commit_known_of(
+        self,
+        partitions: Sequence[OffsetCommitPartition],
+        commit: Callable[
+            [Sequence[OffsetCommitPartition]], Awaitable[Sequence[OffsetCommitPartitionResult]]
+        ],
+    ) -> OffsetCommitResult:
+        """Those that there are; each of the others has an error of its own."""
+        wanted = {each.topic_partition: each for each in partitions}
         results = [
             OffsetCommitPartitionResult(each, self._unknown(each))
             async for each in in_slices(wanted)
         ]
         known = [wanted[each.topic_partition] for each in results if each.error is None]
-        reduced = OffsetCommitRequest(
-            request.group_id, known, request.generation_id, request.member_id, request.instance_id
-        )
         if known:
-            answers = {
-                each.topic_partition: each.error for each in await self._commit_known(reduced)
-            }
+            answers = {each.topic_partition: each.error for each in await commit(known)}
             for result in results:
                 result.error = answers.get(result.topic_partition, result.error)
         return OffsetCommitResult(results)
@@ -231,9 +261,7 @@ class GroupCoordinator:
             elif request.group_id in shard.groups:
                 group = shard.groups[request.group_id]
             else:
-                raise IllegalGenerationError(
-                    f"group {request.group_id!r} has no generation {request.generation_id}"
-                )
+                raise _no_generation(request.group_id, request.generation_id)
             token = _token(OffsetCommitResult)
             limit = self._config.offset_metadata_max_bytes
             shard.apply(group, group.commit(request, limit, token, self._now()))
@@ -244,6 +272,40 @@ class GroupCoordinator:
                 for each in request.partitions
             ]
 
+    async def _stage_known(
+        self, request: TxnOffsetCommitRequest
+    ) -> Sequence[OffsetCommitPartitionResult]:
+        try:
+            shard = self._check_in_transaction(request)
+        except MinikafkaError as error:
+            refused = told(error.with_traceback(None), request)
+            return [
+                OffsetCommitPartitionResult(each.topic_partition, refused)
+                for each in request.partitions
+            ]
+        now, limit = self._now(), self._config.offset_metadata_max_bytes
+        results, offsets = offsets_to_write(request.partitions, limit, now)
+        if offsets:
+            check = partial(self._check_in_transaction, request)
+            try:
+                append = OffsetsAppend(shard, request, offsets, now.timestamp_ms, check)
+                append.begin()
+                outcome = await append.in_time(COMMIT_TIMEOUT_S)
+            except MinikafkaError as error:
+                outcome = error.with_traceback(None)
+            note_outcome(outcome and told(outcome, request), results, offsets)
+        return results
+
+    def _check_in_transaction(self, request: TxnOffsetCommitRequest) -> GroupShard:
+        """Where the group is, if it takes this."""
+        shard = self._shards.of_group(request.group_id)
+        group = shard.groups.get(request.group_id)
+        if group is not None:
+            group.check_transactional_commit(request)
+        elif request.generation_id >= 0:
+            raise _no_generation(request.group_id, request.generation_id)
+        return shard
+
     def _unknown(self, topic_partition: TopicPartition) -> MinikafkaError | None:
         if self._metadata.partition(topic_partition) is None:
             return self._metadata.missing(f"there is no partition {topic_partition}")
@@ -251,10 +313,15 @@ class GroupCoordinator:
 
     async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchResult:
         return OffsetFetchResult(
-            [self._fetch_group(each) async for each in in_slices(request.groups)]
+            [
+                self._fetch_group(each, require_stable=request.require_stable)
+                async for each in in_slices(request.groups)
+            ]
         )
 
-    def _fetch_group(self, wanted: OffsetFetchGroup) -> OffsetFetchGroupResult:
+    def _fetch_group(
+        self, wanted: OffsetFetchGroup, *, require_stable: bool
+    ) -> OffsetFetchGroupResult:
         try:
             shard = self._shards.of_group(wanted.group_id, empty_id=True)
         except MinikafkaError as error:
@@ -263,7 +330,8 @@ class GroupCoordinator:
         if group is None:
             nothing = [CommittedOffset(each) for each in wanted.partitions or ()]
             return OffsetFetchGroupResult(wanted.group_id, None, nothing)
-        return OffsetFetchGroupResult(wanted.group_id, None, group.fetch_offsets(wanted.partitions))
+        found = group.fetch_offsets(wanted.partitions, require_stable=require_stable)
+        return OffsetFetchGroupResult(wanted.group_id, None, found)
 
     async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResult:
         """What is not there has an error of its own, unless the group as a whole has one."""
@@ -342,6 +410,10 @@ class GroupCoordinator:
 
 def _no_member(member_id: str) -> UnknownMemberIdError:
     return UnknownMemberIdError(f"there is no member {member_id!r}: its group is gone")
+
+
+def _no_generation(group_id: str, generation_id: int) -> IllegalGenerationError:
+    return IllegalGenerationError(f"group {group_id!r} has no generation {generation_id}")
 
 
 def _no_group(group_id: str) -> GroupIdNotFoundError:

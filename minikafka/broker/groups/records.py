@@ -48,12 +48,19 @@ GROUP_KEY_VERSION = 2
 VALUE_VERSION = 3
 
 
-def encode_batch(records: Iterable[Record], timestamp_ms: int) -> bytes:
-    """One batch of these records. MessageTooLargeError for a text longer than the format has."""
+def encode_batch(
+    records: Iterable[Record], timestamp_ms: int, producer: tuple[int, int] | None = None
+) -> bytes:
+    """One batch of these records. `producer`: they are part of the transaction of this producer id
+    and epoch; such a batch has no sequence, since its producer has not written it (KIP-98).
+    MessageTooLargeError for a text longer than the format has."""
     builder = BatchBuilder()
     for record in records:
         builder.append(encode_key(record), encode_value(record), (), timestamp_ms)
-    return builder.build()
+    if producer is None:
+        return builder.build()
+    producer_id, producer_epoch = producer
+    return builder.build(producer_id=producer_id, producer_epoch=producer_epoch, transactional=True)
 
 
 def encode_key(record: Record) -> bytes:
@@ -110,20 +117,20 @@ def encode_value(record: Record) -> bytes | None:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def decode(key: bytes | None, value: bytes | None) -> Record | None:
-    """None for a kind of record that is not known (a later version of Kafka has others). Raises
-    CorruptMessageError for one that cannot be read."""
+def decode(key: bytes | None, value: bytes | None, record_offset: int = -1) -> Record | None:
+    """What lies at this offset. None for a kind of record that is not known (a later version of
+    Kafka has others). Raises CorruptMessageError for one that cannot be read."""
     try:
-        return _decode(FieldReader(key or b""), value)
+        return _decode(FieldReader(key or b""), value, record_offset)
     except (error, ValueError) as problem:
         raise CorruptMessageError(f"a record of __consumer_offsets: {problem}") from None
 
 
-def _decode(key: FieldReader, value: bytes | None) -> Record | None:
+def _decode(key: FieldReader, value: bytes | None, record_offset: int) -> Record | None:
     version = key.int16()
     if version in (0, OFFSET_KEY_VERSION):
         group_id, topic, partition = key.string(), key.string(), key.int32()
-        offset = None if value is None else _offset(FieldReader(value))
+        offset = None if value is None else _offset(FieldReader(value), record_offset)
         return OffsetRecord(group_id, TopicPartition(topic, partition), offset)
     if version == GROUP_KEY_VERSION:
         group_id = key.string()
@@ -131,7 +138,7 @@ def _decode(key: FieldReader, value: bytes | None) -> Record | None:
     return None
 
 
-def _offset(reader: FieldReader) -> OffsetAndMetadata:
+def _offset(reader: FieldReader, record_offset: int) -> OffsetAndMetadata:
     version = _known(reader.int16())
     offset = reader.int64()
     leader_epoch = reader.int32() if version >= 3 else -1
@@ -139,7 +146,7 @@ def _offset(reader: FieldReader) -> OffsetAndMetadata:
     commit_timestamp_ms = reader.int64()
     expire_timestamp_ms = reader.int64() if version == 1 else -1
     return OffsetAndMetadata(
-        offset, leader_epoch, metadata, commit_timestamp_ms, expire_timestamp_ms
+        offset, leader_epoch, metadata, commit_timestamp_ms, expire_timestamp_ms, record_offset
     )
 
 

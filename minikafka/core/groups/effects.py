@@ -2,7 +2,9 @@
 
 A group's records reach `__consumer_offsets` by `Append`: the runtime writes them as one batch with
 acks=all and calls `Group.on_appended` with the same `write` once they are committed, or with the
-error. Appends of one group are answered in the order in which they were asked for.
+error if they are not in the log, and will not be. There is no third outcome but the end of the
+leadership, upon which it calls `unload`. Appends of one group are answered in the order in which
+they were asked for.
 """
 
 from __future__ import annotations
@@ -34,13 +36,26 @@ class Now(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class OffsetAndMetadata:
     """A committed offset as it is stored. `expire_timestamp_ms` -1: by the broker's retention
-    (only old records of Kafka's have another)."""
+    (only old records of Kafka's have another). `record_offset`: where its record lies in the log,
+    which no record says of itself; -1 before it is there."""
 
     offset: int
     leader_epoch: int
     metadata: str
     commit_timestamp_ms: int
     expire_timestamp_ms: int = -1
+    record_offset: int = -1
+
+    def at(self, record_offset: int) -> OffsetAndMetadata:
+        """The same, with its place in the log."""
+        return OffsetAndMetadata(
+            self.offset,
+            self.leader_epoch,
+            self.metadata,
+            self.commit_timestamp_ms,
+            self.expire_timestamp_ms,
+            record_offset,
+        )
 
 
 @dataclass(frozen=True, slots=True)

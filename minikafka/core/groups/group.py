@@ -4,14 +4,14 @@ done comes out. What it decides itself is which offsets expire, and when the gro
     Membership       who comes, stays and goes; it asks Admission who may join, and StaticMembers
                      deals with those who come back under a new id
     Rebalance        the rounds, from one generation to the next; Membership tells it of members
-    GroupOffsets     committed offsets
+    GroupOffsets     committed offsets, and those that transactions have staged
     shared by them   Lifecycle (the state), Generation (what was agreed upon), Members (who),
                      Outgoing (the effects of this event)
 
-A group is there as long as it has members, offsets, or a generation that is written down. Offsets
-expire when the group has been Empty for `offsets.retention.minutes`, or, in a Stable group of
-consumers, for topics that nobody reads; in a group that never had members, so long after their
-commit. A group that has nothing left goes.
+A group is there as long as it has members, offsets (committed or staged), or a generation that is
+written down. Offsets expire when the group has been Empty for `offsets.retention.minutes`, or, in a
+Stable group of consumers, for topics that nobody reads; in a group that never had members, so long
+after their commit. A group that has nothing left goes.
 
 Pure: what it is told and the time come in, effects go out (core/groups/effects.py). Everything that
 counts is an Append first and takes effect in `on_appended`.
@@ -37,6 +37,7 @@ from minikafka.api.groups import (
     OffsetDeleteResult,
     SyncGroupRequest,
 )
+from minikafka.api.transactions import TxnOffsetCommitRequest
 from minikafka.core.groups.admission import Admission
 from minikafka.core.groups.consumer_protocol import CONSUMER_PROTOCOL_TYPE
 from minikafka.core.groups.effects import (
@@ -51,6 +52,7 @@ from minikafka.core.groups.generation import Generation
 from minikafka.core.groups.lifecycle import GroupState, Lifecycle
 from minikafka.core.groups.members import Members
 from minikafka.core.groups.membership import Membership
+from minikafka.core.groups.offset_table import OffsetTable
 from minikafka.core.groups.offsets import ForgetWrite, GroupOffsets, OffsetsWrite
 from minikafka.core.groups.outgoing import Outgoing
 from minikafka.core.groups.rebalance import AssignmentWrite, EmptyWrite, Rebalance
@@ -121,10 +123,7 @@ class Group:
     # --- coming and going of the coordinator -----------------------------------------------------
 
     def restore(
-        self,
-        snapshot: GroupSnapshot | None,
-        offsets: Mapping[TopicPartition, OffsetAndMetadata],
-        now: Now,
+        self, snapshot: GroupSnapshot | None, offsets: OffsetTable, now: Now
     ) -> list[Effect]:
         """Become what the last coordinator wrote down. The sessions of all members begin anew."""
         self.offsets.restore(offsets)
@@ -170,8 +169,11 @@ class Group:
 
     # --- writes and time -------------------------------------------------------------------------
 
-    def on_appended(self, write: object, error: MinikafkaError | None, now: Now) -> list[Effect]:
-        """The records of an Append are committed, or are not (then `error` is what to answer)."""
+    def on_appended(
+        self, write: object, error: MinikafkaError | None, now: Now, base_offset: int
+    ) -> list[Effect]:
+        """The records of an Append are committed, from `base_offset` on; or they are not in the log
+        (then `error` is what to answer)."""
         self._outgoing.on_appended()
         match write:
             case AssignmentWrite():
@@ -179,9 +181,9 @@ class Group:
             case StaticMemberWrite():
                 self._static_members.on_stored(write, error, now)
             case OffsetsWrite():
-                self.offsets.on_committed(write, error)
+                self.offsets.on_committed(write, error, base_offset)
             case ForgetWrite():
-                self.offsets.on_forgotten(write, error)
+                self.offsets.on_forgotten(write, error, base_offset)
             case BuryWrite(token):
                 self._on_buried(token, error, now)
             case _:
@@ -215,11 +217,14 @@ class Group:
             self.offsets.commit(request.partitions, max_metadata_bytes, token, now)
         return self._done()
 
-    def fetch_offsets(self, partitions: Sequence[TopicPartition] | None) -> list[CommittedOffset]:
-        """Committed offsets (None: all); -1 where there is none."""
+    def fetch_offsets(
+        self, partitions: Sequence[TopicPartition] | None, *, require_stable: bool = False
+    ) -> list[CommittedOffset]:
+        """Committed offsets (None: all); -1 where there is none. `require_stable`:
+        UnstableOffsetCommitError for those that a transaction may yet move."""
         if self.state is GroupState.DEAD:
             return [CommittedOffset(each) for each in partitions or ()]
-        return self.offsets.fetch(partitions)
+        return self.offsets.fetch(partitions, require_stable=require_stable)
 
     def delete_offsets(self, request: OffsetDeleteRequest, token: object) -> list[Effect]:
         """Forget offsets, except of topics that members read."""
@@ -251,7 +256,32 @@ class Group:
     def forget_partitions(self, gone: Callable[[TopicPartition], bool]) -> list[Effect]:
         """Topics have been deleted: their offsets go, whoever reads them."""
         if self.state is not GroupState.DEAD:
-            self.offsets.forget([each for each in self.offsets.committed if gone(each)])
+            self.offsets.forget(sorted(each for each in self.offsets.known() if gone(each)))
+        return self._done()
+
+    # --- offsets of transactions, as they come into the log --------------------------------------
+
+    def check_transactional_commit(self, request: TxnOffsetCommitRequest) -> None:
+        """May offsets be committed in a transaction like this? Raises what is to be told if not."""
+        self._membership.check_transactional_commit(request)
+
+    def stage(
+        self,
+        producer_id: int,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        base_offset: int,
+    ) -> None:
+        """Offsets of a transaction are in the log, in this order from `base_offset` on. They count
+        when it is committed."""
+        self.offsets.stage(producer_id, offsets, base_offset)
+
+    def on_marker(self, producer_id: int, marker_offset: int, *, commits: bool) -> None:
+        """The transaction of this producer ends in the log; not yet for whoever asks."""
+        self.offsets.table.end(producer_id, marker_offset, commits=commits)
+
+    def on_marker_committed(self, marker_offset: int) -> list[Effect]:
+        """What it has committed counts, what it has aborted is gone."""
+        self.offsets.table.settle(marker_offset)
         return self._done()
 
     # --- ending ----------------------------------------------------------------------------------
@@ -261,11 +291,12 @@ class Group:
         if self._outgoing.writes_under_way or self.state is GroupState.DEAD:
             return []
         partitions = self._expired(retention_ms, now.timestamp_ms)
-        everything = len(partitions) == len(self.offsets.committed)
+        offsets = self.offsets
+        everything = len(partitions) == len(offsets.committed) and not offsets.table.any_staged
         if everything and self.state is GroupState.EMPTY and not self.members.pending:
             self._bury(None, now, "nothing is left of it")
         else:
-            self.offsets.forget(partitions)
+            offsets.forget(partitions)
         return self._done()
 
     def _expired(self, retention_ms: int, timestamp_ms: int) -> list[TopicPartition]:

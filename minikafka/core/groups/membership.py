@@ -26,6 +26,7 @@ from minikafka.api.groups import (
     LeftMember,
     OffsetCommitRequest,
 )
+from minikafka.api.transactions import TxnOffsetCommitRequest
 from minikafka.core.groups.admission import Admission
 from minikafka.core.groups.effects import Now
 from minikafka.core.groups.generation import Generation
@@ -156,6 +157,18 @@ class Membership:
             raise RebalanceInProgressError(f"group {group_id!r} is being assigned: sync first")
         # While others are still joining, the heartbeats tell; what was read can be committed.
         member.extend_session(now.ms)
+
+    def check_transactional_commit(self, request: TxnOffsetCommitRequest) -> None:
+        """May a transaction have offsets of this group in it (KIP-447)? Whoever names no member and
+        no generation may, as old clients do; whoever does has to be that, in whatever state the
+        group is, since the rest of its transaction is written already. It is no heartbeat."""
+        self._lifecycle.refuse_if_dead()
+        if request.generation_id < 0:
+            anonymous = request.member_id == UNKNOWN_MEMBER and request.instance_id is None
+            if anonymous or self._lifecycle.state is GroupState.EMPTY:
+                return
+        self._members.current(request.member_id, request.instance_id)
+        self._generation.check(request.generation_id)
 
     # --- going -----------------------------------------------------------------------------------
 

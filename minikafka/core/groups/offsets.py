@@ -1,8 +1,9 @@
 """The offsets that a consumer group has committed, how they move, and when they may go.
 
-State: committed offsets by partition, as they stand in `__consumer_offsets` below the high
-watermark, and for each partition how many commits are on their way. Invariant: what is on its way
-counts for nothing until it is committed, except that it keeps its partition from expiring.
+State: the table of what stands in `__consumer_offsets` (offset_table.py): committed below the high
+watermark, staged by transactions; and for each partition how many plain commits are on their way.
+Invariant: what is on its way counts for nothing until it is committed, except that it keeps its
+partition from expiring. So does what is staged, and the group from ending.
 
 Who may commit, and what is to be forgotten, is decided elsewhere (membership.py, group.py).
 """
@@ -27,11 +28,13 @@ from minikafka.core.groups.effects import (
     OffsetRecord,
     Record,
 )
+from minikafka.core.groups.offset_table import OffsetTable
 from minikafka.core.groups.outgoing import Outgoing
 from minikafka.errors import (
     GroupSubscribedToTopicError,
     MinikafkaError,
     OffsetMetadataTooLargeError,
+    UnstableOffsetCommitError,
 )
 from minikafka.model import TopicPartition
 
@@ -59,22 +62,63 @@ class ForgetWrite:
     partitions: tuple[TopicPartition, ...]
 
 
+def offsets_to_write(
+    partitions: Sequence[OffsetCommitPartition], max_metadata_bytes: int, now: Now
+) -> tuple[tuple[OffsetCommitPartitionResult, ...], dict[TopicPartition, OffsetAndMetadata]]:
+    """Of a commit: a result for each partition, with its error if it has one already, and what the
+    others move to."""
+    results = tuple(OffsetCommitPartitionResult(each.topic_partition) for each in partitions)
+    offsets = {}
+    for result, each in zip(results, partitions, strict=True):
+        if len(each.metadata.encode()) > max_metadata_bytes:
+            result.error = OffsetMetadataTooLargeError(
+                f"the metadata is longer than offset.metadata.max.bytes, {max_metadata_bytes}"
+            )
+        else:
+            offsets[each.topic_partition] = OffsetAndMetadata(
+                each.offset, each.leader_epoch, each.metadata, now.timestamp_ms
+            )
+    return results, offsets
+
+
+def records_of(
+    group_id: str, offsets: Mapping[TopicPartition, OffsetAndMetadata]
+) -> tuple[OffsetRecord, ...]:
+    """The records that say so, in the same order."""
+    return tuple(OffsetRecord(group_id, *each) for each in offsets.items())
+
+
+def note_outcome(
+    error: MinikafkaError | None,
+    results: Iterable[OffsetCommitPartitionResult],
+    written: Container[TopicPartition],
+) -> None:
+    """How the write ended, in the results of those that were in it."""
+    for each in results:
+        if each.error is None and each.topic_partition in written:
+            each.error = error
+
+
 class GroupOffsets:
-    """See the module. Everybody may read `committed` and `pending`."""
+    """See the module. Everybody may read `table` and `pending`."""
 
     def __init__(self, group_id: str, outgoing: Outgoing) -> None:
-        self.committed: dict[TopicPartition, OffsetAndMetadata] = {}
+        self.table = OffsetTable()
         self.pending: Counter[TopicPartition] = Counter()
         self._group_id = group_id
         self._outgoing = outgoing
 
     def __bool__(self) -> bool:
         """Is anything committed, or about to be?"""
-        return bool(self.committed or self.pending)
+        return bool(self.table or self.pending)
 
-    def restore(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """As the last coordinator wrote them down."""
-        self.committed.update(offsets)
+    @property
+    def committed(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        return self.table.committed
+
+    def restore(self, table: OffsetTable) -> None:
+        """As the log has them, which coordinators before have written."""
+        self.table = table
 
     # --- committing ------------------------------------------------------------------------------
 
@@ -85,22 +129,12 @@ class GroupOffsets:
         token: object,
         now: Now,
     ) -> None:
-        results = tuple(OffsetCommitPartitionResult(each.topic_partition) for each in partitions)
-        offsets = {}
-        for result, each in zip(results, partitions, strict=True):
-            if len(each.metadata.encode()) > max_metadata_bytes:
-                result.error = OffsetMetadataTooLargeError(
-                    f"the metadata is longer than offset.metadata.max.bytes, {max_metadata_bytes}"
-                )
-            else:
-                offsets[each.topic_partition] = OffsetAndMetadata(
-                    each.offset, each.leader_epoch, each.metadata, now.timestamp_ms
-                )
+        results, offsets = offsets_to_write(partitions, max_metadata_bytes, now)
         if not offsets:
             self._outgoing.reply(token, OffsetCommitResult(results))
             return
         self.pending.update(list(offsets))  # a mapping would be taken for counts
-        records = tuple(OffsetRecord(self._group_id, *each) for each in offsets.items())
+        records = records_of(self._group_id, offsets)
         self._outgoing.append(records, OffsetsWrite(token, results, offsets))
 
     def refuse_commit(
@@ -110,22 +144,41 @@ class GroupOffsets:
         results = [OffsetCommitPartitionResult(each.topic_partition, error) for each in partitions]
         self._outgoing.reply(token, OffsetCommitResult(tuple(results)))
 
-    def on_committed(self, write: OffsetsWrite, error: MinikafkaError | None) -> None:
+    def on_committed(
+        self, write: OffsetsWrite, error: MinikafkaError | None, base_offset: int
+    ) -> None:
         """What was on its way is committed, or has failed."""
         self.pending.subtract(list(write.offsets))
         self.pending = +self.pending
         if error is None:
-            self.committed.update(write.offsets)
-        _note(error, write.results, write.offsets)
+            for record_offset, (each, value) in enumerate(write.offsets.items(), base_offset):
+                self.table.put(each, value.at(record_offset))
+        note_outcome(error, write.results, write.offsets)
         self._outgoing.reply(write.token, OffsetCommitResult(write.results))
 
-    def fetch(self, partitions: Sequence[TopicPartition] | None) -> list[CommittedOffset]:
-        """None: all there are."""
-        wanted = sorted(self.committed) if partitions is None else partitions
+    def stage(
+        self,
+        producer_id: int,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        base_offset: int,
+    ) -> None:
+        """What a transaction commits to is in the log."""
+        for record_offset, (each, value) in enumerate(offsets.items(), base_offset):
+            self.table.stage(producer_id, each, value.at(record_offset))
+
+    def fetch(
+        self, partitions: Sequence[TopicPartition] | None, *, require_stable: bool
+    ) -> list[CommittedOffset]:
+        """None: all there are. `require_stable`: of what a transaction may yet move, only that."""
+        unstable = self.table.staged() if require_stable else set()
+        wanted = sorted(self.committed.keys() | unstable) if partitions is None else partitions
         found = []
         for each in wanted:
             value = self.committed.get(each)
-            if value is None:
+            if each in unstable:
+                error = UnstableOffsetCommitError(f"a transaction is about to commit {each}")
+                found.append(CommittedOffset(each, error=error))
+            elif value is None:
                 found.append(CommittedOffset(each))
             else:
                 found.append(
@@ -146,10 +199,11 @@ class GroupOffsets:
                 result.error = GroupSubscribedToTopicError(
                     f"group {self._group_id!r} reads topic {topic!r} at the moment"
                 )
+        there = self.committed.keys() | self.table.staged()
         going = tuple(
             each.topic_partition
             for each in results
-            if each.error is None and each.topic_partition in self.committed
+            if each.error is None and each.topic_partition in there
         )
         if going:
             self._outgoing.append(self._tombstones(going), ForgetWrite(token, results, going))
@@ -161,21 +215,27 @@ class GroupOffsets:
         for some in self._in_batches(partitions):
             self._outgoing.append(self._tombstones(some), ForgetWrite(None, (), some))
 
+    def known(self) -> set[TopicPartition]:
+        """Those with offsets, also those that are on their way or staged: they may be committed
+        before a tombstone is."""
+        return self.committed.keys() | self.pending.keys() | self.table.staged()
+
     def forget_all(self, end: GroupRecord, write: object) -> None:
-        """All are to go, also those that are on their way: they may be committed before the
-        tombstones are. `end` is the last record, in the batch of which `write` is the note."""
-        partitions = sorted(self.committed.keys() | self.pending.keys())
+        """All are to go. `end` is the last record, in the batch of which `write` is the note."""
+        partitions = sorted(self.known())
         *before, last = self._in_batches(partitions) if partitions else [()]
         for some in before:
             self._outgoing.append(self._tombstones(some), ForgetWrite(None, (), some))
         self._outgoing.append((*self._tombstones(last), end), write)
 
-    def on_forgotten(self, write: ForgetWrite, error: MinikafkaError | None) -> None:
+    def on_forgotten(
+        self, write: ForgetWrite, error: MinikafkaError | None, base_offset: int
+    ) -> None:
         """What was to be forgotten is, or has stayed."""
         if error is None:
-            for each in write.partitions:
-                self.committed.pop(each, None)
-        _note(error, write.results, write.partitions)
+            for record_offset, each in enumerate(write.partitions, base_offset):
+                self.table.forget(each, record_offset)
+        note_outcome(error, write.results, write.partitions)
         self._outgoing.reply(write.token, OffsetDeleteResult(None, write.results))
 
     def expired(
@@ -188,8 +248,9 @@ class GroupOffsets:
         """The partitions whose offsets have not been needed for `retention_ms`, counted from
         `since`; none of `kept_topics`."""
         found = []
+        staged = self.table.staged()
         for each, value in self.committed.items():
-            if each in self.pending or each.topic in kept_topics:
+            if each in self.pending or each in staged or each.topic in kept_topics:
                 continue
             expires_at_ms = value.expire_timestamp_ms
             if expires_at_ms == NO_EXPIRY:
@@ -216,14 +277,3 @@ class GroupOffsets:
             size_bytes += record_bytes
         if some:
             yield tuple(some)
-
-
-def _note(
-    error: MinikafkaError | None,
-    results: Iterable[OffsetCommitPartitionResult],
-    written: Container[TopicPartition],
-) -> None:
-    """How the write ended, in the results of those that were in it."""
-    for each in results:
-        if each.error is None and each.topic_partition in written:
-            each.error = error

@@ -15,10 +15,11 @@ from minikafka.core.groups.effects import (
 )
 from minikafka.errors import CorruptMessageError, MessageTooLargeError
 from minikafka.model import TopicPartition
-from minikafka.records.header import split
+from minikafka.records.header import is_transactional, split
 from minikafka.records.read import iter_records
 
-OFFSET = OffsetRecord("g", TopicPartition("t", 3), OffsetAndMetadata(7, 2, "m", 9))
+OFFSET_VALUE = OffsetAndMetadata(7, 2, "m", 9)
+OFFSET = OffsetRecord("g", TopicPartition("t", 3), OFFSET_VALUE)
 MEMBER = MemberSnapshot("m", "i", "c", "h", 60, 10, b"sub", b"as")
 GROUP = GroupRecord("g", GroupSnapshot("consumer", 4, "range", "m", 11, (MEMBER,)))
 
@@ -59,6 +60,20 @@ def test_what_is_written_is_read_again(record: OffsetRecord | GroupRecord) -> No
     [written] = iter_records(batch, header)
     assert written.timestamp_ms == 5
     assert decode(written.key, written.value) == record
+
+
+def test_what_is_read_knows_where_it_lies() -> None:
+    found = decode(encode_key(OFFSET), encode_value(OFFSET), 17)
+    assert found == OffsetRecord("g", TopicPartition("t", 3), OFFSET_VALUE.at(17))
+    assert found != OFFSET
+
+
+def test_offsets_of_a_transaction_are_a_batch_of_its_producer_without_a_sequence() -> None:
+    [header] = split(encode_batch([OFFSET, OFFSET], 5, (7, 3)))
+    assert is_transactional(header)
+    assert (header.producer_id, header.producer_epoch, header.base_sequence) == (7, 3, -1)
+    [plain] = split(encode_batch([OFFSET], 5))
+    assert not is_transactional(plain)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from minikafka.core.groups.effects import (
 )
 from minikafka.core.groups.group import Group
 from minikafka.core.groups.lifecycle import GroupState
+from minikafka.core.groups.offset_table import OffsetTable
 from minikafka.core.groups.settings import GroupSettings
 from minikafka.errors import (
     CoordinatorNotAvailableError,
@@ -211,7 +212,7 @@ def test_what_is_on_its_way_does_not_expire(bench: GroupBench) -> None:
 
 def test_an_offset_with_an_expiry_of_its_own_expires_then(bench: GroupBench) -> None:
     value = OffsetAndMetadata(1, -1, "", 0, expire_timestamp_ms=WALL_MS + 5)
-    bench.apply(bench.group.restore(None, {ORDERS: value}, bench.now))
+    bench.apply(bench.group.restore(None, OffsetTable({ORDERS: value}), bench.now))
     assert bench.group.expire_offsets(0, bench.now) == []
     bench._go_to(5)
     bench.apply(bench.group.expire_offsets(RETENTION_MS, bench.now))
@@ -277,7 +278,9 @@ def snapshot(*members: MemberSnapshot, leader_id: str | None = "b") -> GroupSnap
 def test_a_group_is_restored_with_members_whose_sessions_begin_anew(bench: GroupBench) -> None:
     other = MemberSnapshot("b", None, "client", "host", 60_000, 9_000, RANGE[0].metadata, b"B")
     value = OffsetAndMetadata(1, -1, "", 0)
-    bench.apply(bench.group.restore(snapshot(STORED, other), {ORDERS: value}, bench.now))
+    bench.apply(
+        bench.group.restore(snapshot(STORED, other), OffsetTable({ORDERS: value}), bench.now)
+    )
     group = bench.group
     assert (group.state, group.generation.generation_id) == (GroupState.STABLE, 4)
     assert (group.members.leader_id, group.generation.subscribed_topics) == ("b", {"orders"})
@@ -289,7 +292,7 @@ def test_a_group_is_restored_with_members_whose_sessions_begin_anew(bench: Group
 
 
 def test_an_empty_group_is_restored_with_its_generation_and_its_time(bench: GroupBench) -> None:
-    bench.apply(bench.group.restore(snapshot(leader_id=None), {}, bench.now))
+    bench.apply(bench.group.restore(snapshot(leader_id=None), OffsetTable(), bench.now))
     assert (bench.group.state, bench.group.generation.generation_id) == (GroupState.EMPTY, 4)
     assert bench.group.lifecycle.state_timestamp_ms == 17
     assert bench.group.generation.protocol_type == "consumer"
@@ -298,7 +301,7 @@ def test_an_empty_group_is_restored_with_its_generation_and_its_time(bench: Grou
 
 def test_a_stored_group_of_an_old_format_is_empty_since_now(bench: GroupBench) -> None:
     old = GroupSnapshot("", 4, None, None, -1, ())
-    bench.apply(bench.group.restore(old, {}, bench.now))
+    bench.apply(bench.group.restore(old, OffsetTable(), bench.now))
     assert bench.group.lifecycle.state_timestamp_ms == WALL_MS
     assert bench.group.generation.protocol_type is None
 
@@ -306,7 +309,7 @@ def test_a_stored_group_of_an_old_format_is_empty_since_now(bench: GroupBench) -
 def test_a_group_that_is_too_large_now_rebalances_at_once() -> None:
     bench = GroupBench(max_size=1)
     other = MemberSnapshot("b", None, "client", "host", 60_000, 9_000, RANGE[0].metadata, b"B")
-    bench.apply(bench.group.restore(snapshot(STORED, other), {}, bench.now))
+    bench.apply(bench.group.restore(snapshot(STORED, other), OffsetTable(), bench.now))
     assert bench.group.state is GroupState.PREPARING_REBALANCE
 
 

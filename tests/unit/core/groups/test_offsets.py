@@ -39,7 +39,7 @@ def test_of_a_commit_that_fails_in_part_the_rest_is_written_and_all_is_answered_
     assert isinstance(append.write, OffsetsWrite)
     assert [record.group_id for record in append.records] == ["g"]
     assert (offsets.pending, offsets.committed) == (Counter([A]), {})
-    offsets.on_committed(append.write, NotCoordinatorError("moved"))
+    offsets.on_committed(append.write, NotCoordinatorError("moved"), -1)
     [reply] = outgoing.take()
     assert isinstance(reply, Reply)
     assert [type(each.error) for each in reply.result.partitions] == [
@@ -64,14 +64,14 @@ def test_what_is_read_is_kept_and_what_is_deleted_goes_once_that_is_stored() -> 
     offsets = GroupOffsets("g", outgoing)
     offsets.commit([partition(A, 1), partition(B, 2)], 0, None, NOW)
     [append] = outgoing.take()
-    offsets.on_committed(append.write, None)
+    offsets.on_committed(append.write, None, 0)
     outgoing.take()
     offsets.delete([A, B], lambda topic: topic == "a", "token")
     [append] = outgoing.take()
     assert append.records == (OffsetRecord("g", B, None),)
     assert isinstance(append.write, ForgetWrite)
     assert offsets.committed.keys() == {A, B}
-    offsets.on_forgotten(append.write, None)
+    offsets.on_forgotten(append.write, None, 2)
     [reply] = outgoing.take()
     kept, gone = reply.result.partitions
     assert (type(kept.error), gone.error) == (GroupSubscribedToTopicError, None)
@@ -97,6 +97,7 @@ def test_offsets_are_what_the_log_says_in_whatever_order_writes_are_asked_for(se
     dice, outgoing = Random(seed), Outgoing()
     offsets = GroupOffsets("g", outgoing)
     unwritten: list[Append] = []
+    end = 0
     log: dict[TopicPartition, int] = {}
     partitions = [TopicPartition(topic, 0) for topic in "abc"]
     for number in range(60):
@@ -118,10 +119,11 @@ def test_offsets_are_what_the_log_says_in_whatever_order_writes_are_asked_for(se
                 else:
                     log[record.topic_partition] = record.value.offset
             if isinstance(append.write, OffsetsWrite):
-                offsets.on_committed(append.write, error)
+                offsets.on_committed(append.write, error, end)
             else:
                 assert isinstance(append.write, ForgetWrite)
-                offsets.on_forgotten(append.write, error)
+                offsets.on_forgotten(append.write, error, end)
+            end += len(append.records)
         unwritten += [each for each in outgoing.take() if isinstance(each, Append)]
         assert {each: value.offset for each, value in offsets.committed.items()} == log
         waiting = [each.write for each in unwritten if isinstance(each.write, OffsetsWrite)]
