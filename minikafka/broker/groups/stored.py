@@ -30,7 +30,7 @@ class StoredGroups:
             self._snapshots[record.group_id] = record.value
 
     def _take_offset(self, record: OffsetRecord, record_offset: int) -> None:
-        table = self._offsets.setdefault(record.group_id, OffsetTable())
+        table = self._table(record.group_id)
         if record.value is None:
             table.forget(record.topic_partition, record_offset)
             self._drop_if_empty(record.group_id)
@@ -40,7 +40,7 @@ class StoredGroups:
     def stage(self, record: Record, producer_id: int) -> None:
         """One of a transaction: only offsets are ever staged."""
         if isinstance(record, OffsetRecord) and record.value is not None:
-            table = self._offsets.setdefault(record.group_id, OffsetTable())
+            table = self._table(record.group_id)
             table.stage(producer_id, record.topic_partition, record.value)
             self.staging.setdefault(producer_id, set()).add(record.group_id)
 
@@ -52,6 +52,12 @@ class StoredGroups:
                 table.end(producer_id, marker_offset, commits=commits)
                 table.settle(marker_offset)
                 self._drop_if_empty(group_id)
+
+    def _table(self, group_id: str) -> OffsetTable:
+        table = self._offsets.get(group_id)
+        if table is None:
+            table = self._offsets[group_id] = OffsetTable()
+        return table
 
     def _drop_if_empty(self, group_id: str) -> None:
         if not self._offsets[group_id]:

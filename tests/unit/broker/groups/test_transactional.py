@@ -548,6 +548,24 @@ async def test_a_transaction_survives_the_death_of_the_groups_coordinator(
     assert ((await groups.fetch(stable=True)).offset, (await groups.fetch("h")).offset) == (5, 6)
 
 
+async def test_a_coordinator_that_dies_between_a_marker_and_what_it_commits_leaves_one_answer(
+    groups: Groups,
+) -> None:
+    """Whether the marker has survived or is sent again, the offset counts once, and is unstable
+    until then."""
+    await groups.start(1, 2, 3)
+    await GroupClient(groups.cluster, "g").commit(1)
+    assert await groups.commit(5) is None
+    shard = await groups.shard()
+    end_transaction(shard.replica, TransactionEnd(7, 0, 3, True, False), 5_000)
+    assert shard.groups["g"].fetch_offsets([TP])[0].offset == 1
+    await groups.cluster.kill(await coordinator_of(groups.cluster, "g"))
+    await groups.shard()
+    assert await groups.is_unstable() or (await groups.fetch()).offset == 5
+    assert await groups.end() is None
+    assert (await groups.fetch(stable=True)).offset == 5
+
+
 async def test_who_leads_no_more_hears_of_no_markers(groups: Groups) -> None:
     await groups.start(1, 2)
     shard = await groups.shard()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,9 @@ from minikafka.core.groups.effects import (
     OffsetRecord,
 )
 from minikafka.core.groups.group import Group
+from minikafka.core.groups.lifecycle import GroupState
 from minikafka.core.groups.offset_table import OffsetTable
+from minikafka.core.groups.offsets import ForgetWrite, GroupOffsets
 from minikafka.core.groups.settings import GroupSettings
 from minikafka.errors import (
     CoordinatorNotAvailableError,
@@ -38,6 +41,7 @@ from minikafka.errors import (
     MinikafkaError,
     NotCoordinatorError,
     UnknownMemberIdError,
+    UnstableOffsetCommitError,
 )
 from minikafka.model import TopicPartition
 from tests.helpers.group_bench import WALL_MS, GroupBench
@@ -237,6 +241,11 @@ class Entry:
     producer_id: int | None = None
     commits: bool = False
 
+    def is_tombstone_of(self, key: TopicPartition) -> bool:
+        record = self.record
+        is_offset = isinstance(record, OffsetRecord) and record.topic_partition == key
+        return is_offset and record is not None and record.value is None
+
 
 class World:
     """A group and its log. What is appended is committed by `commit_all`, and the group hears of it
@@ -303,7 +312,9 @@ class World:
         self.apply(self.group, self.group.delete_offsets(request, None))
 
     def expiry(self) -> None:
+        staged = self.group.offsets.table.staged()
         self.apply(self.group, self.group.expire_offsets(0, self._now))
+        assert self.group.offsets.table.staged() == staged, "what is staged has expired"
 
     def group_deletion(self) -> None:
         self.apply(self.group, self.group.delete(None, self._now))
@@ -323,34 +334,67 @@ class World:
             for tombstones in (True, False):
                 left = compacted(log, tombstones=tombstones)
                 assert replayed(left, len(log)) == table, (self.log, left)
-        expected = {}
-        for each in (ORDERS, OTHER):
-            newest = [entry for _, entry in decided(log[: self.high_watermark], each)][-1:]
-            if newest and newest[0].record is not None and newest[0].record.value is not None:
-                expected[each] = newest[0].record.value.offset
-        assert {each: value.offset for each, value in table.committed.items()} == expected, self.log
+        if self.group.state is GroupState.DEAD:
+            return
+        found = self.group.fetch_offsets([ORDERS, OTHER], require_stable=True)
+        for each in found:
+            if is_pending(log, self.high_watermark, each.topic_partition):
+                assert isinstance(each.error, UnstableOffsetCommitError), self.log
+            else:
+                assert each.error is None, self.log
+                offset = newest(log[: self.high_watermark], each.topic_partition)
+                assert each.offset == offset, self.log
 
 
-def marker_of(log: Sequence[tuple[int, Entry]], offset: int, producer_id: int) -> Entry | None:
+Log = Sequence[tuple[int, Entry]]
+
+
+def marker_of(log: Log, offset: int, producer_id: int) -> tuple[int, Entry] | None:
     """What ends the transaction that this record is of."""
     for other, entry in log:
         if other > offset and entry.record is None and entry.producer_id == producer_id:
-            return entry
+            return other, entry
     return None
 
 
-def decided(log: Sequence[tuple[int, Entry]], key: TopicPartition) -> Iterator[tuple[int, Entry]]:
+def decided(log: Log, key: TopicPartition) -> Iterator[tuple[int, Entry]]:
     """The records of a partition that count, if nothing is above them."""
     for offset, entry in log:
         if isinstance(entry.record, OffsetRecord) and entry.record.topic_partition == key:
             if entry.producer_id is not None:
                 end = marker_of(log, offset, entry.producer_id)
-                if end is None or not end.commits:
+                if end is None or not end[1].commits:
                     continue
             yield offset, entry
 
 
-def compacted(log: Sequence[tuple[int, Entry]], *, tombstones: bool) -> list[tuple[int, Entry]]:
+def newest(log: Log, key: TopicPartition) -> int:
+    """The offset that is committed; -1 if there is none."""
+    for _, entry in list(decided(log, key))[-1:]:
+        assert isinstance(entry.record, OffsetRecord)
+        if entry.record.value is not None:
+            return entry.record.value.offset
+    return -1
+
+
+def is_pending(log: Log, high_watermark: int, key: TopicPartition) -> bool:
+    """Does a transaction have it that has no marker below the high watermark? Nor is there a
+    tombstone above its record."""
+    gone_until = max(
+        (offset for offset, entry in log[:high_watermark] if entry.is_tombstone_of(key)),
+        default=-1,
+    )
+    return any(
+        offset > gone_until
+        and entry.producer_id is not None
+        and isinstance(entry.record, OffsetRecord)
+        and entry.record.topic_partition == key
+        and marker_of(log[:high_watermark], offset, entry.producer_id) is None
+        for offset, entry in log
+    )
+
+
+def compacted(log: Log, *, tombstones: bool) -> list[tuple[int, Entry]]:
     """As log/compaction.py does it: nothing is judged from the first open transaction on; aborted
     records go; of a key the highest stays, if it is a tombstone then for a while; a marker stays
     with records of its transaction."""
@@ -362,7 +406,7 @@ def compacted(log: Sequence[tuple[int, Entry]], *, tombstones: bool) -> list[tup
         and marker_of(log, offset, entry.producer_id) is None
     )
     closed_until = next(undecided, len(log))
-    newest = {
+    stays = {
         offset: entry
         for each in (ORDERS, OTHER)
         for offset, entry in list(decided(log[:closed_until], each))[-1:]
@@ -373,13 +417,13 @@ def compacted(log: Sequence[tuple[int, Entry]], *, tombstones: bool) -> list[tup
             if with_records:
                 left.append((offset, entry))
             with_records = False
-        elif offset in newest and (tombstones or entry.record.value is not None):
+        elif offset in stays and (tombstones or entry.record.value is not None):
             left.append((offset, entry))
             with_records = with_records or entry.producer_id is not None
     return [*left, *log[closed_until:]]
 
 
-def replayed(log: Sequence[tuple[int, Entry]], high_watermark: int) -> OffsetTable:
+def replayed(log: Log, high_watermark: int) -> OffsetTable:
     """As a shard loads it; of what is not committed, what a shard that was there would know."""
     table = OffsetTable()
     for offset, entry in log:
@@ -411,15 +455,130 @@ EVENTS: tuple[Callable[[World], None], ...] = (
 )
 
 
+def play(order: Sequence[Callable[[World], None]], *, at_once: bool, commits: bool) -> None:
+    world = World(at_once=at_once, commits=commits)
+    for event in order:
+        event(world)
+        world.check()
+    world.commit_all()
+    world.check()
+
+
 @pytest.mark.parametrize("commits", [True, False], ids=["commit", "abort"])
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "at the end"])
 def test_in_whatever_order_things_come_memory_is_the_log(commits: bool, at_once: bool) -> None:
     """Each event once, in all 5,040 orders; what is appended is committed at once, or all of it
     when everything has happened."""
     for order in permutations(EVENTS):
-        world = World(at_once=at_once, commits=commits)
-        for event in order:
-            event(world)
-            world.check()
-        world.commit_all()
-        world.check()
+        play(order, at_once=at_once, commits=commits)
+
+
+# --- without one of the rules --------------------------------------------------------------------
+
+
+def what_ended_last_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        OffsetTable, "put", lambda self, each, value: self.committed.update({each: value})
+    )
+
+
+def what_was_written_counts_from_its_marker_on(patch: pytest.MonkeyPatch) -> None:
+    def settle(self: OffsetTable, marker_offset: int) -> None:
+        commits, offsets = self._ending.pop(marker_offset, (False, {}))
+        for each, value in offsets.items() if commits else ():
+            self.put(each, value.at(marker_offset))
+
+    patch.setattr(OffsetTable, "settle", settle)
+
+
+def markers_count_before_they_are_committed(patch: pytest.MonkeyPatch) -> None:
+    end = OffsetTable.end
+
+    def at_once(self: OffsetTable, producer_id: int, offset: int, *, commits: bool) -> None:
+        end(self, producer_id, offset, commits=commits)
+        self.settle(offset)
+
+    patch.setattr(
+        Group,
+        "on_marker",
+        lambda self, pid, offset, *, commits: at_once(
+            self.offsets.table, pid, offset, commits=commits
+        ),
+    )
+
+
+def tombstones_leave_what_is_staged(patch: pytest.MonkeyPatch) -> None:
+    forget = GroupOffsets.on_forgotten
+
+    def on_forgotten(self: GroupOffsets, write: ForgetWrite, error: Any, base: int) -> None:
+        staged, self.table._staged = self.table._staged, {}
+        forget(self, write, error, base)
+        self.table._staged = staged
+
+    patch.setattr(GroupOffsets, "on_forgotten", on_forgotten)
+
+
+def no_tombstones_for_what_is_staged(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(GroupOffsets, "known", lambda self: set(self.committed) | set(self.pending))
+
+
+def what_is_staged_expires(patch: pytest.MonkeyPatch) -> None:
+    def expired(self: GroupOffsets, *args: Any) -> list[TopicPartition]:
+        return [each for each in self.committed if each not in self.pending]
+
+    patch.setattr(GroupOffsets, "expired", expired)
+
+
+def groups_end_while_something_is_staged(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(OffsetTable, "any_staged", False)
+
+
+def nothing_is_unstable(patch: pytest.MonkeyPatch) -> None:
+    fetch = GroupOffsets.fetch
+    patch.setattr(
+        GroupOffsets,
+        "fetch",
+        lambda self, partitions, *, require_stable: fetch(self, partitions, require_stable=False),
+    )
+
+
+def what_ends_is_stable(patch: pytest.MonkeyPatch) -> None:
+    fetch = GroupOffsets.fetch
+
+    def only_open(self: GroupOffsets, partitions: Any, *, require_stable: bool) -> Any:
+        ending, self.table._ending = self.table._ending, {}
+        found = fetch(self, partitions, require_stable=require_stable)
+        self.table._ending = ending
+        return found
+
+    patch.setattr(GroupOffsets, "fetch", only_open)
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        what_ended_last_counts,
+        what_was_written_counts_from_its_marker_on,
+        markers_count_before_they_are_committed,
+        tombstones_leave_what_is_staged,
+        no_tombstones_for_what_is_staged,
+        what_is_staged_expires,
+        groups_end_while_something_is_staged,
+        nothing_is_unstable,
+        what_ends_is_stable,
+    ],
+    ids=lambda mutation: mutation.__name__.replace("_", " "),
+)
+def test_without_one_of_the_rules_some_order_shows_it(
+    mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutation(monkeypatch)
+    with pytest.raises(AssertionError):
+        play_all()
+
+
+def play_all() -> None:
+    for order in permutations(EVENTS):
+        for at_once in (True, False):
+            for commits in (True, False):
+                play(order, at_once=at_once, commits=commits)
