@@ -3,6 +3,7 @@
     listener.py    the TCP server: connections, limits, idle ones
     connection.py  one connection: frames in, requests started in order, answers out in order
     apis.py        which APIs and versions are served
+    api_versions.py   telling clients so, and which features the cluster has
     wire.py        what the hand-written messages are read and written with
     produce.py, fetch.py   the hot paths, by hand and without copying records
     fetch_sessions.py      incremental fetches (KIP-227)

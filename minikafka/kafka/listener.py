@@ -10,21 +10,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count as count_from
 from time import monotonic
 
+from minikafka.api.features import Features
 from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, ProduceResult
 from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.config.properties import Endpoint
 from minikafka.errors import MinikafkaError
-from minikafka.kafka import fetch, messages, produce
+from minikafka.kafka import api_versions, fetch, messages, produce
 from minikafka.kafka.admission import Admission, ConnectionLimits
-from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.arriving import Arriving
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
 from minikafka.kafka.encoding import LongAnswerError
@@ -33,13 +34,10 @@ from minikafka.kafka.fetch_sessions import FetchSessions
 from minikafka.kafka.handlers.cluster import HANDLERS
 from minikafka.kafka.handlers.handler import Handler, RequestT
 from minikafka.kafka.wire import (
-    INT16,
-    INT32,
     LongRequestError,
     MalformedRequestError,
     PacedReader,
     Reader,
-    count,
 )
 from minikafka.model import BrokerInfo, TopicPartition
 from minikafka.turns import aside, next_turn
@@ -77,6 +75,7 @@ class KafkaListener:
         counters: RequestCounters | None = None,
         limits: ConnectionLimits | None = None,
         send_files_from_bytes: int | None = None,
+        features: Callable[[], Features | None] = lambda: None,
     ) -> None:
         self._service = service
         self._memory = memory
@@ -93,6 +92,7 @@ class KafkaListener:
         self._reaped_s = 0.0
         self._loading: asyncio.Future[None] | None = None
         self._send_files_from_bytes = send_files_from_bytes  # None: never
+        self._features = features  # of the cluster, as of now; None: not known
         self._long = asyncio.Semaphore(_LONG_AT_ONCE)
         self._telling: set[asyncio.Future[Body | None]] = set()
 
@@ -215,12 +215,12 @@ class KafkaListener:
     def unsupported_version(self, version: int) -> Body:
         """The table of versions all the same, in the oldest form, so that the client can come back
         with one that is served (KIP-511)."""
-        return _api_versions(0, _UNSUPPORTED_VERSION)
+        return [api_versions.write_response(0, _UNSUPPORTED_VERSION)]
 
     async def serve(self, call: Call, body: memoryview) -> Body:
         """Any request but produce and fetch."""
         if call.api is ApiKey.API_VERSIONS:
-            return _api_versions(call.version, 0)
+            return [api_versions.write_response(call.version, features=self._features())]
         if self._loading is not None and not self._loading.done():
             await asyncio.shield(self._loading)
         handler = HANDLERS[call.api]
@@ -419,15 +419,3 @@ class KafkaListener:
         async with self._long:
             asked = await aside(fetch.read_request, reader, call.version)
         return await self._fetch(connection, call, asked)
-
-
-def _api_versions(version: int, error_code: int) -> Body:
-    flexible = version >= 3
-    tags = b"\x00" if flexible else b""
-    out = [INT16.pack(error_code), count(len(APIS), flexible=flexible)]
-    for key, api in APIS.items():
-        out += (INT16.pack(key), INT16.pack(api.min_version), INT16.pack(api.max_version), tags)
-    if version >= 1:
-        out.append(INT32.pack(0))
-    out.append(tags)
-    return [b"".join(out)]

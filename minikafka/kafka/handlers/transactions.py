@@ -173,7 +173,8 @@ async def _added(
     if not partitions:
         return {}  # which begins nothing
     if not transactional_id:
-        return dict.fromkeys(partitions, _nameless())
+        error = _nameless()
+        return {each: error async for each in in_slices(partitions)}
     refused = await _internal(partitions)
     if refused:
         return refused

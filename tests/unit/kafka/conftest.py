@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.features import Features
 from minikafka.api.requests import (
     ClusterMetadata,
     FetchRequest,
@@ -124,6 +125,7 @@ class Ground:
         limits: ConnectionLimits | None = None,
         max_request_bytes: int = MAX_REQUEST_BYTES,
         send_files_from_bytes: int | None = SEND_FILES_FROM_BYTES,
+        features: Callable[[], Features | None] = lambda: None,
     ) -> None:
         self.memory = RequestMemory(max_queued_bytes)
         self.listener = KafkaListener(
@@ -135,6 +137,7 @@ class Ground:
             counters=self.counters,
             limits=limits,
             send_files_from_bytes=send_files_from_bytes,
+            features=features,
         )
         self.port = await self.listener.start("127.0.0.1", 0, serving=serving)
 

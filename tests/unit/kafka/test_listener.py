@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.features import Feature, Features
 from minikafka.api.requests import FetchResult, LeaderHint, ProduceResult
 from minikafka.errors import (
     BrokerNotAvailableError,
@@ -73,6 +74,36 @@ async def test_the_versions_that_are_served_are_told(ground: Ground, version: in
     assert {key.api_key: (key.min_version, key.max_version) for key in response.api_keys} == {
         int(key): (api.min_version, api.max_version) for key, api in APIS.items()
     }
+
+
+@pytest.mark.parametrize("version", range(4))
+async def test_the_features_of_the_cluster_are_told_once_they_are_known(
+    ground: Ground, version: int
+) -> None:
+    known: list[Features | None] = [None]
+    await ground.start(features=lambda: known[0])
+    client = await ground.connect()
+    names = {"client_software_name": "test", "client_software_version": "1"}
+    for features, epoch in (
+        (None, -1),
+        (Features(0, []), 0),
+        (Features(2**40, [Feature("transaction.version", 1, 2, 2), Feature("f", 1, 9, 5)]), 2**40),
+    ):
+        known[0] = features
+        response = await client.ask(ApiKey.API_VERSIONS, version, names)
+        assert len(response.api_keys) == len(APIS)
+        if version < 3:
+            continue
+        assert response.finalized_features_epoch == epoch
+        supported = [
+            Feature(each.name, each.min_version, each.max_version, final.max_version_level)
+            for each, final in zip(
+                response.supported_features, response.finalized_features, strict=True
+            )
+        ]
+        assert supported == list(features.features if features else ())
+        finalized = [(each.name, each.min_version_level) for each in response.finalized_features]
+        assert finalized == [(each.name, each.finalized_level) for each in supported]
 
 
 async def test_a_newer_version_of_the_question_is_answered_in_the_oldest(ground: Ground) -> None:

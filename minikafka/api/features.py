@@ -1,0 +1,25 @@
+"""Features of a cluster (KIP-584): what all of its brokers have agreed upon. Frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """`min_level` to `max_level` are what this broker can do, at least 1; `finalized_level` is what
+    the cluster does."""
+
+    name: str
+    min_level: int
+    max_level: int
+    finalized_level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """`epoch`, from 0 on, rises with each change: clients take news with a higher one only."""
+
+    epoch: int
+    features: Sequence[Feature]
