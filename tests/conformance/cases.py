@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.conformance import cases_configs, cases_groups, cases_records, cases_topics
+from tests.conformance import (
+    cases_configs,
+    cases_groups,
+    cases_records,
+    cases_topics,
+    cases_transactions,
+)
 
 # Given to both systems, under the names that both know.
 SETTINGS = {
@@ -22,5 +28,5 @@ SETTINGS = {
 CASES = [
     *(*cases_topics.SETUP, *cases_records.SETUP, *cases_groups.SETUP),
     *(*cases_records.CASES, *cases_configs.CASES, *cases_topics.CASES, *cases_groups.CASES),
-    *cases_topics.LAST,
+    *(*cases_transactions.CASES, *cases_topics.LAST),
 ]

@@ -37,7 +37,7 @@ _FIRST_PRODUCE = 3
 @dataclass(frozen=True)
 class Known:
     """Something that an answer told before. `stand_in` takes its place where a request is written
-    down."""
+    down, and where there was no such answer."""
 
     name: str
     stand_in: Any
@@ -153,7 +153,7 @@ def _answer(connection: Connection, case: Case, version: int, body: bytes) -> An
     while True:
         raw = connection.ask(case.api, version, body)
         answer = CLOSED if raw is None else _read(case.api, version, raw)
-        if case.until is None or case.until(answer):
+        if answer == CLOSED or case.until is None or case.until(answer):
             return answer
         assert time.monotonic() < deadline_s, f"{case.name} {version}: still {answer}"
         time.sleep(0.02)
@@ -195,7 +195,8 @@ def _with_append_times(raw: bytes) -> bytes:
 
 def _filled(value: Any, version: int, known: Mapping[str, Any] | None) -> Any:
     if isinstance(value, Known):
-        return value.stand_in if known is None else known[_filled(value.name, version, None)]
+        told = known or {}
+        return told.get(_filled(value.name, version, None), value.stand_in)
     if isinstance(value, str):
         return value.replace("{v}", str(version))
     if isinstance(value, Mapping):

@@ -17,6 +17,7 @@ INTENDED = [
             (ApiKey.CREATE_TOPICS, "topics.*.error_message"),
             (ApiKey.DESCRIBE_CONFIGS, "results.*.error_message"),
             (ApiKey.INCREMENTAL_ALTER_CONFIGS, "responses.*.error_message"),
+            (ApiKey.DESCRIBE_PRODUCERS, "topics.*.error_message"),
         )
     ),
     Intended(
@@ -76,7 +77,14 @@ INTENDED = [
             (ApiKey.DESCRIBE_CONFIGS, "a resource twice", "results"),
             (ApiKey.DESCRIBE_GROUPS, "one twice", "groups"),
             (ApiKey.FIND_COORDINATOR, "one twice", "coordinators"),
+            (ApiKey.ADD_PARTITIONS_TO_TXN, "it twice", "results_*.plain.results_by_partition"),
         )
+    ),
+    Intended(
+        "what is committed coordinators alone decide, and they speak gRPC",
+        ApiKey.WRITE_TXN_MARKERS,
+        "a commit",
+        "markers.*.error_code",
     ),
     # --- what there is ---
     Intended(

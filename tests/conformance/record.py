@@ -1,9 +1,9 @@
-"""Records what Apache Kafka 3.9 answers to the cases, as the reference of the tests.
+"""Records what Apache Kafka answers to the cases, as the reference of the tests.
 
     python -m tests.conformance.record
 
-Each time one broker from nothing, with the settings of cases.py: in ZooKeeper mode, as minikafka
-is, and in KRaft mode, where that answers otherwise.
+Each time one broker from nothing, with the settings of cases.py: 3.9 in ZooKeeper mode, as
+minikafka is, and in KRaft mode, where that answers otherwise; and 4, for versions that are newer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.kafka.apache import ApacheKafka
+from benchmarks.kafka.kraft import KraftKafka as Kafka4
 from benchmarks.kafka.system import bootstrap
 from tests.conformance import recorded
 from tests.conformance.cases import CASES, SETTINGS
@@ -25,6 +26,9 @@ _TRANSACTIONS = {
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
 }
+_SETTINGS_OF_KRAFT = {
+    name: value for name, value in SETTINGS.items() if not name.startswith("zookeeper.")
+}
 
 
 def main() -> int:
@@ -33,7 +37,9 @@ def main() -> int:
             exchanges = list(play(CASES, address))
         with kraft_mode(Path(path) / "kraft") as address:
             others = list(play(CASES, address))
-    recorded.write(exchanges, others)
+        with kafka_4(Path(path) / "4") as address:
+            newer = list(play(CASES, address))
+    recorded.write(exchanges, others, newer)
     print(f"{len(exchanges)} answers recorded in {recorded.FOLDER}")
     return 0
 
@@ -50,12 +56,20 @@ def zookeeper_mode(path: Path) -> Iterator[str]:
 
 @contextmanager
 def kraft_mode(path: Path) -> Iterator[str]:
-    without = {"zookeeper.session.timeout.ms"}
-    settings = {name: value for name, value in SETTINGS.items() if name not in without}
-    kafka = KraftKafka(path, {**settings, **_TRANSACTIONS})
+    kafka = KraftKafka(path, {**_SETTINGS_OF_KRAFT, **_TRANSACTIONS})
     try:
         kafka.start()
         yield kafka.address
+    finally:
+        kafka.stop()
+
+
+@contextmanager
+def kafka_4(path: Path) -> Iterator[str]:
+    kafka = Kafka4(path, {**_SETTINGS_OF_KRAFT, **_TRANSACTIONS}, brokers=1)
+    try:
+        kafka.start()
+        yield bootstrap(kafka)
     finally:
         kafka.stop()
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from minikafka.kafka.apis import ApiKey
-from tests.conformance.exchange import Exchange
+from tests.conformance.exchange import CLOSED, Exchange
 
 FOLDER = Path(__file__).parent / "recorded"
+_ANSWERS = ("answer", "kraft", "kafka4")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """`answers`: in ZooKeeper mode, and in KRaft mode if that is another."""
+    """`answers`: in ZooKeeper mode, and in KRaft mode if that is another, and of Kafka 4 to what
+    3.9 does not serve."""
 
     request: str
     answers: list[Any]
@@ -29,14 +31,18 @@ def file_of(api: ApiKey) -> Path:
     return FOLDER / f"{api.name.lower()}.jsonl"
 
 
-def write(exchanges: Iterable[Exchange], others: Iterable[Exchange]) -> None:
-    """Of the same cases, in ZooKeeper mode and in KRaft mode."""
+def write(
+    exchanges: Iterable[Exchange], others: Iterable[Exchange], newer: Iterable[Exchange]
+) -> None:
+    """Of the same cases, in ZooKeeper mode, in KRaft mode, and of Kafka 4."""
     lines: dict[ApiKey, list[str]] = {}
-    for each, other in zip(exchanges, others, strict=True):
+    for each, other, new in zip(exchanges, others, newer, strict=True):
         line = {"case": each.case.name, "version": each.version}
         line |= {"request": each.request, "answer": each.answer}
         if other.answer != each.answer:
             line["kraft"] = other.answer
+        if CLOSED == each.answer == other.answer != new.answer and not each.case.refused:
+            line["kafka4"] = new.answer
         text = json.dumps(line, separators=(",", ":"), ensure_ascii=True)
         lines.setdefault(each.case.api, []).append(text)
     for old in FOLDER.glob("*.jsonl"):
@@ -52,7 +58,7 @@ def read(api: ApiKey) -> Recordings:
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     return {
         (line["case"], line["version"]): Recording(
-            line["request"], [line[name] for name in ("answer", "kraft") if name in line]
+            line["request"], [line[name] for name in _ANSWERS if name in line]
         )
         for line in lines
     }

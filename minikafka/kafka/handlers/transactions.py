@@ -55,16 +55,19 @@ from minikafka.turns import in_slices
 
 Errors = Mapping[TopicPartition, MinikafkaError | None]
 
-# The first versions that know an error. Of AddPartitionsToTxn it is one that is between brokers.
+# The first versions that know an error. TxnOffsetCommit has never learned that somebody is fenced,
+# and of AddPartitionsToTxn only a version that is between brokers has heard of the other.
+_NEVER = 1_000
 _FENCED_KNOWN = {
     ApiKey.INIT_PRODUCER_ID: 4,
     ApiKey.ADD_PARTITIONS_TO_TXN: 2,
     ApiKey.ADD_OFFSETS_TO_TXN: 2,
     ApiKey.END_TXN: 2,
+    ApiKey.TXN_OFFSET_COMMIT: _NEVER,
 }
 _ABORTABLE_KNOWN = {
     ApiKey.INIT_PRODUCER_ID: 5,
-    ApiKey.ADD_PARTITIONS_TO_TXN: 5,
+    ApiKey.ADD_PARTITIONS_TO_TXN: _NEVER,
     ApiKey.ADD_OFFSETS_TO_TXN: 4,
     ApiKey.END_TXN: 4,
     ApiKey.TXN_OFFSET_COMMIT: 4,
@@ -78,7 +81,7 @@ _SHOWN_LENGTH = 100  # of an id, in a line of the log
 
 def _told(call: Call, error: MinikafkaError | None) -> int:
     """The code of an error, in the words that the version knows."""
-    if isinstance(error, ProducerFencedError) and call.version < _FENCED_KNOWN.get(call.api, 0):
+    if isinstance(error, ProducerFencedError) and call.version < _FENCED_KNOWN[call.api]:
         return InvalidProducerEpochError.code
     if isinstance(error, TransactionAbortableError) and call.version < _ABORTABLE_KNOWN[call.api]:
         return InvalidTxnStateError.code

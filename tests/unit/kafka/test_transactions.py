@@ -358,7 +358,7 @@ async def test_offsets_are_committed_with_the_transaction(
         (CoordinatorLoadInProgressError(), 14 if version >= 2 else 15),
         (TransactionAbortableError(), 120 if version >= 4 else 48),
         (InvalidProducerEpochError(), 47),
-        (ProducerFencedError(), 90),
+        (ProducerFencedError(), 47),
     ):
         results = [OffsetCommitPartitionResult(T0), OffsetCommitPartitionResult(T1, error)]
         asked.answers["commit_offsets_in_transaction"] = OffsetCommitResult(results)
