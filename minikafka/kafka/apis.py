@@ -116,7 +116,7 @@ TRANSACTIONS: dict[ApiKey, Api] = {
     ApiKey.TXN_OFFSET_COMMIT: Api(0, 5, 3),
     ApiKey.DESCRIBE_PRODUCERS: Api(0, 0, 0),
     ApiKey.DESCRIBE_TRANSACTIONS: Api(0, 0, 0),
-    ApiKey.LIST_TRANSACTIONS: Api(0, 2, 0),
+    ApiKey.LIST_TRANSACTIONS: Api(0, 1, 0),
 }
 APIS |= TRANSACTIONS
 

@@ -430,7 +430,6 @@ class ListTransactions(Structure):
     state_filters: Sequence[str]
     producer_id_filters: Sequence[int]
     duration_filter: int = -1
-    transactional_id_pattern: str | None = None
 
 
 # --- access control lists ------------------------------------------------------------------------

@@ -81,6 +81,12 @@ INTENDED = [
         )
     ),
     Intended(
+        "an administrator is told that nothing is open, where Kafka writes a marker all the same",
+        ApiKey.WRITE_TXN_MARKERS,
+        "an abort of nothing",
+        "markers.*.error_code",
+    ),
+    Intended(
         "what is committed coordinators alone decide, and they speak gRPC",
         ApiKey.WRITE_TXN_MARKERS,
         "a commit",

@@ -62,7 +62,6 @@ from minikafka.core.transactions.values import (
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
-    InvalidGroupIdError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
     InvalidRequestError,
@@ -135,7 +134,7 @@ class TransactionCoordinator:
 
     async def init_producer_id(self, request: InitProducerIdRequest) -> ProducerIdentity:
         known = (request.producer_id, request.producer_epoch)
-        if (known[0] == NO_PRODUCER_ID) != (known[1] == NO_PRODUCER_EPOCH) or min(known) < -1:
+        if (known[0] == NO_PRODUCER_ID) != (known[1] == NO_PRODUCER_EPOCH):
             return ProducerIdentity(
                 InvalidRequestError(
                     f"producer id {known[0]} with epoch {known[1]}: both are given, or both are -1"
@@ -189,8 +188,6 @@ class TransactionCoordinator:
         return None
 
     async def add_offsets(self, request: AddOffsetsRequest) -> MinikafkaError | None:
-        if not request.group_id:
-            return InvalidGroupIdError("the group id is empty")
         problem = await self._offsets_topic.ensure()
         number = self._offsets_topic.partition_of(request.group_id)
         if number is None:

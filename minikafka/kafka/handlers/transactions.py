@@ -397,13 +397,12 @@ async def _described(found: TransactionDescription) -> Values:
 async def list_transactions(
     service: BrokerService, call: Call, request: requests.ListTransactions
 ) -> Values:
-    """An empty pattern is none, and a duration below 0 any, as in Kafka."""
+    """A duration below 0 is any, as in Kafka."""
     result = await service.transactions.list_transactions(
         ListTransactionsRequest(
             request.state_filters,
             request.producer_id_filters,
             max(request.duration_filter, -1),
-            request.transactional_id_pattern or None,
         )
     )
     return {

@@ -626,12 +626,11 @@ async def test_transactions_are_listed(ground: Ground, asked: Transactions, vers
         "state_filters": ["Ongoing", "Nonsense"],
         "producer_id_filters": [9, -3],
         "duration_filter": 5_000,
-        "transactional_id_pattern": "x.*",
     }
     response = await client.ask(ApiKey.LIST_TRANSACTIONS, version, values)
-    longer_than_ms, pattern = (5_000 if version >= 1 else -1), ("x.*" if version >= 2 else None)
+    longer_than_ms = 5_000 if version >= 1 else -1
     assert asked.asked.pop() == api.ListTransactionsRequest(
-        ["Ongoing", "Nonsense"], [9, -3], longer_than_ms, pattern
+        ["Ongoing", "Nonsense"], [9, -3], longer_than_ms
     )
     assert (response.error_code, response.unknown_state_filters) == (0, ("Nonsense",))
     [found] = response.transaction_states
@@ -640,7 +639,7 @@ async def test_transactions_are_listed(ground: Ground, asked: Transactions, vers
     loading = api.ListTransactionsResult(CoordinatorLoadInProgressError())
     asked.answers["list_transactions"] = loading
     values = {"state_filters": [], "producer_id_filters": []}
-    values |= {"duration_filter": -2, "transactional_id_pattern": ""}
+    values |= {"duration_filter": -2}
     response = await client.ask(ApiKey.LIST_TRANSACTIONS, version, values)
     assert (response.error_code, response.transaction_states) == (14, ())
-    assert asked.asked.pop() == api.ListTransactionsRequest([], [], -1, None)
+    assert asked.asked.pop() == api.ListTransactionsRequest([], [], -1)

@@ -23,8 +23,8 @@ from minikafka.api.groups import (
 )
 from minikafka.api.requests import AlterTopicConfigRequest
 from minikafka.api.transactions import TxnOffsetCommitRequest
+from minikafka.broker.coordinators.topic import partition_for
 from minikafka.broker.groups import coordinator as coordinator_module
-from minikafka.broker.groups.offsets_topic import partition_for
 from minikafka.broker.groups.shard import GroupShard
 from minikafka.broker.replication.replica import Replica
 from minikafka.broker.replication.transactional import end_transaction

@@ -25,7 +25,6 @@ from minikafka.errors import (
     ConcurrentTransactionsError,
     CoordinatorNotAvailableError,
     FencedLeaderEpochError,
-    InvalidGroupIdError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
     InvalidRequestError,
@@ -229,7 +228,7 @@ async def test_bad_requests_get_the_error_that_names_what_is_wrong(cluster: Brok
     assert isinstance(await init("orders", 2**31 - 1), InvalidTransactionTimeoutError)
     assert isinstance(await init("orders", 1000, 5, -1), InvalidRequestError)
     assert isinstance(await init("orders", 1000, -1, 5), InvalidRequestError)
-    assert isinstance(await init("orders", 1000, -2, -2), InvalidRequestError)
+    assert isinstance(await init("orders", 1000, -2, -2), ProducerFencedError)
     assert isinstance(await init("orders", 1000, 12345, 0), ProducerFencedError)
     assert isinstance(await init("o" * 40_000, 1000), InvalidRequestError)
 
@@ -249,8 +248,8 @@ async def test_bad_requests_get_the_error_that_names_what_is_wrong(cluster: Brok
     assert isinstance(error, ProducerFencedError)
     assert await service.add_partitions(AddPartitionsRequest("orders", 0, 0, [])) == {}
 
-    wrong = AddOffsetsRequest("orders", client.producer_id, 0, "")
-    assert isinstance(await service.add_offsets(wrong), InvalidGroupIdError)
+    wrong = AddOffsetsRequest("orders", client.producer_id, 7, "g")
+    assert isinstance(await service.add_offsets(wrong), ProducerFencedError)
     nothing = EndTransactionRequest("orders", client.producer_id, 0, True, TV1)
     assert isinstance((await service.end(nothing)).error, InvalidTxnStateError)
 
