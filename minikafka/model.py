@@ -121,6 +121,8 @@ class BrokerInfo:
 
     `dirty` says that it started without a clean-shutdown marker on a host that has been booted
     since, so that its logs may lack what was acknowledged (replication.md: storage identity).
+    `transaction_level` is the highest level of the feature transaction.version that it knows; 0 if
+    it knows of no transactions.
     """
 
     broker_id: int
@@ -133,6 +135,7 @@ class BrokerInfo:
     storage_id: str = ""
     dirty: bool = False
     broker_epoch: int = UNKNOWN_BROKER_EPOCH
+    transaction_level: int = 0
 
     @property
     def grpc_address(self) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+TRANSACTION_VERSION = "transaction.version"
+MIN_TRANSACTION_LEVEL = 1  # a level of 0 would be told as none (KAFKA-17011)
+MAX_TRANSACTION_LEVEL = 2  # TV2, KIP-890
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -23,3 +27,9 @@ class Features:
 
     epoch: int
     features: Sequence[Feature]
+
+
+def features_of(level: int, epoch: int) -> Features:
+    """Where this level of transaction.version is finalized, under this epoch."""
+    known = (TRANSACTION_VERSION, MIN_TRANSACTION_LEVEL, MAX_TRANSACTION_LEVEL)
+    return Features(epoch, [Feature(*known, level)])

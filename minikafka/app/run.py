@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from minikafka import loop_watch
+from minikafka.api.features import MAX_TRANSACTION_LEVEL
 from minikafka.app.background import BackgroundServices
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
@@ -193,6 +194,7 @@ class Doors:
                 max_fetch_sessions=config.max_incremental_fetch_session_cache_slots,
                 counters=counters,
                 limits=_connection_limits(config),
+                features=lambda: broker.service.features,
             )
 
     async def open(self) -> None:
@@ -256,6 +258,7 @@ def _broker_info(config: BrokerConfig, logs: DiskLogStore) -> BrokerInfo:
         rack=config.broker_rack,
         storage_id=logs.storage_id,
         dirty=logs.dirty,
+        transaction_level=MAX_TRANSACTION_LEVEL,
     )
 
 

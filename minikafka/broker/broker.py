@@ -17,6 +17,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from minikafka.api.features import TRANSACTION_VERSION, features_of
 from minikafka.api.metrics import ProcessUsage
 from minikafka.api.requests import (
     ControlledShutdownRequest,
@@ -192,7 +193,22 @@ class Broker:
             self._spawn(run)
         await self.controller.start(self._on_task_done)
 
+    async def _read_features(self) -> None:
+        """UsageError if the cluster has agreed upon more than this broker knows."""
+        found = await self.store.read_feature()
+        if found is None:
+            return
+        level, epoch = found
+        if level > self.info.transaction_level:
+            raise UsageError(
+                f"this cluster has finalized {TRANSACTION_VERSION} {level}, and broker "
+                f"{self.config.broker_id} knows {self.info.transaction_level} at most: start it "
+                "with a newer minikafka"
+            )
+        self.service.features = features_of(level, epoch)
+
     async def _register(self) -> None:
+        await self._read_features()
         broker_epoch = await self.store.register_broker(self.info)
         self.info = replace(self.info, broker_epoch=broker_epoch)
         self.replicas.on_registered(broker_epoch)
@@ -303,10 +319,12 @@ class Broker:
             case StoreEvent.RECONNECTED:
                 logger.info("ZooKeeper is in touch again, in the same session")
                 await self._read_controller()
+                await self._read_features()
                 await self.replicas.reload_configs()
             case StoreEvent.CONTROLLER_CHANGED:
                 await self._read_controller()
             case StoreEvent.CONFIG_CHANGED:
+                await self._read_features()
                 await self.replicas.reload_configs()
             case _:
                 pass  # the controller's business

@@ -335,6 +335,13 @@ class ClusterStore(Protocol):
     async def write_broker_config(self, broker: str, overrides: Mapping[str, str]) -> WriteOutcome:
         """Write `/config/brokers/<broker>` and announce it likewise. Never CONFLICT."""
 
+    async def read_feature(self) -> tuple[int, int] | None:
+        """The finalized level of transaction.version, and how often that has changed; None if there
+        is none, or it cannot be read. CONFIG_CHANGED when it changes."""
+
+    async def raise_feature(self, level: int) -> WriteOutcome:
+        """As controller: finalize this level, unless a higher one is. CONFLICT: not now."""
+
     async def allocate_producer_ids(self, broker_id: int, count: int) -> tuple[int, int]:
         """(first, exclusive end) of a block that nobody else was or will be given."""
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 
+from minikafka.api.features import Features
 from minikafka.api.metrics import BrokerMetrics
 from minikafka.api.requests import (
     EARLIEST_TIMESTAMP,
@@ -145,6 +146,7 @@ class Service:
         self._produce = ProduceHandler(
             replicas.find, self._check_leads, RecordChecker(now_timestamp_ms), replicas.counters
         )
+        self.features: Features | None = None  # of the cluster, once it has agreed
         self.memory = RequestMemory(config.queued_max_request_bytes)
         self._fetch = FetchHandler(
             replicas.find,
@@ -202,6 +204,7 @@ class Service:
             replicas.find,
             now_ms,
             now_timestamp_ms,
+            lambda: self.features is not None,
         )
         self.markers.source = self.transactions
         replicas.words.coordinators = self.transactions

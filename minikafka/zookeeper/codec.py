@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
+from minikafka.api.features import MIN_TRANSACTION_LEVEL, TRANSACTION_VERSION
 from minikafka.broker.ports import Takeover
 from minikafka.core.control.assignment import is_legal_name
 from minikafka.model import (
@@ -36,6 +37,7 @@ from minikafka.zookeeper.json_data import (
 
 MAX_EPOCH = MAX_ID - 1  # one must still be able to grow by one
 
+FEATURE_VERSION = 2
 CONFIG_CHANGE_VERSION = 2
 TOPIC_VERSION = 3
 
@@ -71,6 +73,7 @@ def encode_broker(broker: BrokerInfo, timestamp_ms: int) -> bytes:
             "grpc_port": broker.grpc_port,
             "storage_id": broker.storage_id,
             "dirty": broker.dirty,
+            "features": _features(broker.transaction_level),
         }
     )
 
@@ -169,9 +172,40 @@ def decode_broker(path: str, data: bytes, broker_id: int, broker_epoch: int) -> 
             storage_id=fields.text("storage_id"),
             dirty=fields.boolean("dirty"),
             broker_epoch=broker_epoch,
+            transaction_level=_transaction_level(fields),
         )
 
     return decode(path, data, read)
+
+
+def _features(level: int) -> dict[str, dict[str, int]]:
+    if not level:
+        return {}
+    return {TRANSACTION_VERSION: {"min_version": MIN_TRANSACTION_LEVEL, "max_version": level}}
+
+
+def _transaction_level(fields: Fields) -> int:
+    """Brokers from before there were transactions do not say."""
+    if "features" not in fields:
+        return 0
+    features = fields.object("features")
+    if TRANSACTION_VERSION not in features:
+        return 0
+    return features.object(TRANSACTION_VERSION).whole("max_version")
+
+
+def encode_feature(level: int) -> bytes:
+    return encode({"status": 1, "features": {TRANSACTION_VERSION: level}}, version=FEATURE_VERSION)
+
+
+def decode_feature(path: str, data: bytes) -> int:
+    """The level of transaction.version that is finalized; 0 if none is."""
+
+    def read(fields: Fields) -> int:
+        features = fields.object("features")
+        return features.whole(TRANSACTION_VERSION) if TRANSACTION_VERSION in features else 0
+
+    return decode(path, data, read, FEATURE_VERSION)
 
 
 def broker_id_of(name: str) -> int | None:

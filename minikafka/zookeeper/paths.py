@@ -106,6 +106,10 @@ class Layout:
         return f"{self.root}/latest_producer_id_block"
 
     @property
+    def feature(self) -> str:
+        return f"{self.root}/feature"
+
+    @property
     def cluster_id(self) -> str:
         return f"{self.root}/cluster/id"
 

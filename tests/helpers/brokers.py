@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from minikafka.api.features import MAX_TRANSACTION_LEVEL
 from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -192,6 +193,7 @@ class BrokerCluster:
         self.zookeeper = FakeZooKeeper()
         self.network = Network()
         self.running: dict[int, Running] = {}
+        self.transaction_levels: dict[int, int] = {}  # where it is not the highest
 
     async def start(self, *broker_ids: int) -> None:
         for broker_id in broker_ids:
@@ -220,6 +222,7 @@ class BrokerCluster:
             9090 + broker_id,
             storage_id=logs.storage_id,
             dirty=logs.dirty,
+            transaction_level=self.transaction_levels.get(broker_id, MAX_TRANSACTION_LEVEL),
         )
         broker = Broker(
             config,

@@ -50,6 +50,7 @@ class FakeZooKeeper:
         self.deletions: set[str] = set()
         self.preferred_election: list[TopicPartition] | None = None
         self.next_producer_id = 0
+        self.feature: tuple[int, int] | None = None  # level and version
         self.history: list[Written] = []
         self.takeovers: list[Takeover] = []
         self.listeners: list[Callable[[StoreEvent], None]] = []
@@ -370,6 +371,20 @@ class FakeClusterStore:
         if self._controller_epoch != self.zookeeper.controller_epoch:
             raise NotControllerError("this broker is no longer the controller")
         return self.zookeeper.allocate_producer_ids(count)
+
+    async def read_feature(self) -> tuple[int, int] | None:
+        await self._call("read_feature")
+        return self.zookeeper.feature
+
+    async def raise_feature(self, level: int) -> WriteOutcome:
+        await self._call("raise_feature")
+        if self._controller_epoch != self.zookeeper.controller_epoch:
+            return WriteOutcome.DEPOSED
+        known = self.zookeeper.feature
+        if known is None or known[0] < level:
+            self.zookeeper.feature = (level, 0 if known is None else known[1] + 1)
+            self.zookeeper._changed(StoreEvent.CONFIG_CHANGED)
+        return WriteOutcome.WRITTEN
 
     async def mark_topic_deleted(self, topic: str) -> None:
         await self._call("mark_topic_deleted")

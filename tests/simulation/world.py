@@ -24,6 +24,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from minikafka.api.features import MAX_TRANSACTION_LEVEL
 from minikafka.broker.broker import Broker
 from minikafka.broker.control import term
 from minikafka.broker.ports import SessionLostError
@@ -153,7 +154,13 @@ class BrokerProcess(Process):
         logs = SimulatedLogStore(self, host)
         config = host.config
         info = BrokerInfo(
-            host.number, config.name, host.name, 9092, storage_id=logs.storage_id, dirty=logs.dirty
+            host.number,
+            config.name,
+            host.name,
+            9092,
+            storage_id=logs.storage_id,
+            dirty=logs.dirty,
+            transaction_level=MAX_TRANSACTION_LEVEL,
         )
         self.broker = broker = WatchedBroker(
             self,

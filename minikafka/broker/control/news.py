@@ -51,6 +51,7 @@ class ClusterNews:
         self._core = core
         self._drive = drive
         self._settings = settings
+        self._finalized_level = 0  # of transaction.version, as far as it was this one
         self._takeover = takeover
         self._deletable = deletable
 
@@ -74,6 +75,7 @@ class ClusterNews:
             unreadable=unreadable,
         )
         await self._drive(self._core.load(read))
+        await self._raise_features()
         return read
 
     async def on_hint(self, event: StoreEvent) -> None:
@@ -122,7 +124,20 @@ class ClusterNews:
     async def _read_brokers(self) -> None:
         batch = await self._drive(self._core.on_brokers(await self._store.read_brokers()))
         _log_batch(batch, self._core.context.names)
+        await self._raise_features()
         await self.finish_takeover()
+
+    async def _raise_features(self) -> None:
+        """What all brokers that are registered know is finalized, and never taken back: one that
+        knows less does not start any more."""
+        levels = [each.transaction_level for each in self._core.context.brokers.values()]
+        level = min(levels, default=0)
+        if level > self._finalized_level:
+            outcome = await self._store.raise_feature(level)
+            if outcome is WriteOutcome.DEPOSED:
+                raise DeposedError("another controller has been elected")
+            if outcome is WriteOutcome.WRITTEN:
+                self._finalized_level = level
 
     async def _read_topics(self) -> None:
         topics, unreadable = _apart(await self._store.read_topics())

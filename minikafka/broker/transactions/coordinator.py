@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from minikafka.api.features import TRANSACTION_VERSION
 from minikafka.api.groups import FindCoordinatorRequest, FindCoordinatorResult, FoundCoordinator
 from minikafka.api.transactions import (
     AbortPartition,
@@ -86,7 +87,8 @@ _NAMES = {state: name for name, state in STATES.items()}
 
 
 class TransactionCoordinator:
-    """`shards` has the ids that this broker coordinates, `topic` knows who has the others."""
+    """`shards` has the ids that this broker coordinates, `topic` knows who has the others; `agreed`
+    says whether all brokers of the cluster know of transactions."""
 
     def __init__(
         self,
@@ -99,7 +101,9 @@ class TransactionCoordinator:
         find: Callable[[TopicPartition], Replica],
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
+        agreed: Callable[[], bool],
     ) -> None:
+        self._agreed = agreed
         self._broker_id = broker_id
         self._metadata = metadata
         self._peers = peers
@@ -118,11 +122,19 @@ class TransactionCoordinator:
 
     async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult:
         try:
+            self._check_agreed()
             self._shards.check_in_touch()  # or the client would be sent to who led before
         except MinikafkaError as error:
             keys = in_slices(dict.fromkeys(request.keys))
             return FindCoordinatorResult([self._is_coordinator(k, error) async for k in keys])
         return await self._topic.find_coordinators(request.keys)
+
+    def _check_agreed(self) -> None:
+        """A replica that knows of no transactions would not keep which of them were aborted."""
+        if not self._agreed():
+            raise CoordinatorNotAvailableError(
+                f"not all brokers are known to know of transactions yet ({TRANSACTION_VERSION})"
+            )
 
     def _is_coordinator(self, transactional_id: str, error: MinikafkaError) -> FoundCoordinator:
         """What a broker out of touch still knows: of which ids it is the coordinator itself."""

@@ -50,7 +50,7 @@ class PartitionState(_message.Message):
     def __init__(self, leader: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., isr: _Optional[_Iterable[int]] = ..., controller_epoch: _Optional[int] = ..., partition_version: _Optional[int] = ..., isr_storage: _Optional[_Mapping[int, str]] = ...) -> None: ...
 
 class Broker(_message.Message):
-    __slots__ = ("broker_id", "name", "grpc_host", "grpc_port", "kafka_host", "kafka_port", "rack", "storage_id", "dirty", "broker_epoch")
+    __slots__ = ("broker_id", "name", "grpc_host", "grpc_port", "kafka_host", "kafka_port", "rack", "storage_id", "dirty", "broker_epoch", "transaction_level")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class Broker(_message.Message):
     STORAGE_ID_FIELD_NUMBER: _ClassVar[int]
     DIRTY_FIELD_NUMBER: _ClassVar[int]
     BROKER_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_LEVEL_FIELD_NUMBER: _ClassVar[int]
     broker_id: int
     name: str
     grpc_host: str
@@ -71,7 +72,8 @@ class Broker(_message.Message):
     storage_id: str
     dirty: bool
     broker_epoch: int
-    def __init__(self, broker_id: _Optional[int] = ..., name: _Optional[str] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., kafka_host: _Optional[str] = ..., kafka_port: _Optional[int] = ..., rack: _Optional[str] = ..., storage_id: _Optional[str] = ..., dirty: _Optional[bool] = ..., broker_epoch: _Optional[int] = ...) -> None: ...
+    transaction_level: int
+    def __init__(self, broker_id: _Optional[int] = ..., name: _Optional[str] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., kafka_host: _Optional[str] = ..., kafka_port: _Optional[int] = ..., rack: _Optional[str] = ..., storage_id: _Optional[str] = ..., dirty: _Optional[bool] = ..., broker_epoch: _Optional[int] = ..., transaction_level: _Optional[int] = ...) -> None: ...
 
 class Partition(_message.Message):
     __slots__ = ("topic_partition", "topic_id", "replicas", "adding", "removing", "state")

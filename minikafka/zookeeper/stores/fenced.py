@@ -321,6 +321,29 @@ class FencedWriter:
             self._unreadable.note(error)
             raise CorruptNodeError(path, self._unreadable.nodes[path]) from None
 
+    # --- features ---
+
+    async def raise_feature(self, level: int) -> WriteOutcome:
+        """Finalize this level of transaction.version, unless it or a higher one is. CONFLICT if
+        what is there cannot be read, or is written by somebody else just now."""
+        path, data = self._layout.feature, codec.encode_feature(level)
+        found = await self._session.get(path)
+        if found is not None:
+            present = self._unreadable.decode(path, lambda: codec.decode_feature(path, found[0]))
+            if present is None:
+                return WriteOutcome.CONFLICT
+            if present >= level:
+                return WriteOutcome.WRITTEN
+        version = NOT_THERE if found is None else found[1].version
+
+        def build(multi: Any) -> None:
+            if version == NOT_THERE:
+                multi.create(path, data)
+            else:
+                multi.set_data(path, data, version)
+
+        return (await self._fence.write(build, Put(path, data, version))).outcome
+
     # --- producer ids ---
 
     async def allocate_producer_ids(self, broker_id: int, count: int) -> tuple[int, int]:

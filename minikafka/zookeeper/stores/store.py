@@ -410,6 +410,21 @@ class ZooKeeperStore:
             return None
         return self.unreadable.decode(path, lambda: codec.decode_preferred_election(path, found[0]))
 
+    # --- features ---
+
+    async def read_feature(self) -> tuple[int, int] | None:
+        path = self._layout.feature
+        found = await self._watches.data(path, StoreEvent.CONFIG_CHANGED)
+        if found is None:
+            self.unreadable.forget(path)
+            return None
+        data, stat = found
+        level = self.unreadable.decode(path, lambda: codec.decode_feature(path, data))
+        return None if level is None else (level, stat.version)
+
+    async def raise_feature(self, level: int) -> WriteOutcome:
+        return await self._fenced.raise_feature(level)
+
     # --- configuration ---
 
     async def read_topic_configs(self) -> dict[str, dict[str, str]]:
