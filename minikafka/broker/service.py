@@ -176,7 +176,11 @@ class Service:
         )
         replicas.role_listeners.append(self.group_shards.on_role_changed)
         self._marker_writer = MarkerWriter(
-            replicas.find, self._check_leads, self._incarnation, now_timestamp_ms
+            replicas.find,
+            self._check_leads,
+            self._incarnation,
+            lambda broker_id: broker_id in metadata.brokers,
+            now_timestamp_ms,
         )
         self.markers = MarkerChannel(
             metadata, peers, self._incarnation, self._marker_writer, now_ms

@@ -23,6 +23,7 @@ from minikafka.api.requests import (
 from minikafka.broker.metadata import MetadataCache
 from minikafka.errors import (
     CoordinatorNotAvailableError,
+    InvalidRequestError,
     MinikafkaError,
     TopicAlreadyExistsError,
 )
@@ -31,6 +32,7 @@ from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
 
+MAX_KEY_BYTES = 32_767  # as the records of coordinators have it
 _CREATE_TIMEOUT_MS = 10_000
 
 Administer = Callable[[ControllerRequest, int], Awaitable[ControllerResponse]]
@@ -89,6 +91,11 @@ class CoordinatorTopic:
         return FindCoordinatorResult(found)
 
     def _find(self, key: str, problem: MinikafkaError | None) -> FoundCoordinator:
+        if len(key) > MAX_KEY_BYTES:
+            wrong = InvalidRequestError(
+                f"a key of {len(key)} characters: it is stored in {MAX_KEY_BYTES} bytes"
+            )
+            return FoundCoordinator(key, wrong)
         try:
             return FoundCoordinator(key, None, self.coordinator_of(key))
         except CoordinatorNotAvailableError as error:

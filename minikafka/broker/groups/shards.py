@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from minikafka.broker.coordinators.partition import AppendBatch
-from minikafka.broker.coordinators.topic import CoordinatorTopic
+from minikafka.broker.coordinators.topic import MAX_KEY_BYTES, CoordinatorTopic
 from minikafka.broker.groups.shard import GroupShard
 from minikafka.broker.metadata import MetadataCache
 from minikafka.broker.replication.produce import ALL_ACKS
@@ -37,7 +37,6 @@ from minikafka.model import OFFSETS_TOPIC
 logger = logging.getLogger(__name__)
 
 _MS_PER_MINUTE = 60_000
-_LONGEST_ID = 32_767  # bytes, as `__consumer_offsets` has it
 
 
 class GroupShards:
@@ -157,9 +156,9 @@ class GroupShards:
         will do (as of old consumers that only keep offsets)."""
         if not group_id and not empty_id:
             raise InvalidGroupIdError("the group id is empty")
-        if len(group_id.encode()) > _LONGEST_ID:
+        if len(group_id.encode()) > MAX_KEY_BYTES:
             raise InvalidGroupIdError(
-                f"a group id of {len(group_id)} characters: it is stored in {_LONGEST_ID} bytes"
+                f"a group id of {len(group_id)} characters: it is stored in {MAX_KEY_BYTES} bytes"
             )
         number = self._topic.partition_of(group_id)
         shard = None if number is None else self._shards.get(number)

@@ -11,7 +11,7 @@ State: the newest connection of each id (T10).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from minikafka.api.features import TRANSACTION_VERSION
 from minikafka.api.groups import FindCoordinatorRequest, FindCoordinatorResult, FoundCoordinator
@@ -318,16 +318,17 @@ class TransactionCoordinator:
     async def list_transactions(self, request: ListTransactionsRequest) -> ListTransactionsResult:
         unknown = [name for name in dict.fromkeys(request.states) if name not in STATES]
         wanted = {STATES[name] for name in request.states if name in STATES}
+        producer_ids = frozenset(request.producer_ids)
         if self._shards.loading:
             loading = CoordinatorLoadInProgressError(
                 f"broker {self._broker_id} still reads some of its transactional ids"
             )
             return ListTransactionsResult(loading, (), unknown)
         found = []
-        async for transactional_id, value in in_slices(self._values()):
+        async for transactional_id, value in self._values():
             if request.states and value.state not in wanted:
                 continue
-            if request.producer_ids and value.producer_id not in request.producer_ids:
+            if producer_ids and value.producer_id not in producer_ids:
                 continue
             if request.longer_than_ms >= 0 and not self._is_older(value, request.longer_than_ms):
                 continue
@@ -336,13 +337,12 @@ class TransactionCoordinator:
             )
         return ListTransactionsResult(None, found, unknown)
 
-    def _values(self) -> list[tuple[str, TransactionValue]]:
-        return [
-            (transactional_id, value)
-            for shard in self._shards.serving()
-            for transactional_id in shard.coordinator.transactional_ids()
-            if (value := shard.coordinator.value(transactional_id)) is not None
-        ]
+    async def _values(self) -> AsyncIterator[tuple[str, TransactionValue]]:
+        for shard in self._shards.serving():
+            async for transactional_id in in_slices(shard.coordinator.transactional_ids()):
+                value = shard.coordinator.value(transactional_id)
+                if value is not None:
+                    yield transactional_id, value
 
     def _is_older(self, value: TransactionValue, than_ms: int) -> bool:
         return (
@@ -384,9 +384,9 @@ class TransactionCoordinator:
     async def describe_producers(
         self, partitions: Sequence[TopicPartition]
     ) -> Sequence[DescribedProducers]:
-        return [self._producers(each) async for each in in_slices(dict.fromkeys(partitions))]
+        return [await self._producers(each) async for each in in_slices(dict.fromkeys(partitions))]
 
-    def _producers(self, topic_partition: TopicPartition) -> DescribedProducers:
+    async def _producers(self, topic_partition: TopicPartition) -> DescribedProducers:
         try:
             core = self._find(topic_partition).core
             core.require_leader()
@@ -404,7 +404,7 @@ class TransactionCoordinator:
                     known.coordinator_epoch,
                     known.open_first_offset,
                 )
-                for producer_id, known in core.log_state.producers.items()
+                async for producer_id, known in in_slices(list(core.log_state.producers.items()))
             ],
         )
 

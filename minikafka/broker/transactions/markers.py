@@ -185,15 +185,17 @@ class MarkerChannel:
 
 class MarkerWriter:
     """`find` gives a replica of this broker, or raises; `serving` raises while another may lead
-    instead of that one. `write_end` writes the marker at the leader, and says when that counts."""
+    instead of that one. `is_broker`: is there a broker of this id? Of others nothing is kept."""
 
     def __init__(
         self,
         find: Callable[[TopicPartition], Replica],
         serving: Callable[[Partition, int], None],
         incarnation: Callable[[], tuple[int, int]],
+        is_broker: Callable[[int], bool],
         now_timestamp_ms: Callable[[], int],
     ) -> None:
+        self._is_broker = is_broker
         self._find = find
         self._serving = serving
         self._incarnation = incarnation
@@ -206,6 +208,8 @@ class MarkerWriter:
         if self._filter.own != own:
             self._filter = MarkerFilter(own)
         message = _to_message(request)
+        if not self._is_broker(message.sender.broker_id):
+            raise StaleBrokerEpochError(f"broker {message.sender.broker_id} is not known here")
         if not self._filter.takes(message):
             raise StaleBrokerEpochError(
                 f"markers of broker {message.sender.broker_id} for another incarnation of broker "

@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 BATCH_BYTES = 262_144  # about; of the records of a turn
 ROOM_BYTES = 256  # by which an end of a transaction may be larger than the transaction
 RESERVE_RETRY_S = 0.2
+EXPIRED_AT_ONCE = 500
 
 
 class MarkerSender(Protocol):
@@ -153,8 +154,11 @@ class TransactionShard:
         effects = self.coordinator.on_confirmed(transactional_id, partition, self._now())
         self._after(transactional_id, effects)
 
-    def expire(self) -> None:
-        self._carry_out(self.coordinator.expire(self._now()))
+    def expire(self) -> bool:
+        """Forget ids that nobody uses; whether there may be more of them."""
+        effects = self.coordinator.expire(self._now(), EXPIRED_AT_ONCE)
+        self._carry_out(effects)
+        return len(effects) >= EXPIRED_AT_ONCE
 
     def _on_timer(self, transactional_id: str) -> None:
         self._after(transactional_id, self.coordinator.on_time(transactional_id, self._now()))

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from minikafka.broker.coordinators.partition import AppendBatch
-from minikafka.broker.coordinators.topic import CoordinatorTopic
+from minikafka.broker.coordinators.topic import MAX_KEY_BYTES, CoordinatorTopic
 from minikafka.broker.replication.produce import ALL_ACKS
 from minikafka.broker.replication.replica import Replica
 from minikafka.broker.transactions.shard import MarkerSender, TransactionShard
@@ -32,7 +32,7 @@ from minikafka.errors import (
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_ID = 32_767  # bytes, as `__transaction_state` has it
+_BETWEEN_EXPIRIES_S = 0.1
 
 
 class TransactionShards:
@@ -131,7 +131,15 @@ class TransactionShards:
         while True:
             await asyncio.sleep(interval_ms / 1000)
             for shard in self.serving():
-                shard.expire()
+                await self._expire(shard)
+
+    @staticmethod
+    async def _expire(shard: TransactionShard) -> None:
+        """Some at a time: others have their turn in between."""
+        more = True
+        while more:
+            more = shard.serving and shard.expire()
+            await asyncio.sleep(_BETWEEN_EXPIRIES_S if more else 0)
 
     # --- what is there ---------------------------------------------------------------------------
 
@@ -154,10 +162,10 @@ class TransactionShards:
     def of_id(self, transactional_id: str) -> TransactionShard:
         """The shard of an id; it may still be loading. Raises InvalidRequestError,
         NotCoordinatorError or CoordinatorNotAvailableError."""
-        if len(transactional_id.encode("utf-8", "surrogatepass")) > _LONGEST_ID:
+        if len(transactional_id.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
             raise InvalidRequestError(
                 f"a transactional id of {len(transactional_id)} characters: it is stored in "
-                f"{_LONGEST_ID} bytes"
+                f"{MAX_KEY_BYTES} bytes"
             )
         number = self._topic.partition_of(transactional_id)
         shard = None if number is None else self._shards.get(number)

@@ -6,9 +6,10 @@ the client, having given it up, went on with. So for each id a broker remembers 
 connection that sent InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn or EndTxn, and, apart,
 TxnOffsetCommit: one of these on an older connection is not executed, and that connection is closed.
 
-State: for each (id, kind) the number of that connection. Connections are numbered by the broker as
-they are accepted, from 1 on, rising. Invariants: a number never falls while its id is remembered;
-at most `limit` are remembered, and who was heard of least recently goes.
+State: for the hash of each (id, kind) the number of that connection: an id may have 32 KB, and two
+that collide only close a connection that did not have to be. Connections are numbered by the broker
+as they are accepted, from 1 on, rising. Invariants: a number never falls while its id is
+remembered; at most `limit` are remembered, and who was heard of least recently goes.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ class NewestConnections:
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
-        self._newest: OrderedDict[tuple[str, NewestOf], int] = OrderedDict()
+        self._newest: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._newest)
 
     def hears(self, transactional_id: str, kind: NewestOf, connection: int) -> bool:
         """May a request of this kind be executed that came on this connection? False: close it."""
-        key = (transactional_id, kind)
+        key = hash((transactional_id, kind))
         newest = self._newest.get(key, 0)
         self._newest[key] = max(newest, connection)
         self._newest.move_to_end(key)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from itertools import islice
 
 from minikafka.core.transactions.effects import Effect, Reply, ReserveProducerId
 from minikafka.core.transactions.producer_ids import SpareProducerIds
@@ -165,13 +166,22 @@ class Coordinator:
         transaction = self._transactions.get(transactional_id)
         return None if transaction is None else transaction.next_deadline_ms()
 
-    def expire(self, now: Now) -> list[Effect]:
-        """Forget ids that nobody has used for long enough."""
+    def expire(self, now: Now, at_most: int) -> list[Effect]:
+        """Forget ids that nobody has used for long enough: so many, and others the next time."""
         before_ms = now.timestamp_ms - self._settings.expiration_ms
-        for name, each in list(self._loaded.items()):
-            if each.last_update_timestamp_ms <= before_ms:
-                self._woken(name, now)
-        return [effect for each in self._transactions.values() for effect in each.expire(now)]
+        old = (
+            name
+            for name, each in self._loaded.items()
+            if each.last_update_timestamp_ms <= before_ms
+        )
+        for name in list(islice(old, at_most)):
+            self._woken(name, now)
+        effects: list[Effect] = []
+        for each in self._transactions.values():
+            effects += each.expire(now)
+            if len(effects) >= at_most:
+                break
+        return effects
 
     def value(self, transactional_id: str) -> TransactionValue | None:
         """What the log says of this id. For those who look, and for tests."""

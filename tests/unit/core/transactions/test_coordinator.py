@@ -99,11 +99,28 @@ def test_what_was_loaded_expires_too() -> None:
     made.load(TransactionRecord("old", EMPTY))
     made.serve(NOW)
     later = Now(500, 1_500)
-    [append] = made.expire(later)
+    [append] = made.expire(later, 9)
     assert append.record == TransactionRecord("old", None)
     made.on_appended("old", append.number, later)
     made.on_committed("old", append.number, later)
     assert made.transactional_ids() == ["young"]
+
+
+def test_ids_expire_so_many_at_a_time() -> None:
+    made = Coordinator(TransactionSettings(expiration_ms=500))
+    for name in "abc":
+        made.load(TransactionRecord(name, EMPTY))
+    made.serve(NOW)
+    later = Now(500, 1_500)
+    forgotten = []
+    while appends := made.expire(later, 2):
+        assert len(appends) <= 2
+        for append in appends:
+            forgotten.append(append.record.transactional_id)
+            made.on_appended(forgotten[-1], append.number, later)
+            made.on_committed(forgotten[-1], append.number, later)
+    assert sorted(forgotten) == ["a", "b", "c"]
+    assert made.awake() == []
 
 
 def test_the_checks_come_in_their_order() -> None:
@@ -141,7 +158,7 @@ def test_a_transaction_from_its_beginning_to_its_end(coordinator: Coordinator) -
     coordinator.on_appended("id", append.number, NOW)
     coordinator.on_committed("id", append.number, NOW)
     late = Now(0, 10**15)
-    [append] = coordinator.expire(late)
+    [append] = coordinator.expire(late, 9)
     coordinator.on_appended("id", append.number, late)
     assert coordinator.transactional_ids() == []
     coordinator.on_committed("id", append.number, late)
