@@ -117,8 +117,8 @@ async def _partitions_of(topics: Iterable[tuple[str, Sequence[int]]]) -> dict[To
 async def init_producer_id(
     service: BrokerService, call: Call, request: requests.InitProducerId
 ) -> Values:
-    known = request.producer_id, request.producer_epoch
-    if (known[0] == NO_PRODUCER_ID) != (known[1] == NO_PRODUCER_EPOCH):
+    producer_id, producer_epoch = request.producer_id, request.producer_epoch
+    if (producer_id == NO_PRODUCER_ID) != (producer_epoch == NO_PRODUCER_EPOCH):
         found = ProducerIdentity(InvalidRequestError("a producer id and its epoch go together"))
     elif request.transactional_id is None:
         return await _idempotent(service)
@@ -127,7 +127,9 @@ async def init_producer_id(
     else:
         _require_heard(service, call, request.transactional_id)
         found = await service.transactions.init_producer_id(
-            InitProducerIdRequest(request.transactional_id, request.transaction_timeout, *known)
+            InitProducerIdRequest(
+                request.transactional_id, request.transaction_timeout, producer_id, producer_epoch
+            )
         )
     return {"throttle_time": 0, "error_code": _told(call, found.error), **_identity(found)}
 
