@@ -325,15 +325,21 @@ async def test_a_marker_is_taken_by_the_leadership_that_it_was_sent_to(
     own = cluster.service(1)._incarnation()
     core = cluster.running[1].broker.replicas.replicas[T0].core
 
-    def message(number: int, leader_epoch: int, target: tuple[int, int] = own) -> object:
+    def message(
+        number: int, leader_epoch: int, target: tuple[int, int] = own, sender: int = 3
+    ) -> object:
         marker = MarkerToWrite(T0, "orders", client.producer_id, 0, False, False, leader_epoch, 0)
-        return WriteMarkersRequest(9, 5, *target, number, [marker])
+        return WriteMarkersRequest(sender, 10**9, *target, number, [marker])
 
     service = cluster.service(1)
     old = await service.write_markers(message(1, core.leader_epoch - 1))  # type: ignore[arg-type]
     assert isinstance(old.partitions[0].error, FencedLeaderEpochError)
     assert core.log_state.producers.get(client.producer_id).is_open  # type: ignore[union-attr]
-    for stale in (message(1, core.leader_epoch), message(2, core.leader_epoch, (1, 0))):
+    for stale in (
+        message(1, core.leader_epoch),
+        message(2, core.leader_epoch, (1, 0)),
+        message(2, core.leader_epoch, sender=9),
+    ):
         with pytest.raises(StaleBrokerEpochError):
             await service.write_markers(stale)  # type: ignore[arg-type]
     taken = await service.write_markers(message(2, core.leader_epoch))  # type: ignore[arg-type]
