@@ -53,6 +53,7 @@ from minikafka.rpc.groups import GroupStub
 from minikafka.rpc.jobs import JobStub
 from minikafka.rpc.nodes import NodeStub
 from minikafka.rpc.pipeline import Pipeline
+from minikafka.rpc.transactions import TransactionStub
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, channel_options
 
 PRODUCE = "/minikafka.v1.ClientService/Produce"
@@ -92,6 +93,7 @@ class BrokerChannel:
         self._fetch = Pipeline[FetchResult](self._connection, FETCH, hot.fetched_from_wire)
         self._watches: set[grpc.aio.Call] = set()
         self.groups: GroupService = GroupStub(self._connection, request_timeout_ms, margin_ms)
+        self.transactions = TransactionStub(self._connection, request_timeout_ms)
         self.nodes: NodeService = NodeStub(self._connection, request_timeout_ms)
         self.jobs: JobService = JobStub(self._connection, request_timeout_ms)
 

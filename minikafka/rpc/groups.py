@@ -11,7 +11,9 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from minikafka.api import groups as requests
-from minikafka.api.service import BrokerService, GroupService
+from minikafka.api.groups import COORDINATES_TRANSACTIONS
+from minikafka.api.service import BrokerService, GroupService, TransactionService
+from minikafka.api.transactions import TxnOffsetCommitRequest
 from minikafka.rpc.calls import Connection
 from minikafka.rpc.convert import raise_error_of
 from minikafka.rpc.generated import group_pb2 as wire
@@ -75,6 +77,13 @@ METHODS = {
         wire.CommitOffsetsRequest,
         wire.CommitOffsetsResponse,
     ),
+    "CommitOffsetsInTransaction": _Kinds(
+        "commit_offsets_in_transaction",
+        TxnOffsetCommitRequest,
+        requests.OffsetCommitResult,
+        wire.CommitOffsetsInTransactionRequest,
+        wire.CommitOffsetsInTransactionResponse,
+    ),
     "FetchOffsets": _Kinds(
         "fetch_offsets",
         requests.OffsetFetchRequest,
@@ -125,12 +134,21 @@ def _method(kinds: _Kinds) -> Method:
             return to_wire(result, kinds.response_message)
 
         request = await converted(read, message, of=message)
-        result = await getattr(service.groups, kinds.call)(request)
+        result = await getattr(_asked(service, request), kinds.call)(request)
         return await converted(write, result, of=message)
 
     names_host = "client_host" in kinds.request_message.DESCRIPTOR.fields_by_name
     host_field = "client_host" if names_host else ""
     return Method(kinds.request_message, kinds.response_message, serve, host_field=host_field)
+
+
+def _asked(service: BrokerService, request: object) -> GroupService | TransactionService:
+    """Groups; but who coordinates a transactional id is asked in the same way."""
+    if isinstance(request, requests.FindCoordinatorRequest) and (
+        request.key_type == COORDINATES_TRANSACTIONS
+    ):
+        return service.transactions
+    return service.groups
 
 
 SERVED = {name: _method(kinds) for name, kinds in METHODS.items()}
@@ -172,6 +190,11 @@ class GroupStub(GroupService):
         self, request: requests.OffsetCommitRequest
     ) -> requests.OffsetCommitResult:
         return await self._call("CommitOffsets", request, requests.OffsetCommitResult)
+
+    async def commit_offsets_in_transaction(
+        self, request: TxnOffsetCommitRequest
+    ) -> requests.OffsetCommitResult:
+        return await self._call("CommitOffsetsInTransaction", request, requests.OffsetCommitResult)
 
     async def fetch_offsets(
         self, request: requests.OffsetFetchRequest

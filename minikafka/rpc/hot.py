@@ -170,7 +170,11 @@ def _detach(
 
 def produce_to_wire(correlation_id: int, request: ProduceRequest) -> bytes:
     wire = client_pb2.ProduceRequest(
-        correlation_id=correlation_id, acks=request.acks, timeout_ms=request.timeout_ms
+        correlation_id=correlation_id,
+        acks=request.acks,
+        timeout_ms=request.timeout_ms,
+        transactional_id=request.transactional_id,
+        adds_to_transaction=request.adds_to_transaction,
     )
     if any(len(each.records) >= LARGE_BYTES for each in request.partitions):
         partitions = [
@@ -207,7 +211,13 @@ def produce_from_wire(raw: bytes) -> tuple[int, ProduceRequest]:
             ProducePartition(topic_partition(each.topic, each.partition), each.records)
             for each in wire.partitions
         ]
-    return wire.correlation_id, ProduceRequest(wire.acks, wire.timeout_ms, partitions)
+    return wire.correlation_id, ProduceRequest(
+        wire.acks,
+        wire.timeout_ms,
+        partitions,
+        transactional_id=wire.transactional_id or None,
+        adds_to_transaction=wire.adds_to_transaction,
+    )
 
 
 def _hint_to_wire(hint: LeaderHint | None) -> client_pb2.LeaderHint | None:

@@ -139,6 +139,7 @@ class GrpcServer:
                 "WatchPartitions": grpc.unary_stream_rpc_method_handler(streams.watch),
             },
             groups.SERVICE: self._unary(groups.SERVED),
+            transactions.SERVICE: self._unary(transactions.METHODS),
             transactions.PEER_SERVICE: self._unary(transactions.PEER_METHODS),
             "minikafka.v1.MetricsService": self._unary(unary.METRICS),
         }

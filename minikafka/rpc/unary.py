@@ -46,6 +46,10 @@ _IN_KAFKAS_WORDS = {
     "CommitOffsets": "OffsetCommit",
     "FetchOffsets": "OffsetFetch",
     "DeleteOffsets": "OffsetDelete",
+    "CommitOffsetsInTransaction": "TxnOffsetCommit",
+    "InitProducer": "InitProducerId",
+    "EndTransaction": "EndTxn",
+    "AbortPartitions": "WriteTxnMarkers",
 }
 
 

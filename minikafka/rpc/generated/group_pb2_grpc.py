@@ -64,6 +64,11 @@ class GroupServiceStub:
                 request_serializer=minikafka_dot_v1_dot_group__pb2.CommitOffsetsRequest.SerializeToString,
                 response_deserializer=minikafka_dot_v1_dot_group__pb2.CommitOffsetsResponse.FromString,
                 _registered_method=True)
+        self.CommitOffsetsInTransaction = channel.unary_unary(
+                '/minikafka.v1.GroupService/CommitOffsetsInTransaction',
+                request_serializer=minikafka_dot_v1_dot_group__pb2.CommitOffsetsInTransactionRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_group__pb2.CommitOffsetsInTransactionResponse.FromString,
+                _registered_method=True)
         self.FetchOffsets = channel.unary_unary(
                 '/minikafka.v1.GroupService/FetchOffsets',
                 request_serializer=minikafka_dot_v1_dot_group__pb2.FetchOffsetsRequest.SerializeToString,
@@ -132,6 +137,13 @@ class GroupServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CommitOffsetsInTransaction(self, request, context):
+        """They count when the transaction is committed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FetchOffsets(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -194,6 +206,11 @@ def add_GroupServiceServicer_to_server(servicer, server):
                     servicer.CommitOffsets,
                     request_deserializer=minikafka_dot_v1_dot_group__pb2.CommitOffsetsRequest.FromString,
                     response_serializer=minikafka_dot_v1_dot_group__pb2.CommitOffsetsResponse.SerializeToString,
+            ),
+            'CommitOffsetsInTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitOffsetsInTransaction,
+                    request_deserializer=minikafka_dot_v1_dot_group__pb2.CommitOffsetsInTransactionRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_group__pb2.CommitOffsetsInTransactionResponse.SerializeToString,
             ),
             'FetchOffsets': grpc.unary_unary_rpc_method_handler(
                     servicer.FetchOffsets,
@@ -383,6 +400,33 @@ class GroupService:
             '/minikafka.v1.GroupService/CommitOffsets',
             minikafka_dot_v1_dot_group__pb2.CommitOffsetsRequest.SerializeToString,
             minikafka_dot_v1_dot_group__pb2.CommitOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitOffsetsInTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.GroupService/CommitOffsetsInTransaction',
+            minikafka_dot_v1_dot_group__pb2.CommitOffsetsInTransactionRequest.SerializeToString,
+            minikafka_dot_v1_dot_group__pb2.CommitOffsetsInTransactionResponse.FromString,
             options,
             channel_credentials,
             insecure,

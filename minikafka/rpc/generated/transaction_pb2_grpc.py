@@ -25,6 +25,296 @@ if _version_not_supported:
     )
 
 
+class TransactionServiceStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.InitProducer = channel.unary_unary(
+                '/minikafka.v1.TransactionService/InitProducer',
+                request_serializer=minikafka_dot_v1_dot_transaction__pb2.InitProducerRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_transaction__pb2.InitProducerResponse.FromString,
+                _registered_method=True)
+        self.EndTransaction = channel.unary_unary(
+                '/minikafka.v1.TransactionService/EndTransaction',
+                request_serializer=minikafka_dot_v1_dot_transaction__pb2.EndTransactionRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_transaction__pb2.EndTransactionResponse.FromString,
+                _registered_method=True)
+        self.DescribeTransactions = channel.unary_unary(
+                '/minikafka.v1.TransactionService/DescribeTransactions',
+                request_serializer=minikafka_dot_v1_dot_transaction__pb2.DescribeTransactionsRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_transaction__pb2.DescribeTransactionsResponse.FromString,
+                _registered_method=True)
+        self.ListTransactions = channel.unary_unary(
+                '/minikafka.v1.TransactionService/ListTransactions',
+                request_serializer=minikafka_dot_v1_dot_transaction__pb2.ListTransactionsRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_transaction__pb2.ListTransactionsResponse.FromString,
+                _registered_method=True)
+        self.DescribeProducers = channel.unary_unary(
+                '/minikafka.v1.TransactionService/DescribeProducers',
+                request_serializer=minikafka_dot_v1_dot_transaction__pb2.DescribeProducersRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_transaction__pb2.DescribeProducersResponse.FromString,
+                _registered_method=True)
+        self.AbortPartitions = channel.unary_unary(
+                '/minikafka.v1.TransactionService/AbortPartitions',
+                request_serializer=minikafka_dot_v1_dot_transaction__pb2.AbortPartitionsRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_transaction__pb2.AbortPartitionsResponse.FromString,
+                _registered_method=True)
+
+
+class TransactionServiceServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def InitProducer(self, request, context):
+        """At the coordinator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndTransaction(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeTransactions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTransactions(self, request, context):
+        """Those that this broker coordinates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeProducers(self, request, context):
+        """At the leaders of the partitions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortPartitions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_TransactionServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'InitProducer': grpc.unary_unary_rpc_method_handler(
+                    servicer.InitProducer,
+                    request_deserializer=minikafka_dot_v1_dot_transaction__pb2.InitProducerRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_transaction__pb2.InitProducerResponse.SerializeToString,
+            ),
+            'EndTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndTransaction,
+                    request_deserializer=minikafka_dot_v1_dot_transaction__pb2.EndTransactionRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_transaction__pb2.EndTransactionResponse.SerializeToString,
+            ),
+            'DescribeTransactions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeTransactions,
+                    request_deserializer=minikafka_dot_v1_dot_transaction__pb2.DescribeTransactionsRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_transaction__pb2.DescribeTransactionsResponse.SerializeToString,
+            ),
+            'ListTransactions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTransactions,
+                    request_deserializer=minikafka_dot_v1_dot_transaction__pb2.ListTransactionsRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_transaction__pb2.ListTransactionsResponse.SerializeToString,
+            ),
+            'DescribeProducers': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeProducers,
+                    request_deserializer=minikafka_dot_v1_dot_transaction__pb2.DescribeProducersRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_transaction__pb2.DescribeProducersResponse.SerializeToString,
+            ),
+            'AbortPartitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortPartitions,
+                    request_deserializer=minikafka_dot_v1_dot_transaction__pb2.AbortPartitionsRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_transaction__pb2.AbortPartitionsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'minikafka.v1.TransactionService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('minikafka.v1.TransactionService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class TransactionService:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def InitProducer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.TransactionService/InitProducer',
+            minikafka_dot_v1_dot_transaction__pb2.InitProducerRequest.SerializeToString,
+            minikafka_dot_v1_dot_transaction__pb2.InitProducerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.TransactionService/EndTransaction',
+            minikafka_dot_v1_dot_transaction__pb2.EndTransactionRequest.SerializeToString,
+            minikafka_dot_v1_dot_transaction__pb2.EndTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeTransactions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.TransactionService/DescribeTransactions',
+            minikafka_dot_v1_dot_transaction__pb2.DescribeTransactionsRequest.SerializeToString,
+            minikafka_dot_v1_dot_transaction__pb2.DescribeTransactionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTransactions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.TransactionService/ListTransactions',
+            minikafka_dot_v1_dot_transaction__pb2.ListTransactionsRequest.SerializeToString,
+            minikafka_dot_v1_dot_transaction__pb2.ListTransactionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeProducers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.TransactionService/DescribeProducers',
+            minikafka_dot_v1_dot_transaction__pb2.DescribeProducersRequest.SerializeToString,
+            minikafka_dot_v1_dot_transaction__pb2.DescribeProducersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortPartitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.TransactionService/AbortPartitions',
+            minikafka_dot_v1_dot_transaction__pb2.AbortPartitionsRequest.SerializeToString,
+            minikafka_dot_v1_dot_transaction__pb2.AbortPartitionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class TransactionPeerServiceStub:
     """Missing associated documentation comment in .proto file."""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from minikafka import errors
 from minikafka.api import groups as requests
+from minikafka.api.transactions import TxnOffsetCommitRequest
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     MemberIdRequiredError,
@@ -127,6 +128,10 @@ async def test_every_method_reaches_the_service(loopback: Loopback) -> None:
         "heartbeat": (r.HeartbeatRequest("g", 1, "m"), r.HeartbeatResult(None)),
         "leave_group": (r.LeaveGroupRequest("g", ()), r.LeaveGroupResult(None)),
         "commit_offsets": (r.OffsetCommitRequest("g", ()), r.OffsetCommitResult(())),
+        "commit_offsets_in_transaction": (
+            TxnOffsetCommitRequest("t", 1, 0, "g", (), adds=True),
+            r.OffsetCommitResult(()),
+        ),
         "fetch_offsets": (r.OffsetFetchRequest(()), r.OffsetFetchResult(())),
         "delete_offsets": (r.OffsetDeleteRequest("g", ()), r.OffsetDeleteResult(None)),
         "describe_groups": (r.DescribeGroupsRequest(()), r.DescribeGroupsResult(())),

@@ -69,6 +69,20 @@ def test_what_protobuf_writes_is_read_by_hand(size: int) -> None:
     )
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_produce_request_of_a_transaction_says_so(size: int) -> None:
+    request = ProduceRequest(
+        -1,
+        30,
+        [ProducePartition(TP, b"r" * size)],
+        transactional_id="orders",
+        adds_to_transaction=True,
+    )
+    assert hot.produce_from_wire(hot.produce_to_wire(9, request)) == (9, request)
+    plain = ProduceRequest(-1, 30, [ProducePartition(TP, b"r" * size)])
+    assert hot.produce_from_wire(hot.produce_to_wire(9, plain)) == (9, plain)
+
+
 def test_errors_states_and_divergence_stand_beside_large_records() -> None:
     state = PartitionState(1, 2, (1, 2), 3, 4, {1: "a"})
     refused = ReplicaFetchResult(TP, NotLeaderOrFollowerError("not here"), state)
@@ -98,6 +112,8 @@ def _oracle(raw: bytes) -> Any:
             ProducePartition(TopicPartition(each.topic, each.partition), each.records)
             for each in wire.partitions
         ],
+        transactional_id=wire.transactional_id or None,
+        adds_to_transaction=wire.adds_to_transaction,
     )
 
 
