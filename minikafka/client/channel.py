@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
+from minikafka.api.groups import FindCoordinatorRequest, FindCoordinatorResult
 from minikafka.api.jobs import JobService
 from minikafka.api.metrics import BrokerMetrics
 from minikafka.api.nodes import NodeService
@@ -31,8 +32,40 @@ from minikafka.api.requests import (
     TopicConfigEntry,
 )
 from minikafka.api.service import GroupService
+from minikafka.api.transactions import (
+    AbortPartition,
+    DescribedProducers,
+    EndTransactionRequest,
+    InitProducerIdRequest,
+    ListTransactionsRequest,
+    ListTransactionsResult,
+    ProducerIdentity,
+    TransactionDescription,
+)
 from minikafka.config.overrides import ConfigDescription
+from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
+
+
+class TransactionCalls(Protocol):
+    """What clients ask of a TransactionService (api/service.py): they speak TV2, where the leaders
+    add partitions to transactions and group coordinators add offsets."""
+
+    async def find_coordinator(self, request: FindCoordinatorRequest) -> FindCoordinatorResult: ...
+    async def init_producer_id(self, request: InitProducerIdRequest) -> ProducerIdentity: ...
+    async def end(self, request: EndTransactionRequest) -> ProducerIdentity: ...
+    async def list_transactions(
+        self, request: ListTransactionsRequest
+    ) -> ListTransactionsResult: ...
+    async def describe_transactions(
+        self, transactional_ids: Sequence[str]
+    ) -> Sequence[TransactionDescription]: ...
+    async def describe_producers(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Sequence[DescribedProducers]: ...
+    async def abort_partitions(
+        self, partitions: Sequence[AbortPartition]
+    ) -> Sequence[MinikafkaError | None]: ...
 
 
 class Channel(Protocol):
@@ -41,6 +74,10 @@ class Channel(Protocol):
     @property
     def groups(self) -> GroupService:
         """Consumer groups. Besides the errors in results, NetworkError is raised as elsewhere."""
+
+    @property
+    def transactions(self) -> TransactionCalls:
+        """Transactions. Besides the errors in results, NetworkError is raised as elsewhere."""
 
     @property
     def nodes(self) -> NodeService:

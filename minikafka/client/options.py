@@ -10,7 +10,7 @@ from minikafka.records.compression import Codec
 
 @dataclass(frozen=True, slots=True)
 class SenderOptions:
-    """`acks` is -1, 0 or 1."""
+    """`acks` is -1, 0 or 1. `transactional_id`: all records are of its transactions."""
 
     acks: int
     codec: Codec
@@ -20,6 +20,7 @@ class SenderOptions:
     request_timeout_ms: float
     delivery_timeout_ms: float
     max_request_bytes: int
+    transactional_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

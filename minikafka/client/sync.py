@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,10 +49,16 @@ from minikafka.client.consuming.consumer import AsyncConsumer
 from minikafka.client.consuming.fetcher import FetchedBatches
 from minikafka.client.consuming.subscribing import Partition
 from minikafka.client.producing.accumulator import Delivery
-from minikafka.client.producing.producer import AsyncProducer
-from minikafka.client.values import ConsumerRecord, Headers, RecordMetadata, WouldBlockError
+from minikafka.client.producing.producer import AsyncProducer, InGroup
+from minikafka.client.values import (
+    ConsumerRecord,
+    GroupMembership,
+    Headers,
+    RecordMetadata,
+    WouldBlockError,
+)
 from minikafka.config.overrides import ConfigDescription
-from minikafka.errors import MinikafkaError, UsageError
+from minikafka.errors import MinikafkaError, TransactionAbortableError, UsageError
 from minikafka.model import Assignment, TopicPartition
 
 _T = TypeVar("_T")
@@ -124,8 +130,37 @@ class Producer(Blocking):
         than `timeout_ms`."""
         self._call(self._flush(), None if timeout_ms is None else timeout_ms / 1000)
 
+    def init_transactions(self) -> None:
+        self._call(self._producer.init_transactions())
+
+    def begin(self) -> None:
+        """Records sent from now on are part of the transaction."""
+        self._call(self._begin())
+
+    def commit(self) -> None:
+        """Also raises what AsyncProducer.send would have raised for a record of the transaction."""
+        self._call(self._commit())
+
+    def abort(self) -> None:
+        self._call(self._abort())
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], consumer: InGroup) -> None:
+        self._call(self._producer.send_offsets(offsets, consumer))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A block that is a transaction; see AsyncProducer.transaction."""
+        self.begin()
+        try:
+            yield
+        except BaseException as error:
+            self._call(self._abandon(error))
+            raise
+        self._call(self._complete())
+
     def close(self, timeout_ms: float | None = None) -> None:
-        """Send what is left, at most for `timeout_ms`, then end. Idempotent."""
+        """Send what is left, at most for `timeout_ms`, then end. A transaction that is open is
+        aborted. Idempotent."""
         self._close(self._finish(timeout_ms))
         with self._inbox_lock:
             self._room.notify_all()
@@ -153,13 +188,40 @@ class Producer(Blocking):
                         delivery = await self._producer.send(*sent.arguments)
                 except Exception as error:
                     sent.receipt.set_exception(error)
+                    self._producer._on_failed(error)  # nobody else may look before the commit
                 else:
                     delivery.add_done_callback(_Settle(sent.receipt))
 
-    async def _flush(self) -> None:
+    async def _taken(self) -> None:
+        """All that was sent is in the producer, or was refused."""
         while (taker := self._taker) is not None and not taker.done():
             await asyncio.wait([taker])
+
+    async def _flush(self) -> None:
+        await self._taken()
         await self._producer.flush()
+
+    async def _begin(self) -> None:
+        await self._taken()  # what was sent before is not part of it
+        self._producer.begin()
+
+    async def _commit(self) -> None:
+        await self._taken()
+        await self._producer.commit()
+
+    async def _abort(self) -> None:
+        self._producer._on_failed(TransactionAbortableError("the transaction is aborted"))
+        await self._taken()  # refused, so that it is not part of the next one
+        await self._producer.abort()
+
+    async def _complete(self) -> None:
+        await self._taken()
+        await self._producer._of_transactions().complete()
+
+    async def _abandon(self, error: BaseException) -> None:
+        self._producer._on_failed(TransactionAbortableError("the transaction is aborted"))
+        await self._taken()
+        await self._producer._of_transactions().abandon(error)
 
     async def _finish(self, timeout_ms: float | None) -> None:
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
@@ -260,6 +322,9 @@ class Consumer(Blocking):
 
     def unsubscribe(self) -> None:
         self._call(self._consumer.unsubscribe())
+
+    def membership(self) -> GroupMembership:
+        return self._consumer.membership()
 
     def commit(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
         self._call(self._consumer.commit(offsets))

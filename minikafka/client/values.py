@@ -36,6 +36,18 @@ class ConsumerRecord(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...]
 
 
+class GroupMembership(NamedTuple):
+    """A consumer as a member of its group, at this moment: by it the coordinator knows whether the
+    consumer still has the partitions whose offsets are committed. `commits_itself`: it was told to
+    (auto_commit)."""
+
+    group_id: str
+    generation_id: int
+    member_id: str
+    instance_id: str | None
+    commits_itself: bool
+
+
 class WouldBlockError(RetriableError):
     """`send_nowait` cannot take the record now: buffer memory is full or the topic's metadata are
     not known yet. `await send(...)` waits for either."""

@@ -39,7 +39,8 @@ from minikafka.api.groups import (
     SyncGroupRequest,
 )
 from minikafka.client.consuming.assignor import RANGE, assign_range, subscribed_topics
-from minikafka.client.consuming.coordinator import Coordinator, error_of
+from minikafka.client.consuming.coordinator import Coordinator
+from minikafka.client.coordination import error_of
 from minikafka.client.metadata import Cluster
 from minikafka.core.groups.consumer_protocol import (
     CONSUMER_PROTOCOL_TYPE,
@@ -375,7 +376,7 @@ class GroupMember:
         result = await self._coordinator.call(
             lambda groups: groups.commit_offsets(request),
             self.options.request_timeout_ms,
-            _CommitFailure(self._loop.time),
+            CommitFailure(self._loop.time),
         )
         for each in result.partitions:
             if each.error is not None:
@@ -460,7 +461,7 @@ class GroupMember:
             _logger.info("group %s: not left, the session will end: %s", request.group_id, error)
 
 
-class _CommitFailure:
+class CommitFailure:
     """What makes a commit worth repeating. A partition that the coordinator does not know may just
     have been made: it is asked for a while, no longer."""
 

@@ -15,7 +15,7 @@ from minikafka.client.consuming.fetcher import Fetcher
 from minikafka.client.consuming.group import GroupMember, GroupOptions, Listener
 from minikafka.client.metadata import Cluster
 from minikafka.client.options import FetcherOptions
-from minikafka.client.values import ConsumerRecord, check_positive
+from minikafka.client.values import ConsumerRecord, GroupMembership, check_positive
 from minikafka.errors import UsageError
 from minikafka.model import TopicPartition
 
@@ -126,6 +126,17 @@ class Subscribing:
         wanted = [as_partition(each) for each in partitions] or self.assignment()
         found = await self._member().committed(wanted)
         return {each: None if found[each].offset < 0 else found[each].offset for each in wanted}
+
+    def membership(self) -> GroupMembership:
+        """What a producer has to know of it for `send_offsets`."""
+        member = self._member()
+        return GroupMembership(
+            member.options.group_id,
+            member.generation_id,
+            member.member_id,
+            member.options.instance_id,
+            member.options.auto_commit,
+        )
 
     def _member(self) -> GroupMember:
         if self._group is None:

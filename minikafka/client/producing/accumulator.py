@@ -12,11 +12,14 @@ the last one may be open. `in_flight` requests of it are not answered. Invariant
 - from the oldest batch that has a sequence and no outcome to the newest there are at most five:
   that is how many a broker remembers, and so knows again; only one until the first was
   acknowledged under this epoch, as a broker takes any first sequence of a producer that it does
-  not know;
+  not know (but a transaction has to begin with 0 everywhere);
 - after a failure nothing is sent until every request in flight is answered or given up
   (`draining`); then everything unresolved goes again, with unchanged sequences, the oldest alone
   until it is acknowledged (`probing`): an outage is not answered with load;
 - a batch whose fate is unknown is never sent under another epoch: it would risk a duplicate.
+
+A *transactional* lane never takes another epoch by itself: each transaction has its own, and with
+the first batch that fails all of the transaction is dropped (`reset`).
 """
 
 from __future__ import annotations
@@ -105,7 +108,11 @@ class Batch:
         if not self._data:
             lane = self.lane
             self._data = self._builder.build(
-                codec, lane.producer_id, lane.producer_epoch, self.sequence
+                codec,
+                lane.producer_id,
+                lane.producer_epoch,
+                self.sequence,
+                transactional=lane.transactional,
             )
             self._builder = BatchBuilder()
         return self._data
@@ -271,12 +278,19 @@ class Lane:
         "target",
         "topic_id",
         "topic_partition",
+        "transactional",
     )
 
     def __init__(
-        self, topic_partition: TopicPartition, batch_limit_bytes: int, backoff: Backoff
+        self,
+        topic_partition: TopicPartition,
+        batch_limit_bytes: int,
+        backoff: Backoff,
+        *,
+        transactional: bool = False,
     ) -> None:
         self.topic_partition = topic_partition
+        self.transactional = transactional
         self.topic_id = ""
         self.batch_limit_bytes = batch_limit_bytes
         self.backoff = backoff
@@ -310,7 +324,9 @@ class Lane:
         """May another batch get a sequence now (see the invariants)?"""
         if not self.sent:
             return True
-        if self.needs_epoch or self.needs_producer_id or not self.acknowledged:
+        if self.needs_epoch or self.needs_producer_id:
+            return False
+        if not (self.acknowledged or self.transactional):
             return False
         return self.next_number - self.batches[0].number < BATCHES_REMEMBERED
 
@@ -331,6 +347,39 @@ class Lane:
         batch.number = self.next_number
         self.next_number += 1
         self.next_sequence = sequence_after(self.next_sequence, batch.record_count)
+
+    def begin_under(self, identity: tuple[int, int] | None) -> None:
+        """The next batch is of the transaction of this producer id and epoch."""
+        if identity != (self.producer_id, self.producer_epoch):
+            self.needs_producer_id = True
+
+    def split(self, batch: Batch) -> list[Batch]:
+        """Put two halves in the place of a batch that is too large as a whole, and is certainly not
+        written."""
+        self.draining = True
+        if batch.sequence != NO_SEQUENCE and not self.transactional:
+            self.orphan_after(batch, None)
+        position = self.batches.index(batch)
+        self.remove(batch)
+        halves = batch.split()
+        if self.transactional:  # together they take the sequences that it had
+            sequence = batch.sequence
+            for half in halves:
+                half.set_sequence(self.producer_id, self.producer_epoch, sequence)
+                half.number = batch.number
+                sequence = sequence_after(sequence, half.record_count)
+        for half in reversed(halves):
+            self.batches.insert(position, half)
+        return halves
+
+    def reset(self) -> None:
+        """All of it is resolved, and no answer is waited for: as it was in the beginning."""
+        assert not self.batches, self.batches
+        self.sent = self.in_flight = 0
+        self.draining = self.probing = False
+        self.retry_at_s = 0.0
+        self.last_error = None
+        self.needs_producer_id = True
 
     def _restart_sequence(self) -> None:
         self.next_sequence = 0

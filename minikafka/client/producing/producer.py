@@ -4,7 +4,7 @@ State: per topic its lanes and the sticky partitioner, how much of the buffer me
 waits for some. Invariants: records given for one partition are written in the order in which they
 were given; every record that was taken has exactly one outcome, written (with its offset) or
 failed with an error; with `idempotence` (the default) a record that is reported as written is in
-the log exactly once.
+the log exactly once. With a `transactional_id` all records are of transactions (transactions.py).
 
 Budget: a few microseconds a record (benchmarks/client_cpu.py), so `send_nowait` makes no task and
 no future, and everything else happens per batch.
@@ -16,9 +16,10 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
+from typing import Protocol
 
 from minikafka.client.backoff import Backoff, Random
 from minikafka.client.channel import Connect, connect_over_grpc
@@ -27,7 +28,8 @@ from minikafka.client.options import SenderOptions
 from minikafka.client.producing.accumulator import Batch, Delivery, Lane
 from minikafka.client.producing.partitioner import StickyPartitioner, partition_for_key
 from minikafka.client.producing.sender import Sender
-from minikafka.client.values import Headers, WouldBlockError, check_positive
+from minikafka.client.producing.transactions import Transactions
+from minikafka.client.values import GroupMembership, Headers, WouldBlockError, check_positive
 from minikafka.errors import InvalidRecordError, MessageTooLargeError, UsageError
 from minikafka.model import TopicPartition
 from minikafka.records.build import RECORD_OVERHEAD_BYTES, record_size_bound
@@ -36,10 +38,17 @@ from minikafka.records.compression import codec_named
 BATCH_SIZE_BYTES = 256 * 1024
 BUFFER_MEMORY_BYTES = 64 * 1024 * 1024
 MAX_REQUEST_BYTES = 1024 * 1024
+TRANSACTION_TIMEOUT_MS = 60_000
 _ACKS = {"all": -1, "-1": -1, -1: -1, "1": 1, 1: 1, "0": 0, 0: 0}
 _UNACKNOWLEDGED_METADATA_MAX_AGE_MS = 5_000  # with acks=0 no broker says that it leads no more
 
 _INTERRUPTED_CLOSE_MS = 1_000
+
+
+class InGroup(Protocol):
+    """A consumer that is a member of a group."""
+
+    def membership(self) -> GroupMembership: ...
 
 
 class _Topic:
@@ -73,6 +82,8 @@ class AsyncProducer:
         buffer_memory: int = BUFFER_MEMORY_BYTES,
         max_request_size: int = MAX_REQUEST_BYTES,
         metadata_max_age_ms: float = METADATA_MAX_AGE_MS,
+        transactional_id: str | None = None,
+        transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
         connect: Connect = connect_over_grpc,
         uniform: Random = random.random,
     ) -> None:
@@ -81,7 +92,13 @@ class AsyncProducer:
         `acks`: "all", 1 or 0. `idempotence`: by default on with acks=all. `linger_ms`: how long an
         open batch waits for more records (0: it goes at once, or when the one before it is
         acknowledged). Sizes are in bytes. `max_block_ms`: how long `send` waits for buffer memory
-        or for a topic to appear. UsageError for a value that cannot work.
+        or for a topic to appear, and transactions for a coordinator.
+
+        `transactional_id`: the name under which the transactions of this producer go on in its
+        next life; whoever takes it fences who had it. Records are then sent in transactions only,
+        and one that is open for `transaction_timeout_ms` is aborted by the cluster.
+
+        UsageError for a value that cannot work.
         """
         if acks not in _ACKS:
             raise UsageError(f"acks is {acks!r}; it must be all, 1 or 0")
@@ -90,6 +107,10 @@ class AsyncProducer:
             idempotence = acks_number == -1
         if idempotence and acks_number != -1:
             raise UsageError(f"idempotence needs acks=all; acks is {acks}")
+        if transactional_id is not None and not (transactional_id and idempotence):
+            raise UsageError(
+                "transactions need a transactional_id that is not empty, and idempotence (acks=all)"
+            )
         if linger_ms < 0:
             raise UsageError(f"linger_ms is {linger_ms}; it must not be negative")
         check_positive(
@@ -101,6 +122,7 @@ class AsyncProducer:
             buffer_memory=buffer_memory,
             max_request_size=max_request_size,
             metadata_max_age_ms=metadata_max_age_ms,
+            transaction_timeout_ms=transaction_timeout_ms,
         )
         if acks_number == 0:
             metadata_max_age_ms = min(metadata_max_age_ms, _UNACKNOWLEDGED_METADATA_MAX_AGE_MS)
@@ -113,7 +135,9 @@ class AsyncProducer:
             request_timeout_ms=request_timeout_ms,
             delivery_timeout_ms=delivery_timeout_ms,
             max_request_bytes=max_request_size,
+            transactional_id=transactional_id,
         )
+        self._transaction_timeout_ms = transaction_timeout_ms
         self._batch_size = batch_size
         self._max_block_ms = max_block_ms
         self._buffer_memory = buffer_memory
@@ -127,6 +151,8 @@ class AsyncProducer:
         self._waiting: deque[asyncio.Future[None]] = deque()  # sends that wait for memory
         self._sender: Sender | None = None
         self._closed = False
+        self._transactions: Transactions | None = None
+        self._barred = transactional_id is not None  # no record is to be taken: `_known` says why
 
     async def __aenter__(self) -> AsyncProducer:
         try:
@@ -151,15 +177,28 @@ class AsyncProducer:
         self._loop = asyncio.get_running_loop()
         await self._cluster.start()
         self._cluster.on_change(self._learn)
-        self._sender = Sender(self._cluster, self._options, self._release)
+        self._sender = Sender(self._cluster, self._options, self._release, self._on_failed)
+        transactional_id = self._options.transactional_id
+        if transactional_id is not None:
+            self._transactions = Transactions(
+                self._cluster,
+                self._sender,
+                transactional_id,
+                self._transaction_timeout_ms,
+                self._max_block_ms,
+                self._open_or_bar,
+            )
 
     async def close(self, timeout_ms: float | None = None) -> None:
         """Send what is left, at most for `timeout_ms` (None: until each record has its outcome),
-        then end. Records that are left then fail with RequestTimedOutError. Idempotent."""
+        then end. Records that are left then fail with RequestTimedOutError. A transaction that is
+        open is aborted. Idempotent."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._barred = True
         try:
+            if self._transactions is not None:
+                await self._transactions.close(timeout_ms)
             if self._sender is not None:
                 timeout_s = None if timeout_ms is None else timeout_ms / 1000
                 with suppress(TimeoutError):  # the records that are left hear of it
@@ -246,7 +285,7 @@ class AsyncProducer:
         if buffered > self._buffer_memory and self._buffered_bytes:
             raise WouldBlockError(f"the buffer memory of {self._buffer_memory} bytes is full")
         known = self._topics.get(topic)
-        if known is None or self._closed:
+        if known is None or self._barred:
             known = self._known(topic)
         if size > self._max_request_size:
             raise MessageTooLargeError(
@@ -296,11 +335,71 @@ class AsyncProducer:
         self._running().add(lane)
         return batch
 
+    # --- transactions ----------------------------------------------------------------------------
+
+    async def init_transactions(self) -> None:
+        """Once, before the first transaction: aborts what an earlier producer of this
+        transactional id has left open, and fences it. What every one of these calls does: it
+        repeats what it asks until `max_block_ms`, then raises what kept it (NetworkError,
+        RequestTimedOutError, ...), and can be called again. ProducerFencedError,
+        InvalidProducerEpochError: another producer has the id, and this one is of no use any
+        more."""
+        await self._of_transactions().init()
+
+    def begin(self) -> None:
+        """Begin a transaction: records that are sent from now on are part of it."""
+        self._of_transactions().begin()
+
+    async def commit(self) -> None:
+        """Wait for all records of the transaction, then have them count, all together. Raises what
+        one of them failed with, and TransactionAbortableError where the cluster has aborted it:
+        then `abort` is left, and the next transaction may succeed. After NetworkError and
+        RequestTimedOutError it is not known whether it is committed: `commit` asks again."""
+        await self._of_transactions().commit()
+
+    async def abort(self) -> None:
+        """Have none of the records of the transaction count. Those that are on their way fail."""
+        await self._of_transactions().abort()
+
+    async def send_offsets(self, offsets: Mapping[TopicPartition, int], consumer: InGroup) -> None:
+        """Commit, as part of the transaction, where the group of `consumer` is to go on reading.
+        IllegalGenerationError and the like say that the consumer does not have these partitions any
+        more; then, as after any other error here, the transaction can only be aborted."""
+        await self._of_transactions().send_offsets(offsets, consumer.membership())
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """A block that is a transaction: begun before it, committed after it, aborted if an
+        exception leaves it, or if it cannot be committed (what kept it is raised)."""
+        transactions = self._of_transactions()
+        transactions.begin()
+        try:
+            yield
+        except BaseException as error:
+            await transactions.abandon(error)
+            raise
+        await transactions.complete()
+
+    def _of_transactions(self) -> Transactions:
+        self._running()
+        if self._transactions is None:
+            raise UsageError("the producer has no transactional_id: it takes part in none")
+        return self._transactions
+
+    def _on_failed(self, error: BaseException) -> None:
+        if self._transactions is not None:
+            self._transactions.on_failed(error)
+
+    def _open_or_bar(self, is_open: bool) -> None:
+        self._barred = self._closed or not is_open
+
     # --- waiting ---------------------------------------------------------------------------------
 
     def _known(self, topic: str) -> _Topic:
         """The topic, or why a record for it cannot be taken now."""
         self._running()
+        if self._options.transactional_id is not None:
+            self._of_transactions().check_open()
         known = self._topics.get(topic)
         if known is None:
             raise WouldBlockError(f"the metadata of topic {topic!r} are not known yet")
@@ -333,7 +432,12 @@ class AsyncProducer:
         for name, topic in self._topics.items():
             view = self._cluster.topics[name]
             for number in range(len(topic.lanes), view.partition_count):
-                lane = Lane(TopicPartition(name, number), self._batch_size, Backoff(self._uniform))
+                lane = Lane(
+                    TopicPartition(name, number),
+                    self._batch_size,
+                    Backoff(self._uniform),
+                    transactional=self._options.transactional_id is not None,
+                )
                 topic.lanes.append(lane)
             topic.available = [
                 lane.topic_partition.partition

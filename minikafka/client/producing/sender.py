@@ -15,7 +15,9 @@ Rules:
   sequences);
 - a request that takes long is watched: once the metadata say that another broker leads, its answer
   is no longer waited for (a paused leader must not hold its producers up for a request timeout);
-- what is not acknowledged within `delivery_timeout_ms` fails with the error that kept it.
+- what is not acknowledged within `delivery_timeout_ms` fails with the error that kept it;
+- with a transactional id a record that fails takes all others with it: the transaction can only be
+  aborted (transactions.py, which also says which producer id and epoch are the next).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from minikafka.client.options import SenderOptions
 from minikafka.client.producing.accumulator import NO_SEQUENCE, Batch, Lane
 from minikafka.client.producing.fate import certainly_not_written, expiry_error
 from minikafka.client.producing.producer_ids import ProducerIds
+from minikafka.client.producing.requests import Request
 from minikafka.errors import (
     BrokerNotAvailableError,
     DuplicateSequenceNumberError,
@@ -59,31 +62,26 @@ _ANSWER_GRACE = 1.25
 _logger = logging.getLogger(__name__)
 
 
-class _Request:
-    """A produce request that is not answered, with the batches that still wait for its answer."""
-
-    __slots__ = ("batches", "broker_id", "deadline", "future", "sent_at_s")
-
-    def __init__(self, broker_id: int, batches: dict[TopicPartition, Batch], now_s: float) -> None:
-        self.broker_id = broker_id
-        self.batches = batches
-        self.sent_at_s = now_s
-        self.future: asyncio.Future[Sequence[ProduceResult]] | None = None
-        self.deadline: asyncio.TimerHandle | None = None
-
-
 class Sender:
-    """One producer's sender. `on_released` is told of buffer memory that became free, in bytes."""
+    """One producer's sender. `on_released` is told of buffer memory that became free, in bytes,
+    `on_failed` of records that failed. `sent`: something was, since somebody set it to False."""
 
     def __init__(
-        self, cluster: Cluster, options: SenderOptions, on_released: Callable[[int], None]
+        self,
+        cluster: Cluster,
+        options: SenderOptions,
+        on_released: Callable[[int], None],
+        on_failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
+        self.sent = False
+        self._on_failed = on_failed
+        self._doom: MinikafkaError | None = None  # what all that is left is to fail with
         self._cluster = cluster
         self._options = options
         self._on_released = on_released
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[Lane, None] = {}  # those with unresolved batches, next to be served first
-        self._requests: dict[_Request, None] = {}
+        self._requests: dict[Request, None] = {}
         self._in_flight: dict[int, int] = {}  # requests by broker
         self._flushing = 0
         self._pump_handle: asyncio.Handle | None = None
@@ -98,6 +96,8 @@ class Sender:
     def add(self, lane: Lane) -> None:
         """A lane has a new batch."""
         self._lanes[lane] = None
+        if lane.transactional:
+            lane.begin_under(self._producer_ids.current)
         if self._sweep_timer is None:
             self._sweep_timer = self._loop.call_later(self._sweep_s, self._sweep)
         self.wake()
@@ -116,6 +116,29 @@ class Sender:
                 await batch.wait()
         finally:
             self._flushing -= 1
+
+    def become(self, producer_id: int, producer_epoch: int) -> None:
+        """Whose records the next ones are, with sequences from 0. Nothing is unresolved."""
+        self._producer_ids.current = (producer_id, producer_epoch)
+
+    def drop_soon(self, error: MinikafkaError) -> None:
+        """Have all that is unresolved fail, at the next turn of the loop."""
+        self._doom = error
+        self.wake()
+
+    def drop(self, error: MinikafkaError) -> None:
+        """Have all that is unresolved fail now. No answer is waited for any more: what arrives late
+        is fenced by its epoch, or aborted."""
+        self._doom = None
+        for request in list(self._requests):
+            self._close_request(request)
+        for lane in list(self._lanes):
+            for batch in list(lane.batches):
+                batch.seal()
+                lane.remove(batch)
+                self._on_released(batch.reserved_bytes)
+                batch.resolve(-1, error)
+            lane.reset()
 
     async def close(self) -> None:
         """Stop. What is unresolved fails; flush first."""
@@ -139,6 +162,8 @@ class Sender:
 
     def _pump(self) -> None:
         self._pump_handle = None
+        if self._doom is not None:
+            self.drop(self._doom)
         now_s = self._loop.time()
         wake_at_s = _NEVER
         by_leader: dict[int, list[Lane]] = {}
@@ -247,10 +272,17 @@ class Sender:
             lane.target = leader
             batches[lane.topic_partition] = batch
             partitions.append(ProducePartition(lane.topic_partition, data))
-        request = _Request(leader, batches, now_s)
+        request = Request(leader, batches, now_s)
         self._requests[request] = None
         self._in_flight[leader] = self._in_flight.get(leader, 0) + 1
-        message = ProduceRequest(options.acks, int(options.request_timeout_ms), partitions)
+        self.sent = True
+        message = ProduceRequest(
+            options.acks,
+            int(options.request_timeout_ms),
+            partitions,
+            transactional_id=options.transactional_id,
+            adds_to_transaction=options.transactional_id is not None,
+        )
         future = request.future = self._submit(leader, message)
         request.deadline = self._loop.call_later(
             options.request_timeout_ms / 1000 * _ANSWER_GRACE, self._on_timeout, request
@@ -269,7 +301,7 @@ class Sender:
 
     # --- answers ---------------------------------------------------------------------------------
 
-    def _on_timeout(self, request: _Request) -> None:
+    def _on_timeout(self, request: Request) -> None:
         self._cluster.broker_failed(request.broker_id)
         self._fail_request(
             request,
@@ -279,9 +311,7 @@ class Sender:
             ),
         )
 
-    def _on_answer(
-        self, request: _Request, future: asyncio.Future[Sequence[ProduceResult]]
-    ) -> None:
+    def _on_answer(self, request: Request, future: asyncio.Future[Sequence[ProduceResult]]) -> None:
         if future.cancelled():
             error: BaseException | None = NetworkError("the connection was closed")
         else:
@@ -298,7 +328,7 @@ class Sender:
             self._cluster.broker_failed(request.broker_id)
         self._fail_request(request, error)
 
-    def _on_results(self, request: _Request, results: Sequence[ProduceResult]) -> None:
+    def _on_results(self, request: Request, results: Sequence[ProduceResult]) -> None:
         by_partition = {result.topic_partition: result for result in results}
         batches = self._close_request(request)
         for topic_partition, batch in batches.items():
@@ -316,12 +346,12 @@ class Sender:
             self._settle(batch.lane)
         self.wake()
 
-    def _fail_request(self, request: _Request, error: MinikafkaError) -> None:
+    def _fail_request(self, request: Request, error: MinikafkaError) -> None:
         for topic_partition in list(request.batches):
             self._give_up(request, topic_partition, error)
 
     def _give_up(
-        self, request: _Request, topic_partition: TopicPartition, error: MinikafkaError
+        self, request: Request, topic_partition: TopicPartition, error: MinikafkaError
     ) -> None:
         """Stop waiting for the answer for one batch."""
         batch = request.batches.pop(topic_partition)
@@ -332,7 +362,7 @@ class Sender:
         self._settle(batch.lane)
         self.wake()
 
-    def _close_request(self, request: _Request) -> dict[TopicPartition, Batch]:
+    def _close_request(self, request: Request) -> dict[TopicPartition, Batch]:
         del self._requests[request]
         self._in_flight[request.broker_id] -= 1
         if request.deadline is not None:
@@ -366,7 +396,11 @@ class Sender:
             if batch.orphaned or lane.batches[0] is not batch:
                 lane.draining = True  # a batch before it failed, which settles this one, too
                 return
-        elif sequenced and isinstance(error, InvalidProducerEpochError | UnknownProducerIdError):
+        elif (
+            sequenced
+            and isinstance(error, InvalidProducerEpochError | UnknownProducerIdError)
+            and not lane.transactional
+        ):
             lane.orphan_after(batch, error)
             batch.orphaned, batch.orphan_error = True, error
             lane.needs_producer_id = True
@@ -404,14 +438,8 @@ class Sender:
         start."""
         lane = batch.lane
         lane.batch_limit_bytes = max(batch.reserved_bytes // 2, 1)
-        if batch.sequence != NO_SEQUENCE:
-            lane.orphan_after(batch, None)
-        lane.draining = True
-        position = lane.batches.index(batch)
-        lane.remove(batch)
         self._on_released(batch.reserved_bytes)
-        for half in reversed(batch.split()):
-            lane.batches.insert(position, half)
+        for half in lane.split(batch):
             self._on_released(-half.reserved_bytes)
 
     def _settle(self, lane: Lane) -> None:
@@ -433,6 +461,8 @@ class Sender:
             _logger.error("%d records failed, unheard: %s", batch.record_count, error)
         self._on_released(batch.reserved_bytes)
         batch.resolve(base_offset, error)
+        if error is not None:
+            self._on_failed(error)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -480,11 +510,11 @@ class Sender:
             self._leave_if_moved(request)
         self.wake()
 
-    def _slow_requests(self) -> list[_Request]:
+    def _slow_requests(self) -> list[Request]:
         since_s = self._loop.time() - _SLOW_REQUEST_S
         return [request for request in self._requests if request.sent_at_s <= since_s]
 
-    def _leave_if_moved(self, request: _Request) -> None:
+    def _leave_if_moved(self, request: Request) -> None:
         for topic_partition in list(request.batches):
             view = self._cluster.leader(topic_partition)
             if view is not None and view.leader != request.broker_id:

@@ -60,6 +60,7 @@ from minikafka.model import (
 )
 from minikafka.records.header import (
     STAMP_BYTES,
+    TRANSACTIONAL,
     is_control,
     parse_header,
     split,
@@ -69,6 +70,7 @@ from minikafka.records.header import (
 from minikafka.records.markers import read_marker
 from minikafka.records.read import iter_records
 from tests.helpers.metrics import metrics_of
+from tests.unit.client.fake_transactions import FakeGroups, FakeTransactions, PlayedCoordinator
 
 
 @dataclass
@@ -122,7 +124,7 @@ class FakePartition:
         repetition)."""
         [header] = split(data)
         verify_crc(data, 0, header)
-        known = self.producers.check(header)
+        known = self.producers.check(header, from_zero=bool(header.attributes & TRANSACTIONAL))
         if known is not None:
             return known.base_offset
         base_offset = self.log_end_offset
@@ -171,6 +173,7 @@ class FakeCluster:
         self.watchers: list[asyncio.Queue] = []
         self.hints = True
         self.reassignments: dict[TopicPartition, Assignment] = {}
+        self.coordination = PlayedCoordinator(self)
 
     @property
     def bootstrap(self) -> str:
@@ -251,6 +254,8 @@ class FakeChannel:
         self.closed = False
         self.outstanding: set[asyncio.Future] = set()
         self.delayed: list[asyncio.Task] = []
+        self.transactions = FakeTransactions(self)
+        self.groups = FakeGroups(self)
 
     def break_connection(self) -> None:
         for future in list(self.outstanding):

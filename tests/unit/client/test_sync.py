@@ -8,13 +8,16 @@ import pytest
 from minikafka import client
 from minikafka.client import Admin, Consumer, Producer
 from minikafka.client.blocking import loop_thread
+from minikafka.client.values import GroupMembership
 from minikafka.errors import (
     InvalidRecordError,
     NetworkError,
     TopicAlreadyExistsError,
     UsageError,
 )
+from minikafka.model import TopicPartition
 from tests.unit.client.fake_cluster import FakeCluster
+from tests.unit.client.fake_transactions import committed
 
 
 @pytest.fixture
@@ -53,6 +56,80 @@ def test_flush_waits_for_every_record_sent_before(cluster):
         futures = [producer.send("t", b"v") for _ in range(100)]
         producer.flush(10_000)
         assert all(each.done() for each in futures)
+
+
+def test_transactions_are_committed_and_aborted(cluster):
+    with Producer(
+        cluster.bootstrap, connect=cluster.connect, transactional_id="orders"
+    ) as producer:
+        early = producer.send("t", b"early")
+        producer.init_transactions()
+        producer.begin()
+        with pytest.raises(UsageError, match="init_transactions"):
+            early.result(10)
+        receipts = [producer.send("t", b"%d" % number) for number in range(100)]
+        producer.commit()
+        assert [each.done() for each in receipts] == [True] * 100
+        producer.begin()
+        dropped = [producer.send("t", b"dropped") for _ in range(100)]
+        producer.abort()
+        assert all(each.done() for each in dropped)
+        with producer.transaction():
+            producer.send("t", b"last")
+    values = [b"%d" % number for number in range(100)]
+    assert committed(cluster.partition("t")) == [*values, b"last"]
+
+
+def _with_a_record_that_is_none(producer, value):
+    with producer.transaction():
+        producer.send("t", b"good")
+        producer.send("t", value)
+
+
+def test_a_transaction_with_a_record_that_is_refused_is_not_committed(cluster):
+    with Producer(
+        cluster.bootstrap, connect=cluster.connect, transactional_id="orders"
+    ) as producer:
+        producer.init_transactions()
+        with pytest.raises(InvalidRecordError, match="must be bytes"):
+            _with_a_record_that_is_none(producer, "text")
+        with producer.transaction():
+            producer.send("t", b"next")
+    assert committed(cluster.partition("t")) == [b"next"]
+
+
+def _that_fails(producer):
+    with producer.transaction():
+        producer.send("t", b"dropped")
+        producer.flush()
+        raise ZeroDivisionError
+
+
+def test_a_block_that_fails_is_aborted(cluster):
+    with Producer(
+        cluster.bootstrap, connect=cluster.connect, transactional_id="orders"
+    ) as producer:
+        producer.init_transactions()
+        with pytest.raises(ZeroDivisionError):
+            _that_fails(producer)
+        with producer.transaction():
+            producer.send("t", b"next")
+    assert committed(cluster.partition("t")) == [b"next"]
+
+
+class _InGroup:
+    def membership(self):
+        return GroupMembership("readers", 1, "m-1", None, False)
+
+
+def test_offsets_go_with_a_transaction(cluster):
+    with Producer(
+        cluster.bootstrap, connect=cluster.connect, transactional_id="orders"
+    ) as producer:
+        producer.init_transactions()
+        with producer.transaction():
+            producer.send_offsets({TopicPartition("t", 0): 7}, _InGroup())
+    assert cluster.coordination.offsets == {("readers", TopicPartition("t", 0)): 7}
 
 
 def test_errors_come_by_the_future(cluster):
