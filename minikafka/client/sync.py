@@ -43,7 +43,13 @@ from minikafka.api.requests import (
     TopicConfigEntry,
     TopicMetadata,
 )
+from minikafka.api.transactions import (
+    DescribedProducers,
+    ListedTransaction,
+    TransactionDescription,
+)
 from minikafka.client.administering.admin import AsyncAdmin
+from minikafka.client.administering.transaction_admin import OpenTransaction
 from minikafka.client.blocking import Blocking
 from minikafka.client.consuming.consumer import AsyncConsumer
 from minikafka.client.consuming.fetcher import FetchedBatches
@@ -455,6 +461,45 @@ class Admin(Blocking):
         self, group_id: str, partitions: Iterable[TopicPartition]
     ) -> dict[TopicPartition, MinikafkaError | None]:
         return self._call(self._admin.delete_group_offsets(group_id, partitions))
+
+    def list_transactions(
+        self,
+        states: Iterable[str] = (),
+        producer_ids: Iterable[int] = (),
+        longer_than_ms: int = -1,
+    ) -> list[ListedTransaction]:
+        return self._call(self._admin.list_transactions(states, producer_ids, longer_than_ms))
+
+    def describe_transactions(
+        self, transactional_ids: Iterable[str]
+    ) -> list[TransactionDescription]:
+        return self._call(self._admin.describe_transactions(transactional_ids))
+
+    def describe_producers(self, partitions: Iterable[TopicPartition]) -> list[DescribedProducers]:
+        return self._call(self._admin.describe_producers(partitions))
+
+    def open_transactions(
+        self, partitions: Iterable[TopicPartition], min_age_ms: float = 0
+    ) -> list[OpenTransaction]:
+        return self._call(self._admin.open_transactions(partitions, min_age_ms))
+
+    def find_hanging_transactions(
+        self, partitions: Iterable[TopicPartition] | None = None, max_age_ms: float | None = None
+    ) -> list[OpenTransaction]:
+        return self._call(self._admin.find_hanging_transactions(partitions, max_age_ms))
+
+    def abort_transaction(
+        self,
+        topic_partition: TopicPartition,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int = -1,
+    ) -> None:
+        self._call(
+            self._admin.abort_transaction(
+                topic_partition, producer_id, producer_epoch, coordinator_epoch
+            )
+        )
 
     def create_topic(
         self,

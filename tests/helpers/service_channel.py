@@ -37,7 +37,8 @@ class ServiceChannel:
     def __init__(self, cluster: BrokerCluster, address: str) -> None:
         self._cluster = cluster
         self._broker_id = int(address.rpartition(":")[2])
-        self.groups: Any = _Groups(self)
+        self.groups: Any = _Calls(self, "groups")
+        self.transactions: Any = _Calls(self, "transactions")
 
     async def call(self, what: Any) -> Any:
         return await self._cluster.network.call(_CLIENT, self._broker_id, what, _LONG_MS)
@@ -91,12 +92,16 @@ class ServiceChannel:
         pass
 
 
-class _Groups:
-    def __init__(self, channel: ServiceChannel) -> None:
-        self._channel = channel
+class _Calls:
+    """The calls of one part of a broker's service."""
+
+    def __init__(self, channel: ServiceChannel, part: str) -> None:
+        self._channel, self._part = channel, part
 
     def __getattr__(self, name: str) -> Any:
         def ask(request: Any) -> Awaitable[Any]:
-            return self._channel.call(lambda service: getattr(service.groups, name)(request))
+            return self._channel.call(
+                lambda service: getattr(getattr(service, self._part), name)(request)
+            )
 
         return ask

@@ -1,5 +1,5 @@
 """Administration: topics, partitions, configuration, elections, and what a cluster looks like
-(consumer groups: group_admin.py).
+(consumer groups: group_admin.py, transactions: transaction_admin.py).
 
 State: the metadata cache and channels. Requests go to any broker, which forwards them to the
 controller; what only a partition's leader knows is asked of that one. A call about one topic
@@ -39,9 +39,11 @@ from minikafka.api.requests import (
     TopicConfigEntry,
     TopicMetadata,
 )
+from minikafka.api.transactions import CheckedPartition, DescribedProducers
 from minikafka.client.administering.group_admin import GroupAdmin
 from minikafka.client.administering.job_admin import JobAdmin
 from minikafka.client.administering.node_admin import NodeAdmin
+from minikafka.client.administering.transaction_admin import TransactionAdmin
 from minikafka.client.administering.watching import watch_cluster
 from minikafka.client.backoff import Backoff, Random
 from minikafka.client.channel import Channel, Connect, connect_over_grpc
@@ -62,12 +64,14 @@ from minikafka.errors import (
 )
 from minikafka.model import NO_LEADER, Assignment, TopicPartition
 
-R = TypeVar("R", PartitionStatus, DeleteRecordsResult)
+R = TypeVar(
+    "R", PartitionStatus, DeleteRecordsResult, DescribedProducers, CheckedPartition
+)  # about one partition: what it is, and its error
 _SHARE_OF_THE_LEADER = 0.8  # of the time limit: its answer must still arrive
 _TRY_AGAIN = (NetworkError, NotControllerError, BrokerNotAvailableError)
 
 
-class AsyncAdmin(GroupAdmin, NodeAdmin, JobAdmin):
+class AsyncAdmin(GroupAdmin, TransactionAdmin, NodeAdmin, JobAdmin):
     """Belongs to one event loop; `await start()` first, or use it with `async with`."""
 
     def __init__(

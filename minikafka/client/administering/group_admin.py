@@ -26,11 +26,12 @@ from minikafka.api.groups import (
 )
 from minikafka.api.requests import ClusterMetadata
 from minikafka.api.service import GroupService
-from minikafka.client.backoff import Backoff
+from minikafka.client.administering.every_broker import ask_every_broker
+from minikafka.client.channel import Channel
 from minikafka.client.consuming.coordinator import Coordinator
 from minikafka.client.metadata import Cluster
 from minikafka.errors import MinikafkaError
-from minikafka.model import BrokerInfo, TopicPartition
+from minikafka.model import TopicPartition
 
 
 class GroupAdmin:
@@ -48,40 +49,16 @@ class GroupAdmin:
         would be missing: one that dies is waited for until it is known to be dead, one that still
         loads until it has loaded."""
         request = ListGroupsRequest(tuple(states))
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_ms / 1000
-        backoff = Backoff(self._cluster.uniform)
-        while True:
-            brokers = (await self.metadata([])).brokers
-            answers = await asyncio.gather(
-                *(self._list_at(each, request) for each in brokers), return_exceptions=True
-            )
-            failures = [each for each in answers if isinstance(each, BaseException)]
-            if not failures:
-                break
-            final = [
-                each
-                for each in failures
-                if not isinstance(each, MinikafkaError) or not each.retriable
-            ]
-            if final or loop.time() >= deadline:
-                raise (final or failures)[0]
-            await asyncio.sleep(backoff.next_s())
-        found = {
-            each.group_id: each
-            for groups in answers
-            if not isinstance(groups, BaseException)
-            for each in groups
-        }
-        return [found[name] for name in sorted(found)]
 
-    async def _list_at(
-        self, broker: BrokerInfo, request: ListGroupsRequest
-    ) -> Sequence[ListedGroup]:
-        result = await self._cluster.channel_to(broker.grpc_address).groups.list_groups(request)
-        if result.error is not None:
-            raise result.error
-        return result.groups
+        async def ask(channel: Channel) -> Sequence[ListedGroup]:
+            result = await channel.groups.list_groups(request)
+            if result.error is not None:
+                raise result.error
+            return result.groups
+
+        answers = await ask_every_broker(self._cluster, self.metadata, ask, self._timeout_ms)
+        found = {each.group_id: each for groups in answers for each in groups}
+        return [found[name] for name in sorted(found)]
 
     async def describe_groups(self, group_ids: Iterable[str]) -> list[GroupDescription]:
         """State, protocol and members of each, in the order asked for. A group that does not exist

@@ -192,8 +192,8 @@ class FakeTransactions:
 
     async def describe_transactions(self, transactional_ids: Any) -> list[TransactionDescription]:
         await self.channel.arrive("describe_transactions")
-        listed = self.played.answers.get("list", {}).get(self.channel.broker_id, ())
-        known = {each.transactional_id: each for each in listed}
+        by_broker = self.played.answers["list"].values()  # broker 1 is told to coordinate them all
+        known = {each.transactional_id: each for listed in by_broker for each in listed}
         return [
             known.get(each)
             or TransactionDescription(each, TransactionalIdNotFoundError(f"no id {each!r}"))
