@@ -52,6 +52,11 @@ COMMANDS = {
             "admin.groups",
             "List, describe and delete consumer groups, reset their offsets.",
         ),
+        (
+            "transactions",
+            "admin.transactions",
+            "List and describe transactions, find those that hang, and abort them.",
+        ),
         ("status", "admin.status", "The health of the cluster in one line, then its partitions."),
         ("nodes", "admin.nodes", "The brokers with their load, and those that went away."),
         ("dashboard", "looking.dashboard", "Show the cluster on a web page, live."),

@@ -100,9 +100,8 @@ async def open_producer(
         known = [each.name for each in (await admin.metadata(None)).topics]
     if topic not in known:
         tell(f"topic {topic} does not exist yet")
-    async with AsyncProducer(
-        bootstrap.addresses, max_block_ms=_TOPIC_WAIT_MS, **options
-    ) as producer:
+    options.setdefault("max_block_ms", _TOPIC_WAIT_MS)
+    async with AsyncProducer(bootstrap.addresses, **options) as producer:
         try:
             await producer.partition_count(topic)
         except UnknownTopicOrPartitionError:

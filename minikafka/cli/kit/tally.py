@@ -37,6 +37,18 @@ class Tally:
         self.records += 1
         self.size_bytes += size_bytes
 
+    def take(self, other: Tally) -> None:
+        """All that the other one has counted."""
+        for number, more in other.partitions.items():
+            mine = self.partitions.get(number)
+            if mine is None:
+                mine = self.partitions[number] = PartitionTally(first_offset=more.first_offset)
+            mine.records += more.records
+            mine.first_offset = min(mine.first_offset, more.first_offset)
+            mine.last_offset = max(mine.last_offset, more.last_offset)
+        self.records += other.records
+        self.size_bytes += other.size_bytes
+
     def line(self, acknowledged: bool = True) -> str:
         """`acknowledged 3 records (12 bytes) to orders: partition 0 offsets 5..7`"""
         records = "1 record" if self.records == 1 else f"{self.records} records"

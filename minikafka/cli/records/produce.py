@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -57,6 +57,8 @@ class Options:
     compression: str
     timeout_s: float
     progress: bool
+    transactional_id: str | None = None
+    transaction_size: int | None = None
 
 
 @click.command("produce")
@@ -84,6 +86,17 @@ class Options:
     show_default=True,
     help="Seconds after which a record that is not acknowledged has failed.",
 )
+@click.option(
+    "--transactional-id",
+    metavar="ID",
+    help="Write in transactions, as this producer: whoever had the ID before is fenced.",
+)
+@click.option(
+    "--transaction-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Records in a transaction; without it, all are in one.",
+)
 @click.option("--progress", is_flag=True, help="Show on standard error how far it is.")
 @cluster_options
 @format_option
@@ -97,6 +110,8 @@ def command(
     acks: str,
     compression: str,
     timeout_s: float,
+    transactional_id: str | None,
+    transaction_size: int | None,
     progress: bool,
     bootstrap: str | None,
     data_dir: Path,
@@ -107,10 +122,17 @@ def command(
     A record is the line byte for byte, without its newline; an empty line is an empty record, and
     text after the last newline is a record too. Standard input is sent as it comes. Prints what was
     acknowledged; if a record fails, nothing more is sent, and the exit status is 1.
+
+    With --transactional-id only what was committed counts, and what is open at a failure is
+    aborted. A transaction that lasts longer than a minute is aborted by the cluster.
     """
     read_topic_name(topic)
     if key_separator == "":
         raise UsageError("--key-separator is empty: expected a character or a text")
+    if transaction_size is not None and transactional_id is None:
+        raise UsageError("--transaction-size needs --transactional-id")
+    if transactional_id is not None and acks != "all":
+        raise UsageError(f"--transactional-id needs --acks all, not {acks}")
     options = Options(
         topic,
         source,
@@ -120,6 +142,8 @@ def command(
         compression,
         timeout_s,
         progress,
+        transactional_id,
+        transaction_size,
     )
     from minikafka.cli.kit.aio import run
 
@@ -193,10 +217,13 @@ async def _produce(cluster: Bootstrap, options: Options, stream: BinaryIO, tally
             compression=options.compression,
             delivery_timeout_ms=options.timeout_s * 1000,
             request_timeout_ms=min(30_000.0, options.timeout_s * 1000),
+            **_in_transactions(options),
         ) as producer:
             await _check_partition(producer, options)
+            if options.transactional_id is not None:
+                await producer.init_transactions()
             tally.begun = True
-            writer = LineWriter(producer, options, tally)
+            writer = _writer(producer, options, tally)
             with contextlib.ExitStack() as stack:
                 show = stack.enter_context(_progress(stream)) if options.progress else _no_progress
                 await _write_all(writer, stream, lambda read: show(read, tally.records))
@@ -204,6 +231,22 @@ async def _produce(cluster: Bootstrap, options: Options, stream: BinaryIO, tally
         # After a failure or Ctrl-C: the producer is closed now, so what was acknowledged is known.
         if writer is not None:
             writer.count_rest()
+
+
+def _in_transactions(options: Options) -> dict[str, Any]:
+    """The producer's options for that. A coordinator is waited for as long as for a record."""
+    if options.transactional_id is None:
+        return {}
+    return {
+        "transactional_id": options.transactional_id,
+        "max_block_ms": options.timeout_s * 1000,
+    }
+
+
+def _writer(producer: AsyncProducer, options: Options, tally: Tally) -> LineWriter:
+    if options.transactional_id is None:
+        return LineWriter(producer, options, tally)
+    return TransactionWriter(producer, options, tally)
 
 
 async def _write_all(writer: LineWriter, stream: BinaryIO, show: Callable[[int], None]) -> None:
@@ -267,7 +310,7 @@ class LineWriter:
             if separator is not None:
                 key, found, value = line.partition(separator)
                 if not found:
-                    await self.finish()
+                    await self._settle()
                     raise InvalidRecordError(
                         f"line {self._line_number} has no {separator.decode()!r} that ends a key: "
                         f"{line[:60]!r}"
@@ -282,6 +325,10 @@ class LineWriter:
         self.count_done()
 
     async def finish(self) -> None:
+        """There are no more lines."""
+        await self._settle()
+
+    async def _settle(self) -> None:
         """Wait for every receipt."""
         await self._producer.flush()
         self.count_done()
@@ -300,6 +347,46 @@ class LineWriter:
             if delivery.done() and delivery.exception() is None:
                 written = delivery.result()
                 self._tally.add(written.partition, written.offset, size_bytes)
+        self._waiting.clear()
+
+
+class TransactionWriter(LineWriter):
+    """Gives them in transactions of `transaction_size` records; only what is committed is in the
+    tally that it was given. What is open after an error is aborted when the producer is closed."""
+
+    def __init__(self, producer: AsyncProducer, options: Options, tally: Tally) -> None:
+        super().__init__(producer, options, Tally(options.topic))
+        self._committed = tally
+        self._open = False
+        self._records = 0  # of the open one
+
+    async def write(self, lines: list[bytes]) -> None:
+        size = self._options.transaction_size
+        at = 0
+        while at < len(lines):
+            if not self._open:
+                self._producer.begin()
+                self._open, self._records = True, 0
+            part = lines[at:] if size is None else lines[at : at + size - self._records]
+            await super().write(part)
+            at += len(part)
+            self._records += len(part)
+            if self._records == size:
+                await self._commit()
+
+    async def finish(self) -> None:
+        if self._open:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        await self._producer.commit()
+        self._open = False
+        self.count_done()
+        self._committed.take(self._tally)
+        self._tally = Tally(self._options.topic)
+
+    def count_rest(self) -> None:
+        """What is not committed does not count."""
         self._waiting.clear()
 
 

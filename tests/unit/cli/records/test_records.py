@@ -17,7 +17,7 @@ from minikafka.cli.main import cli
 from minikafka.cli.records import consume
 from minikafka.cli.records.consume import Options as ConsumeOptions
 from minikafka.cli.records.consume import chosen_partitions, reset_of
-from minikafka.cli.records.produce import LineWriter, Options, read_pieces
+from minikafka.cli.records.produce import LineWriter, Options, TransactionWriter, read_pieces
 from minikafka.client.consuming import isolation
 from minikafka.client.values import RecordMetadata, WouldBlockError
 from minikafka.errors import (
@@ -142,6 +142,87 @@ async def test_a_full_buffer_is_waited_for() -> None:
     )
     assert producer.waited == 3
     assert tally.records == 10
+
+
+class TransactionalProducer(FakeProducer):
+    """Notes what is begun and committed."""
+
+    def __init__(self, refuse: Callable[[bytes], bool] = lambda _: False) -> None:
+        super().__init__(refuse)
+        self.done: list[str | int] = []
+        self._before = 0
+
+    def begin(self) -> None:
+        self.done.append("begin")
+
+    async def commit(self) -> None:
+        deliveries = list(self._deliveries)
+        await self.flush()
+        for each in deliveries:
+            each.result()
+        self.done.append(len(self.taken) - self._before)
+        self._before = len(self.taken)
+
+
+IN_TRANSACTIONS = replace(OPTIONS, transactional_id="copier", transaction_size=3)
+
+
+async def test_lines_go_in_transactions_of_a_size_whatever_pieces_they_come_in() -> None:
+    producer, tally = TransactionalProducer(), Tally("orders")
+    writer = TransactionWriter(producer, IN_TRANSACTIONS, tally)  # type: ignore[arg-type]
+    for count in (1, 7, 2, 0):
+        await writer.write([b"x"] * count)
+    assert tally.records == 9
+    await writer.finish()
+    assert producer.done == ["begin", 3, "begin", 3, "begin", 3, "begin", 1]
+    assert tally.line() == "acknowledged 10 records (10 bytes) to orders: partition 0 offsets 0..9"
+    writer.count_rest()
+    assert tally.records == 10
+
+
+async def test_without_a_size_all_lines_are_in_one_transaction() -> None:
+    producer, tally = TransactionalProducer(), Tally("orders")
+    options = replace(IN_TRANSACTIONS, transaction_size=None)
+    writer = TransactionWriter(producer, options, tally)  # type: ignore[arg-type]
+    await writer.write([b"x"] * 5)
+    await writer.write([b"x"] * 5)
+    assert (producer.done, tally.records) == (["begin"], 0)
+    await writer.finish()
+    assert (producer.done, tally.records) == (["begin", 10], 10)
+
+
+async def test_of_a_transaction_that_fails_nothing_counts() -> None:
+    producer = TransactionalProducer(refuse=lambda value: value == b"big")
+    tally = Tally("orders")
+    writer = TransactionWriter(producer, IN_TRANSACTIONS, tally)  # type: ignore[arg-type]
+    await writer.write([b"a", b"b", b"c", b"d", b"big"])
+    with pytest.raises(MessageTooLargeError):
+        await writer.finish()
+    writer.count_rest()
+    assert tally.line() == "acknowledged 3 records (3 bytes) to orders: partition 0 offsets 0..2"
+
+
+async def test_a_line_without_the_separator_commits_nothing_more() -> None:
+    producer, tally = TransactionalProducer(), Tally("orders")
+    options = replace(IN_TRANSACTIONS, key_separator=b":")
+    writer = TransactionWriter(producer, options, tally)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRecordError, match="line 5"):
+        await writer.write([b"a:1", b"a:2", b"a:3", b"b:1", b"oops"])
+    writer.count_rest()
+    assert (producer.done, tally.records) == (["begin", 3, "begin"], 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--transaction-size", "3"], "--transaction-size needs --transactional-id"),
+        (["--transactional-id", "a", "--acks", "1"], "needs --acks all, not 1"),
+    ],
+)
+def test_transactions_that_cannot_be_are_wrong_usage(options: list[str], words: str) -> None:
+    done = CliRunner().invoke(cli, ["produce", "orders", *options], prog_name="minikafka")
+    assert done.exit_code == 2
+    assert words in done.output
 
 
 async def test_a_pipe_is_read_as_it_comes() -> None:
