@@ -33,8 +33,7 @@ class Now(NamedTuple):
 # --- records -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class OffsetAndMetadata:
+class OffsetAndMetadata(NamedTuple):
     """A committed offset as it is stored. `expire_timestamp_ms` -1: by the broker's retention
     (only old records of Kafka's have another). `record_offset`: where its record lies in the log,
     which no record says of itself; -1 before it is there."""
@@ -48,14 +47,7 @@ class OffsetAndMetadata:
 
     def at(self, record_offset: int) -> OffsetAndMetadata:
         """The same, with its place in the log."""
-        return OffsetAndMetadata(
-            self.offset,
-            self.leader_epoch,
-            self.metadata,
-            self.commit_timestamp_ms,
-            self.expire_timestamp_ms,
-            record_offset,
-        )
+        return OffsetAndMetadata(*self[:-1], record_offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,7 +256,7 @@ class Group:
     def forget_partitions(self, gone: Callable[[TopicPartition], bool]) -> list[Effect]:
         """Topics have been deleted: their offsets go, whoever reads them."""
         if self.state is not GroupState.DEAD:
-            self.offsets.forget(sorted(each for each in self.offsets.known() if gone(each)))
+            self.offsets.forget(sorted({each for each in self.offsets.known() if gone(each)}))
         return self._done()
 
     # --- offsets of transactions, as they come into the log --------------------------------------

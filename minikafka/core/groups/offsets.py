@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from minikafka.api.groups import (
     CommittedOffset,
@@ -170,12 +171,13 @@ class GroupOffsets:
         self, partitions: Sequence[TopicPartition] | None, *, require_stable: bool
     ) -> list[CommittedOffset]:
         """None: all there are. `require_stable`: of what a transaction may yet move, only that."""
+        committed = self.committed
         unstable = self.table.staged() if require_stable else set()
-        wanted = sorted(self.committed.keys() | unstable) if partitions is None else partitions
+        wanted = sorted(committed.keys() | unstable) if partitions is None else partitions
         found = []
         for each in wanted:
-            value = self.committed.get(each)
-            if each in unstable:
+            value = committed.get(each)
+            if unstable and each in unstable:
                 error = UnstableOffsetCommitError(f"a transaction is about to commit {each}")
                 found.append(CommittedOffset(each, error=error))
             elif value is None:
@@ -215,14 +217,14 @@ class GroupOffsets:
         for some in self._in_batches(partitions):
             self._outgoing.append(self._tombstones(some), ForgetWrite(None, (), some))
 
-    def known(self) -> set[TopicPartition]:
+    def known(self) -> Iterator[TopicPartition]:
         """Those with offsets, also those that are on their way or staged: they may be committed
-        before a tombstone is."""
-        return self.committed.keys() | self.pending.keys() | self.table.staged()
+        before a tombstone is. One may come more than once."""
+        return chain(self.committed, self.pending, self.table.staged())
 
     def forget_all(self, end: GroupRecord, write: object) -> None:
         """All are to go. `end` is the last record, in the batch of which `write` is the note."""
-        partitions = sorted(self.known())
+        partitions = sorted(set(self.known()))
         *before, last = self._in_batches(partitions) if partitions else [()]
         for some in before:
             self._outgoing.append(self._tombstones(some), ForgetWrite(None, (), some))
