@@ -317,6 +317,18 @@ async def test_a_group_that_is_deleted_meanwhile_begins_anew(groups: Groups) -> 
     assert (await groups.fetch()).offset == 5
 
 
+async def test_who_was_fenced_at_the_partition_is_refused_and_nobody_asked(groups: Groups) -> None:
+    await groups.start(1)
+    assert await groups.commit(5) is None
+    marker = TransactionEnd(7, 1, 3, True, True)
+    assert await end_transaction(await groups.replica(), marker, 5_000) is None
+    asked = len(groups.words.asked)
+    assert isinstance(await groups.commit(6), InvalidProducerEpochError)
+    assert len(groups.words.asked) == asked
+    assert await groups.commit(7, producer_epoch=1) is None
+    assert ((await groups.fetch()).offset, await groups.is_unstable()) == (5, True)
+
+
 # --- what the coordinator says -------------------------------------------------------------------
 
 
@@ -396,6 +408,14 @@ async def test_what_does_not_fit_into_a_batch_is_too_large(groups: Groups) -> No
 # --- too few replicas ----------------------------------------------------------------------------
 
 
+@pytest.fixture
+async def slow_to_shrink(tmp_path: Path) -> AsyncIterator[Groups]:
+    """A follower that is cut off leaves the ISR after a second: there is time to append before."""
+    cluster = BrokerCluster(tmp_path, SETTINGS | {"replica.lag.time.max.ms": "1000"})
+    yield Groups(cluster)
+    await cluster.close()
+
+
 async def cut_off_the_follower(groups: Groups) -> None:
     """Of brokers 1 and 2, both of which are needed. What is appended now is not committed."""
     here = await coordinator_of(groups.cluster, "g")
@@ -418,9 +438,10 @@ async def until_isr(groups: Groups, count: int) -> None:
 
 
 async def test_a_commit_that_was_appended_before_the_isr_shrank_counts_once_it_is_committed(
-    groups: Groups, monkeypatch: pytest.MonkeyPatch
+    slow_to_shrink: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is in the log may yet be committed: then it is what the next coordinator would read."""
+    groups = slow_to_shrink
     await groups.start(1, 2)
     monkeypatch.setattr(coordinator_module, "COMMIT_TIMEOUT_S", 0.1)
     await cut_off_the_follower(groups)
@@ -444,7 +465,10 @@ async def until_offset(groups: Groups, offset: int) -> None:
     await until(there)
 
 
-async def test_what_a_marker_commits_counts_once_the_marker_is_committed(groups: Groups) -> None:
+async def test_what_a_marker_commits_counts_once_the_marker_is_committed(
+    slow_to_shrink: Groups,
+) -> None:
+    groups = slow_to_shrink
     await groups.start(1, 2)
     assert await groups.commit(5) is None
     await cut_off_the_follower(groups)
@@ -506,6 +530,10 @@ async def test_while_a_shard_loads_no_marker_is_taken_and_none_is_appended(
         end_transaction(shard.replica, marker, 5_000)
     assert shard.partition.log_state.log_end_offset == end
     assert isinstance(await groups.commit(6), CoordinatorLoadInProgressError)
+    service = groups.cluster.service(1)
+    request = OffsetFetchRequest([OffsetFetchGroup("g", [TP])], require_stable=True)
+    [fetched] = (await service.groups.fetch_offsets(request)).groups
+    assert isinstance(fetched.error, CoordinatorLoadInProgressError), "never: there is no offset"
     await reload(shard)
     assert await end_transaction(shard.replica, marker, 5_000) is None
     assert (await groups.fetch()).offset == 5

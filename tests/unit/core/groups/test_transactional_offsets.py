@@ -4,13 +4,16 @@ them, and what becomes of them whatever comes in between (transactions.md, T8, r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minikafka.api.groups import (
     NO_GENERATION,
@@ -44,9 +47,11 @@ from minikafka.errors import (
     UnstableOffsetCommitError,
 )
 from minikafka.model import TopicPartition
+from tests.helpers.amounts import amount, sample
 from tests.helpers.group_bench import WALL_MS, GroupBench
 
 ORDERS, OTHER = TopicPartition("orders", 0), TopicPartition("other", 0)
+PARTITIONS = (ORDERS, OTHER)
 
 
 @pytest.fixture
@@ -253,6 +258,7 @@ class World:
 
     def __init__(self, *, at_once: bool, commits: bool) -> None:
         self.log: list[Entry] = []
+        self.ends = [0]  # of batches: the high watermark is one of them
         self.high_watermark = 0
         self._at_once, self._commits = at_once, commits
         self._waiting: deque[tuple[int, Callable[[], Sequence[Effect]]]] = deque()
@@ -266,7 +272,7 @@ class World:
         for effect in effects:
             if isinstance(effect, Append):
                 base_offset = len(self.log)
-                self.log += [Entry(each) for each in effect.records]
+                self.add(Entry(each) for each in effect.records)
                 told = partial(group.on_appended, effect.write, None, self._now, base_offset)
                 self._wait(group, told)
         if self._at_once:
@@ -274,41 +280,56 @@ class World:
         if self.group.is_over:
             self.group = self._new_group()
 
+    def add(self, batch: Iterable[Entry]) -> None:
+        self.log += batch
+        self.ends.append(len(self.log))
+
     def _wait(self, group: Group, told: Callable[[], Sequence[Effect]]) -> None:
         self._waiting.append((len(self.log), lambda: self.apply(group, told()) or ()))
 
     def commit_all(self) -> None:
-        self.high_watermark = len(self.log)
+        self.commit_until(len(self.log))
+
+    def commit_until(self, end_offset: int) -> None:
+        self.high_watermark = max(self.high_watermark, end_offset)
         while self._waiting and self._waiting[0][0] <= self.high_watermark:
             self._waiting.popleft()[1]()
 
     # --- what happens ----------------------------------------------------------------------------
 
-    def transaction(self) -> None:
-        """Of producer 7, in two partitions; if the group takes it."""
+    def transaction(
+        self,
+        producer_id: int = 7,
+        offset: int = 50,
+        partitions: Sequence[TopicPartition] = (ORDERS, OTHER),
+    ) -> None:
+        """Its record, if the group takes it."""
         try:
             self.group.check_transactional_commit(TxnOffsetCommitRequest("id", 7, 0, "g", []))
         except CoordinatorNotAvailableError:
             return
-        offsets = {each: OffsetAndMetadata(50, -1, "", WALL_MS) for each in (ORDERS, OTHER)}
-        self.group.stage(7, offsets, len(self.log))
-        self.log += [Entry(OffsetRecord("g", *each), 7) for each in offsets.items()]
+        offsets = {each: OffsetAndMetadata(offset, -1, "", WALL_MS) for each in partitions}
+        self.group.stage(producer_id, offsets, len(self.log))
+        self.add(Entry(OffsetRecord("g", *each), producer_id) for each in offsets.items())
         self.apply(self.group, ())
 
-    def marker(self) -> None:
+    def marker(self, producer_id: int = 7, *, commits: bool | None = None) -> None:
+        commits = self._commits if commits is None else commits
         offset, group = len(self.log), self.group
-        self.log.append(Entry(None, 7, self._commits))
-        group.on_marker(7, offset, commits=self._commits)
+        self.add([Entry(None, producer_id, commits)])
+        group.on_marker(producer_id, offset, commits=commits)
         self._wait(group, partial(group.on_marker_committed, offset))
         self.apply(group, ())
 
-    def plain_commit(self) -> None:
-        partitions = [OffsetCommitPartition(ORDERS, 20)]
-        request = OffsetCommitRequest("g", partitions)
+    def plain_commit(
+        self, offset: int = 20, partitions: Sequence[TopicPartition] = (ORDERS,)
+    ) -> None:
+        commits = [OffsetCommitPartition(each, offset) for each in partitions]
+        request = OffsetCommitRequest("g", commits)
         self.apply(self.group, self.group.commit(request, 0, None, self._now))
 
-    def tombstone(self) -> None:
-        request = OffsetDeleteRequest("g", [ORDERS])
+    def tombstone(self, partitions: Sequence[TopicPartition] = (ORDERS,)) -> None:
+        request = OffsetDeleteRequest("g", partitions)
         self.apply(self.group, self.group.delete_offsets(request, None))
 
     def expiry(self) -> None:
@@ -319,8 +340,19 @@ class World:
     def group_deletion(self) -> None:
         self.apply(self.group, self.group.delete(None, self._now))
 
-    def topic_deletion(self) -> None:
-        self.apply(self.group, self.group.forget_partitions(lambda each: each == OTHER))
+    def topic_deletion(self, gone: TopicPartition = OTHER) -> None:
+        self.apply(self.group, self.group.forget_partitions(lambda each: each == gone))
+
+    def failover(self, end_offset: int) -> None:
+        """The next coordinator has the log up to here, and reads it when all of it is committed."""
+        assert end_offset >= self.high_watermark
+        del self.log[end_offset:]
+        self.ends = [each for each in self.ends if each <= end_offset]
+        self.high_watermark = end_offset
+        self._waiting.clear()
+        self.group = self._new_group()
+        table = replayed(list(enumerate(self.log)), end_offset)
+        self.apply(self.group, self.group.restore(None, table, self._now))
 
     # --- what must be ----------------------------------------------------------------------------
 
@@ -336,7 +368,7 @@ class World:
                 assert replayed(left, len(log)) == table, (self.log, left)
         if self.group.state is GroupState.DEAD:
             return
-        found = self.group.fetch_offsets([ORDERS, OTHER], require_stable=True)
+        found = self.group.fetch_offsets(PARTITIONS, require_stable=True)
         for each in found:
             if is_pending(log, self.high_watermark, each.topic_partition):
                 assert isinstance(each.error, UnstableOffsetCommitError), self.log
@@ -408,18 +440,18 @@ def compacted(log: Log, *, tombstones: bool) -> list[tuple[int, Entry]]:
     closed_until = next(undecided, len(log))
     stays = {
         offset: entry
-        for each in (ORDERS, OTHER)
-        for offset, entry in list(decided(log[:closed_until], each))[-1:]
+        for each in PARTITIONS
+        for offset, entry in [one for one in decided(log, each) if one[0] < closed_until][-1:]
     }
-    left, with_records = [], False
+    left, with_records = [], set[int | None]()
     for offset, entry in log[:closed_until]:
         if entry.record is None:
-            if with_records:
+            if entry.producer_id in with_records:
                 left.append((offset, entry))
-            with_records = False
+                with_records.remove(entry.producer_id)
         elif offset in stays and (tombstones or entry.record.value is not None):
             left.append((offset, entry))
-            with_records = with_records or entry.producer_id is not None
+            with_records.add(entry.producer_id)
     return [*left, *log[closed_until:]]
 
 
@@ -469,8 +501,49 @@ def play(order: Sequence[Callable[[World], None]], *, at_once: bool, commits: bo
 def test_in_whatever_order_things_come_memory_is_the_log(commits: bool, at_once: bool) -> None:
     """Each event once, in all 5,040 orders; what is appended is committed at once, or all of it
     when everything has happened."""
-    for order in permutations(EVENTS):
+    for order in sample(list(permutations(EVENTS))):
         play(order, at_once=at_once, commits=commits)
+
+
+@settings(max_examples=amount(150), deadline=None)
+@given(st.integers(0, 2**32))
+def test_several_transactions_and_coordinators_that_fail_leave_memory_the_log(seed: int) -> None:
+    """Of three producers, each of which may write more than once before its marker comes; what is
+    appended is committed by and by, and a coordinator that fails loses any part of the rest."""
+    dice = Random(seed)
+    world = World(at_once=dice.random() < 0.3, commits=True)
+    for number in range(60):
+        some = dice.sample(PARTITIONS, dice.randint(1, 2))
+        uncommitted = [each for each in world.ends if each >= world.high_watermark]
+        event = dice.choice(
+            ["transaction"] * 4
+            + ["marker"] * 3
+            + ["commit"] * 3
+            + ["plain"] * 2
+            + ["tombstone", "topic", "group", "expiry", "failover"]
+        )
+        match event:
+            case "transaction":
+                world.transaction(dice.randint(7, 9), number, some)
+            case "marker":
+                world.marker(dice.randint(7, 9), commits=dice.random() < 0.7)
+            case "commit":
+                world.commit_until(dice.choice(uncommitted))
+            case "plain":
+                world.plain_commit(number, some)
+            case "tombstone":
+                world.tombstone(some)
+            case "topic":
+                world.topic_deletion(some[0])
+            case "group":
+                world.group_deletion()
+            case "expiry":
+                world.expiry()
+            case "failover":
+                world.failover(dice.choice(uncommitted))
+        world.check()
+    world.commit_all()
+    world.check()
 
 
 # --- without one of the rules --------------------------------------------------------------------
