@@ -167,11 +167,13 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         anomalies += judge(facts)
         anomalies += compare_replicas(world, facts)
         anomalies += workload.passing.anomalies
+        anomalies += workload.transacting.anomalies
         anomalies += memory.anomalies()
         anomalies += await read_by_strangers(world.kafka_bootstrap, world.all_partitions)
         tell(memory.describe())
         anomalies += await check_disks(disk.path / "data" for disk in world.disks.values())
         tell(f"{workload.passing.lives} lives of topics that come and go")
+        tell(workload.transacting.describe())
         report(options, world, facts, tell)
         return anomalies
 

@@ -5,6 +5,7 @@
 - `Follower`: reads all partitions from the beginning and stays, by `poll` or by `poll_batches`.
 - librdkafka.py: the same by librdkafka, and a group of members that come and go.
 - `PassingTopics` (passing.py): topics that come and go.
+- `Transacting` (transacting.py): transactions, of our client and of librdkafka.
 - `Rereader`: again and again a new consumer that reads a stretch somewhere in the middle, and asks
   for the end of each partition.
 
@@ -47,6 +48,7 @@ from tests.integration.torment.librdkafka import (
     OwnMember,
 )
 from tests.integration.torment.passing import PassingTopics
+from tests.integration.torment.transacting import Transacting
 from tests.integration.torment.values import decode, encode, now, patiently
 
 _TICK_S = 0.05
@@ -337,6 +339,9 @@ class Workload:
             self.bootstrap, self.history, followers[0], random.Random(self.rng.random())
         )
         self.passing = PassingTopics(self.bootstrap, self.exists)
+        self.transacting = Transacting(
+            self.bootstrap, self.kafka_bootstrap, random.Random(self.rng.random())
+        )
         outlet = Outlet(self.history, asyncio.get_running_loop(), self.failures)
         through_kafka = (self.kafka_bootstrap, outlet, self.partitions)
         self._kafka_producer = KafkaProducer(
@@ -355,8 +360,8 @@ class Workload:
         self._consuming = [self._task(each.run()) for each in self._readers]
 
     @property
-    def _senders(self) -> list[Producer | KafkaProducer | PassingTopics]:
-        return [*self._producers, self._kafka_producer, self.passing]
+    def _senders(self) -> list[Producer | KafkaProducer | PassingTopics | Transacting]:
+        return [*self._producers, self._kafka_producer, self.passing, self.transacting]
 
     @property
     def _readers(self) -> list[Follower | KafkaFollower | Rereader | KafkaMember | OwnMember]:
@@ -382,6 +387,7 @@ class Workload:
 
     async def catch_up(self) -> None:
         """Read everything back, and have the followers read to the same end."""
+        await self.transacting.read_back()
         try:
             ends = await self._read_everything()
         except (MinikafkaError, TimeoutError) as error:
