@@ -14,7 +14,7 @@ from itertools import permutations
 
 import pytest
 
-from tests.simulation.directed import DirectedCluster, a_term_that_a_missed
+from tests.simulation.directed import T0, DirectedCluster, a_term_that_a_missed
 from tests.simulation.disk import SEGMENT_BATCHES
 from tests.simulation.network import Exchange
 
@@ -301,6 +301,12 @@ def _live_isr(cluster: DirectedCluster) -> str:
     return cluster.isr if cluster.leader != "none" else ""
 
 
+def leads(cluster: DirectedCluster, name: str) -> bool:
+    """Does it know that it leads?"""
+    replica = cluster.player.host(name).replica(T0)
+    return replica is not None and replica.core.is_leader
+
+
 def test_retention_took_what_an_unclean_election_replaced_and_the_replica_follows():
     """A, elected uncleanly, retains nothing of what it had instead of B's records; then B is
     elected uncleanly. All that A has left contradicts B's log, so it is cut to where it begins."""
@@ -313,7 +319,7 @@ def test_retention_took_what_an_unclean_election_replaced_and_the_replica_follow
             cluster.produce("B", "1", run_ms=5)
         cluster.do("kill B")
         cluster.do("restart A")
-        cluster.until(lambda: cluster.leader == "A")
+        cluster.until(lambda: leads(cluster, "A"))
         for _ in range(1, SEGMENT_BATCHES + 1):
             cluster.produce("A", run_ms=5)
         cluster.until(lambda: cluster.start_of("A") == SEGMENT_BATCHES)
