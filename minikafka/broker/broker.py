@@ -101,6 +101,8 @@ class Broker:
             self.replicas,
             self.controller,
             self.service.group_shards,
+            self.service.transaction_shards,
+            self.service.markers.outbox.oldest_since_ms,
             lambda: store.connected,
             now_ms,
             now_timestamp_ms,

@@ -23,6 +23,7 @@ from minikafka.broker.counters import BrokerCounters, TopicCounters
 from minikafka.broker.groups.shards import GroupShards
 from minikafka.broker.replication.replica import FetchWaiter, Replica
 from minikafka.broker.replication.replica_manager import ReplicaManager
+from minikafka.broker.transactions.shards import TransactionShards
 from minikafka.core.control.context import ControllerCounters
 from minikafka.core.control.controller import Controller
 from minikafka.core.groups.lifecycle import GroupState
@@ -30,6 +31,7 @@ from minikafka.model import NO_LEADER, TopicPartition
 from minikafka.turns import UPKEEP, in_slices
 
 QUANTILES = (0.5, 0.99)
+LATE_MS = 300_000  # beyond transaction.max.timeout.ms, as in Kafka
 
 
 class ControllerView(Protocol):
@@ -42,13 +44,16 @@ class ControllerView(Protocol):
 
 
 class MetricsReader:
-    """`connected` says whether ZooKeeper is in touch; `read_process` is app/'s."""
+    """`connected` says whether ZooKeeper is in touch; `oldest_marker_ms`, since when the marker of
+    a transaction waits that waits longest; `read_process` is app/'s."""
 
     def __init__(
         self,
         replicas: ReplicaManager,
         controller: ControllerView,
         groups: GroupShards,
+        transactions: TransactionShards,
+        oldest_marker_ms: Callable[[], int | None],
         connected: Callable[[], bool],
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
@@ -57,6 +62,8 @@ class MetricsReader:
         self.replicas = replicas
         self.controller = controller
         self.groups = groups
+        self.transactions = transactions
+        self._oldest_marker_ms = oldest_marker_ms
         self._connected = connected
         self._now_ms = now_ms
         self._now_timestamp_ms = now_timestamp_ms
@@ -100,6 +107,24 @@ class MetricsReader:
                 produces += replica.parked_count
                 fetches.update(replica.waiting_fetches())
         return Waiting(produces, len(fetches))
+
+    def marker_wait_ms(self) -> int:
+        """For how long the marker has waited that waits longest; 0 if there is none."""
+        since_ms = self._oldest_marker_ms()
+        return 0 if since_ms is None else max(0, self._now_ms() - since_ms)
+
+    def is_late(self, replica: Replica) -> bool:
+        """Does this leader have a transaction that nobody has written to for longer than any may
+        last, and some minutes? (It hangs, if its coordinator does not know it.)"""
+        log = replica.core.log_state
+        if not replica.core.is_leader or log.last_stable_offset == log.high_watermark:
+            return False
+        limit_ms = self.replicas.config.transaction_max_timeout_ms + LATE_MS
+        before_ms = self._now_timestamp_ms() - limit_ms
+        return any(
+            known.is_open and known.last_timestamp_ms < before_ms
+            for _, known in log.producers.items()
+        )
 
     def _topics(self, held: dict[str, list[int]]) -> tuple[TopicMetrics, list[TopicMetrics]]:
         """All together, and each, by name."""

@@ -24,6 +24,7 @@ from minikafka.api.metrics import BrokerMetrics
 from minikafka.broker.counters import TopicCounters
 from minikafka.broker.metrics_reader import IsrHealth, MetricsReader, Waiting, isr_health
 from minikafka.broker.replication.replica import Replica
+from minikafka.broker.transactions.coordinator import STATES
 from minikafka.core.groups.lifecycle import GroupState
 from minikafka.metrics.exposition import Gauges, labels_text
 from minikafka.metrics.names import BROKER_COUNTERS, BROKER_GAUGES, TOPIC_COUNTERS
@@ -60,6 +61,7 @@ class BrokerCollector:
         yield self._purgatory(waiting)
         yield from self._partitions()
         yield from self._groups()
+        yield from self._transactions()
         yield from self._process.collect()
 
     # --- the broker ---
@@ -184,6 +186,31 @@ class BrokerCollector:
             ),
         )
 
+    # --- transactions ---
+
+    def _transactions(self) -> Iterator[Metric]:
+        reader = self._reader
+        counts = reader.transactions.count_states()
+        yield _family(
+            "minikafka_transactional_ids",
+            "Transactional ids that this broker coordinates, by state.",
+            "gauge",
+            [({"state": name}, counts[state]) for name, state in STATES.items()],
+        )
+        yield _family(
+            "minikafka_transaction_marker_wait_ms",
+            "For how long the marker of a transaction has waited that waits longest.",
+            "gauge",
+            [({}, reader.marker_wait_ms())],
+        )
+        replicas = reader.replicas.replicas.values()
+        yield _family(
+            "kafka_server_replicamanager_partitionswithlatetransactionscount",
+            "Partitions that this broker leads with a transaction open for longer than it may be.",
+            "gauge",
+            [({}, sum(map(reader.is_late, replicas)))],
+        )
+
 
 def _family(name: str, help_text: str, kind: str, samples: Iterable[Sample]) -> Metric:
     family = Metric(name, help_text, kind)
@@ -281,6 +308,13 @@ _ISR_GAUGES: tuple[tuple[str, str, Callable[[Replica, IsrHealth], float]], ...] 
         "kafka_topic_partition_oldest_offset",
         "The first offset of a partition, by its leader.",
         lambda replica, _: replica.core.log_state.log_start_offset,
+    ),
+    (
+        "kafka_cluster_partition_laststableoffsetlag",
+        "Committed records that transactions hold back from who reads committed ones.",
+        lambda replica, _: (
+            replica.core.log_state.high_watermark - replica.core.log_state.last_stable_offset
+        ),
     ),
     (
         "kafka_topic_partition_current_offset",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from minikafka.broker.coordinators.partition import AppendBatch
@@ -22,7 +23,7 @@ from minikafka.config import BrokerConfig
 from minikafka.core.replication.partition import Partition
 from minikafka.core.transactions.marker_outbox import Shard
 from minikafka.core.transactions.settings import TransactionSettings
-from minikafka.core.transactions.values import Now
+from minikafka.core.transactions.values import Now, TransactionState
 from minikafka.errors import (
     CoordinatorNotAvailableError,
     InvalidRequestError,
@@ -148,6 +149,13 @@ class TransactionShards:
 
     def serving(self) -> list[TransactionShard]:
         return [shard for shard in self._shards.values() if shard.serving]
+
+    def count_states(self) -> Counter[TransactionState]:
+        """How many ids of this broker are in which state."""
+        counts: Counter[TransactionState] = Counter()
+        for shard in self.serving():
+            counts.update(shard.coordinator.count_states())
+        return counts
 
     @property
     def loading(self) -> bool:

@@ -12,6 +12,7 @@ knows is what the log says, to its end; of what is under way nothing is left in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from itertools import islice
@@ -21,7 +22,12 @@ from minikafka.core.transactions.producer_ids import SpareProducerIds
 from minikafka.core.transactions.requests import InitRequest, Request, refusal
 from minikafka.core.transactions.settings import TransactionSettings
 from minikafka.core.transactions.transaction import Transaction
-from minikafka.core.transactions.values import Now, TransactionRecord, TransactionValue
+from minikafka.core.transactions.values import (
+    Now,
+    TransactionRecord,
+    TransactionState,
+    TransactionValue,
+)
 from minikafka.errors import (
     CoordinatorLoadInProgressError,
     InvalidRequestError,
@@ -189,6 +195,14 @@ class Coordinator:
         if transaction is None:
             return self._loaded.get(transactional_id)
         return transaction.value
+
+    def count_states(self) -> Counter[TransactionState]:
+        """How many ids are in which state."""
+        counts = Counter(each.state for each in self._loaded.values())
+        counts.update(
+            each.value.state for each in self._transactions.values() if each.value is not None
+        )
+        return counts
 
     def awake(self) -> list[str]:
         """The ids that were asked for since they were loaded, or that are under way."""

@@ -16,6 +16,7 @@ from minikafka.metrics.endpoint import MetricsEndpoint
 from minikafka.metrics.exposition import Gauges, labels_text, render_in_portions
 from minikafka.model import TopicPartition
 from tests.helpers.brokers import BrokerCluster, batch_of
+from tests.helpers.transaction_client import TransactionClient
 from tests.helpers.waiting import until
 
 SIZE = len(batch_of(b"one", b"two"))
@@ -225,3 +226,36 @@ async def test_a_topic_with_any_name_that_kafka_allows_is_read_back(
     one = await scrape(cluster, 1)
     assert one.value("kafka_log_log_size", topic=name, partition="0") == 0
     assert TopicPartition(name, 0) in cluster.running[1].broker.replicas.replicas
+
+
+async def test_open_transactions_are_counted_with_what_they_hold_back(
+    cluster: BrokerCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.start(1, 2)
+    tp = await cluster.create_topic("t", [1, 2])
+    client = TransactionClient(cluster, "orders")
+    await client.init()
+    await client.add(tp)
+    assert await client.produce_once(1, tp, b"a", b"b") is None
+    coordinator = await client.coordinator()
+    found = await scrape(cluster, coordinator)
+    states = {each["state"] for each in found.labels("minikafka_transactional_ids")}
+    assert {"Empty", "Ongoing", "PrepareCommit", "CompleteAbort"} <= states
+    assert found.value("minikafka_transactional_ids", state="Ongoing") == 1
+    assert found.value("minikafka_transactional_ids", state="Empty") == 0
+    assert found.value("minikafka_transaction_marker_wait_ms") == 0
+    led = await scrape(cluster, 1)
+    lag, late = (
+        "kafka_cluster_partition_laststableoffsetlag",
+        "kafka_server_replicamanager_partitionswithlatetransactionscount",
+    )
+    assert led.value(lag, topic="t", partition="0") == 2
+    # Its records are of 2023.
+    assert led.value(late) == 1
+    assert await client.end() is None
+
+    async def stable() -> bool:
+        return (await scrape(cluster, 1)).value(lag, topic="t", partition="0") == 0
+
+    await until(stable)
+    assert (await scrape(cluster, 1)).value(late) == 0

@@ -106,6 +106,16 @@ def test_what_was_loaded_expires_too() -> None:
     assert made.transactional_ids() == ["young"]
 
 
+def test_ids_are_counted_by_their_state() -> None:
+    made = Coordinator(TransactionSettings())
+    made.load(TransactionRecord("empty", EMPTY))
+    made.load(TransactionRecord("open", replace(EMPTY, state=TransactionState.ONGOING)))
+    made.serve(NOW)
+    made.handle("new", InitRequest(100), "token", NOW)  # of which nothing is in the log
+    counts = made.count_states()
+    assert counts == {TransactionState.EMPTY: 1, TransactionState.ONGOING: 1}
+
+
 def test_ids_expire_so_many_at_a_time() -> None:
     made = Coordinator(TransactionSettings(expiration_ms=500))
     for name in "abc":
