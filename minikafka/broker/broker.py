@@ -326,8 +326,8 @@ class Broker:
             case StoreEvent.CONTROLLER_CHANGED:
                 await self._read_controller()
             case StoreEvent.CONFIG_CHANGED:
-                await self._read_features()
                 await self.replicas.reload_configs()
+                await self._read_features()
             case _:
                 pass  # the controller's business
 

@@ -226,6 +226,10 @@ class FakeClusterStore:
         as usual. A callable is called first, in the middle of the call, which then goes on."""
         self._injected[call].extend(results)
 
+    def forget_injected(self, call: str) -> None:
+        """They are served as usual again."""
+        self._injected[call].clear()
+
     def suspend(self) -> None:
         """Cut it off: the session lives on."""
         self._in_touch.clear()

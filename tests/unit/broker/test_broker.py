@@ -90,7 +90,7 @@ async def test_until_the_controller_has_addressed_the_new_incarnation_no_record_
     victim = follower_without_controller(cluster)
     tp = await cluster.create_topic("t", [victim, 1])
     running = cluster.running[victim]
-    running.store.inject("register_broker", SessionLostError("not yet"))
+    running.store.inject("register_broker", *[SessionLostError("not yet")] * 1_000)
     running.store.expire()
     await until(lambda: running.broker.replicas._session_lost)
     batch = batch_of(b"lost, if it were taken")
@@ -98,6 +98,7 @@ async def test_until_the_controller_has_addressed_the_new_incarnation_no_record_
     [refused] = await running.broker.service.produce(request)
     assert isinstance(refused.error, BrokerNotAvailableError)
     assert "has not heard from the controller" in str(refused.error)
+    running.store.forget_injected("register_broker")
     await until(lambda: running.broker.replicas.addressed)
     assert (await cluster.produce_until_acked(tp, b"on")).error is None
 
@@ -108,6 +109,7 @@ async def test_a_session_that_ends_while_a_broker_starts_is_told_as_such(
     """Then the process ends with that message and status 1 (run.py)."""
     await cluster.start(1)
     running = cluster.running[1]
+    await until(lambda: running.broker.service.features)  # its configurations are read by then
     running.store.inject("read_topic_configs", SessionLostError("expired"))
     with pytest.raises(SessionLostError, match="expired"):
         await running.broker.start()
