@@ -245,6 +245,7 @@ async def test_one_failed_record_takes_along_what_was_not_sent(cluster, producer
         with pytest.raises(TransactionAbortableError):
             await each
     assert elsewhere.done()
+    assert producer.buffered_bytes == 0
     await producer.abort()
     assert cluster.partition("t").values() == []
 
@@ -327,6 +328,25 @@ async def test_what_arrives_after_the_abort_is_fenced(cluster, producer):
     assert committed(cluster.partition("t")) == [b"next"]
     epochs = [header.producer_epoch for header, _ in cluster.partition("t").batches]
     assert epochs == [0, 1, 1, 2]  # a, its marker, next, its marker
+
+
+async def test_an_abort_waits_for_no_answer_and_holds_no_place_for_it(cluster):
+    async with producer_of(cluster, max_in_flight=1) as producer:
+        await producer.init_transactions()
+        left = [Fault(append=True, hang=True)]
+        cluster.faults.append(lambda *_: left.pop() if left else None)
+        producer.begin()
+        assert not producer._barred  # records are taken without a look at the transaction
+        never = await producer.send("t", b"a", partition=0)
+        await pass_time(0.01)
+        assert producer.buffered_bytes > 0
+        await producer.abort()
+        assert (never.done(), producer.buffered_bytes) == (True, 0)
+        began_s = asyncio.get_running_loop().time()
+        async with producer.transaction():
+            await producer.send("t", b"b", partition=0)
+        assert asyncio.get_running_loop().time() - began_s < 1
+    assert committed(cluster.partition("t")) == [b"b"]
 
 
 @pytest.mark.parametrize(
@@ -482,6 +502,8 @@ async def test_a_transaction_that_timed_out_is_aborted_and_the_next_one_goes_on(
     coordination.end_open(coordination.ids["orders"], False)
     with pytest.raises(TransactionAbortableError):
         await producer.commit()
+    with pytest.raises(TransactionAbortableError):
+        await producer.commit()  # asks nobody
     await producer.abort()
     assert [each.commits for each in ends(cluster)] == [True, False]
     async with producer.transaction():
