@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minikafka.client.administering.admin import AsyncAdmin
+    from minikafka.client.administering.sync import Admin
     from minikafka.client.consuming.consumer import AsyncConsumer
     from minikafka.client.consuming.fetcher import FetchedBatches
     from minikafka.client.producing.accumulator import Delivery
     from minikafka.client.producing.producer import AsyncProducer
-    from minikafka.client.sync import Admin, Consumer, Producer
+    from minikafka.client.sync import Consumer, Producer
     from minikafka.client.values import ConsumerRecord, RecordMetadata, WouldBlockError
     from minikafka.model import TopicPartition
 
 _HOMES = {
-    "Admin": "sync",
+    "Admin": "administering.sync",
     "AsyncAdmin": "administering.admin",
     "AsyncConsumer": "consuming.consumer",
     "AsyncProducer": "producing.producer",

@@ -92,25 +92,11 @@ class AsyncProducer:
         `acks`: "all", 1 or 0. `idempotence`: by default on with acks=all. `linger_ms`: how long an
         open batch waits for more records (0: it goes at once, or when the one before it is
         acknowledged). Sizes are in bytes. `max_block_ms`: how long `send` waits for buffer memory
-        or for a topic to appear, and transactions for a coordinator.
-
-        `transactional_id`: the name under which the transactions of this producer go on in its
-        next life; whoever takes it fences who had it. Records are then sent in transactions only,
-        and one that is open for `transaction_timeout_ms` is aborted by the cluster.
-
-        UsageError for a value that cannot work.
+        or for a topic to appear, and a transaction for its coordinator. `transactional_id`: whoever
+        takes it fences who had it; records are then sent in transactions only, and one that is open
+        for `transaction_timeout_ms` is aborted. UsageError for a value that cannot work.
         """
-        if acks not in _ACKS:
-            raise UsageError(f"acks is {acks!r}; it must be all, 1 or 0")
-        acks_number = _ACKS[acks]
-        if idempotence is None:
-            idempotence = acks_number == -1
-        if idempotence and acks_number != -1:
-            raise UsageError(f"idempotence needs acks=all; acks is {acks}")
-        if transactional_id is not None and not (transactional_id and idempotence):
-            raise UsageError(
-                "transactions need a transactional_id that is not empty, and idempotence (acks=all)"
-            )
+        acks_number, idempotence = _read_acks(acks, idempotence, transactional_id)
         if linger_ms < 0:
             raise UsageError(f"linger_ms is {linger_ms}; it must not be negative")
         check_positive(
@@ -468,6 +454,24 @@ class AsyncProducer:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _read_acks(
+    acks: str | int, idempotence: bool | None, transactional_id: str | None
+) -> tuple[int, bool]:
+    """(-1, 0 or 1; whether to be idempotent)."""
+    if acks not in _ACKS:
+        raise UsageError(f"acks is {acks!r}; it must be all, 1 or 0")
+    number = _ACKS[acks]
+    if idempotence is None:
+        idempotence = number == -1
+    if idempotence and number != -1:
+        raise UsageError(f"idempotence needs acks=all; acks is {acks}")
+    if transactional_id is not None and not (transactional_id and idempotence):
+        raise UsageError(
+            "transactions need a transactional_id that is not empty, and idempotence (acks=all)"
+        )
+    return number, idempotence
 
 
 def _as_bytes(what: str, given: object) -> bytes:
