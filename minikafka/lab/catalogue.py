@@ -19,6 +19,7 @@ from minikafka.lab.scenarios import (
     recipes,
     service,
     sessions,
+    transactions,
     work,
 )
 
@@ -47,6 +48,8 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     loss.ConsistentOrAvailable,
     loss.MinInsync,
     loss.FlipFlop,
+    transactions.Transfers,
+    transactions.ZombieProducer,
 )
 
 

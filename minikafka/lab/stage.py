@@ -227,13 +227,15 @@ class LabStage:
             receipts = [producer.send(topic, value) for value in values]
             return max(receipt.result(25).offset for receipt in receipts)
 
-    def read_all(self, topic: str) -> list[bytes]:
-        """The value of each record of partition 0 that is committed. Raises NotSeen."""
+    def read_all(self, topic: str, *, committed: bool = False) -> list[bytes]:
+        """The value of each record of partition 0 that is below the high watermark; with
+        `committed`, of transactions only what counts. Raises NotSeen."""
         from minikafka.client import Consumer
 
         partition = TopicPartition(topic, 0)
+        isolation = "read_committed" if committed else "read_uncommitted"
         found: list[bytes] = []
-        with Consumer(self.bootstrap) as consumer:
+        with Consumer(self.bootstrap, isolation=isolation) as consumer:
             consumer.assign([partition])
             consumer.seek_to_beginning(partition)
             end = consumer.end_offsets([partition])[partition]

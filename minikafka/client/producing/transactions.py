@@ -197,6 +197,8 @@ class Transactions:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
                 await self.abort()
         except (MinikafkaError, TimeoutError) as problem:
+            if self._death is not None:
+                return  # whoever has the id now has aborted it
             _logger.warning(
                 "a transaction of %s is left open until it times out: %r",
                 self._transactional_id,
