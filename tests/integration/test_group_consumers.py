@@ -107,6 +107,21 @@ async def read_until(consumer: AsyncConsumer, value: bytes) -> None:
     await until(read_it)
 
 
+async def test_a_member_says_who_it_is_once_it_is_one(bench: Bench) -> None:
+    await bench.cluster.start(1)
+    await bench.topic("t", 1)
+    async with bench.consumer() as consumer:
+        with pytest.raises(UsageError, match="in no group"):
+            consumer.membership()
+        consumer.subscribe("t", "g", auto_commit=False, instance_id="i", **QUICK)
+        with pytest.raises(UnknownMemberIdError, match="poll first"):
+            consumer.membership()
+        await bench.settle(consumer, partitions=1)
+        group_id, generation_id, member_id, instance_id, commits_itself = consumer.membership()
+        assert (group_id, generation_id, instance_id, commits_itself) == ("g", 1, "i", False)
+        assert member_id
+
+
 async def test_a_member_goes_on_where_the_one_before_it_ended(bench: Bench) -> None:
     await bench.cluster.start(1)
     await bench.topic("t", 1)

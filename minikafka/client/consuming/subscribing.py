@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
+from minikafka.api.groups import UNKNOWN_MEMBER
 from minikafka.client.consuming.fetcher import Fetcher
 from minikafka.client.consuming.group import GroupMember, GroupOptions, Listener
 from minikafka.client.metadata import Cluster
 from minikafka.client.options import FetcherOptions
 from minikafka.client.values import ConsumerRecord, GroupMembership, check_positive
-from minikafka.errors import UsageError
+from minikafka.errors import UnknownMemberIdError, UsageError
 from minikafka.model import TopicPartition
 
 Partition = TopicPartition | tuple[str, int]
@@ -128,8 +129,13 @@ class Subscribing:
         return {each: None if found[each].offset < 0 else found[each].offset for each in wanted}
 
     def membership(self) -> GroupMembership:
-        """What a producer has to know of it for `send_offsets`."""
+        """What a producer has to know of it for `send_offsets`. UnknownMemberIdError if it is in
+        its group no more, or not yet."""
         member = self._member()
+        if member.member_id == UNKNOWN_MEMBER:
+            # As nobody it would commit over what the members have.
+            group_id = member.options.group_id
+            raise UnknownMemberIdError(f"no member of group {group_id!r}: poll first")
         return GroupMembership(
             member.options.group_id,
             member.generation_id,
