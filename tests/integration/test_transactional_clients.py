@@ -234,6 +234,24 @@ async def test_every_value_is_read_once_whoever_dies_meanwhile(bench: Bench, fau
         assert [each for each in values if int(each.split(b"-")[1]) % 2 == part] == in_order
 
 
+async def test_an_abort_may_overtake_the_records(bench: Bench) -> None:
+    """It waits for no answer; what arrives late must not get into the next transaction."""
+    wanted = []
+    async with bench.producer() as producer:
+        await producer.init_transactions()
+        for number in range(60):
+            producer.begin()
+            dropped = await producer.send("t", b"dropped-%d" % number, partition=number % 2)
+            for _ in range(number % 12):  # turns of the loop, so that it is here or there by now
+                await asyncio.sleep(0)
+            await producer.abort()
+            assert dropped.done()
+            async with producer.transaction():
+                wanted.append(b"%d" % number)
+                await producer.send("t", wanted[-1], partition=number % 2)
+    assert sorted(await bench.read(len(wanted))) == sorted(wanted)
+
+
 async def test_an_end_whose_coordinator_dies_is_repeated_at_the_next(bench: Bench) -> None:
     async with bench.producer() as producer:
         await producer.init_transactions()
