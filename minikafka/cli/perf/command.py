@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +17,24 @@ from minikafka.cli.kit.lazy import SuggestingGroup
 from minikafka.cli.kit.options import Amount, cluster_options, format_option, read_topic_name
 from minikafka.cli.kit.output import print_json
 from minikafka.cli.looking.zk import find_zookeeper
-from minikafka.cli.perf.perfline import MEBIBYTE, Latencies, perf_document, perf_line, rate_line
+from minikafka.cli.perf.perfline import (
+    MEBIBYTE,
+    Latencies,
+    commits_document,
+    commits_line,
+    perf_document,
+    perf_line,
+    rate_line,
+)
 from minikafka.cli.perf.together import Place, added_up, run_processes, together
 from minikafka.cli.records.produce import CODECS
-from minikafka.errors import RequestTimedOutError
+from minikafka.errors import RequestTimedOutError, UsageError
 from minikafka.local.discovery import Bootstrap, find_cluster
 
 if TYPE_CHECKING:
-    from minikafka.client import AsyncProducer
+    from minikafka.client import AsyncConsumer, AsyncProducer
     from minikafka.client.producing.accumulator import Delivery
+    from minikafka.model import TopicPartition
 
 _RANDOM_BYTES = 4 * 1024 * 1024
 _LETTERS = bytes(65 + each % 26 for each in range(256))
@@ -74,6 +83,16 @@ class PerfLoad:
 @click.option("--batch-size", type=Amount(), default="256Ki", show_default=True, help="In bytes.")
 @click.option("--linger-ms", type=click.FloatRange(min=0), default=0.0, show_default=True)
 @click.option(
+    "--transactional-id", metavar="ID", help="Write in transactions of this transactional id."
+)
+@click.option(
+    "--transaction-duration-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3_000.0,
+    show_default=True,
+    help="With --transactional-id: after which each transaction is committed.",
+)
+@click.option(
     "--processes",
     type=click.IntRange(1, 64),
     default=1,
@@ -101,6 +120,8 @@ def perf_produce(
     compression: str,
     batch_size: int,
     linger_ms: float,
+    transactional_id: str | None,
+    transaction_duration_ms: float,
     processes: int,
     connect: str | None,
     barrier: str | None,
@@ -110,6 +131,8 @@ def perf_produce(
 ) -> None:
     """Write records of random letters to TOPIC, and measure until the last is acknowledged."""
     read_topic_name(topic)
+    if transactional_id is not None and processes > 1:
+        raise UsageError("--processes and --transactional-id: one process has the id, and no more")
     place = None if barrier is None else Place.read(barrier)
     cluster = find_cluster(bootstrap, data_dir)
     load = PerfLoad(topic, num_records, record_size, max(throughput, 0.0))
@@ -133,6 +156,8 @@ def perf_produce(
         return
     from minikafka.cli.kit.aio import run
 
+    commits = Latencies()
+
     async def work() -> tuple[float, Latencies]:
         from minikafka.cli.kit.connection import open_producer
 
@@ -144,19 +169,27 @@ def perf_produce(
                 compression=compression,
                 batch_size=batch_size,
                 linger_ms=linger_ms,
+                transactional_id=transactional_id,
             ) as producer,
             together(place, zookeeper),
         ):
-            return await _produce(producer, load, _quiet if as_json else click.echo)
+            transactions = None
+            if transactional_id is not None:
+                await producer.init_transactions()
+                transactions = _Transactions(producer, transaction_duration_ms / 1000, commits)
+            return await _produce(producer, load, _quiet if as_json else click.echo, transactions)
 
     elapsed_s, latencies = run(work())
     size_bytes = num_records * record_size
     if as_json:
         document = perf_document(num_records, size_bytes, elapsed_s, latencies)
         samples = {} if place is None else {"latency_samples_ms": latencies.samples_ms}
-        print_json(document | samples)
-    else:
-        click.echo(perf_line(num_records, size_bytes, elapsed_s, latencies))
+        told = {} if transactional_id is None else commits_document(commits, elapsed_s)
+        print_json(document | samples | told)
+        return
+    click.echo(perf_line(num_records, size_bytes, elapsed_s, latencies))
+    if transactional_id is not None:
+        click.echo(commits_line(commits, elapsed_s))
 
 
 def _produce_together(processes: int, arguments: list[str], connect: str, as_json: bool) -> None:
@@ -189,8 +222,37 @@ def _steps(step: int, span: int) -> Iterator[int]:
         position = (position + step) % span
 
 
+class _Transactions:
+    """One after the other, each for a while."""
+
+    def __init__(self, producer: AsyncProducer, duration_s: float, commits: Latencies) -> None:
+        self._producer = producer
+        self._duration_s = duration_s
+        self._commits = commits
+        self._begin()
+
+    def _begin(self) -> None:
+        self._producer.begin()
+        self._begun_s = time.perf_counter()
+
+    def is_due(self, now_s: float) -> bool:
+        return now_s - self._begun_s >= self._duration_s
+
+    async def next(self) -> None:
+        await self.commit()
+        self._begin()
+
+    async def commit(self) -> None:
+        asked_s = time.perf_counter()
+        await self._producer.commit()
+        self._commits.add((time.perf_counter() - asked_s) * 1000)
+
+
 async def _produce(
-    producer: AsyncProducer, load: PerfLoad, report: Callable[[str], None]
+    producer: AsyncProducer,
+    load: PerfLoad,
+    report: Callable[[str], None],
+    transactions: _Transactions | None = None,
 ) -> tuple[float, Latencies]:
     """(seconds from the first record to the last acknowledgement, latencies of all records, or of a
     sample of 20,000)."""
@@ -212,6 +274,8 @@ async def _produce(
         if number % every == 0:
             delivery.add_done_callback(_sampler(latencies, sent_s))
         waiting.append(delivery)
+        if transactions is not None and transactions.is_due(sent_s):
+            await transactions.next()
         if number % _SLICE == 0:
             await asyncio.sleep(_ahead_s(load.throughput, number, sent_s - begun_s))
             _check(waiting)
@@ -222,6 +286,8 @@ async def _produce(
                 reported, reported_s = number, sent_s
     await producer.flush()
     _check(waiting)
+    if transactions is not None:
+        await transactions.commit()
     return time.perf_counter() - begun_s, latencies
 
 
@@ -335,23 +401,27 @@ async def _consume(cluster: Bootstrap, topic: str, wanted: int | None) -> tuple[
         known = await require_topic(admin, topic)
     partitions = [each.topic_partition for each in known.partitions]
     async with AsyncConsumer(cluster.addresses, auto_offset_reset="earliest") as consumer:
-        if wanted is None:
-            ends = await consumer.end_offsets(partitions)
-            begins = await consumer.beginning_offsets(partitions)
-            wanted = sum(ends[each] - begins[each] for each in partitions)
+        ends = await consumer.end_offsets(partitions)
         consumer.assign(partitions)
         begun_s = last_s = time.perf_counter()
         records = size_bytes = 0
-        while records < wanted:
-            for record in await consumer.poll(500, min(10_000, wanted - records)):
+        while records < wanted if wanted is not None else await _is_behind(consumer, ends):
+            room = 10_000 if wanted is None else min(10_000, wanted - records)
+            for record in await consumer.poll(500, room):
                 records += 1
                 size_bytes += len(record.value or b"") + len(record.key or b"")
                 last_s = 0.0
             now_s = time.perf_counter()
             last_s = last_s or now_s
             if now_s - last_s > _SILENCE_S:
+                missing = "" if wanted is None else f" of the {wanted} that were asked for"
                 raise RequestTimedOutError(
-                    f"{topic} has no more than {records} of the {wanted} records that were asked "
-                    f"for, and none came for {_SILENCE_S:.0f} s"
+                    f"{topic} has no more than {records} records{missing}, and none came for "
+                    f"{_SILENCE_S:.0f} s"
                 )
         return records, size_bytes, time.perf_counter() - begun_s
+
+
+async def _is_behind(consumer: AsyncConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+    """Not every offset has a record: some were compacted, some have markers of transactions."""
+    return any([await consumer.position(each) < end for each, end in ends.items()])

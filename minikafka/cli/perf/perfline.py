@@ -106,3 +106,24 @@ def perf_document(
             "latency_p999_ms": round(p999, 3),
         }
     return document
+
+
+def commits_line(commits: Latencies, elapsed_s: float) -> str:
+    """Of transactions: how many, and how long their commits took, records that were on their way
+    included."""
+    p50, p99 = commits.quantiles((0.5, 0.99))
+    return (
+        f"{commits.records} transactions committed, {commits.records / elapsed_s:.1f} a second, "
+        f"{p50:.2f} ms 50th, {p99:.2f} ms 99th, {commits.max_ms:.2f} ms max of a commit."
+    )
+
+
+def commits_document(commits: Latencies, elapsed_s: float) -> dict[str, Any]:
+    p50, p99 = commits.quantiles((0.5, 0.99))
+    return {
+        "transactions": commits.records,
+        "transactions_per_second": round(commits.records / elapsed_s, 1),
+        "commit_p50_ms": round(p50, 3),
+        "commit_p99_ms": round(p99, 3),
+        "commit_max_ms": round(commits.max_ms, 3),
+    }

@@ -378,10 +378,14 @@ def test_load_is_measured(cluster: ProcessCluster) -> None:
     topic = create(cluster, "load", "--partitions", "2")
     done = cluster.minikafka(*f"perf produce {topic} --num-records 2k --record-size 100".split())
     assert done.stdout.startswith("2000 records sent, ")
+    words = f"perf produce {topic} --num-records 500 --transactional-id perf --format json"
+    told = json.loads(cluster.minikafka(*words.split(), "--transaction-duration-ms", "1").stdout)
+    assert told["transactions"] > 1
+    assert 0 < told["commit_p50_ms"] <= told["commit_max_ms"]
     done = cluster.minikafka(*f"perf latency {topic} --num-records 20 --format json".split())
     assert json.loads(done.stdout)["records"] == 20
     done = cluster.minikafka("perf", "consume", topic)
-    assert done.stdout.startswith("2070 records read, ")
+    assert done.stdout.startswith("2570 records read, ")
 
 
 # --- the life of a cluster -----------------------------------------------------------------------

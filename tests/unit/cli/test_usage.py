@@ -60,6 +60,7 @@ from minikafka.errors import UsageError
         ("consume t --output %z", "means nothing"),
         ("consume t --max-messages 0", "--max-messages"),
         ("perf produce t --record-size 0", "expected a number above 0"),
+        ("perf produce t --transactional-id x --processes 2", "one process has the id"),
         ("perf produce t --num-records many", "expected a number above 0"),
         ("status --format xml", "--format"),
         ("kill 1 --signal HUP", "--signal"),
