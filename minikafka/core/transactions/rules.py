@@ -61,8 +61,6 @@ from minikafka.errors import (
     TransactionAbortableError,
 )
 
-ABORTABLE_SINCE = 4  # of EndTxn: the version that knows TRANSACTION_ABORTABLE
-
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
@@ -293,12 +291,11 @@ def _repeat(value: TransactionValue, request: EndRequest) -> Decision:
 
 
 def _after_timeout(value: TransactionValue, request: EndRequest) -> Decision:
-    """The coordinator has aborted it already, and raised the epoch."""
-    if not _was_aborted_under(value, request.producer_id, request.producer_epoch):
-        raise _fenced(value, request.producer_epoch)
-    if request.commits:
-        if request.version >= ABORTABLE_SINCE:
-            raise _was_aborted()
+    """The coordinator has aborted it already, and raised the epoch. Of that only another Init tells
+    the producer in TV1, and after a commit that failed no client sends one, but for a new producer:
+    so to a commit of any version it is fenced, as in Kafka."""
+    aborted = _was_aborted_under(value, request.producer_id, request.producer_epoch)
+    if request.commits or not aborted:
         raise _fenced(value, request.producer_epoch)
     if value.state.is_prepare:
         raise _still_ending()

@@ -133,8 +133,8 @@ def hear(producer: Producer, reply: tuple[Any, ...]) -> Producer:
             return producer._replace(doomed=True, bumps=producer.tv == 1)
         case EndRequest() if word == "ok":
             return _ended(producer, *reply[1:])
-        case EndRequest(commits=True) if word == "TRANSACTION_ABORTABLE":
-            return producer._replace(doomed=True, bumps=producer.tv == 1)
+        case EndRequest(commits=True) if word == "TRANSACTION_ABORTABLE" and producer.tv == 2:
+            return producer._replace(doomed=True)
     raise Confused(f"{word} to {request}")
 
 

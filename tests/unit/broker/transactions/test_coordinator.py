@@ -149,7 +149,7 @@ async def test_a_transaction_that_takes_too_long_is_aborted(cluster: BrokerClust
         return value is not None and value.state is TransactionState.COMPLETE_ABORT
 
     await until(over)
-    assert isinstance(await client.end(), TransactionAbortableError)
+    assert isinstance(await client.end(), ProducerFencedError)
     assert await client.end(commits=False) is None
     assert await client.init(goes_on=True) is None
     await reads(cluster, 1, T0)

@@ -336,8 +336,8 @@ REFUSALS = {
     "end 5: the last epoch, empty": (replace(EMPTY, last_epoch=4), end(False, 5, 4), FENCED),
     "end 5: repeats while another id takes over": (EXHAUSTED, end(True, 5, MAX), CONCURRENT),
     "end 4: timed out, abort": (ABORTING, end(False, 4, 4), CONCURRENT),
-    "end 4: timed out, commit": (ABORTING, end(True, 4, 4), ABORTABLE),
-    "end 3: timed out, commit": (ABORTED, end(True, 3, 4), FENCED),
+    "end 4: timed out, commit": (ABORTING, end(True, 4, 4), FENCED),
+    "end 4: timed out and aborted, commit": (ABORTED, end(True, 4, 4), FENCED),
     "end 4: the last epoch, committed": (COMMITTED, end(True, 4, 4), FENCED),
     "end 4: the last epoch, ongoing": (ONGOING, end(False, 4, 4), FENCED),
 }  # fmt: skip
