@@ -144,7 +144,7 @@ class TransactionService(Protocol):
     async def describe_producers(
         self, partitions: Sequence[TopicPartition]
     ) -> Sequence[DescribedProducers]:
-        """Of partitions that this broker leads."""
+        """Of partitions that this broker has a replica of."""
 
     async def abort_partitions(
         self, partitions: Sequence[AbortPartition]

@@ -291,8 +291,15 @@ async def test_transactions_are_listed_and_described(cluster: BrokerCluster) -> 
     [producer] = producers.producers
     assert (producer.producer_id, producer.last_sequence) == (client.producer_id, 0)
     assert producer.open_first_offset == 0
-    [elsewhere] = await cluster.service(2).transactions.describe_producers([T0])
-    assert isinstance(elsewhere.error, NotLeaderOrFollowerError)
+
+    async def at_a_follower() -> bool:
+        [there] = await cluster.service(2).transactions.describe_producers([T0])
+        return there == producers
+
+    await until(at_a_follower)
+    [nowhere] = await cluster.service(1).transactions.describe_producers([TopicPartition("t", 99)])
+    assert nowhere.error is not None
+    assert nowhere.producers == ()
 
 
 async def test_what_hangs_is_aborted_by_an_administrator(cluster: BrokerCluster) -> None:
