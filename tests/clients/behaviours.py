@@ -30,34 +30,21 @@ def values(begin: int, end: int) -> list[str]:
     return [f"v{number}" for number in range(begin, end)]
 
 
-class Behaviours:
+class Means:
+    """What tests of a client do with it."""
+
     client: ClassVar[Client]
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def administrator(cls, cluster: Cluster) -> Iterator[Program]:
-        """One for all tests of a client: a Java machine takes a second of CPU to start."""
-        with cls.client.start("admin", bootstrap=bootstrap(cluster)) as program:
-            yield program
-
     @pytest.fixture(autouse=True)
-    def _use(self, cluster: Cluster, administrator: Program) -> None:
+    def _use(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.bootstrap = bootstrap(cluster)
-        self.admin = administrator.call
-
-    # --- the means -------------------------------------------------------------------------------
 
     def topic(self, partitions: int = 1, **configs: str) -> str:
         name = f"{self.client.name}-{next(_names)}"
         self.cluster.create_topic(name, partitions, **configs)
         leader(self.cluster, name)
         return name
-
-    def need(self, *calls: str) -> None:
-        missing = set(calls) - self.client.calls
-        if missing:
-            pytest.skip(f"{self.client.name} has no {', '.join(sorted(missing))}")
 
     def producer(
         self, topic: str, *, acks: str = "all", codec: str = "none", idempotent: bool = False
@@ -76,17 +63,40 @@ class Behaviours:
         return program.documents
 
     def consumer(
-        self, topic: str, count: int, begin: Any = "earliest", partition: int = 0
+        self,
+        topic: str,
+        count: int,
+        begin: Any = "earliest",
+        partition: int = 0,
+        isolation: str | None = None,
     ) -> Program:
         ask = {"topic": topic, "partition": partition, "from": begin, "count": count}
+        if isolation is not None:
+            ask["isolation"] = isolation
         return self.client.start("consume", bootstrap=self.bootstrap, **ask)
 
-    def consume(
-        self, topic: str, count: int, begin: Any = "earliest", partition: int = 0
-    ) -> list[Document]:
-        with self.consumer(topic, count, begin, partition) as program:
+    def consume(self, topic: str, count: int, *how: Any, **more: Any) -> list[Document]:
+        with self.consumer(topic, count, *how, **more) as program:
             program.finish()
         return program.records
+
+
+class Behaviours(Means):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def administrator(cls, cluster: Cluster) -> Iterator[Program]:
+        """One for all tests of a client: a Java machine takes a second of CPU to start."""
+        with cls.client.start("admin", bootstrap=bootstrap(cluster)) as program:
+            yield program
+
+    @pytest.fixture(autouse=True)
+    def _administer(self, administrator: Program) -> None:
+        self.admin = administrator.call
+
+    def need(self, *calls: str) -> None:
+        missing = set(calls) - self.client.calls
+        if missing:
+            pytest.skip(f"{self.client.name} has no {', '.join(sorted(missing))}")
 
     def member(self, topic: str, group: str) -> Program:
         ask = {"topic": topic, "group": group, "session_timeout_ms": SESSION_TIMEOUT_MS}

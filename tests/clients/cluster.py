@@ -29,6 +29,7 @@ SETTINGS = {
     "group.initial.rebalance.delay.ms": "100",
     "group.min.session.timeout.ms": "1000",
     "offsets.topic.num.partitions": "5",
+    "transaction.state.log.num.partitions": "5",
     "min.insync.replicas": "2",
     "default.replication.factor": "3",
     "num.partitions": "3",

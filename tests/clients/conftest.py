@@ -10,7 +10,7 @@ from benchmarks.kafka.system import FailedError
 from minikafka.errors import UsageError
 from tests.clients.cluster import Cluster, make
 
-pytest.register_assert_rewrite("tests.clients.behaviours")
+pytest.register_assert_rewrite("tests.clients.behaviours", "tests.clients.transactions")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from minikafka.errors import UsageError
+from tests.clients.clients import CONFLUENT
 from tests.clients.cluster import Cluster, bootstrap, leader, wait
+from tests.clients.test_java_log_dump import dump
 from tests.helpers import kafka_java
 from tests.helpers.fetched import without
 
@@ -19,6 +21,7 @@ TIMEOUT_S = 60
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
 GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 TOPICS = "org.apache.kafka.tools.TopicCommand"
+TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
 _names = itertools.count()
 
 
@@ -199,3 +202,94 @@ def test_the_broker_tells_its_versions(tools: Tools) -> None:
     assert len(re.findall(r"^127\.0\.0\.1:\d+ \(id: [123] ", told, re.M)) == 3
     for name in ("Produce(0)", "Fetch(1)", "ListOffsets(2)", "Metadata(3)", "ApiVersions(18)"):
         assert len(re.findall(rf"{re.escape(name)}: .*\[usable: \d+\]", told)) == 3
+
+
+def test_kafka_transactions_tells_of_open_ones_and_aborts_what_a_partition_has(
+    tools: Tools,
+) -> None:
+    topic = tools.topic()
+    name, place = f"id-{topic}", ("--topic", topic, "--partition", "0")
+    ask = {"id": name, "timeout_ms": 60_000}
+    with CONFLUENT.start("transact", bootstrap=tools.bootstrap, **ask) as program:
+        program.call("init")
+        program.call("begin")
+        program.call("send", topic=topic, partition=0, values=["open", "to the end"])
+        [[listed, coordinator, producer, state]] = table(tools.run(TRANSACTIONS, "list"))
+        assert (listed, state) == (name, "Ongoing")
+        [described] = table(tools.run(TRANSACTIONS, "describe", "--transactional-id", name))
+        assert described[:6] == [coordinator, name, producer, "0", "Ongoing", "60000"]
+        assert described[8] == f"{topic}-0"
+        [[*known, _, begins]] = table(tools.run(TRANSACTIONS, "describe-producers", *place))
+        assert (known, begins) == ([producer, "0", "-1", "1"], "0")
+        # Its coordinator knows of it, however old it is; a follower answers for its replicas, too.
+        for where in (("--broker-id", "1"), place):
+            limit = ("--max-transaction-timeout", "0")
+            assert table(tools.run(TRANSACTIONS, "find-hanging", *where, *limit)) == []
+        tools.run(TRANSACTIONS, "abort", *place, "--start-offset", "0")
+        [[*known, _, begins]] = table(tools.run(TRANSACTIONS, "describe-producers", *place))
+        assert (known[:2], begins) == ([producer, "0"], "None")
+        program.call("commit")
+    ask = {"topic": topic, "acks": "all", "codec": "none", "idempotent": False}
+    with CONFLUENT.start("produce", bootstrap=tools.bootstrap, **ask) as program:
+        program.send([{"value": "after it"}])
+        program.finish()
+    ask = {"topic": topic, "partition": 0, "from": "earliest", "count": 1}
+    ask["isolation"] = "read_committed"
+    with CONFLUENT.start("consume", bootstrap=tools.bootstrap, **ask) as program:
+        program.finish()
+    assert program.values == ["after it"]
+
+
+def table(printed: str) -> list[list[str]]:
+    """The rows below the heads of what kafka-transactions.sh prints."""
+    head, *rows = [line for line in printed.splitlines() if "\t" in line]
+    assert "ProducerId" in head
+    return [[cell.strip() for cell in row.rstrip("\t").split("\t")] for row in rows]
+
+
+def test_the_dump_tool_decodes_the_log_of_transactions_and_the_index_of_aborted_ones(
+    tools: Tools,
+) -> None:
+    topic = tools.topic()
+    name = f"id-{topic}"
+    ask = {"id": name, "timeout_ms": 60_000}
+    with CONFLUENT.start("transact", bootstrap=tools.bootstrap, **ask) as program:
+        program.call("init")
+        for end in ("commit", "abort"):
+            program.call("begin")
+            program.call("send", topic=topic, partition=0, values=["a", "b"])
+            program.call(end)
+    describe = ("describe", "--transactional-id", name)
+    wait(lambda: "CompleteAbort" in tools.run(TRANSACTIONS, *describe), "the end")
+    [[coordinator, _, producer, *_]] = table(tools.run(TRANSACTIONS, *describe))
+
+    states = files(tools, coordinator, "__transaction_state", "log")
+    decoded = dump("--files", states, "--transaction-log-decoder")
+    payloads = re.findall(rf"transactionalId={name} payload: (.*)$", decoded, re.M)
+    told = [re.findall(r"producerId:(\d+),.*state=(\w+),partitions=\[(.*?)\]", p) for p in payloads]
+    held = f"{topic}-0"
+    assert [found[0] for found in told] == [
+        (producer, "Empty", ""),
+        *((producer, state, held) for state in ("Ongoing", "PrepareCommit")),
+        (producer, "CompleteCommit", ""),
+        *((producer, state, held) for state in ("Ongoing", "PrepareAbort")),
+        (producer, "CompleteAbort", ""),
+    ]
+
+    leads = {name: number for number, name in tools.cluster.ids.items()}
+    where = str(leads[leader(tools.cluster, topic)])
+    records = dump("--files", files(tools, where, topic, "log"), "--print-data-log")
+    markers = re.findall(r"offset: (\d) .*endTxnMarker: (\w+)", records)
+    assert markers == [("2", "COMMIT"), ("5", "ABORT")]
+    assert "isvalid: false" not in decoded + records
+    index = dump("--files", files(tools, where, topic, "txnindex"))
+    assert f"producerId: {producer} firstOffset: 3 lastOffset: 5 lastStableOffset: 6" in index
+
+
+def files(tools: Tools, broker: str, topic: str, kind: str) -> str:
+    """Of all partitions that the broker has of a topic; comma separated."""
+    ask = ("--describe", "--broker-list", broker, "--topic-list", topic)
+    printed = tools.run("org.apache.kafka.tools.LogDirsCommand", *ask)
+    [directory] = json.loads(printed.splitlines()[-1])["brokers"][0]["logDirs"]
+    folders = [Path(directory["logDir"]) / each["partition"] for each in directory["partitions"]]
+    return ",".join(str(file) for folder in folders for file in folder.glob(f"*.{kind}"))

@@ -8,6 +8,7 @@ import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
@@ -15,6 +16,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.TreeSet;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
@@ -26,10 +29,15 @@ import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.OutOfOrderSequenceException;
+import org.apache.kafka.common.errors.ProducerFencedException;
+import org.apache.kafka.common.errors.TimeoutException;
 import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.header.Header;
 
@@ -46,6 +54,7 @@ public class Program {
       case "consume" -> consume();
       case "group" -> group();
       case "admin" -> admin();
+      case "transact" -> transact();
       default -> throw new IllegalArgumentException(arguments[0]);
     }
   }
@@ -109,6 +118,9 @@ public class Program {
 
   private static void consume() {
     Properties settings = settings();
+    if (ask.has("isolation")) {
+      settings.put("isolation.level", ask.get("isolation").asText());
+    }
     TopicPartition partition = new TopicPartition(topic, ask.get("partition").asInt());
     int left = ask.get("count").asInt();
     try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings)) {
@@ -191,6 +203,111 @@ public class Program {
     } catch (WakeupException ended) {
       consumer.close();
     }
+  }
+
+  private static KafkaProducer<byte[], byte[]> transactional;
+  private static KafkaConsumer<byte[], byte[]> member;
+  private static final ArrayDeque<ConsumerRecord<byte[], byte[]>> read = new ArrayDeque<>();
+
+  private static void transact() throws Exception {
+    Properties settings = settings();
+    settings.put("transactional.id", ask.get("id").asText());
+    settings.put("transaction.timeout.ms", ask.get("timeout_ms").asText());
+    settings.put("linger.ms", "5");
+    String bootstrap = ask.get("bootstrap").asText();
+    BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    transactional = new KafkaProducer<>(settings);
+    for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+      ask = JSON.readTree(line);
+      ((ObjectNode) ask).put("bootstrap", bootstrap);
+      topic = ask.path("topic").asText();
+      ObjectNode document = JSON.createObjectNode();
+      try {
+        document.set("result", JSON.valueToTree(step()));
+      } catch (Exception error) {
+        document.put("error", error.toString()).put("then", then(error));
+      }
+      emit(document);
+    }
+    if (member != null) {
+      member.close();
+    }
+    transactional.close();
+  }
+
+  private static String then(Exception error) {
+    if (error instanceof ProducerFencedException
+        || error instanceof OutOfOrderSequenceException
+        || error instanceof IllegalStateException) {
+      return "die";
+    }
+    return error instanceof TimeoutException ? "retry" : "abort";
+  }
+
+  private static Object step() throws Exception {
+    switch (ask.get("call").asText()) {
+      case "init" -> transactional.initTransactions();
+      case "begin" -> transactional.beginTransaction();
+      case "send" -> {
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        for (JsonNode value : ask.get("values")) {
+          byte[] data = value.asText().getBytes(StandardCharsets.UTF_8);
+          sent.add(transactional.send(new ProducerRecord<>(topic, ask.get("partition").asInt(), null, data)));
+        }
+        transactional.flush();
+        for (Future<RecordMetadata> each : sent) {
+          try {
+            each.get();
+          } catch (ExecutionException failed) {
+            throw (Exception) failed.getCause();
+          }
+        }
+      }
+      case "commit" -> transactional.commitTransaction();
+      case "abort" -> transactional.abortTransaction();
+      case "join" -> {
+        Properties settings = settings();
+        settings.put("group.id", ask.get("group").asText());
+        settings.put("session.timeout.ms", ask.get("session_timeout_ms").asText());
+        settings.put("heartbeat.interval.ms", "500");
+        settings.put("auto.offset.reset", "earliest");
+        settings.put("enable.auto.commit", "false");
+        settings.put("isolation.level", "read_committed");
+        member = new KafkaConsumer<>(settings);
+        member.subscribe(List.of(topic));
+      }
+      case "poll" -> {
+        List<List<Object>> found = new ArrayList<>();
+        while (found.size() < ask.get("count").asInt()) {
+          if (read.isEmpty()) {
+            member.poll(Duration.ofMillis(500)).forEach(read::add);
+          } else {
+            ConsumerRecord<byte[], byte[]> record = read.remove();
+            found.add(List.of(record.partition(), record.offset(), text(record.value())));
+          }
+        }
+        return found;
+      }
+      case "send_offsets" -> {
+        Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
+        ask.get("offsets").fields().forEachRemaining(each -> offsets.put(
+            new TopicPartition(topic, Integer.parseInt(each.getKey())),
+            new OffsetAndMetadata(each.getValue().asLong())));
+        transactional.sendOffsetsToTransaction(offsets, member.groupMetadata());
+      }
+      case "rewind" -> {
+        read.clear();
+        for (Map.Entry<TopicPartition, OffsetAndMetadata> each : member.committed(member.assignment()).entrySet()) {
+          if (each.getValue() == null) {
+            member.seekToBeginning(List.of(each.getKey()));
+          } else {
+            member.seek(each.getKey(), each.getValue().offset());
+          }
+        }
+      }
+      default -> throw new IllegalArgumentException(ask.get("call").asText());
+    }
+    return null;
   }
 
   private static void admin() throws Exception {

@@ -131,7 +131,10 @@ async function consume() {
     offset = found.find((each) => each.partition === ask.partition).offset;
   }
   await admin.disconnect();
-  const consumer = kafka.consumer({ groupId: `alone-${process.pid}-${Date.now()}` });
+  const consumer = kafka.consumer({
+    groupId: `alone-${process.pid}-${Date.now()}`,
+    ...(ask.isolation ? { readUncommitted: ask.isolation === "read_uncommitted" } : {}),
+  });
   await consumer.connect();
   await consumer.subscribe({ topics: [ask.topic], fromBeginning: true });
   let left = ask.count;
@@ -183,6 +186,93 @@ async function group() {
     autoCommitThreshold: 1,
     eachMessage: async ({ topic, partition, message }) => emitRecord(topic, partition, message),
   });
+}
+
+// --- transactions
+
+// It reads by itself, and what it has read waits in `read`.
+async function reader({ topic, group, session_timeout_ms }) {
+  const consumer = kafka.consumer({
+    groupId: group,
+    sessionTimeout: session_timeout_ms,
+    heartbeatInterval: 500,
+    rebalanceTimeout: 10000,
+    maxWaitTimeInMs: 500,
+  });
+  const read = [];
+  let wake = () => {};
+  await consumer.connect();
+  await consumer.subscribe({ topics: [topic], fromBeginning: true });
+  await consumer.run({
+    autoCommit: false,
+    eachMessage: async ({ partition, message }) => {
+      read.push([partition, Number(message.offset), text(message.value)]);
+      wake();
+    },
+  });
+  const take = async (count) => {
+    while (read.length < count) await new Promise((resolve) => (wake = resolve));
+    return read.splice(0, count);
+  };
+  return { consumer, take, topic, group, session_timeout_ms };
+}
+
+// KafkaJS fetches an id with the first transaction, so that of `init` is kept for `begin`.
+async function transact() {
+  const producer = kafka.producer({
+    transactionalId: ask.id,
+    transactionTimeout: ask.timeout_ms,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  });
+  let transaction = null;
+  let reading = null;
+  const calls = {
+    init: async () => {
+      await producer.connect();
+      transaction = await producer.transaction();
+    },
+    begin: async () => {
+      transaction = transaction ?? (await producer.transaction());
+    },
+    send: async ({ topic, partition, values }) => {
+      await transaction.send({ topic, messages: values.map((value) => ({ partition, value })) });
+    },
+    commit: async () => {
+      await transaction.commit();
+      transaction = null;
+    },
+    abort: async () => {
+      await transaction.abort();
+      transaction = null;
+    },
+    join: async (wanted) => {
+      reading = await reader(wanted);
+    },
+    poll: ({ count }) => reading.take(count),
+    send_offsets: async ({ topic, offsets }) => {
+      const partitions = Object.entries(offsets).map(([partition, offset]) => ({
+        partition: Number(partition),
+        offset: String(offset),
+      }));
+      await transaction.sendOffsets({ consumerGroupId: reading.group, topics: [{ topic, partitions }] });
+    },
+    // Another member: what this one is just reading could not be told from what it reads again.
+    rewind: async () => {
+      await reading.consumer.disconnect();
+      reading = await reader(reading);
+    },
+  };
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const wanted = JSON.parse(line);
+    try {
+      emit({ result: (await calls[wanted.call](wanted)) ?? null });
+    } catch (error) {
+      const fenced = ["PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH"].includes(error.type);
+      emit({ error: String(error), then: fenced ? "die" : "abort" });
+    }
+  }
+  process.exit(0);
 }
 
 const CALLS = {
@@ -267,7 +357,7 @@ async function admin() {
   await client.disconnect();
 }
 
-({ produce, consume, group, admin })
+({ produce, consume, group, admin, transact })
   [ask.do]()
   .catch((error) => {
     console.error(error);

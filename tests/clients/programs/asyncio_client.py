@@ -16,7 +16,7 @@ from aiokafka import (
 )
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 
 from tests.clients.programs import common
 
@@ -72,7 +72,8 @@ async def _records() -> AsyncIterator[dict[str, Any]]:
 
 
 async def consume(ask: dict[str, Any]) -> None:
-    consumer = AIOKafkaConsumer(bootstrap_servers=ask["bootstrap"])
+    isolation = {"isolation_level": ask["isolation"]} if "isolation" in ask else {}
+    consumer = AIOKafkaConsumer(bootstrap_servers=ask["bootstrap"], **isolation)
     await consumer.start()
     partition = TopicPartition(ask["topic"], ask["partition"])
     consumer.assign([partition])
@@ -134,6 +135,92 @@ async def group(ask: dict[str, Any]) -> None:
             with suppress(KafkaError):
                 await consumer.commit()
     await consumer.stop()
+
+
+# --- transactions --------------------------------------------------------------------------------
+
+
+class _Transactor:
+    def __init__(self, ask: dict[str, Any]) -> None:
+        self._bootstrap = ask["bootstrap"]
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            transactional_id=ask["id"],
+            transaction_timeout_ms=ask["timeout_ms"],
+            linger_ms=5,
+        )
+        self._consumer: AIOKafkaConsumer | None = None
+        self._group = ""
+
+    async def call(self, ask: dict[str, Any]) -> Any:
+        return await getattr(self, f"_{ask.pop('call')}")(**ask)
+
+    async def close(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+        await self._producer.stop()
+
+    async def _init(self) -> None:
+        await self._producer.start()
+
+    async def _begin(self) -> None:
+        await self._producer.begin_transaction()
+
+    async def _send(self, topic: str, partition: int, values: list[str]) -> None:
+        sent = [
+            await self._producer.send(topic, common.data(value), partition=partition)
+            for value in values
+        ]
+        await asyncio.gather(*sent)
+
+    async def _commit(self) -> None:
+        await self._producer.commit_transaction()
+
+    async def _abort(self) -> None:
+        await self._producer.abort_transaction()
+
+    async def _join(self, topic: str, group: str, session_timeout_ms: int) -> None:
+        self._group = group
+        self._consumer = AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=self._bootstrap,
+            group_id=group,
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=500,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+        await self._consumer.start()
+
+    async def _poll(self, count: int) -> list[Any]:
+        assert self._consumer is not None
+        found = [await self._consumer.getone() for _ in range(count)]
+        return [(each.partition, each.offset, common.text(each.value)) for each in found]
+
+    async def _send_offsets(self, topic: str, offsets: dict[str, int]) -> None:
+        places = {TopicPartition(topic, int(number)): offset for number, offset in offsets.items()}
+        await self._producer.send_offsets_to_transaction(places, self._group)
+
+    async def _rewind(self) -> None:
+        assert self._consumer is not None
+        await self._consumer.seek_to_committed()
+
+
+async def transact(ask: dict[str, Any]) -> None:
+    transactor = _Transactor(ask)
+    async for wanted in _records():
+        try:
+            common.emit(result=await transactor.call(wanted))
+        except Exception as error:
+            common.emit(error=repr(error), then=_then(error))
+    await transactor.close()
+
+
+def _then(error: Exception) -> str:
+    if isinstance(error, ProducerFenced):
+        return "die"
+    return "retry" if isinstance(error, KafkaTimeoutError) else "abort"
 
 
 # --- admin ---------------------------------------------------------------------------------------
@@ -261,4 +348,5 @@ _CALLS = {
 if __name__ == "__main__":
     asked = common.command()
     _does = {"produce": produce, "consume": consume, "group": group, "admin": admin}
+    _does["transact"] = transact
     asyncio.run(_does[asked["do"]](asked))

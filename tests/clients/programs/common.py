@@ -9,9 +9,9 @@ crash.
         left out: none) from standard input, line by line as they come, and prints
         {"acknowledged": value, "partition": 0, "offset": 0}  or  {"failed": value, "error": text}
     {"do": "consume", "bootstrap", "topic", "partition", "from": "earliest" | "latest" |
-     {"offset": 5} | {"timestamp_ms": 5}, "count": 10}
+     {"offset": 5} | {"timestamp_ms": 5}, "count": 10, "isolation": "read_committed"}
         prints {"record": {"topic", "partition", "offset", "timestamp_ms", "key", "value",
-        "headers"}} until it has printed that many
+        "headers"}} until it has printed that many; without "isolation" it is the client's default
     {"do": "group", "bootstrap", "topic", "group", "session_timeout_ms": 6000}
         joins the group, begins at the earliest record where nothing is committed, commits what it
         printed, leaves when asked to end, and prints {"record": …} and
@@ -19,6 +19,18 @@ crash.
     {"do": "admin", "bootstrap"}
         takes {"call": NAME, …} from standard input, and for each prints {"result": …} or
         {"error": text}; the calls are those that librdkafka.py has
+    {"do": "transact", "bootstrap", "id", "timeout_ms": 60000}
+        a producer with this transactional id, which takes calls as one that administers does:
+        {"call": "init"}, {"call": "begin"}, {"call": "commit"}, {"call": "abort"}
+        {"call": "send", "topic", "partition", "values": []}: the result comes when all are
+            acknowledged
+        {"call": "join", "topic", "group", "session_timeout_ms"}: be a member, too, that reads what
+            is committed, from the offsets of the group on
+        {"call": "poll", "count"}: the next so many [partition, offset, value]
+        {"call": "send_offsets", "topic", "offsets": {"0": 5}}: commit them with the transaction
+        {"call": "rewind"}: read on from the offsets of the group
+        An error has {"then": "retry" | "abort" | "die"}: what the client's documentation wants
+        done: the same call again, an abort, or another producer.
 """
 
 from __future__ import annotations
@@ -104,15 +116,17 @@ def records() -> Iterator[dict[str, Any] | None]:
         yield json.loads(line)
 
 
-def answer(call: Callable[[dict[str, Any]], Any]) -> None:
-    """Of administration: carry out what comes on standard input."""
+def answer(
+    call: Callable[[dict[str, Any]], Any], then: Callable[[Exception], str] | None = None
+) -> None:
+    """Of administration and transactions: carry out what comes on standard input."""
     for wanted in records():
         if wanted is None:
             continue
         try:
             emit(result=call(wanted))
         except Exception as error:
-            emit(error=repr(error))
+            emit(error=repr(error), **({"then": then(error)} if then else {}))
 
 
 def asked_to_end() -> threading.Event:

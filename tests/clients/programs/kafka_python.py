@@ -10,10 +10,11 @@ from kafka import (
     KafkaAdminClient,
     KafkaConsumer,
     KafkaProducer,
+    OffsetAndMetadata,
     TopicPartition,
 )
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError, ProducerFencedError
 
 from tests.clients.programs import common
 
@@ -52,7 +53,8 @@ def produce(ask: dict[str, Any]) -> None:
 
 
 def consume(ask: dict[str, Any]) -> None:
-    consumer = KafkaConsumer(bootstrap_servers=ask["bootstrap"])
+    isolation = {"isolation_level": ask["isolation"]} if "isolation" in ask else {}
+    consumer = KafkaConsumer(bootstrap_servers=ask["bootstrap"], **isolation)
     partition = TopicPartition(ask["topic"], ask["partition"])
     consumer.assign([partition])
     begin = ask["from"]
@@ -111,6 +113,88 @@ def group(ask: dict[str, Any]) -> None:
             with suppress(KafkaError):
                 consumer.commit()
     consumer.close()
+
+
+# --- transactions --------------------------------------------------------------------------------
+
+
+class _Transactor:
+    def __init__(self, ask: dict[str, Any]) -> None:
+        self._bootstrap = ask["bootstrap"]
+        self._producer = KafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            transactional_id=ask["id"],
+            transaction_timeout_ms=ask["timeout_ms"],
+            linger_ms=5,
+        )
+        self._consumer: KafkaConsumer | None = None
+
+    def call(self, ask: dict[str, Any]) -> Any:
+        return getattr(self, f"_{ask.pop('call')}")(**ask)
+
+    def _init(self) -> None:
+        self._producer.init_transactions()
+
+    def _begin(self) -> None:
+        self._producer.begin_transaction()
+
+    def _send(self, topic: str, partition: int, values: list[str]) -> None:
+        sent = [
+            self._producer.send(topic, common.data(value), partition=partition) for value in values
+        ]
+        self._producer.flush()
+        for each in sent:
+            each.get(timeout=30)
+
+    def _commit(self) -> None:
+        self._producer.commit_transaction()
+
+    def _abort(self) -> None:
+        self._producer.abort_transaction()
+
+    def _join(self, topic: str, group: str, session_timeout_ms: int) -> None:
+        self._consumer = KafkaConsumer(
+            topic,
+            bootstrap_servers=self._bootstrap,
+            group_id=group,
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=500,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+
+    def _poll(self, count: int) -> list[Any]:
+        assert self._consumer is not None
+        found = [next(self._consumer) for _ in range(count)]
+        return [(each.partition, each.offset, common.text(each.value)) for each in found]
+
+    def _send_offsets(self, topic: str, offsets: dict[str, int]) -> None:
+        assert self._consumer is not None
+        places = {
+            TopicPartition(topic, int(number)): OffsetAndMetadata(offset, "", -1)
+            for number, offset in offsets.items()
+        }
+        self._producer.send_offsets_to_transaction(places, self._consumer.group_metadata())
+
+    def _rewind(self) -> None:
+        assert self._consumer is not None
+        for partition in self._consumer.assignment():
+            offset = self._consumer.committed(partition)
+            if offset is None:
+                self._consumer.seek_to_beginning(partition)
+            else:
+                self._consumer.seek(partition, offset)
+
+
+def transact(ask: dict[str, Any]) -> None:
+    common.answer(_Transactor(ask).call, _then)
+
+
+def _then(error: Exception) -> str:
+    if isinstance(error, ProducerFencedError):
+        return "die"
+    return "retry" if isinstance(error, KafkaTimeoutError) else "abort"
 
 
 # --- admin ---------------------------------------------------------------------------------------
@@ -239,4 +323,5 @@ _CALLS = {
 
 if __name__ == "__main__":
     asked = common.command()
-    {"produce": produce, "consume": consume, "group": group, "admin": admin}[asked["do"]](asked)
+    _does = {"produce": produce, "consume": consume, "group": group, "admin": admin}
+    (_does | {"transact": transact})[asked["do"]](asked)

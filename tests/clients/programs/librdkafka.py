@@ -8,6 +8,7 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
+    KafkaException,
     Producer,
     TopicPartition,
 )
@@ -61,6 +62,8 @@ def produce(ask: dict[str, Any]) -> None:
 
 def consume(ask: dict[str, Any]) -> None:
     settings = {"bootstrap.servers": ask["bootstrap"], "group.id": "unused"}
+    if "isolation" in ask:
+        settings["isolation.level"] = ask["isolation"]
     consumer = Consumer(settings | {"enable.auto.commit": False})
     begin = ask["from"]
     partition = TopicPartition(ask["topic"], ask["partition"])
@@ -118,6 +121,102 @@ def group(ask: dict[str, Any]) -> None:
             _emit(message)
             consumer.commit(message)
     consumer.close()
+
+
+# --- transactions --------------------------------------------------------------------------------
+
+
+class _Transactor:
+    def __init__(self, ask: dict[str, Any]) -> None:
+        self._bootstrap = ask["bootstrap"]
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "transactional.id": ask["id"],
+                "transaction.timeout.ms": ask["timeout_ms"],
+                "linger.ms": 5,
+            }
+        )
+        self._consumer: Consumer | None = None
+
+    def call(self, ask: dict[str, Any]) -> Any:
+        return getattr(self, f"_{ask.pop('call')}")(**ask)
+
+    def _init(self) -> None:
+        self._producer.init_transactions(_TIMEOUT_S)
+
+    def _begin(self) -> None:
+        self._producer.begin_transaction()
+
+    def _send(self, topic: str, partition: int, values: list[str]) -> None:
+        problems: list[Any] = []
+
+        def on_delivery(error: Any, _: Any) -> None:
+            if error is not None:
+                problems.append(error)
+
+        for value in values:
+            self._producer.produce(
+                topic, common.data(value), partition=partition, on_delivery=on_delivery
+            )
+        self._producer.flush()
+        if problems:
+            raise KafkaException(problems[0])
+
+    def _commit(self) -> None:
+        self._producer.commit_transaction(_TIMEOUT_S)
+
+    def _abort(self) -> None:
+        self._producer.abort_transaction(_TIMEOUT_S)
+
+    def _join(self, topic: str, group: str, session_timeout_ms: int) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": group,
+                "session.timeout.ms": session_timeout_ms,
+                "heartbeat.interval.ms": 500,
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+            }
+        )
+        self._consumer.subscribe([topic])
+
+    def _poll(self, count: int) -> list[Any]:
+        assert self._consumer is not None
+        found: list[Any] = []
+        while len(found) < count:
+            message = self._consumer.poll(0.5)
+            if message is not None and message.error() is None:
+                value = common.text(message.value())
+                found.append((message.partition(), message.offset(), value))
+        return found
+
+    def _send_offsets(self, topic: str, offsets: dict[str, int]) -> None:
+        assert self._consumer is not None
+        places = [TopicPartition(topic, int(number), offset) for number, offset in offsets.items()]
+        self._producer.send_offsets_to_transaction(
+            places, self._consumer.consumer_group_metadata(), _TIMEOUT_S
+        )
+
+    def _rewind(self) -> None:
+        assert self._consumer is not None
+        for place in self._consumer.committed(self._consumer.assignment(), timeout=_TIMEOUT_S):
+            if place.offset < 0:
+                place.offset = OFFSET_BEGINNING
+            self._consumer.seek(place)
+
+
+def transact(ask: dict[str, Any]) -> None:
+    common.answer(_Transactor(ask).call, _then)
+
+
+def _then(error: Exception) -> str:
+    of = error.args[0] if isinstance(error, KafkaException) else None
+    if of is None or of.fatal():
+        return "die"
+    return "retry" if of.retriable() else "abort"
 
 
 # --- admin ---------------------------------------------------------------------------------------
@@ -228,4 +327,5 @@ _CALLS = {
 
 if __name__ == "__main__":
     asked = common.command()
-    {"produce": produce, "consume": consume, "group": group, "admin": admin}[asked["do"]](asked)
+    _does = {"produce": produce, "consume": consume, "group": group, "admin": admin}
+    (_does | {"transact": transact})[asked["do"]](asked)
