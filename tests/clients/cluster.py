@@ -176,14 +176,22 @@ def controller(cluster: Cluster) -> str:
 
 
 def coordinator(cluster: Cluster, group: str) -> str:
+    return _coordinator(cluster, group, kafka_probe.coordinator)
+
+
+def transaction_coordinator(cluster: Cluster, transactional_id: str) -> str:
+    return _coordinator(cluster, transactional_id, kafka_probe.transaction_coordinator)
+
+
+def _coordinator(cluster: Cluster, key: str, find: Callable[[str, str], int | None]) -> str:
     def ask() -> str | None:
         for name in cluster.living:
-            found = kafka_probe.coordinator(cluster.addresses[name], group)
+            found = find(cluster.addresses[name], key)
             if found is not None:
                 return cluster.ids[found]
         return None
 
-    return wait(ask, f"a coordinator of {group}")
+    return wait(ask, f"a coordinator of {key}")
 
 
 def wait_until_whole(cluster: Cluster, *topics: str) -> None:

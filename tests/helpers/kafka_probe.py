@@ -36,10 +36,23 @@ def metadata(address: str, topics: list[str] | None = None) -> View | None:
 
 def coordinator(address: str, group: str) -> int | None:
     """The id of the broker that coordinates this consumer group; None while there is none."""
-    body = struct.pack(">hhi", _FIND_COORDINATOR, 0, 1) + _string("probe") + _string(group)
-    answer = _ask(address, body)
-    if answer is None or answer.take("h") != 0:
+    return _coordinator(address, group, 0)
+
+
+def transaction_coordinator(address: str, transactional_id: str) -> int | None:
+    """The id of the broker that coordinates this transactional id; None while there is none."""
+    return _coordinator(address, transactional_id, 1)
+
+
+def _coordinator(address: str, key: str, kind: int) -> int | None:
+    body = struct.pack(">hhi", _FIND_COORDINATOR, 1, 1) + _string("probe") + _string(key)
+    answer = _ask(address, body + struct.pack(">b", kind))
+    if answer is None:
         return None
+    answer.take("i")  # throttled for so long
+    if answer.take("h") != 0:
+        return None
+    answer.string()  # no message
     return answer.take("i")
 
 
