@@ -364,14 +364,28 @@ JAVA = Client(
     _ALL_CALLS,
     transactions=Transactions(fenced="ProducerFenced", timed_out="ProducerFenced"),
 )
-FRANZ_GO = Client("franz-go", _go("franz"), _ALL_CODECS, _ALL_CALLS)
-SARAMA = Client("sarama", _go("sarama"), _ALL_CODECS, _ALL_CALLS - _NO_DEFAULT)
+FRANZ_GO = Client(
+    "franz-go",
+    _go("franz"),
+    _ALL_CODECS,
+    _ALL_CALLS,
+    transactions=Transactions(fenced="PRODUCER_FENCED", timed_out="PRODUCER_FENCED"),
+)
+_SARAMA_FENCED = "Error code = 90$"  # PRODUCER_FENCED, which it has no word for
+SARAMA = Client(
+    "sarama",
+    _go("sarama"),
+    _ALL_CODECS,
+    _ALL_CALLS - _NO_DEFAULT,
+    transactions=Transactions(_SARAMA_FENCED, _SARAMA_FENCED, send_offsets=False),
+)
 # Before 1.45.1 it leaves the largest timestamp of a batch unset.
 SARAMA_OLD = Client(
     "sarama-1.43",
     _go("sarama", "sarama-1.43.mod"),
     _ALL_CODECS,
     _ALL_CALLS - _NO_DEFAULT,
+    transactions=SARAMA.transactions,
 )
 GO_CLIENTS = (FRANZ_GO, SARAMA, SARAMA_OLD)
 CLIENTS = (KCAT, CONFLUENT, KAFKA_PYTHON, AIOKAFKA, KAFKAJS, JAVA, *GO_CLIENTS)

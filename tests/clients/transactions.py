@@ -99,7 +99,7 @@ class TransactionBehaviours(Means):
 
     def test_what_is_read_and_written_in_transactions_is_written_once(self) -> None:
         if not self.words.send_offsets:
-            pytest.skip(f"{self.client.name} is not asked to commit offsets")
+            pytest.skip(f"{self.client.name} is not asked to do that")
         source, target = self.topic(partitions=2), self.topic(partitions=2)
         records = [record | {"partition": n % 2} for n, record in enumerate(numbered(0, 24))]
         self.produce(source, records, idempotent=True)

@@ -14,15 +14,21 @@ import (
 const callTimeout = 30 * time.Second
 
 func main() {
-	spoken.Programs{"produce": produce, "consume": consume, "group": group, "admin": admin}.Run()
+	spoken.Programs{
+		"produce": produce, "consume": consume, "group": group, "admin": admin, "transact": transact,
+	}.Run()
 }
 
 func client(ask *spoken.Ask, options ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append(options,
+	return kgo.NewClient(append(options, common(ask)...)...)
+}
+
+func common(ask *spoken.Ask) []kgo.Opt {
+	return []kgo.Opt{
 		kgo.ClientID("franz-go"),
 		kgo.SeedBrokers(ask.Addresses()...),
-		kgo.MetadataMinAge(100*time.Millisecond),
-	)...)
+		kgo.MetadataMinAge(100 * time.Millisecond),
+	}
 }
 
 var acks = map[string]kgo.Acks{"all": kgo.AllISRAcks(), "1": kgo.LeaderAck(), "0": kgo.NoAck()}
@@ -129,9 +135,13 @@ func begin(from spoken.From) kgo.Offset {
 }
 
 func consume(ask *spoken.Ask) error {
-	consumer, err := client(ask, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
+	options := []kgo.Opt{kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
 		ask.Topic: {ask.Partition: begin(ask.From)},
-	}))
+	})}
+	if ask.Isolation == "read_committed" {
+		options = append(options, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	}
+	consumer, err := client(ask, options...)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,9 @@ const attempts = 1000 // of a tenth of a second
 
 func main() {
 	sarama.Logger = log.New(os.Stderr, "", log.Ltime)
-	spoken.Programs{"produce": produce, "consume": consume, "group": group, "admin": admin}.Run()
+	spoken.Programs{
+		"produce": produce, "consume": consume, "group": group, "admin": admin, "transact": transact,
+	}.Run()
 }
 
 func settings() *sarama.Config {
@@ -156,7 +158,11 @@ func begin(client sarama.Client, ask *spoken.Ask) (int64, error) {
 }
 
 func consume(ask *spoken.Ask) error {
-	client, err := sarama.NewClient(ask.Addresses(), settings())
+	config := settings()
+	if ask.Isolation == "read_committed" {
+		config.Consumer.IsolationLevel = sarama.ReadCommitted
+	}
+	client, err := sarama.NewClient(ask.Addresses(), config)
 	if err != nil {
 		return err
 	}

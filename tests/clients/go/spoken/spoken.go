@@ -79,6 +79,10 @@ type Ask struct {
 	Value            *string           `json:"value"`
 	Broker           int32             `json:"broker"`
 	Before           int64             `json:"before"`
+	Isolation        string            `json:"isolation"`
+	ID               string            `json:"id"`
+	TimeoutMs        int64             `json:"timeout_ms"`
+	Values           []string          `json:"values"`
 }
 
 // Addresses are those of the brokers to begin with.
@@ -172,7 +176,10 @@ func Records(take func(Record) error) error {
 type Calls map[string]func(ask *Ask) (any, error)
 
 // Answer carries out what comes on standard input.
-func (calls Calls) Answer() error {
+func (calls Calls) Answer() error { return calls.AnswerAnd(nil) }
+
+// AnswerAnd does so, and where a call has failed tells what the client wants done then.
+func (calls Calls) AnswerAnd(then func(error) string) error {
 	return lines(func(line []byte) error {
 		var ask Ask
 		if err := json.Unmarshal(line, &ask); err != nil {
@@ -184,7 +191,9 @@ func (calls Calls) Answer() error {
 			return nil
 		}
 		result, err := call(&ask)
-		if err != nil {
+		if err != nil && then != nil {
+			emit(map[string]any{"error": err.Error(), "then": then(err)})
+		} else if err != nil {
 			emit(map[string]any{"error": err.Error()})
 		} else {
 			emit(map[string]any{"result": result})
