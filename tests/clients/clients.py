@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -263,20 +263,20 @@ def _kafkajs() -> list[str]:
     return ["node", str(HERE / "kafkajs" / "program.js")]
 
 
-def _java() -> list[str]:
+def _java(version: str = kafka_java.VERSION) -> list[str]:
     """The program is compiled once a change of it."""
-    home = kafka_java.home()
+    home = kafka_java.home(version)
     if shutil.which("javac") is None:
         raise UsageError(f"there is no javac on the PATH: {kafka_java.INSTALL}")
     source = HERE / "java" / "Program.java"
-    classes = kafka_java.cache_dir() / "kafka-java" / "classes"
+    classes = kafka_java.cache_dir() / "kafka-java" / f"classes-{version}"
     stamp = classes / "Program.java"
     if not stamp.exists() or stamp.read_text() != source.read_text():
         classes.mkdir(parents=True, exist_ok=True)
         options = ["-cp", f"{home / 'libs'}/*", "-d", str(classes), str(source)]
         _run(["javac", *options], classes, "javac")
         stamp.write_text(source.read_text())
-    command = kafka_java.java("Program", flags=kafka_java.tool_flags())
+    command = kafka_java.java("Program", flags=kafka_java.tool_flags(), version=version)
     where = command.index("-cp") + 1
     command[where] += f":{classes}"
     return command
@@ -364,12 +364,19 @@ JAVA = Client(
     _ALL_CALLS,
     transactions=Transactions(fenced="ProducerFenced", timed_out="ProducerFenced"),
 )
+# Who speaks the second version of the protocol of transactions goes on after an abort.
+JAVA_4 = replace(
+    JAVA,
+    name="java-4",
+    command=lambda: _java(kafka_java.VERSION_4),
+    transactions=Transactions("ProducerFenced", "ProducerFenced|TransactionAbortable"),
+)
 FRANZ_GO = Client(
     "franz-go",
     _go("franz"),
     _ALL_CODECS,
     _ALL_CALLS,
-    transactions=Transactions(fenced="PRODUCER_FENCED", timed_out="PRODUCER_FENCED"),
+    transactions=Transactions("PRODUCER_FENCED", "PRODUCER_FENCED|TRANSACTION_ABORTABLE"),
 )
 _SARAMA_FENCED = "Error code = 90$"  # PRODUCER_FENCED, which it has no word for
 SARAMA = Client(
