@@ -3,7 +3,7 @@
 The jars (the broker, its tools, the Java client, ZooKeeper) lie in `.cache/kafka-java/VERSION` of
 the checkout, or in $MINIKAFKA_CACHE; they are brought once, by Maven from the repositories that it
 is set up for, and found again afterwards. Nothing of it is ever committed. Tests want VERSION,
-which still has ZooKeeper; benchmarks want VERSION_4 as well, which has not, and one test its client.
+which still has ZooKeeper; benchmarks want VERSION_4 as well, which has not; one test, its client.
 """
 
 from __future__ import annotations
