@@ -183,7 +183,7 @@ class Service:
             now_timestamp_ms,
         )
         self.markers = MarkerChannel(
-            metadata, peers, self._incarnation, self._marker_writer, now_ms
+            metadata, peers, self._incarnation, self._marker_writer, now_ms, on_task_done
         )
         self._transactions_topic = CoordinatorTopic(
             _transactions_topic(config), metadata, self.administer

@@ -74,7 +74,7 @@ class MarkerSource(Protocol):
 
 
 class MarkerChannel:
-    """`incarnation` is this broker's id and epoch now; `write` serves what is for itself."""
+    """`incarnation` is this broker's id and epoch now; `writer` serves what is for itself."""
 
     def __init__(
         self,
@@ -83,6 +83,7 @@ class MarkerChannel:
         incarnation: Callable[[], tuple[int, int]],
         writer: MarkerWriter,
         now_ms: Callable[[], int],
+        on_task_done: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self.source: MarkerSource | None = None  # set before anything is sent
         self.outbox = MarkerOutbox(Incarnation(*incarnation()))
@@ -91,6 +92,7 @@ class MarkerChannel:
         self._incarnation = incarnation
         self._writer = writer
         self._now_ms = now_ms
+        self._on_task_done = on_task_done
         self._sending: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -125,12 +127,16 @@ class MarkerChannel:
                 case SendMessage(message):
                     task = asyncio.get_running_loop().create_task(self._send(message))
                     self._sending.add(task)
-                    task.add_done_callback(self._sending.discard)
+                    task.add_done_callback(self._on_sent)
                 case Confirmed():
                     self.source.on_confirmed(effect)
                 case ShardFenced(shard):
                     self.source.on_fenced(shard)
         self._arm()
+
+    def _on_sent(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        self._on_task_done(task)
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -59,12 +59,13 @@ class MarkerSender(Protocol):
 
 
 class TransactionShard:
-    """`append` writes a batch to a partition that this broker leads, whatever its size;
-    `new_producer_id` gets one from the controller."""
+    """`number` tells it from others of this partition; `append` writes a batch to a partition that
+    this broker leads, whatever its size; `new_producer_id` gets one from the controller."""
 
     def __init__(
         self,
         replica: Replica,
+        number: int,
         settings: TransactionSettings,
         append: AppendBatch,
         markers: MarkerSender,
@@ -73,7 +74,7 @@ class TransactionShard:
     ) -> None:
         self._partition = CoordinatorPartition(replica, append)
         self.topic_partition = self._partition.topic_partition
-        self.key = Shard(self.topic_partition.partition, replica.core.leaderships)
+        self.key = Shard(self.topic_partition.partition, number)
         self.coordinator = Coordinator(settings)
         self._replica = replica
         self._markers = markers

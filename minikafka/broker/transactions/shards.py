@@ -63,6 +63,7 @@ class TransactionShards:
         self._now = now
         self._on_task_done = on_task_done
         self._shards: dict[int, TransactionShard] = {}
+        self._made = 0
         self._loads: set[asyncio.Task[None]] = set()
 
     # --- coming and going ------------------------------------------------------------------------
@@ -85,8 +86,10 @@ class TransactionShards:
             self._begin(replica)
 
     def _begin(self, replica: Replica) -> None:
+        self._made += 1
         shard = TransactionShard(
             replica,
+            self._made,
             self._settings,
             self._append,
             self._markers,
@@ -163,7 +166,7 @@ class TransactionShards:
         return any(not shard.serving for shard in self._shards.values())
 
     def of_key(self, key: Shard) -> TransactionShard | None:
-        """The shard of this leadership, if it is still there."""
+        """This shard, if it is still there."""
         shard = self._shards.get(key.partition)
         return shard if shard is not None and shard.key == key else None
 

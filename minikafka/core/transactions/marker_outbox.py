@@ -54,10 +54,11 @@ Outcomes = Mapping[tuple[int, TopicPartition], MinikafkaError | None]
 
 
 class Shard(NamedTuple):
-    """A partition of `__transaction_state` and under which leadership of this broker."""
+    """The coordinator of a partition of `__transaction_state`, among all that this broker has had
+    for it: each has a number of its own."""
 
     partition: int
-    leadership: int
+    number: int
 
 
 class How(Enum):
