@@ -78,7 +78,7 @@ class Door(Protocol):
 
     def fetch(self, call: Call, reader: Reader) -> Awaitable[Body]: ...
     async def serve(self, call: Call, body: memoryview) -> Body: ...
-    def unsupported_version(self, version: int) -> Body:
+    def unsupported_version(self) -> Body:
         """The answer to an ApiVersions request of a version that is not served."""
 
     def admit(self, connection: Connection) -> bool:
@@ -302,7 +302,7 @@ class Connection(asyncio.Protocol):
         self._slots.append(slot)
         self._door.take(slot.size_bytes)
         if served is None:
-            self._finish(slot, call, self._door.unsupported_version(call.version), flexible=False)
+            self._finish(slot, call, self._door.unsupported_version(), flexible=False)
             return
         flexible = call.version >= served.first_flexible and call.api is not ApiKey.API_VERSIONS
         try:

@@ -44,7 +44,6 @@ from minikafka.turns import aside, next_turn
 
 log = logging.getLogger(__name__)
 
-_UNSUPPORTED_VERSION = 35
 # Of records together, where files are sent at all; fewer are read as cheaply. They are not, by
 # default: what it saves here it costs a client on the same machine (docs/decisions/0027).
 SEND_FILES_FROM_BYTES = 64 * 1024
@@ -212,10 +211,9 @@ class KafkaListener:
     def count(self, api: ApiKey, duration_s: float) -> None:
         self._counters.add(_KINDS[api], duration_s)
 
-    def unsupported_version(self, version: int) -> Body:
-        """The table of versions all the same, in the oldest form, so that the client can come back
-        with one that is served (KIP-511)."""
-        return [api_versions.write_response(0, _UNSUPPORTED_VERSION)]
+    def unsupported_version(self) -> Body:
+        """Of ApiVersions: the client comes back with one that is served."""
+        return [api_versions.write_unsupported()]
 
     async def serve(self, call: Call, body: memoryview) -> Body:
         """Any request but produce and fetch."""
