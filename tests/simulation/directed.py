@@ -184,6 +184,10 @@ class DirectedCluster:
     def leader(self) -> str:
         return "none" if self.state.leader == -1 else self.world.name(self.state.leader)
 
+    def leads(self, name: str) -> bool:
+        """Does that broker know that it leads t-0? `leader` is what ZooKeeper says."""
+        return self.world.leads(self.player.host(name), self.ledger.topic_partition)
+
     @property
     def isr(self) -> str:
         return "".join(sorted(self.world.name(member) for member in self.state.isr))

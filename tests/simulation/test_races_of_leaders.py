@@ -212,14 +212,43 @@ def test_race_6_a_new_leader_does_not_know_yet_where_the_end_is():
         cluster.do("kill A")
         cluster.do("expire-dead A")
         cluster.hold("replica_fetch", source="C", target="B")
-        cluster.until(
-            lambda: cluster.world.leads(cluster.player.host("B"), cluster.ledger.topic_partition)
-        )
+        cluster.until(lambda: cluster.leads("B"))
         cluster.do("latest B t-0", run_ms=10)
         cluster.pass_all()
         cluster.run(3_000)
         cluster.do("latest B t-0", run_ms=10)
         assert cluster.ledger.shown == {0: 1, 1: 1}
+        cluster.end()
+
+
+def test_race_6_who_has_not_what_the_new_leader_began_with_does_not_join():
+    """KAFKA-7128: its high watermark is behind what was acknowledged; who is as far as that is not
+    in sync."""
+    settings = {"replica.lag.time.max.ms": "20000"}
+    with DirectedCluster("ABCD", brokers=5, controller="E", settings=settings) as cluster:
+        cluster.do("kill D")
+        cluster.until(lambda: cluster.isr == "ABC")
+        cluster.hold("replica_fetch", source="D", target="A")
+        cluster.do("restart D", run_ms=500)
+        does_not_hear = cluster.hold(
+            "replica_fetch", source="B", where=lambda _: cluster.end_of("B") == 1, answers=True
+        )
+        cluster.produce("A", run_ms=10)
+        assert does_not_hear
+        assert cluster.acknowledged == 1
+        cluster.do("kill A")
+        cluster.do("expire-dead A")
+        cluster.hold("replica_fetch", source="C", target="B")
+        held = cluster.hold(
+            "replica_fetch", source="D", where=lambda _: cluster.leads("B"), answers=True
+        )
+        cluster.until(lambda: held)
+        cluster.run(500)
+        assert (cluster.leader, cluster.end_of("D")) == ("B", 0)
+        for name in "BC":
+            cluster.do(f"kill {name}")
+            cluster.do(f"expire-dead {name}", run_ms=500)
+        cluster.pass_all()
         cluster.end()
 
 

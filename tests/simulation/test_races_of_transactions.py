@@ -156,7 +156,7 @@ def test_race_24_a_restart_between_the_first_offset_and_the_marker():
         cluster.do("expire-dead B", run_ms=200)
         cluster.do("restart A")
         cluster.until(lambda: cluster.leader == "A")
-        cluster.until(lambda: cluster.world.leads(cluster.player.host("A"), T0))
+        cluster.until(lambda: cluster.leads("A"))
         assert stable(cluster, "A") == 0
         cluster.do("restart B")
         cluster.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -53,9 +54,17 @@ def test_a_broker_is_kept_under_kafkas_names_and_some_of_our_own():
         "grpc_port": 19092,
         "storage_id": "disk",
         "dirty": True,
+        "features": {},
     }
     data = codec.encode_broker(BROKER, 0)
     assert codec.decode_broker("/brokers/ids/5", data, 5, 77) == BROKER
+
+
+def test_a_broker_says_what_it_can_do_of_transactions():
+    data = codec.encode_broker(replace(BROKER, transaction_level=2), 0)
+    features = {"transaction.version": {"min_version": 1, "max_version": 2}}
+    assert fields_of(data)["features"] == features
+    assert codec.decode_broker("/brokers/ids/5", data, 5, 77).transaction_level == 2
 
 
 def test_a_broker_without_a_kafka_listener_has_port_minus_1_as_in_kafka():
