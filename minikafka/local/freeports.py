@@ -1,6 +1,7 @@
-"""Ports for a cluster on this machine: the default where it is free, else another one that is.
+"""Ports for a cluster on this machine: the defaults where all are free, else others that are.
 
-Others are below the range from which the system takes ports for outgoing connections, and each data
+All, because a default that is free among others that are not may be that of a broker of another
+cluster, which is down and will come back. Others are below the range from which the system takes ports for outgoing connections, and each data
 directory looks for them at a place of its own: so a broker that is down finds its port free when it
 comes back, also where several clusters are started on one machine.
 """
@@ -42,10 +43,13 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 def free_ports(
     default: int, count: int, data_dir: Path, taken: Container[int] = ()
 ) -> Iterator[int]:
-    """Free ports except `taken`: of the `count` from `default` on, then others. Raises UsageError
-    after 2000 tries."""
+    """Free ports except `taken`: the `count` from `default` on if nobody else has one of them, then
+    others. Raises UsageError after 2000 tries."""
+    defaults = range(default, default + count)
+    if not all(port in taken or is_free(port) for port in defaults):
+        defaults = range(0)
     others = _LOWEST_OTHER + zlib.crc32(os.fsencode(data_dir.absolute())) % _OTHERS
-    for port in (*range(default, default + count), *range(others, others + _SEARCHED)):
+    for port in (*defaults, *range(others, others + _SEARCHED)):
         if port not in taken and is_free(port):
             yield port
     raise UsageError(f"no free port from {others} to {others + _SEARCHED - 1}")

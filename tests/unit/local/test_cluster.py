@@ -343,7 +343,7 @@ def grpc_ports(cluster: ClusterFile) -> list[int]:
 
 
 def test_a_first_start_has_three_brokers_on_the_embedded_zookeeper(tmp_path: Path) -> None:
-    first = next(free_ports(30100, 100, tmp_path))
+    first = next(free_ports(30100, 3, tmp_path))
     plan = plan_cluster(tmp_path, None, None, None, first)
     assert [(each.id, each.name, each.pid) for each in plan.brokers] == [
         (1, "A", None),
@@ -385,6 +385,18 @@ def test_a_port_that_is_taken_is_passed_over(tmp_path: Path) -> None:
         found = free_ports(port, 2, tmp_path, taken={port + 1})
         assert 20_000 <= next(found) < 32_768
     assert is_free(port)
+
+
+def test_a_default_between_two_that_are_taken_is_left_to_whoever_comes_back_to_it(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        assert 20_000 <= next(free_ports(taken - 1, 2, tmp_path)) < 30_000 + 2_000
+        own = free_ports(taken - 1, 2, tmp_path, taken={taken})
+        assert not is_free(taken - 1) or next(own) == taken - 1
 
 
 def test_two_directories_look_for_other_ports_in_different_places(tmp_path: Path) -> None:
