@@ -1,9 +1,10 @@
 """Ports for a cluster on this machine: the defaults where all are free, else others that are.
 
 All, because a default that is free among others that are not may be that of a broker of another
-cluster, which is down and will come back. Others are below the range from which the system takes ports for outgoing connections, and each data
-directory looks for them at a place of its own: so a broker that is down finds its port free when it
-comes back, also where several clusters are started on one machine.
+cluster, which is down and will come back. Others are below the range from which the system takes
+ports for outgoing connections, and each data directory looks for them at a place of its own: so a
+broker that is down finds its port free when it comes back, also where several clusters are started
+on one machine.
 """
 
 from __future__ import annotations
