@@ -100,10 +100,16 @@ INTENDED = [
         "api_keys*",
     ),
     Intended(
-        "there are no features of the cluster, and no epoch of them",
+        "transaction.version is known, which that Kafka has not yet",
         ApiKey.API_VERSIONS,
         "versions",
-        "finalized_features_epoch",
+        "supported_features",
+    ),
+    Intended(
+        "transaction.version is finalized, as in a Kafka without ZooKeeper",
+        ApiKey.API_VERSIONS,
+        "versions",
+        "finalized_features",
     ),
     Intended(
         "a topic that is made by asking is there with the answer",
