@@ -582,6 +582,14 @@ MUTATIONS = (
         "pass",
     ),
     Mutation(
+        "coordinators: what is repeated is written again",
+        "T1: that an end is a repetition is told from memory",
+        "core.transactions.transaction",
+        "Transaction._decide",
+        "self._write(Write(self.value, result), waiting)",
+        "self._reply(waiting, result)",
+    ),
+    Mutation(
         "coordinators: too few replicas delay",
         "T1: what is appended and not acknowledged is waited for no longer",
         "broker.coordinators.partition",

@@ -73,6 +73,7 @@ SCENARIOS = {
     "coordinators: numbers of markers": "race_22_markers_that_were_given_up_end_nothing_later[1]",
     "coordinators: what is committed is told": "race_20_what_is_not_committed",
     "coordinators: the next one tells again": "race_20_a_coordinator_dies",
+    "coordinators: what is repeated is written again": "race_20_a_coordinator_that_wakes",
     "coordinators: too few replicas delay": "race_21_an_end_waits",
 }
 MOST_LIVES = 40

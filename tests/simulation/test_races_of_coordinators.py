@@ -147,6 +147,32 @@ def test_race_20_what_is_not_committed_is_told_to_nobody():
         assert outcomes(cluster) == ["commit", "abort"]
 
 
+def test_race_20_a_coordinator_that_wakes_up_takes_no_end_for_a_repetition():
+    """Found by a walk (version 1): others lead its ids, and it does not know. There the epoch is
+    that of the transaction before, so that an end of the next one looks like that one's again."""
+    settings = {"zookeeper.session.timeout.ms": "600"}
+    with DirectedCluster("ABC", settings=settings) as cluster:
+        slot = begun_elsewhere(cluster, TV1)
+        cluster.until(lambda: cluster.world.coordinated.unsettled() is None)
+        name = coordinator(cluster, slot)
+        cluster.do(f"pause {name}")
+        cluster.until(lambda: coordinator(cluster, slot) != name)
+        end = cluster.hold("end")
+        cluster.do(f"transact {slot} 1 commit t-0")
+        cluster.until(lambda: end)
+        first = end[0]
+        first.target = cluster.player.host(name).number
+        cluster.do(f"resume {name}")
+        cluster.release([first], run_ms=5)
+        assert outcomes(cluster)[-1] is None
+        cluster.run(4_000)
+        cluster.pass_all()
+        cluster.do("txn-consume A t-0 0", run_ms=100)
+        settled(cluster)
+        cluster.end()
+        assert outcomes(cluster)[-1] == "abort"
+
+
 @VERSIONS
 def test_race_21_an_end_waits_for_replicas_and_is_decided_once(version):
     """It is in the log when too few are left in sync, and is committed when they are back."""

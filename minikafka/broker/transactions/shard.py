@@ -236,11 +236,17 @@ class TransactionShard:
     def _check_size(self, appends: Sequence[Append], size_bytes: int) -> None:
         """What is open must be able to end: only what grows is bounded, with room for the end."""
         limit_bytes = self._replica.config.max_message_bytes - ROOM_BYTES
-        if size_bytes > limit_bytes and any(_grows(each) for each in appends):
+        if size_bytes > limit_bytes and any(self._grows(each) for each in appends):
             raise MessageTooLargeError(
                 f"the transaction has too many partitions: its record would have {size_bytes} "
                 f"bytes, and {self.topic_partition} takes {limit_bytes}"
             )
+
+    def _grows(self, append: Append) -> bool:
+        value = append.record.value
+        if value is None or value.state is not TransactionState.ONGOING:
+            return False
+        return value != self.coordinator.value(append.record.transactional_id)
 
     def _on_refused(self, appends: Sequence[Append], error: MinikafkaError) -> None:
         logger.info("%s: %d ids: not written: %s", self.topic_partition, len(appends), error)
@@ -259,11 +265,6 @@ class TransactionShard:
                 transactional_id = each.record.transactional_id
                 effects = self.coordinator.on_committed(transactional_id, each.number, self._now())
                 self._after(transactional_id, effects)
-
-
-def _grows(append: Append) -> bool:
-    value = append.record.value
-    return value is not None and value.state is TransactionState.ONGOING
 
 
 def _batches(appends: Sequence[Append]) -> Iterator[Sequence[Append]]:

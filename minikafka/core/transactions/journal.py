@@ -20,10 +20,12 @@ from minikafka.core.transactions.values import TransactionRecord, TransactionVal
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A request that is not answered. `held_until_ms` None: it was never held."""
+    """A request that is not answered. `above`: the newest record in the log when it came.
+    `held_until_ms` None: it was never held."""
 
     request: Request
     token: object
+    above: int
     held_until_ms: int | None = None
 
 
@@ -71,6 +73,11 @@ class Journal:
         """Is everything in the log committed, and nothing on its way there?"""
         return self.writing is None and not self._uncommitted
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest record that this broker put into the log."""
+        return self._number if self.writing is None else self._number - 1
+
     def restore(self, value: TransactionValue) -> None:
         """As it stood in the log when this broker began to lead; that is committed."""
         self.value = value
@@ -103,9 +110,10 @@ class Journal:
         assert writing.number == number, (writing, number)
         return writing
 
-    def when_committed(self, due: Due) -> bool:
-        """Keep it until all that is in the log is committed. False: that is so already."""
-        if not self._uncommitted:
+    def when_committed(self, due: Due, above: int = 0) -> bool:
+        """Keep it until all that is in the log is committed. False: nothing there above record
+        `above` has to be."""
+        if not self._uncommitted or self._uncommitted[-1].number <= above:
             return False
         newest = self._uncommitted.pop()
         self._uncommitted.append(Uncommitted(newest.number, newest.value, (*newest.due, due)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from minikafka.core.transactions.values import NO_PRODUCER_EPOCH, NO_PRODUCER_ID
 from minikafka.errors import MinikafkaError
@@ -75,7 +75,7 @@ class Answer:
 class VerifyAnswer:
     """Of a Verify: what is wrong with which partitions."""
 
-    refused: Mapping[TopicPartition, MinikafkaError]
+    refused: Mapping[TopicPartition, MinikafkaError] = field(hash=False)
 
 
 Result = Answer | VerifyAnswer

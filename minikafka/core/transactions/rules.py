@@ -77,6 +77,16 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """Nothing is to be done. Unless a record went into the log since the request came, the last one
+    is written once more; the answer is given when that is committed. So it is by who coordinates
+    still, and not by a predecessor that does not know yet that it is one: it would take the end of
+    a transaction for a repetition of the end before."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Asked again when the transaction that ends now has ended."""
 
@@ -91,7 +101,7 @@ class Write:
     uses_fresh: bool = False
 
 
-Decision = Refuse | Tell | Hold | Write
+Decision = Refuse | Tell | Repeat | Hold | Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +159,7 @@ def _on_init(
     if request.producer_id != NO_PRODUCER_ID:
         known = request.producer_id, request.producer_epoch
         if value.is_last(*known) and value.state is not TransactionState.ONGOING:
-            return Tell(_you_are(value))
+            return Repeat(_you_are(value))
         if not value.is_current(*known):
             raise _fenced(value, request.producer_epoch)
         last_epoch = value.producer_epoch
@@ -206,7 +216,7 @@ def _on_add(value: TransactionValue, request: AddRequest, circumstances: Circums
     if value.state.is_prepare:
         return Hold()
     if value.state is TransactionState.ONGOING and request.partitions <= value.partitions:
-        return Tell(Answer())
+        return Repeat(Answer())
     return Write(added(value, request.partitions, circumstances.timestamp_ms), Answer())
 
 
@@ -261,7 +271,7 @@ def _end_again_tv1(
         raise _no_transaction(value, request)
     if value.state.is_prepare:
         raise _still_ending()
-    return Tell(Answer())
+    return Repeat(Answer())
 
 
 def _end_again(
@@ -287,7 +297,7 @@ def _repeat(value: TransactionValue, request: EndRequest) -> Decision:
         raise _no_transaction(value, request)
     if value.state.is_prepare:
         raise _still_ending()
-    return Tell(_you_are(value))
+    return Repeat(_you_are(value))
 
 
 def _after_timeout(value: TransactionValue, request: EndRequest) -> Decision:
@@ -299,7 +309,7 @@ def _after_timeout(value: TransactionValue, request: EndRequest) -> Decision:
         raise _fenced(value, request.producer_epoch)
     if value.state.is_prepare:
         raise _still_ending()
-    return Tell(Answer())
+    return Repeat(Answer())
 
 
 def _was_aborted() -> TransactionAbortableError:

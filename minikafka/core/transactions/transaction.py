@@ -38,6 +38,7 @@ from minikafka.core.transactions.rules import (
     Circumstances,
     Hold,
     Refuse,
+    Repeat,
     Tell,
     Write,
     decide,
@@ -129,7 +130,7 @@ class Transaction:
 
     def handle(self, request: Request, token: object, now: Now) -> list[Effect]:
         """Somebody asks for something; the answer is a Reply with this token, now or later."""
-        self._queue.append(Waiting(request, token))
+        self._queue.append(Waiting(request, token, self._journal.newest))
         self._go_on(now)
         return self._done()
 
@@ -146,6 +147,10 @@ class Transaction:
             case Tell(result):
                 if not self._journal.when_committed(Due(waiting, result)):
                     self._reply(waiting, result)
+            case Repeat(result):
+                assert self.value is not None
+                if not self._journal.when_committed(Due(waiting, result), waiting.above):
+                    self._write(Write(self.value, result), waiting)
             case Hold():
                 self._hold(waiting, now)
             case write:

@@ -82,7 +82,7 @@ def _markers_at_append(self: Transaction, number: int, now: Any) -> Any:
 def _tell_at_once(self: Transaction, waiting: Any, now: Any) -> None:
     """What is so by a record that is not committed yet, is told."""
     decision = rules.decide(self.value, waiting.request, self._circumstances(now))
-    if isinstance(decision, rules.Tell):
+    if isinstance(decision, rules.Tell | rules.Repeat):
         self._reply(waiting, decision.result)
     else:
         _decide(self, waiting, now)

@@ -18,6 +18,7 @@ from minikafka.core.transactions.rules import (
     Circumstances,
     Hold,
     Refuse,
+    Repeat,
     Tell,
     Write,
     decide,
@@ -251,7 +252,7 @@ TELLS = {
 
 @pytest.mark.parametrize(("value", "request_", "answer"), TELLS.values(), ids=TELLS)
 def test_it_is_so_already(value, request_, answer) -> None:
-    assert decide(value, request_, NOW) == Tell(Answer(None, *answer))
+    assert decide(value, request_, NOW) == Repeat(Answer(None, *answer))
 
 
 PREPARES = [COMMITTING_1, ABORTING_1, COMMITTING, ABORTING]

@@ -249,6 +249,35 @@ def test_an_answer_that_needs_no_record_waits_for_those_that_it_rests_on(bench: 
     assert bench.answers["verify"] == VerifyAnswer({})
 
 
+def test_what_is_repeated_is_written_once_more_before_it_is_said(ongoing: Bench) -> None:
+    """A predecessor that does not know that it is one cannot have that committed."""
+    assert ongoing.ask(VerifyRequest(PID, 0, frozenset({A}))) == VerifyAnswer({})  # is not
+    assert ongoing.ask(end()) == Answer()
+    ongoing.confirm(A, B)
+    assert ongoing.state is TransactionState.COMPLETE_COMMIT
+    before = list(ongoing.log)
+    ongoing.lags = True
+    assert ongoing.ask(end(), "one") is None
+    assert ongoing.log == [*before, before[-1]]
+    ongoing.commit()
+    assert ongoing.answers["one"] == Answer()
+    ongoing.refuses = REFUSED
+    assert ongoing.ask(end()) == Answer(REFUSED)
+    assert ongoing.state is TransactionState.COMPLETE_COMMIT
+
+
+def test_those_that_repeat_themselves_while_it_is_written_share_it(ongoing: Bench) -> None:
+    ongoing.lags = ongoing.holds_back = True
+    count = len(ongoing.log)
+    tokens = ["one", "two", "three"]
+    for token in tokens:
+        assert ongoing.ask(add(A), token) is None
+    ongoing.let_through()
+    assert len(ongoing.log) == count + 1
+    ongoing.commit()
+    assert [ongoing.answers[token] for token in tokens] == [Answer()] * 3
+
+
 def test_who_begins_anew_is_held_until_what_was_open_has_ended(ongoing: Bench) -> None:
     assert ongoing.ask(INIT, "init") is None
     assert ongoing.sent == [SendMarkers(Marker("id", PID, 1, False, True), (A, B))]
