@@ -1,5 +1,6 @@
 """What the dashboard listens to: brokers and ZooKeeper tell of changes by themselves; offsets,
-groups and processes are looked at, at a modest rate. Everything goes to the state of the dashboard.
+groups, transactions and processes are looked at, at a modest rate. Everything goes to the state of
+the dashboard.
 
 Each source is a coroutine that never ends of itself, and goes on through the loss of what it
 listens to. Brokers and ZooKeeper tell the same story: the board (watching/board.py) takes from each
@@ -12,8 +13,8 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from minikafka.api.metrics import BrokerMetrics
 from minikafka.api.requests import ClusterUpdate, PartitionStatus
@@ -26,10 +27,13 @@ from minikafka.model import TopicPartition
 from minikafka.watching.feed import ClusterFeed
 from minikafka.watching.text import text_or_base64
 
+if TYPE_CHECKING:
+    from minikafka.client import AsyncAdmin
+
 log = logging.getLogger(__name__)
 
 OFFSETS_EVERY_S = 0.5
-_GROUPS_EVERY_S = 3.0
+_COORDINATORS_EVERY_S = 3.0
 _METRICS_EVERY = 4  # looks at offsets
 _PROCESSES_EVERY_S = 0.2
 _ANSWER_WITHIN_S = 2.0
@@ -87,7 +91,7 @@ class Sources:
             self._changes(),
             self._seconds(),
             self._all_offsets(),
-            self._groups(),
+            self._coordinators(),
         ]
         if self._processes is not None:
             works.append(self._look_at_processes())
@@ -188,11 +192,23 @@ class Sources:
             {each.topic_partition: sample_of(each) for each in statuses if not each.error},
         )
 
-    # --- groups ---
+    # --- groups and transactions ---
 
-    async def _groups(self) -> None:
-        from minikafka.client import AsyncAdmin
+    async def _coordinators(self) -> None:
+        """One that cannot answer for groups may for transactions, and the other way round."""
         from minikafka.watching.groups import describe_groups
+        from minikafka.watching.transactions import describe_open_transactions
+
+        async def groups(admin: AsyncAdmin) -> None:
+            self._dashboard_state.on_groups(await describe_groups(admin, []))
+
+        async def transactions(admin: AsyncAdmin) -> None:
+            self._dashboard_state.on_transactions(await describe_open_transactions(admin))
+
+        await asyncio.gather(self._ask_again(groups), self._ask_again(transactions))
+
+    async def _ask_again(self, look: Callable[[AsyncAdmin], Awaitable[None]]) -> None:
+        from minikafka.client import AsyncAdmin
 
         while True:
             addresses = [each.grpc_address for each in self._feed.board.brokers.values()]
@@ -201,11 +217,11 @@ class Sources:
                     addresses or self._addresses, request_timeout_ms=5_000
                 ) as admin:
                     while True:
-                        self._dashboard_state.on_groups(await describe_groups(admin, []))
-                        await asyncio.sleep(_GROUPS_EVERY_S)
+                        await look(admin)
+                        await asyncio.sleep(_COORDINATORS_EVERY_S)
             except MinikafkaError as error:
-                log.debug("groups: %s", error)
-            await asyncio.sleep(_GROUPS_EVERY_S)
+                log.debug("%s: %s", look.__name__, error)
+            await asyncio.sleep(_COORDINATORS_EVERY_S)
 
     # --- ZooKeeper ---
 

@@ -72,6 +72,7 @@ class DashboardState:
         self.offsets = Offsets()
         self.tree: dict[str, dict[str, Any]] = {}
         self.groups: list[dict[str, Any]] = []
+        self.transactions: dict[str, Any] = {"open": 0, "transactions": []}
         self.nodes: list[dict[str, Any]] = []
         self.flow: list[tuple[int, float]] = []
         self._publish = publish
@@ -171,6 +172,12 @@ class DashboardState:
             self.groups = groups
             self._publish("groups", groups)
 
+    def on_transactions(self, transactions: dict[str, Any]) -> None:
+        """Those that are open (watching/transactions.py)."""
+        if transactions != self.transactions:
+            self.transactions = transactions
+            self._publish("transactions", transactions)
+
     def on_nodes(self, nodes: list[dict[str, Any]]) -> None:
         if nodes != self.nodes:
             self.nodes = nodes
@@ -192,6 +199,7 @@ class DashboardState:
             "flow": self.flow,
             "tree": self.tree,
             "groups": self.groups,
+            "transactions": self.transactions,
             "nodes": self.nodes,
         }
 

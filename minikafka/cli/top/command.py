@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from minikafka.cli.top.frame import Line
     from minikafka.cli.top.gather import Gatherer
 
-_GROUPS_EVERY_S = 2.0
+_COORDINATORS_EVERY_S = 2.0
 _ONCE_PATIENCE_S = 10.0  # with a broker: there is no next frame
 
 
@@ -41,7 +41,8 @@ _ONCE_PATIENCE_S = 10.0  # with a broker: there is no next frame
 @click.option("--once", is_flag=True, help="Print one frame as text, after one interval.")
 @cluster_options
 def command(interval: float, once: bool, bootstrap: str | None, data_dir: Path) -> None:
-    """Who does how much: brokers, topics and groups with their load, and what changes.
+    """Who does how much: brokers, topics and groups with their load, transactions that are open,
+    and what changes.
 
     On a terminal, `q` ends it and `s` orders topics by something else. In a pipe, a frame every
     interval. Rates need two readings, so the first frame has none.
@@ -62,7 +63,9 @@ async def _top(cluster: Bootstrap, interval_s: float, once: bool) -> None:
         if once:
             await gatherer.read_metrics(_ONCE_PATIENCE_S)
             await asyncio.sleep(interval_s)
-            await asyncio.gather(gatherer.read_metrics(_ONCE_PATIENCE_S), gatherer.read_groups())
+            await asyncio.gather(
+                gatherer.read_metrics(_ONCE_PATIENCE_S), gatherer.read_coordinators()
+            )
             _print(gatherer.lines())
         elif on_terminal():
             await _on_screen(gatherer, interval_s)
@@ -91,7 +94,9 @@ async def _show(
     quit_wanted: asyncio.Event | None = None,
 ) -> None:
     """Read, show, wait; until `quit_wanted`."""
-    groups = asyncio.create_task(gatherer.run_groups(max(interval_s, _GROUPS_EVERY_S)))
+    coordinators = asyncio.create_task(
+        gatherer.run_coordinators(max(interval_s, _COORDINATORS_EVERY_S))
+    )
     quitting = asyncio.create_task((quit_wanted or asyncio.Event()).wait())
     try:
         while not quitting.done():
@@ -100,11 +105,11 @@ async def _show(
             refresh()
             rest_s = max(0.0, interval_s - (time.monotonic() - began_s))
             await asyncio.wait(
-                {quitting, groups}, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED
+                {quitting, coordinators}, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED
             )
-            if groups.done():
-                groups.result()  # it never ends but by a bug
+            if coordinators.done():
+                coordinators.result()  # it never ends but by a bug
     finally:
-        for task in (groups, quitting):
+        for task in (coordinators, quitting):
             task.cancel()
-        await asyncio.gather(groups, quitting, return_exceptions=True)
+        await asyncio.gather(coordinators, quitting, return_exceptions=True)

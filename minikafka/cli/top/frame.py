@@ -1,7 +1,8 @@
 """What `minikafka top` shows: sections of a few tables, made of what is known, and fitted into the
 height of a terminal. Pure; the same frame is printed as text and drawn on a screen.
 
-Most urgent first: the health, brokers, partitions that are not well, topics, groups, events. Where
+Most urgent first: the health, brokers, partitions that are not well, topics, groups, transactions
+that are open, events. Where
 there is not enough room, the end of a table makes way for a line that says how many are left out.
 """
 
@@ -27,6 +28,8 @@ _BROKERS = "broker|>id|state|>records/s|>in/s|>out/s|>replicated/s|>cpu|>memory|
 _BROKERS += "|>requests/s|>p99 produce|>up"
 _TOPICS = "topic|>partitions|>not well|>records/s|>in/s|>out/s"
 _GROUPS = "group|state|>members|>lag"
+_TRANSACTIONS = "transactional id|state|>open for|>partitions|holds back"
+_HELD_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Section:
 @dataclass(slots=True)
 class Known:
     """All that a frame is made of. `gone_s` is when a broker left, `groups` are documents of
-    group_documents.py and None before there are any; `events` are lines, the newest last."""
+    group_documents.py and None before there are any; `transactions` are a document of
+    watching/transactions.py; `events` are lines, the newest last."""
 
     board: Board
     loads: Loads
@@ -57,6 +61,8 @@ class Known:
     gone_s: dict[int, float] = field(default_factory=dict)
     groups: Sequence[Mapping[str, Any]] | None = None
     groups_note: str = ""
+    transactions: Mapping[str, Any] | None = None
+    transactions_note: str = ""
     events: Sequence[str] = ()
     remark: str = ""
     sort: str = SORTS[0]
@@ -68,7 +74,9 @@ class Line:
     style: str = WELL
 
 
-def frame(known: Known, now_s: float, clock: str) -> tuple[list[Line], list[Section]]:
+def frame(
+    known: Known, now_s: float, clock: str, wall_ms: float = 0
+) -> tuple[list[Line], list[Section]]:
     """The first lines, and what follows."""
     health = assess(known.board, known.expected)
     style = "bold" if health.healthy and not known.remark else f"bold {BAD}"
@@ -84,6 +92,7 @@ def frame(known: Known, now_s: float, clock: str) -> tuple[list[Line], list[Sect
         _unwell(known.board),
         Section(f"topics by {known.sort}", _TOPICS, _topic_rows(known), "no topics"),
         _groups(known),
+        _transactions(known, wall_ms),
         Section("changes", "", [Row((event,)) for event in known.events], "none since the start"),
     ]
     return head, [each for each in sections if each.rows or each.note]
@@ -207,6 +216,34 @@ def _groups(known: Known) -> Section:
         for each in sorted(known.groups, key=lambda each: (-each["lag"], each["group"]))
     ]
     return Section(title, _GROUPS, rows)
+
+
+def _transactions(known: Known, wall_ms: float) -> Section:
+    """Only where some are open: most clusters have none."""
+    note = f" ({known.transactions_note})" if known.transactions_note else ""
+    if known.transactions is None or not known.transactions["transactions"]:
+        return Section("", _TRANSACTIONS, ())
+    rows = []
+    for each in known.transactions["transactions"]:
+        started_ms = each["started_ms"]
+        open_s = None if started_ms is None else (wall_ms - started_ms) / 1000
+        hangs = each["transactional_id"] is None
+        cells = (
+            f"(producer {each['producer_id']})" if hangs else each["transactional_id"],
+            each["state"],
+            "-" if open_s is None else duration(open_s),
+            str(each["partitions"]),
+            _held(each["holds_back"]),
+        )
+        late = open_s is not None and open_s * 1000 > each["timeout_ms"]
+        rows.append(Row(cells, BAD if hangs else WARNING if late else WELL))
+    return Section(f"transactions: {known.transactions['open']} open{note}", _TRANSACTIONS, rows)
+
+
+def _held(partitions: Sequence[Mapping[str, Any]]) -> str:
+    shown = [f"{each['topic']}-{each['partition']}" for each in partitions[:_HELD_SHOWN]]
+    more = len(partitions) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "") or "-"
 
 
 # --- lines ---------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 Three sources, each at its own pace, so that a broker that dies or is paused holds up none of the
 others: the watch streams of all brokers (feed.py) tell states and changes, each broker tells its
-metrics when it is asked, and coordinators tell the lag of groups. Who does not answer is asked
-again next time; until then a broker is silent, and of groups the last answer stands with its age.
+metrics when it is asked, and coordinators tell the lag of groups and the transactions that are
+open. Who does not answer is asked again next time; until then a broker is silent, and of groups and
+transactions the last answer stands with its age.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Gatherer:
         self.known = Known(self._feed.board, Loads(), cluster.names, events=self._events)
         self._channels: dict[str, Channel] = {}
         self._admin: AsyncAdmin | None = None
+        self._opening = asyncio.Lock()
         self._groups_s = 0.0  # when groups were heard of last
+        self._transactions_s = 0.0
         self._settled = False  # from then on what is heard is a change
         self._something = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
@@ -76,10 +79,12 @@ class Gatherer:
 
     def lines(self, height: int | None = None) -> list[Line]:
         """A frame of what is known now."""
-        known = self.known
-        if self._groups_s and (age_s := time.monotonic() - self._groups_s) > 10:
+        known, now_s = self.known, time.monotonic()
+        if self._groups_s and (age_s := now_s - self._groups_s) > 10:
             known.groups_note = f"as of {duration(age_s)} ago"
-        return lines(*frame(known, time.monotonic(), clock_time()[:8]), height)
+        if self._transactions_s and (age_s := now_s - self._transactions_s) > 10:
+            known.transactions_note = f"as of {duration(age_s)} ago"
+        return lines(*frame(known, now_s, clock_time()[:8], time.time() * 1000), height)
 
     def next_sort(self) -> None:
         """Order topics by the next of SORTS."""
@@ -146,13 +151,17 @@ class Gatherer:
         else:
             self.known.loads.take(metrics, time.monotonic())
 
-    # --- groups ----------------------------------------------------------------------------------
+    # --- groups and transactions -----------------------------------------------------------------
 
-    async def run_groups(self, interval_s: float) -> None:
-        """For as long as the frames go on."""
+    async def run_coordinators(self, interval_s: float) -> None:
+        """Ask them, for as long as the frames go on."""
         while True:
-            await self.read_groups()
+            await self.read_coordinators()
             await asyncio.sleep(interval_s)
+
+    async def read_coordinators(self) -> None:
+        """Groups and transactions, at once: neither waits for the other's coordinators."""
+        await asyncio.gather(self.read_groups(), self.read_transactions())
 
     async def read_groups(self) -> None:
         from minikafka.watching.groups import describe_groups
@@ -167,12 +176,23 @@ class Gatherer:
         self.known.groups, self.known.groups_note = documents, ""
         self._groups_s = time.monotonic()
 
-    async def _open_admin(self) -> AsyncAdmin:
-        if self._admin is None:
-            from minikafka.client import AsyncAdmin
+    async def read_transactions(self) -> None:
+        from minikafka.watching.transactions import describe_open_transactions
 
-            live = [each.grpc_address for each in self._feed.board.brokers.values()]
-            addresses = list(dict.fromkeys((*live, *self._cluster.addresses)))
-            admin = AsyncAdmin(addresses, request_timeout_ms=GROUPS_PATIENCE_MS)
-            self._admin = await admin.__aenter__()
-        return self._admin
+        try:
+            document = await describe_open_transactions(await self._open_admin())
+        except MinikafkaError:
+            return  # the age of what is shown tells
+        self.known.transactions, self.known.transactions_note = document, ""
+        self._transactions_s = time.monotonic()
+
+    async def _open_admin(self) -> AsyncAdmin:
+        async with self._opening:
+            if self._admin is None:
+                from minikafka.client import AsyncAdmin
+
+                live = [each.grpc_address for each in self._feed.board.brokers.values()]
+                addresses = list(dict.fromkeys((*live, *self._cluster.addresses)))
+                admin = AsyncAdmin(addresses, request_timeout_ms=GROUPS_PATIENCE_MS)
+                self._admin = await admin.__aenter__()
+            return self._admin

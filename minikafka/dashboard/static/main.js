@@ -73,6 +73,10 @@ function listen() {
     store.groups = groups;
     store.touch("groups");
   });
+  on("transactions", (transactions) => {
+    store.transactions = transactions;
+    store.touch("transactions");
+  });
   on("nodes", (nodes) => {
     store.nodes = nodes;
     store.touch("nodes");

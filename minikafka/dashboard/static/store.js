@@ -74,6 +74,7 @@ export class Store extends EventTarget {
   flow = [];
   tree = new Map();
   groups = [];
+  transactions = { open: 0, transactions: [] };
   nodes = [];
   began = 0;
   limit = 0;
@@ -111,10 +112,10 @@ export class Store extends EventTarget {
     this.flow = whole.flow;
     this.tree = new Map(Object.entries(whole.tree));
     Object.assign(this, {
-      groups: whole.groups, nodes: whole.nodes, began: whole.began, limit: whole.limit,
-      dropped: whole.dropped, control: whole.control, offset: whole.now - Date.now(),
+      groups: whole.groups, transactions: whole.transactions, nodes: whole.nodes,
+      began: whole.began, limit: whole.limit, dropped: whole.dropped, control: whole.control, offset: whole.now - Date.now(),
     });
-    this.touch("picture", "events", "samples", "flow", "tree", "groups", "nodes", "all");
+    this.touch("picture", "events", "samples", "flow", "tree", "groups", "transactions", "nodes", "all");
   }
 
   event(event) {

@@ -1,6 +1,6 @@
-// Consumer groups with their lag, and brokers with their load.
+// Consumer groups with their lag, transactions that are open, and brokers with their load.
 
-import { bytes, byId, count, h, keyed, lasting, plural, rate, setText } from "./dom.js";
+import { bytes, byId, clock, count, h, keyed, lasting, plural, rate, setText } from "./dom.js";
 
 const or = (show) => (value) => (value === null ? "–" : show(value));
 const perSecond = or((value) => `${bytes(value)}/s`);
@@ -22,6 +22,7 @@ const NODE = [
 export function startTables(store) {
   store.addEventListener("change", ({ detail }) => {
     if (detail.has("groups")) drawGroups(store);
+    if (detail.has("transactions")) drawTransactions(store);
     if (detail.has("nodes")) drawNodes(store);
   });
 }
@@ -50,6 +51,36 @@ function drawGroups(store) {
         row.cells[4].title = each.member_id ?? "";
       });
   });
+}
+
+/* Column, and what stands in it. */
+const TRANSACTION = [
+  ["State", (each) => each.state],
+  ["Since", (each) => or((value) => clock(value, false))(each.started_ms)],
+  ["Partitions", (each) => count(each.partitions)],
+  ["Readers of committed records wait at", (each) =>
+    each.holds_back.map((held) => `${held.topic}-${held.partition} from ${count(held.from_offset)}`).join(", ") || "–"],
+];
+
+function drawTransactions(store) {
+  const { open, transactions } = store.transactions;
+  byId("transactions-section").hidden = !transactions.length;
+  if (!transactions.length) return;
+  setText(byId("transactions-count"), open > transactions.length ? `${count(open)}, the oldest of them here` : "");
+  const place = byId("transactions");
+  if (!place.firstElementChild) {
+    place.append(h("table", { class: "table" },
+      h("caption", { class: "vh" }, "Open transactions"),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Transactional id"),
+        ...TRANSACTION.map(([name]) => h("th", { scope: "col", class: name === "Partitions" ? "number" : null }, name)))),
+      h("tbody")));
+  }
+  keyed(place.querySelector("tbody"), transactions, (each) => each.producer_id,
+    () => h("tr", {}, h("th", { scope: "row" }), ...TRANSACTION.map(([name]) => h("td", { class: name === "Partitions" ? "number" : null }))),
+    (row, each) => {
+      setText(row.cells[0], each.transactional_id ?? `unknown to coordinators (producer ${each.producer_id})`);
+      TRANSACTION.forEach(([, value], index) => setText(row.cells[index + 1], value(each)));
+    });
 }
 
 function drawNodes(store) {

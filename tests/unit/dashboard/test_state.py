@@ -190,6 +190,17 @@ def test_a_browser_that_comes_late_gets_everything_that_is_kept() -> None:
     assert kinds == ["controller", "broker", "broker", "broker", "partition"]
 
 
+def test_open_transactions_are_told_when_they_change() -> None:
+    watched = Watched()
+    watched.begin()
+    document = {"open": 1, "transactions": [{"transactional_id": "x"}]}
+    for _ in range(2):
+        watched.state.on_transactions(document)
+    assert watched.published[-1] == ("transactions", document)
+    assert [kind for kind, _ in watched.published].count("transactions") == 1
+    assert watched.state.whole(watched.now_ms)["transactions"] == document
+
+
 def test_the_past_has_the_offsets_of_then() -> None:
     watched = Watched()
     watched.begin()

@@ -219,6 +219,32 @@ def test_groups_are_shown_with_the_largest_lag_first() -> None:
     assert "groups (no answer in time)" in text(what)
 
 
+def test_open_transactions_are_shown_with_what_each_holds_back() -> None:
+    what = known(partition(0, 1, (1, 2, 3)))
+    assert "transaction" not in text(what)
+    held = [{"topic": "t", "partition": number, "from_offset": 1} for number in range(5)]
+    common = {"producer_id": 4, "producer_epoch": 0, "timeout_ms": 5_000, "partitions": 5}
+    transfer = {**common, "transactional_id": "transfer", "state": "Ongoing"}
+    lost = {**common, "transactional_id": None, "state": "hangs", "timeout_ms": None}
+    what.transactions = {
+        "open": 3,
+        "transactions": [
+            {**transfer, "started_ms": 1_000, "holds_back": []},
+            {**transfer, "transactional_id": "old", "started_ms": -90_000, "holds_back": held},
+            {**lost, "started_ms": None, "holds_back": held[:1]},
+        ],
+    }
+    shown = frame(what, 0.0, "14:03:07", 3_000)[1]
+    [section] = [each for each in shown if each.title.startswith("transactions")]
+    assert section.title == "transactions: 3 open"
+    assert [row.cells for row in section.rows] == [
+        ("transfer", "Ongoing", "2s", "5", "-"),
+        ("old", "Ongoing", "1m33s", "5", "t-0, t-1, t-2 and 2 more"),
+        ("(producer 4)", "hangs", "-", "5", "t-0"),
+    ]
+    assert [row.style for row in section.rows] == ["", "yellow", "red"]
+
+
 def test_when_nobody_answers_that_stands_first() -> None:
     what = known(partition(0, 1, (1, 2, 3)))
     what.remark = "no broker answers any more"
