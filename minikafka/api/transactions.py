@@ -83,7 +83,9 @@ class EndTransactionRequest:
 @dataclass(slots=True)
 class CheckPartitionsRequest:
     """Of a partition's leader: are these in the producer's transaction? `adds`: add those that are
-    not (TV2). `knows_abortable`: the producer's client has heard of TRANSACTION_ABORTABLE."""
+    not (TV2). `knows_abortable`: the producer's client has heard of TRANSACTION_ABORTABLE.
+    `coordinator_epoch`: that of the producer's last marker at that leader, -1 without one: a
+    coordinator of an older one has a successor."""
 
     transactional_id: str
     producer_id: int
@@ -91,6 +93,7 @@ class CheckPartitionsRequest:
     partitions: Sequence[TopicPartition]
     adds: bool
     knows_abortable: bool = True
+    coordinator_epoch: int = -1
 
 
 @dataclass(slots=True)

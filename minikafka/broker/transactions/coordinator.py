@@ -68,6 +68,7 @@ from minikafka.errors import (
     InvalidRequestError,
     InvalidTopicError,
     MinikafkaError,
+    NotCoordinatorError,
     OperationNotAttemptedError,
     ProducerFencedError,
     RequestTimedOutError,
@@ -277,11 +278,22 @@ class TransactionCoordinator:
             request.producer_id, request.producer_epoch, partitions, request.knows_abortable
         )
         try:
+            self._check_newest(request)
             answer = await self._ask(request.transactional_id, wanted)
         except MinikafkaError as error:
             return dict.fromkeys(partitions, error.with_traceback(None))
         assert isinstance(answer, VerifyAnswer), answer
         return answer.refused
+
+    def _check_newest(self, request: CheckPartitionsRequest) -> None:
+        """What is only asked is told from memory: not by a coordinator of whose successor the
+        partition knows. Raises NotCoordinatorError."""
+        own_epoch = self._shards.of_id(request.transactional_id).partition.leader_epoch
+        if own_epoch < request.coordinator_epoch:
+            raise NotCoordinatorError(
+                f"the partition of transactional id {request.transactional_id!r} is at leader "
+                f"epoch {own_epoch} here, and {request.coordinator_epoch} has ended a transaction"
+            )
 
     async def is_in_transaction(self, question: TransactionQuestion) -> None:
         """The TransactionCoordinators of ports.py: asks whoever coordinates, here or elsewhere."""
@@ -291,6 +303,7 @@ class TransactionCoordinator:
             question.producer_epoch,
             [question.topic_partition],
             question.adds,
+            coordinator_epoch=question.coordinator_epoch,
         )
         broker = self._topic.coordinator_of(question.transactional_id)
         if broker.broker_id == self._broker_id:

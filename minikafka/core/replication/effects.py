@@ -88,7 +88,9 @@ class RoleChanged:
 @dataclass(frozen=True, slots=True)
 class TransactionQuestion:
     """Is the partition in the transaction that this producer has open? `adds`: it is to be added if
-    it is not. `number`: no two questions of a replica have the same."""
+    it is not. `number`: no two questions of a replica have the same. `coordinator_epoch`: that of
+    the producer's last marker there, -1 without one; who coordinates under an older one does not
+    coordinate any more, and must not answer."""
 
     number: tuple[int, int]
     topic_partition: TopicPartition
@@ -96,6 +98,7 @@ class TransactionQuestion:
     producer_id: int
     producer_epoch: int
     adds: bool
+    coordinator_epoch: int = -1
 
 
 @dataclass(frozen=True, slots=True)

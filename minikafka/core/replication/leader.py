@@ -26,7 +26,11 @@ from minikafka.core.replication.high_watermark import committed_offset
 from minikafka.core.replication.isr import FollowerProgress, IsrTracker
 from minikafka.core.replication.log_state import LogState
 from minikafka.core.replication.parked import ParkedProduces
-from minikafka.core.replication.producer_state import NO_PRODUCER_ID, ProducedBatch
+from minikafka.core.replication.producer_state import (
+    NO_COORDINATOR_EPOCH,
+    NO_PRODUCER_ID,
+    ProducedBatch,
+)
 from minikafka.core.replication.settings import PartitionSettings
 from minikafka.core.replication.transactional import (
     MarkerPlan,
@@ -107,7 +111,7 @@ class Leader:
         self.first_own_offset = log_state.log_end_offset
         self.first_own_epoch = -1
         self.parked = ParkedProduces()
-        self.opening = OpeningTransactions(topic_partition, leadership)
+        self.opening = OpeningTransactions(topic_partition, leadership, self._coordinator_epoch)
 
     # --- adopting a State ------------------------------------------------------------------------
 
@@ -226,6 +230,10 @@ class Leader:
         if duplicate is not None:
             return AppendPlan((), duplicate)
         return None if admitted else AppendPlan((), waits=True)
+
+    def _coordinator_epoch(self, producer_id: int) -> int:
+        known = self.log_state.producers.get(producer_id)
+        return NO_COORDINATOR_EPOCH if known is None else known.coordinator_epoch
 
     def plan_marker(self, end: TransactionEnd) -> MarkerPlan:
         """What becomes of a marker, once the guard of its producer has been taken (`opening`).

@@ -16,6 +16,7 @@ leadership.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from minikafka.core.replication.effects import (
@@ -89,11 +90,18 @@ class _Guard:
 
 
 class OpeningTransactions:
-    """Of one leader. `leadership` tells its questions from those of others."""
+    """Of one leader. `leadership` tells its questions from those of others; `coordinator_epoch`
+    gives that of a producer's last marker."""
 
-    def __init__(self, topic_partition: TopicPartition, leadership: int) -> None:
+    def __init__(
+        self,
+        topic_partition: TopicPartition,
+        leadership: int,
+        coordinator_epoch: Callable[[int], int],
+    ) -> None:
         self._topic_partition = topic_partition
         self._leadership = leadership
+        self._coordinator_epoch = coordinator_epoch
         self._asked = 0
         self._guards: dict[int, _Guard] = {}
         self._word: TransactionQuestion | None = None
@@ -139,6 +147,7 @@ class OpeningTransactions:
             producer_id,
             first.producer_epoch,
             first.transaction.adds,
+            self._coordinator_epoch(producer_id),
         )
         self._guards[producer_id] = _Guard(question, waiting)
         return AskCoordinator(question, again=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from minikafka.api.transactions import (
     AbortPartition,
     AddOffsetsRequest,
     AddPartitionsRequest,
+    CheckPartitionsRequest,
     EndTransactionRequest,
     InitProducerIdRequest,
     ListTransactionsRequest,
@@ -133,6 +135,25 @@ async def test_who_was_fenced_writes_nothing_any_more(cluster: BrokerCluster) ->
     assert await new.produce_once(1, T0, b"new") is None
     assert await new.end() is None
     await reads(cluster, 1, T0, b"new")
+
+
+async def test_a_coordinator_whose_successor_is_known_says_nothing_from_memory(
+    cluster: BrokerCluster,
+) -> None:
+    """It may be told of its end later than the partition was told of the next one's."""
+    await three(cluster)
+    client = TransactionClient(cluster, "orders")
+    await client.init()
+    assert await client.add(T0) is None
+    service = cluster.service(await client.coordinator())
+    own_epoch = service.transaction_shards.of_id("orders").partition.leader_epoch
+    request = CheckPartitionsRequest(
+        "orders", client.producer_id, client.producer_epoch, [T0], adds=False
+    )
+    for epoch, answer in ((-1, None), (own_epoch, None), (own_epoch + 1, NotCoordinatorError)):
+        asked = replace(request, coordinator_epoch=epoch)
+        [checked] = (await service.check_partitions(asked)).partitions
+        assert (None if checked.error is None else type(checked.error)) is answer
 
 
 async def test_a_transaction_that_takes_too_long_is_aborted(cluster: BrokerCluster) -> None:

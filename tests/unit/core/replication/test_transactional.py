@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from minikafka.core.replication.effects import (
@@ -97,6 +99,15 @@ def test_the_first_batch_of_a_transaction_asks_the_coordinator():
     partition = leading()
     assert wait(partition, "one", in_transaction()) == [AskCoordinator(question(), again=False)]
     assert partition.waiting_for_word_count == 1
+
+
+def test_the_question_says_who_has_ended_a_transaction_of_this_producer_there():
+    partition = leading()
+    append(partition, in_transaction())
+    append(partition, marker(), EndMarker(True, 3))
+    [asked] = wait(partition, "one", in_transaction(sequence=1))
+    assert isinstance(asked, AskCoordinator)
+    assert asked.question == replace(question(), coordinator_epoch=3)
 
 
 def test_those_after_it_queue_behind_and_are_appended_in_order():
