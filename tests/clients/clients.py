@@ -263,20 +263,20 @@ def _kafkajs() -> list[str]:
     return ["node", str(HERE / "kafkajs" / "program.js")]
 
 
-def _java(version: str = kafka_java.VERSION) -> list[str]:
-    """The program is compiled once a change of it."""
+def _java(version: str = kafka_java.VERSION, name: str = "Program") -> list[str]:
+    """The program of this name is compiled once a change of it."""
     home = kafka_java.home(version)
     if shutil.which("javac") is None:
         raise UsageError(f"there is no javac on the PATH: {kafka_java.INSTALL}")
-    source = HERE / "java" / "Program.java"
+    source = HERE / "java" / f"{name}.java"
     classes = kafka_java.cache_dir() / "kafka-java" / f"classes-{version}"
-    stamp = classes / "Program.java"
+    stamp = classes / source.name
     if not stamp.exists() or stamp.read_text() != source.read_text():
         classes.mkdir(parents=True, exist_ok=True)
         options = ["-cp", f"{home / 'libs'}/*", "-d", str(classes), str(source)]
         _run(["javac", *options], classes, "javac")
         stamp.write_text(source.read_text())
-    command = kafka_java.java("Program", flags=kafka_java.tool_flags(), version=version)
+    command = kafka_java.java(name, flags=kafka_java.tool_flags(), version=version)
     where = command.index("-cp") + 1
     command[where] += f":{classes}"
     return command
@@ -370,6 +370,13 @@ JAVA_4 = replace(
     name="java-4",
     command=lambda: _java(kafka_java.VERSION_4),
     transactions=Transactions("ProducerFenced", "ProducerFenced|TransactionAbortable"),
+)
+# They count words (java/Streams.java) and run connectors (java/Worker.java), and speak no more.
+STREAMS = Client(
+    "kafka-streams", lambda: _java(kafka_java.STREAMS, "Streams"), (), frozenset(), offsets=False
+)
+CONNECT = Client(
+    "kafka-connect", lambda: _java(kafka_java.CONNECT, "Worker"), (), frozenset(), offsets=False
 )
 FRANZ_GO = Client(
     "franz-go",

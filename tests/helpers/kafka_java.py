@@ -4,6 +4,7 @@ The jars (the broker, its tools, the Java client, ZooKeeper) lie in `.cache/kafk
 the checkout, or in $MINIKAFKA_CACHE; they are brought once, by Maven from the repositories that it
 is set up for, and found again afterwards. Nothing of it is ever committed. Tests want VERSION,
 which still has ZooKeeper; benchmarks want VERSION_4 as well, which has not; one test, its client.
+Kafka Streams and Kafka Connect (of VERSION_4) have folders of their own, such as `streams-VERSION`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ VERSION = "3.9.1"
 VERSION_4 = "4.3.1"
 INSTALL = "apt-get install maven default-jdk-headless"
 _ROOT = Path(__file__).resolve().parents[2]
+STREAMS, CONNECT = f"streams-{VERSION_4}", f"connect-{VERSION_4}"
 # The tools drag Kafka Connect along, with a web server: only a plugin scanner needs it.
 _POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -28,7 +30,11 @@ _POM = """\
   <groupId>minikafka</groupId>
   <artifactId>kafka-java</artifactId>
   <version>1</version>
-  <dependencies>
+  <dependencies>{dependencies}
+  </dependencies>
+</project>
+"""
+_KAFKA = """
     <dependency>
       <groupId>org.apache.kafka</groupId>
       <artifactId>kafka_2.13</artifactId>
@@ -42,10 +48,14 @@ _POM = """\
         <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-runtime</artifactId></exclusion>
         <exclusion><groupId>org.apache.kafka</groupId><artifactId>connect-api</artifactId></exclusion>
       </exclusions>
-    </dependency>{more}
-  </dependencies>
-</project>
-"""
+    </dependency>"""
+_ONE = """
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>{artifact}</artifactId>
+      <version>{version}</version>
+    </dependency>"""
+_ARTIFACTS = {STREAMS: "kafka-streams", CONNECT: "connect-runtime"}
 # Apache's own packages of 4.x have it, its artifacts do not ask for it: nothing would be logged.
 _LOGGING_OF_4 = """
     <dependency>
@@ -77,7 +87,8 @@ def cache_dir() -> Path:
 
 
 def home(version: str = VERSION) -> Path:
-    """The folder with `libs/*.jar` and how to log, fetched if it is not there yet.
+    """The folder with `libs/*.jar` and how to log, fetched if it is not there yet; `version` may be
+    STREAMS or CONNECT.
     UsageError, with what to install, if Java or Maven is missing; NotFetchedError if it fails."""
     if shutil.which("java") is None:
         raise UsageError(f"there is no java on the PATH, which Apache Kafka needs: {INSTALL}")
@@ -98,8 +109,7 @@ def _fetch(target: Path, version: str) -> None:
     fresh = target.with_name(f"{target.name}.fetching")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    more = _LOGGING_OF_4 if _is_4(version) else ""
-    (fresh / "pom.xml").write_text(_POM.format(version=version, more=more))
+    (fresh / "pom.xml").write_text(_POM.format(dependencies=_dependencies(version)))
     (fresh / "log4j.properties").write_text(_LOG4J)
     (fresh / "log4j2.properties").write_text(_LOG4J2)
     command = [
@@ -110,8 +120,14 @@ def _fetch(target: Path, version: str) -> None:
     fresh.rename(target)
 
 
+def _dependencies(version: str) -> str:
+    if version in _ARTIFACTS:
+        return _ONE.format(artifact=_ARTIFACTS[version], version=VERSION_4) + _LOGGING_OF_4
+    return _KAFKA.format(version=version) + (_LOGGING_OF_4 if _is_4(version) else "")
+
+
 def _is_4(version: str) -> bool:
-    return version.startswith("4.")
+    return version in (VERSION_4, *_ARTIFACTS)
 
 
 def java(
