@@ -67,7 +67,8 @@ SETTINGS = {
 @dataclass
 class Host:
     """A machine with one disk, and the broker process on it, if there is one. `boot` counts how
-    often it came up; `clock_ms` is how far its wall clock is off."""
+    often it came up; `clock_ms` is how far its wall clock is off. `transaction_level`: of what is
+    installed there; 0: a broker from before there were transactions."""
 
     number: int
     name: str
@@ -75,6 +76,7 @@ class Host:
     disk: Disk = field(default_factory=Disk)
     boot: int = 0
     clock_ms: int = 0
+    transaction_level: int = MAX_TRANSACTION_LEVEL
     process: BrokerProcess | None = None
 
     @property
@@ -160,7 +162,7 @@ class BrokerProcess(Process):
             9092,
             storage_id=logs.storage_id,
             dirty=logs.dirty,
-            transaction_level=MAX_TRANSACTION_LEVEL,
+            transaction_level=host.transaction_level,
         )
         self.broker = broker = WatchedBroker(
             self,
