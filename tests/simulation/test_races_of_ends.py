@@ -81,7 +81,9 @@ def dies(cluster: DirectedCluster, hand: Hand) -> str:
     name = coordinator(cluster, hand.slot)
     cluster.do(f"kill {name}")
     cluster.do(f"expire-dead {name}", run_ms=50)
-    cluster.until(lambda: has_coordinator(cluster, hand) and coordinator(cluster, hand.slot) != name)
+    cluster.until(
+        lambda: has_coordinator(cluster, hand) and coordinator(cluster, hand.slot) != name
+    )
     return name
 
 
@@ -511,9 +513,7 @@ def test_race_42_too_few_replicas_for_a_minute_delay_what_was_decided(version):
 # --- 44: an administrator ------------------------------------------------------------------------
 
 
-def aborted_by_hand(
-    cluster: DirectedCluster, producer: tuple[int, int]
-) -> MinikafkaError | None:
+def aborted_by_hand(cluster: DirectedCluster, producer: tuple[int, int]) -> MinikafkaError | None:
     """The answer of A to an administrator's abort at t-0; A does not wait for what it asks of
     others."""
     process = cluster.player.host("A").process

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -245,9 +246,7 @@ def test_race_32_the_epoch_of_a_marker_outlives_compaction(how):
         assert (known.producer_epoch, known.coordinator_epoch) == (4, 0)
         builder = BatchBuilder()
         builder.append(b"a", b"late", (), 1000)
-        late = builder.build(
-            producer_id=PID, producer_epoch=3, base_sequence=0, transactional=True
-        )
+        late = builder.build(producer_id=PID, producer_epoch=3, base_sequence=0, transactional=True)
         with pytest.raises(InvalidProducerEpochError):
             table.check(parse_header(late))
 
@@ -287,5 +286,5 @@ def _has_a_segment_of_markers_only(log: DiskLog) -> bool:
     found = headers(log)
     return any(
         all(is_control(each) for each in found if base <= each.base_offset < next_base)
-        for base, next_base in zip(bases, bases[1:], strict=False)
+        for base, next_base in pairwise(bases)
     )

@@ -291,7 +291,7 @@ def test_race_40_the_question_for_five_batches_is_lost_and_asked_again(version):
 def test_race_40_the_coordinator_of_five_batches_dies(version):
     """The next one is asked; what was added is in its log, and what was not is added there."""
     with DirectedCluster("ABC") as cluster:
-        hand, words, sent = waiting(cluster, version)
+        hand, _, sent = waiting(cluster, version)
         name = coordinator(cluster, hand.slot)
         cluster.do(f"kill {name}")
         cluster.do(f"expire-dead {name}", run_ms=50)
