@@ -28,6 +28,7 @@ from minikafka.errors import (
     TransactionAbortableError,
 )
 from minikafka.model import TRANSACTIONS_TOPIC, TopicPartition
+from minikafka.records.header import is_control, split
 from tests.simulation.coordinated import TIMEOUT_MS
 from tests.simulation.directed import T0, DirectedCluster
 from tests.simulation.hand import TV1, TV2, Hand, Sent, coordinator, slot_of
@@ -149,11 +150,11 @@ def test_race_25_a_transaction_to_which_nobody_wrote_is_committed(version):
 
 
 @contextmanager
-def few_epochs(*, epoch: int) -> Iterator[tuple[DirectedCluster, Hand]]:
+def few_epochs(*, epoch: int, version: int = TV2) -> Iterator[tuple[DirectedCluster, Hand]]:
     """No client holds an epoch above LAST; one that writes has this one."""
     few = partial(TransactionSettings, max_epoch=LAST)
     with patch.object(shards, "TransactionSettings", few), DirectedCluster("ABC") as cluster:
-        hand = begun_elsewhere(cluster, TV2)
+        hand = begun_elsewhere(cluster, version)
         while hand.producer[1] < epoch:
             hand.begin()
         assert hand.write() is None
@@ -203,10 +204,11 @@ def test_race_28_an_end_at_the_last_epochs_whose_answer_is_lost(epoch, outcome):
 
 
 @EPOCHS
-def test_race_28_a_fence_at_the_last_epochs_whose_answer_is_lost(epoch):
-    with few_epochs(epoch=epoch) as (cluster, hand):
+@VERSIONS
+def test_race_28_a_fence_at_the_last_epochs_whose_answer_is_lost(epoch, version):
+    with few_epochs(epoch=epoch, version=version) as (cluster, hand):
         before = hand.producer
-        successor = Hand(cluster, TV2, hand.slot, number=1)
+        successor = Hand(cluster, version, hand.slot, number=1)
         cluster.hold("init", answers=True)
         lost(cluster, hand, successor.send_init())
         successor.begin()
@@ -237,14 +239,34 @@ def test_race_28_a_timeout_at_the_last_epochs(epoch):
 
 
 @EPOCHS
-def test_race_28_who_goes_on_at_the_last_epochs_and_hears_nothing(epoch):
-    with few_epochs(epoch=epoch) as (cluster, hand):
+@VERSIONS
+def test_race_28_who_goes_on_at_the_last_epochs_and_hears_nothing(epoch, version):
+    with few_epochs(epoch=epoch, version=version) as (cluster, hand):
         before = hand.producer
         cluster.hold("init", answers=True)
         lost(cluster, hand, hand.send_init(before))
         assert hand.init(before) is None
         assert hand.producer > before
         assert hand.producer[1] <= LAST
+        hand.transact()
+        cluster.end()
+
+
+@EPOCHS
+def test_race_28_a_timeout_at_the_last_epochs_of_the_first_version(epoch):
+    """An abort tells its producer nothing of the epoch: it gets the next one by an Init."""
+    with few_epochs(epoch=epoch, version=TV1) as (cluster, hand):
+        before = hand.producer
+        dead = dies(cluster, hand)
+        cluster.do(f"restart {dead}", run_ms=TIMEOUT_MS)
+        cluster.until(lambda: is_quiet(cluster, hand))
+        assert isinstance(hand.end("commit"), ProducerFencedError)
+        assert hand.end("abort") is None
+        assert hand.producer == before
+        cluster.hold("init", answers=True)
+        lost(cluster, hand, hand.send_init(before))
+        assert hand.init(before) is None
+        assert_follows(hand, before)
         hand.transact()
         cluster.end()
 
@@ -348,8 +370,42 @@ def test_race_30_a_topic_of_a_transaction_is_deleted(version, outcome, when, ane
         cluster.pass_all()
         cluster.break_off(held)
         cluster.until(lambda: is_quiet(cluster, hand))
+        if anew:
+            replica = cluster.player.host("A").replica(U0)
+            assert replica is not None
+            end = replica.core.log_state.log_end_offset
+            data = replica.read(0, 10_000, end)
+            assert all(is_control(header) for header in (split(data) if data else ()))
+            assert replica.core.log_state.last_stable_offset == end
         cluster.do("txn-consume A t-0 0", run_ms=100)
         hand.transact()
+        cluster.end()
+
+
+@VERSIONS
+def test_race_30_the_next_coordinator_ends_what_is_left_of_a_decision(version):
+    """The topic goes while nobody coordinates: who takes over has it in a Prepare, and knows from
+    the controller that it is no more."""
+    with DirectedCluster("ABC") as cluster:
+        cluster.do("create A u ABC", run_ms=200)
+        hand = begun_elsewhere(cluster, version)
+        assert hand.write() is None
+        assert hand.write(U0) is None
+        held = cluster.hold("write_markers")
+        assert hand.end("commit") is None
+        cluster.until(lambda: held)
+        dead = coordinator(cluster, hand.slot)
+        cluster.do(f"pause {dead}")
+        cluster.do("delete A u")
+        cluster.until(lambda: cluster.world.is_marked_deleted("u") or is_deleted(cluster, "u"))
+        cluster.do(f"kill {dead}")
+        cluster.do(f"expire-dead {dead}", run_ms=50)
+        cluster.pass_all()
+        cluster.until(lambda: has_coordinator(cluster, hand))
+        cluster.do(f"restart {dead}")
+        cluster.until(lambda: is_deleted(cluster, "u") and is_quiet(cluster, hand))
+        assert state_of(cluster, hand) is TransactionState.COMPLETE_COMMIT
+        cluster.do("txn-consume A t-0 0", run_ms=100)
         cluster.end()
 
 
