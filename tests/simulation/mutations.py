@@ -854,6 +854,14 @@ MUTATIONS = (
         "if False:",
     ),
     Mutation(
+        "transactions: what may be different later",
+        "a retriable error of a coordinator is its word",
+        "core.replication.transactional",
+        "OpeningTransactions.answered",
+        "if error is not None and error.retriable:",
+        "if False:",
+    ),
+    Mutation(
         "transactions: what waits behind another",
         "what follows on a batch whose time is over is appended without it",
         "core.replication.transactional",

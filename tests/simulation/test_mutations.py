@@ -94,6 +94,7 @@ SCENARIOS = {
     "transactions: the stable end of a new leader": "race_35_a_reader",
     "transactions: above what is stable": "race_35_a_reader",
     "transactions: one question": "race_40_five_batches_wait",
+    "transactions: what may be different later": "race_40_the_question",
     "transactions: what waits behind another": "race_40_no_word",
     "transactions: guards of a leadership": "race_40_the_leader",
     "transactions: compaction, entries that stay": "race_32_an_aborted",
