@@ -1,4 +1,4 @@
-"""Races of what opens a transaction, and of who reads: nos. 18, 33, 35 and 40 of transactions.md
+"""Races of what opens a transaction, and of who reads: nos. 18, 33 to 35 and 40 of transactions.md
 section 10, each as a scenario of the whole runtime with the coordinators of the product. Its
 clients are led by the hand (hand.py)."""
 
@@ -148,6 +148,34 @@ def test_race_33_who_has_a_transaction_open_is_not_forgotten(version):
         assert hand.end("commit") is None
         cluster.until(lambda: stable(cluster, "A") == 2)
         cluster.do("txn-consume A t-0 0", run_ms=100)
+        cluster.end()
+
+
+# --- 34: answers ---------------------------------------------------------------------------------
+
+
+def test_race_34_a_reader_begins_anywhere():
+    """As in test_races_of_logs.py, but through the leader's fetches: aborted twice and committed of
+    one producer, another one around it, and markers of transactions to which nobody wrote."""
+    with DirectedCluster("ABC") as cluster:
+        hand = begun(cluster, TV2)
+        around, empty = (Hand(cluster, TV2, slot) for slot in (hand.slot + 1, hand.slot + 2))
+        for each in (around, empty):
+            each.begin()
+        assert around.write() is None
+        for outcome in ("abort", "abort", "commit"):
+            hand.transact(outcome)
+        for _ in range(6):
+            assert empty.settled(empty.send_add) is None
+            assert empty.end("abort") is None
+        assert around.end("abort") is None
+        around.transact()
+        batches, markers = 5, 11
+        cluster.until(lambda: stable(cluster, "A") == batches + markers)
+        for offset in range(batches + markers):
+            cluster.do(f"txn-consume A t-0 {offset}", run_ms=10)
+        read = [each for each in cluster.world.coordinated.attempts if each.outcome == "commit"]
+        assert len(read) == 2
         cluster.end()
 
 
