@@ -24,6 +24,8 @@ from minikafka.api.transactions import (
     ProducerIdentity,
 )
 from minikafka.broker.service import Service
+from minikafka.broker.transactions.shard import TransactionShard
+from minikafka.core.transactions.values import TransactionState
 from minikafka.errors import (
     ConcurrentTransactionsError,
     CoordinatorLoadInProgressError,
@@ -269,3 +271,44 @@ class Hand:
         """A transaction without trouble."""
         assert self.write() is None
         assert self.end(outcome) is None
+
+
+# --- its coordinator ------------------------------------------------------------------------------
+
+
+def begun(cluster: DirectedCluster, version: int, where: str = "BC") -> Hand:
+    """A client with a producer id and epoch, which one of these brokers coordinates; t-0 is led by
+    another, A, so that its markers go over the network."""
+    Hand(cluster, version, slot=99).begin()
+    hand = Hand(cluster, version, slot_of(cluster, *where))
+    hand.begin()
+    return hand
+
+
+def shard_of(cluster: DirectedCluster, hand: Hand) -> TransactionShard:
+    process = cluster.player.host(coordinator(cluster, hand.slot)).process
+    assert process is not None
+    assert process.broker is not None
+    return process.broker.service.transaction_shards.of_id(hand.client.transactional_id)
+
+
+def state_of(cluster: DirectedCluster, hand: Hand) -> TransactionState:
+    value = shard_of(cluster, hand).coordinator.value(hand.client.transactional_id)
+    assert value is not None
+    return value.state
+
+
+def is_quiet(cluster: DirectedCluster, hand: Hand) -> bool:
+    """Nothing of it is under way, says who coordinates it, if anybody does."""
+    try:
+        return shard_of(cluster, hand).serving and state_of(cluster, hand).is_quiet
+    except MinikafkaError:
+        return False
+
+
+def has_coordinator(cluster: DirectedCluster, hand: Hand) -> bool:
+    """Is there one as far as is known?"""
+    try:
+        return bool(coordinator(cluster, hand.slot))
+    except CoordinatorNotAvailableError:
+        return False

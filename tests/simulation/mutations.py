@@ -1024,6 +1024,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_logs,
         test_races_of_messages,
         test_races_of_openings,
+        test_races_of_operation,
         test_races_of_reassignments,
         test_races_of_sessions,
         test_races_of_transactions,
@@ -1040,6 +1041,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_transactions,
         test_races_of_ends,
         test_races_of_openings,
+        test_races_of_operation,
         test_races_of_logs,
     )
     for name, function in ((n, f) for module in modules for n, f in vars(module).items()):

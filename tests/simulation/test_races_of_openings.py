@@ -28,20 +28,11 @@ from minikafka.errors import (
     TransactionAbortableError,
 )
 from tests.simulation.directed import T0, DirectedCluster
-from tests.simulation.hand import TV1, TV2, Hand, Sent, coordinator, slot_of
+from tests.simulation.hand import TV1, TV2, Hand, Sent, begun, coordinator
 from tests.simulation.network import Exchange
 
 VERSIONS = pytest.mark.parametrize("version", [TV1, TV2])
 OUTCOMES = pytest.mark.parametrize("outcome", ["commit", "abort"])
-
-
-def begun(cluster: DirectedCluster, version: int, where: str = "BC") -> Hand:
-    """A client with a producer id and epoch, which one of these brokers coordinates; t-0 is led by
-    another, A, so that its questions go over the network."""
-    Hand(cluster, version, slot=99).begin()
-    hand = Hand(cluster, version, slot_of(cluster, *where))
-    hand.begin()
-    return hand
 
 
 def producer_at(cluster: DirectedCluster, leader: str, hand: Hand) -> ProducerState | None:
