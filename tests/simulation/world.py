@@ -38,6 +38,7 @@ from minikafka.zookeeper import client, session
 from minikafka.zookeeper.stores import candidates, cluster, election, registration, store
 from tests.simulation.coordinated import Coordinated
 from tests.simulation.disk import Disk, SimulatedLogStore
+from tests.simulation.grouped import Grouped
 from tests.simulation.kazoo_client import HandlerStandIn, KazooStandIn, stop_at_once
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import START_S, Process, VirtualLoop
@@ -61,6 +62,10 @@ SETTINGS = {
     "leader.imbalance.check.interval.seconds": "20",
     "transaction.state.log.num.partitions": "2",
     "offsets.topic.num.partitions": "1",
+    "offsets.retention.minutes": "1",
+    "offsets.retention.check.interval.ms": "3000",
+    "group.initial.rebalance.delay.ms": "100",
+    "group.min.session.timeout.ms": "100",
 }
 
 
@@ -246,6 +251,7 @@ class World:
         self.ledger = Ledger(self)
         self.transactions = Transactions(self)
         self.coordinated = Coordinated(self)
+        self.grouped = Grouped(self)
         self.zookeeper = ZooKeeperServer(self)
         self.zookeeper.on_written = self._on_written
 
