@@ -28,7 +28,8 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     transact 0 1|2 commit|abort t-0 g:t-1  a whole one, of a client that asks the coordinator, in
                                            this version of the protocol: with records in t-0, and
                                            an offset that group g has reached in t-1
-    offset-commit g:t-0                    one without a transaction
+    offset-commit g:t-0 | offset-delete g:t-0 | group-delete g
+    group-join g | group-leave g           a member, for which is committed from then on
     offset-fetch g:t-0 stable|any          what g has committed; stable: none that a transaction may
                                            yet replace
     txn-consume A t-0 7                    a fetch of committed records
@@ -114,10 +115,14 @@ class Player:
             ),
             "txn-coordinator": self._next_coordinator,
             "transact": self._transact,
-            "offset-commit": lambda key: world.grouped.commit(group_key(key)),
-            "offset-fetch": lambda key, how: world.grouped.fetch(
+            "offset-commit": lambda key: world.members.commit(group_key(key)),
+            "offset-fetch": lambda key, how: world.members.fetch(
                 group_key(key), stable=how == "stable"
             ),
+            "offset-delete": lambda key: world.members.delete_offset(group_key(key)),
+            "group-delete": world.members.delete_group,
+            "group-join": world.members.join,
+            "group-leave": world.members.leave,
             "lie": self._lie,
             "latest": lambda a, tp: self.clients.latest(self._by_name[a], partition(tp)),
             "producer": lambda a, slot: self.clients.new_producer(self._by_name[a], int(slot)),

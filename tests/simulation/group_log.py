@@ -12,7 +12,7 @@ broker/groups/stored.py); so does nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from minikafka.broker.groups.records import decode
@@ -22,6 +22,11 @@ from minikafka.records.header import is_transactional
 from minikafka.records.read import iter_records
 
 Key = tuple[str, TopicPartition]  # group id, partition
+
+
+def describe(key: Key) -> str:
+    """`g:t-0`"""
+    return f"{key[0]}:{key[1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Said:
     unstable: set[Key] = field(default_factory=set)
 
     @property
-    def offsets(self) -> Mapping[Key, tuple[int, int]]:
+    def offsets(self) -> dict[Key, tuple[int, int]]:
         """By key: where its record lies, and what it says."""
         return {
             key: (each.offset, each.value)

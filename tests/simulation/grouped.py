@@ -1,11 +1,7 @@
-"""Offsets of consumer groups in the simulated cluster, with the group coordinators of the product:
-clients that commit them, in transactions (coordinated.py) and without, and ask for them; and what
-must hold of them.
+"""What must hold of the offsets of consumer groups in the simulated cluster, whose coordinators are
+those of the product; their clients are in members.py.
 
-Each commit has an offset that no other has, so an offset tells whose it is. A request goes to the
-coordinator that any broker names, and again a few times if it fails for the moment. One that was on
-its way to a process that has ended since does not reach the next one on that host: its connection
-went with it.
+Each commit has an offset that no other has, so an offset tells whose it is.
 
 State: what was committed (`sent`, by offset); the log of the groups as far as it is committed
 (`entries`), as the ledger hears of it; and for each key the record that must be seen at least, by
@@ -17,47 +13,31 @@ can be broken:
                 committed transaction all offsets are there: `check_end`
     no. 24      a staged offset is of the producer and epoch that have sent it: `on_appended`
     no. 32      what was acknowledged is never undone by what lies below it, nor forgotten because
-                of its age while a transaction has it: `_judge`, `_check_forgotten`
-    no. 33      who wants stable offsets is told none that a transaction may replace: `_judge`
+                of its age while a transaction has it: `judge`, `_check_forgotten`
+    no. 33      who wants stable offsets is told none that a transaction may replace: `judge`
     no. 35      when all is healed, nothing is staged: `unsettled`
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from minikafka.api.groups import (
-    COORDINATES_GROUPS,
-    CommittedOffset,
-    FindCoordinatorRequest,
-    OffsetCommitPartition,
-    OffsetCommitRequest,
-    OffsetCommitResult,
-    OffsetFetchGroup,
-    OffsetFetchRequest,
-)
-from minikafka.api.transactions import AddOffsetsRequest, NewestOf, TxnOffsetCommitRequest
+from minikafka.api.groups import CommittedOffset
 from minikafka.broker.groups.shard import GroupShard
 from minikafka.broker.service import Service
-from minikafka.errors import MinikafkaError, NetworkError, UnstableOffsetCommitError
+from minikafka.errors import NetworkError, UnstableOffsetCommitError
 from minikafka.model import OFFSETS_TOPIC
 from minikafka.records.header import is_transactional
-from tests.simulation.group_log import Ended, Entry, Key, Written, entries_of, said
-from tests.simulation.network import Exchange
-from tests.simulation.states import PartitionLedger, Violation
+from tests.simulation.group_log import Ended, Entry, Key, Said, Written, describe, entries_of, said
+from tests.simulation.states import PartitionLedger
 
 if TYPE_CHECKING:
     from minikafka.broker.replication.replica import Replica
-    from tests.simulation.coordinated import Attempt, Client
+    from tests.simulation.coordinated import Attempt
     from tests.simulation.disk import Batch, SimulatedLog
     from tests.simulation.world import Host, World
-
-REQUEST_MS = 1_500
-ATTEMPTS = 6
-AGAIN_S = 0.1
 
 
 @dataclass
@@ -76,11 +56,8 @@ class Grouped:
     def __init__(self, world: World) -> None:
         self.world = world
         self.sent: dict[int, Sent] = {}  # by committed offset
-        self.members: dict[str, tuple[str, int]] = {}  # by group: member id and generation to name
-        self.told: dict[Key, int] = {}  # what was answered last
         self.forgettable: set[str] = set()  # groups that somebody has deleted, or offsets of them
         self.entries: list[Entry] = []
-        self.at_work = 0
         self._offsets_in_log: dict[int, int] = {}  # by committed offset: where its last record lies
         self._forgotten: dict[Key, int] = {}  # where the last record lies that takes it away
         self._staged: dict[int, list[Written]] = {}  # committed, and without a marker yet
@@ -89,132 +66,17 @@ class Grouped:
         self._looked_at: dict[int, tuple[int, ...]] = {}
         self._shards: list[GroupShard] = []  # kept, so that none is taken for another
 
-    # --- clients ---------------------------------------------------------------------------------
+    # --- what is sent ----------------------------------------------------------------------------
 
-    def _next(self, key: Key, attempt: Attempt | None) -> int:
-        """An offset that was never committed before."""
+    def next_offset(self, key: Key, attempt: Attempt | None) -> int:
+        """One that was never committed before, for a commit in this transaction, or without one."""
         offset = 1_000 + len(self.sent)
         self.sent[offset] = Sent(key, attempt)
         return offset
 
-    def _spawn(self, work: Any) -> None:
-        self.at_work += 1
-        self.world.loop.create_task(self._work(work), context=self.world.context)
-
-    async def _work(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except Violation:
-            return
-        except MinikafkaError as error:
-            self.world.tell(f"a member gives up: {type(error).__name__}")
-        finally:
-            self.at_work -= 1
-
-    async def send(self, client: Client, attempt: Attempt, key: Key) -> None:
-        """Offsets become part of a transaction: in version 1 the group is added to it before."""
-        group_id, topic_partition = key
-        if client.version == 1:
-            await self._add(client, group_id)
-        offset = self._next(key, attempt)
-        member_id, generation_id = self.members.get(group_id, ("", -1))
-        request = TxnOffsetCommitRequest(
-            client.transactional_id,
-            client.producer_id,
-            client.producer_epoch,
-            group_id,
-            [OffsetCommitPartition(topic_partition, offset)],
-            generation_id,
-            member_id,
-            adds=client.version == 2,
-        )
-
-        async def serve(service: Service) -> None:
-            hears = service.transactions.hears
-            if not hears(client.transactional_id, NewestOf.OFFSETS, client.connection):
-                raise NetworkError("the connection is closed")
-            _right(await service.groups.commit_offsets_in_transaction(request))
-
-        coordinated = self.world.coordinated
-        is_newest = coordinated._is_newest(client)
-        await self._ask("txn_offset_commit", group_id, serve, client)
-        coordinated._judge_fenced(client, f"commits {describe(key)}", is_newest)
-        attempt.offsets[key] = offset
-
-    async def _add(self, client: Client, group_id: str) -> None:
-        request = AddOffsetsRequest(
-            client.transactional_id, client.producer_id, client.producer_epoch, group_id
-        )
-
-        async def serve(service: Service) -> None:
-            error = await service.transactions.add_offsets(request)
-            if error is not None:
-                raise error
-
-        await self.world.coordinated._coordinate(client, "add", serve)
-
-    def commit(self, key: Key) -> None:
-        """Somebody without a transaction does."""
-        self._spawn(self._commit(key))
-
-    async def _commit(self, key: Key) -> None:
-        group_id, topic_partition = key
-        offset = self._next(key, None)
-        wanted = [OffsetCommitPartition(topic_partition, offset)]
-        member_id, generation_id = self.members.get(group_id, ("", -1))
-        request = OffsetCommitRequest(group_id, wanted, generation_id, member_id)
-
-        async def serve(service: Service) -> None:
-            _right(await service.groups.commit_offsets(request))
-
-        await self._ask("offset_commit", group_id, serve)
-        self._must_see(key, offset, both=True)
-
-    def fetch(self, key: Key, *, stable: bool) -> None:
-        self._spawn(self._fetch(key, stable))
-
-    async def _fetch(self, key: Key, stable: bool) -> None:
-        group_id, topic_partition = key
-        wanted = [OffsetFetchGroup(group_id, [topic_partition])]
-        request = OffsetFetchRequest(wanted, require_stable=stable)
-        least = self._floors[stable].get(key, -1)
-
-        async def serve(service: Service) -> int:
-            [result] = (await service.groups.fetch_offsets(request)).groups
-            if result.error is not None:
-                raise result.error
-            [found] = result.partitions
-            return self._judge(key, found, self.world.hosts[service.broker_id], stable, least)
-
-        self.told[key] = await self._ask("offset_fetch", group_id, serve)
-        self.world.tell(f"{describe(key)} is {self.told[key]}{', stable' if stable else ''}")
-
-    async def _ask(
-        self,
-        kind: str,
-        group_id: str,
-        serve: Callable[[Service], Awaitable[Any]],
-        client: Client | None = None,
-    ) -> Any:
-        """The coordinator of the group, and again if it may be different later. A client that does
-        not know what became of its request goes on with a new connection."""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(AGAIN_S * attempt)
-            try:
-                asked = await self.world.coordinated.find(group_id, COORDINATES_GROUPS)
-                served = _of_process(asked, serve)
-                exchange = Exchange(
-                    self.world.network, None, asked.number, kind, None, served, REQUEST_MS
-                )
-                return await exchange.result()
-            except MinikafkaError as error:
-                if not error.retriable:
-                    raise
-                last = error
-                if client is not None and isinstance(error, NetworkError):
-                    client.connection = self.world.coordinated._connect()
-        raise last
+    def least(self, key: Key, *, stable: bool) -> int:
+        """The record that has to be seen by whoever asks now, or one above it."""
+        return self._floors[stable].get(key, -1)
 
     # --- what was said ---------------------------------------------------------------------------
 
@@ -231,13 +93,17 @@ class Grouped:
         for floors in self._floors.values() if both else (self._floors[True],):
             floors[key] = max(at, floors.get(key, -1))
 
+    def on_acknowledged(self, key: Key, offset: int) -> None:
+        """Of a plain commit."""
+        self._must_see(key, offset, both=True)
+
     def on_decided(self, attempt: Attempt) -> None:
         """It is committed: its offsets are what counts, or will be when its marker is committed."""
         for key, offset in attempt.offsets.items():
             self._must_see(key, offset, both=False)
 
-    def _judge(
-        self, key: Key, found: CommittedOffset, host: Host, stable: bool, least: int
+    def judge(
+        self, key: Key, found: CommittedOffset, host: Host, *, stable: bool, least: int
     ) -> int:
         """Nos. 32 and 33, of an answer in the moment that it is given: returns the offset. `least`:
         the record that had to be seen when it was asked for. One that was deposed and does not know
@@ -289,7 +155,7 @@ class Grouped:
             found = self._parsed[key] = entries_of(batch.data, batch.header, batch.marker)
         return found
 
-    def _said_by(self, replica: Replica) -> Any:
+    def _said_by(self, replica: Replica) -> Said:
         stored = replica.log.stored  # type: ignore[attr-defined]
         entries = (entry for batch in stored.batches for entry in self._entries(batch))
         return said(entries, stored.high_watermark)
@@ -399,8 +265,8 @@ class Grouped:
 
     def unsettled(self) -> str | None:
         """No. 35: why not every group is there, without anything staged."""
-        if self.at_work:
-            return f"{self.at_work} members of groups are at work"
+        if self.world.members.at_work:
+            return f"{self.world.members.at_work} clients of groups are at work"
         leading = self._leading()
         if leading is None or self.world.coordinated.is_lost():
             return None
@@ -445,18 +311,8 @@ class Grouped:
                     )
 
 
-def describe(key: Key) -> str:
-    return f"{key[0]}:{key[1]}"
-
-
 def _told(offsets: Mapping[Key, tuple[int, int]]) -> dict[str, tuple[int, int]]:
     return {describe(key): offsets[key] for key in sorted(offsets)}
-
-
-def _right(result: OffsetCommitResult) -> None:
-    for each in result.partitions:
-        if each.error is not None:
-            raise each.error
 
 
 def service_of(host: Host) -> Service | None:
@@ -464,17 +320,3 @@ def service_of(host: Host) -> Service | None:
     if process is None or process.broker is None or process.ended:
         return None
     return process.broker.service
-
-
-def _of_process(
-    host: Host, serve: Callable[[Service], Awaitable[Any]]
-) -> Callable[[Service], Awaitable[Any]]:
-    """To the process that runs there now, and no other."""
-    asked = service_of(host)
-
-    async def served(service: Service) -> Any:
-        if service is not asked:
-            raise NetworkError("the connection was reset")
-        return await serve(service)
-
-    return served

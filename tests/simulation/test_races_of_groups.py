@@ -16,16 +16,16 @@ KEY = group_key("g:t-0")
 def committed(cluster: DirectedCluster) -> None:
     """A plain commit, acknowledged."""
     cluster.do("offset-commit g:t-0")
-    cluster.until(lambda: not cluster.world.grouped.at_work)
+    cluster.until(lambda: not cluster.world.members.at_work)
 
 
 def told(cluster: DirectedCluster, how: str = "stable") -> int:
     """What the group is told, once it is told anything."""
-    grouped = cluster.world.grouped
-    grouped.told.pop(KEY, None)
+    members = cluster.world.members
+    members.told.pop(KEY, None)
     cluster.do(f"offset-fetch g:t-0 {how}")
-    cluster.until(lambda: not grouped.at_work)
-    return grouped.told.get(KEY, -2)
+    cluster.until(lambda: not members.at_work)
+    return members.told.get(KEY, -2)
 
 
 def last(cluster: DirectedCluster) -> int:
