@@ -2,11 +2,11 @@
 them, in both versions of the protocol, and what they were told.
 
 A client does one transaction an action: it gets itself a producer id and epoch if it has none, adds
-partitions (version 1), writes, has offsets of groups in it (members.py), and ends it. What fails for
-the moment is asked again a few times; what fails for good makes it abort. A client that has given
-up, or is still at work when its slot is to do the next transaction, gets a successor with the same
-transactional id, and may go on as a zombie. A request that was given up is followed by others on a
-new connection (T10).
+partitions (version 1), writes, has offsets of groups in it (members.py), and ends it. What fails
+for the moment is asked again a few times; what fails for good makes it abort. A client that has
+given up, or is still at work when its slot is to do the next transaction, gets a successor with
+the same transactional id, and may go on as a zombie. A request that was given up is followed by
+others on a new connection (T10).
 
 State: the clients by slot, and all attempts at a transaction with what is known of their outcome.
 It is decided by whoever hears of it first: the client, or a reader. Invariants (transactions.md

@@ -784,6 +784,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     from tests.simulation import (
         test_races_of_controllers,
         test_races_of_coordinators,
+        test_races_of_groups,
         test_races_of_leaders,
         test_races_of_liars,
         test_races_of_messages,
@@ -798,6 +799,7 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
         test_races_of_messages,
         test_races_of_controllers,
         test_races_of_coordinators,
+        test_races_of_groups,
         test_races_of_reassignments,
         test_races_of_sessions,
         test_races_of_transactions,
