@@ -230,6 +230,31 @@ def test_race_36_the_later_of_two_records_counts(what, outcome):
 
 
 @OUTCOMES
+@pytest.mark.parametrize("verb", ["offset-commit g:t-0", "offset-delete g:t-0", "group-delete g"])
+def test_race_36_what_lies_above_a_marker_that_is_not_committed_counts(verb, outcome):
+    """They are committed at once, by the same fetches of followers."""
+    with DirectedCluster("ABC") as cluster:
+        slot, _ = begun(cluster, TV1)
+        name = leader_of_groups(cluster)
+        ends = staged(cluster, slot, TV1, outcome)
+        fetches = cluster.hold("replica_fetch", target=name)
+        replica = cluster.player.host(name).replica(GROUPS)
+        assert replica is not None
+        log = replica.core.log_state
+        for do in (lambda: cluster.release(ends), lambda: cluster.do(verb)):
+            end_offset = log.log_end_offset
+            do()
+            cluster.until(lambda end_offset=end_offset: log.log_end_offset > end_offset)
+        assert log.high_watermark < log.log_end_offset
+        cluster.pass_all()
+        cluster.release(fetches)
+        settled(cluster)
+        at_rest(cluster)
+        assert told(cluster) == (sent(cluster) if verb.startswith("offset-commit") else -1)
+        cluster.end()
+
+
+@OUTCOMES
 def test_race_36_the_offsets_of_a_topic_go_with_it(outcome):
     with DirectedCluster("ABC") as cluster:
         against = Against(cluster, "a deletion of the topic", "g:u-0")
