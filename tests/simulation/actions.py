@@ -25,8 +25,13 @@ mean what they meant. One that makes no sense (kill who is dead) does nothing.
     txn-write A t-0 0                      a batch of the transaction of producer 0, sent to A; or
                                            again the one that it is not sure of
     txn-end 0 commit|abort                 its transaction ends
-    transact 0 1|2 commit|abort t-0 t-1    a whole one, of a client that asks the coordinator, in
-                                           this version of the protocol
+    transact 0 1|2 commit|abort t-0 g:t-1  a whole one, of a client that asks the coordinator, in
+                                           this version of the protocol: with records in t-0, and
+                                           an offset that group g has reached in t-1
+    offset-commit g:t-0 | offset-delete g:t-0 | group-delete g
+    group-join g | group-leave g           a member, for which is committed from then on
+    offset-fetch g:t-0 stable|any          what g has committed; stable: none that a transaction may
+                                           yet replace
     txn-consume A t-0 7                    a fetch of committed records
     txn-coordinator                        another coordinator, with a higher epoch
     producer A 0                           an idempotent producer gets its id
@@ -44,6 +49,7 @@ from dataclasses import dataclass
 
 from minikafka.model import TopicPartition
 from tests.simulation.clients import Clients
+from tests.simulation.group_log import Key
 from tests.simulation.liar import KNOWN, Liar
 from tests.simulation.network import Exchange
 from tests.simulation.world import Host, World
@@ -108,9 +114,15 @@ class Player:
                 self._by_name[a], partition(tp), int(offset)
             ),
             "txn-coordinator": self._next_coordinator,
-            "transact": lambda slot, version, outcome, *tps: world.coordinated.transact(
-                int(slot), int(version), outcome, [partition(tp) for tp in tps]
+            "transact": self._transact,
+            "offset-commit": lambda key: world.members.commit(group_key(key)),
+            "offset-fetch": lambda key, how: world.members.fetch(
+                group_key(key), stable=how == "stable"
             ),
+            "offset-delete": lambda key: world.members.delete_offset(group_key(key)),
+            "group-delete": world.members.delete_group,
+            "group-join": world.members.join,
+            "group-leave": world.members.leave,
             "lie": self._lie,
             "latest": lambda a, tp: self.clients.latest(self._by_name[a], partition(tp)),
             "producer": lambda a, slot: self.clients.new_producer(self._by_name[a], int(slot)),
@@ -230,6 +242,15 @@ class Player:
     def _next_coordinator(self) -> None:
         self.world.transactions.coordinator_epoch += 1
 
+    def _transact(self, slot: str, version: str, outcome: str, *words: str) -> None:
+        self.world.coordinated.transact(
+            int(slot),
+            int(version),
+            outcome,
+            [partition(word) for word in words if ":" not in word],
+            [group_key(word) for word in words if ":" in word],
+        )
+
     def _lie(self, name: str, tp: str, lie: str, seed: str, times: str = "1") -> None:
         for number in range(int(times)):
             self.liar.lie(self._by_name[name], partition(tp), KNOWN[lie], int(seed) + number)
@@ -259,3 +280,9 @@ def partition(text: str) -> TopicPartition:
     """`t-0`"""
     topic, _, number = text.rpartition("-")
     return TopicPartition(topic, int(number))
+
+
+def group_key(text: str) -> Key:
+    """`g:t-0`"""
+    group_id, _, topic_partition = text.partition(":")
+    return group_id, partition(topic_partition)

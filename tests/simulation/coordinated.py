@@ -2,10 +2,11 @@
 them, in both versions of the protocol, and what they were told.
 
 A client does one transaction an action: it gets itself a producer id and epoch if it has none, adds
-partitions (version 1), writes, and ends it. What fails for the moment is asked again a few times;
-what fails for good makes it abort. A client that has given up, or is still at work when its slot is
-to do the next transaction, gets a successor with the same transactional id, and may go on as a
-zombie. A request that was given up is followed by others on a new connection (T10).
+partitions (version 1), writes, has offsets of groups in it (members.py), and ends it. What fails
+for the moment is asked again a few times; what fails for good makes it abort. A client that has
+given up, or is still at work when its slot is to do the next transaction, gets a successor with
+the same transactional id, and may go on as a zombie. A request that was given up is followed by
+others on a new connection (T10).
 
 State: the clients by slot, and all attempts at a transaction with what is known of their outcome.
 It is decided by whoever hears of it first: the client, or a reader. Invariants (transactions.md
@@ -49,6 +50,7 @@ from minikafka.model import NO_LEADER, TRANSACTIONS_TOPIC, TopicPartition
 from minikafka.records.build import BatchBuilder
 from minikafka.records.header import parse_header, split
 from minikafka.records.read import iter_records
+from tests.simulation.group_log import Key as GroupKey
 from tests.simulation.network import Exchange
 from tests.simulation.states import PartitionLedger, Violation
 
@@ -68,7 +70,8 @@ Key = tuple[str, int]  # topic id, partition
 @dataclass
 class Attempt:
     """At a transaction. `outcome`: commit, abort, or None while nobody knows. `asked`: its client
-    may have asked to commit it. `acknowledged`: the CRCs of its batches."""
+    may have asked to commit it. `acknowledged`: the CRCs of its batches; `offsets`: those of groups
+    that were."""
 
     name: str
     producer_id: int
@@ -77,6 +80,7 @@ class Attempt:
     asked: bool = False
     acknowledged: dict[Key, set[int]] = field(default_factory=dict)
     crcs: dict[Key, set[int]] = field(default_factory=dict)
+    offsets: dict[GroupKey, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.name} (producer {self.producer_id} epoch {self.producer_epoch})"
@@ -120,7 +124,12 @@ class Coordinated:
     # --- a transaction ---------------------------------------------------------------------------
 
     def transact(
-        self, slot: int, version: int, outcome: str, partitions: Sequence[TopicPartition]
+        self,
+        slot: int,
+        version: int,
+        outcome: str,
+        partitions: Sequence[TopicPartition],
+        groups: Sequence[GroupKey] = (),
     ) -> None:
         """The client of this slot does one, or its successor if it cannot."""
         client = self.clients.get(slot)
@@ -130,7 +139,7 @@ class Coordinated:
             self.clients[slot] = client
         client.busy = True
         self.at_work += 1
-        work = self._transact(client, outcome, partitions)
+        work = self._transact(client, outcome, partitions, groups)
         self.world.loop.create_task(work, context=self.world.context)
 
     def _connect(self) -> int:
@@ -138,14 +147,18 @@ class Coordinated:
         return self._connections
 
     async def _transact(
-        self, client: Client, outcome: str, partitions: Sequence[TopicPartition]
+        self,
+        client: Client,
+        outcome: str,
+        partitions: Sequence[TopicPartition],
+        groups: Sequence[GroupKey],
     ) -> None:
         try:
             if client.producer_id < 0:
                 await self._init(client, goes_on=False)
             attempt = Attempt(client.name, client.producer_id, client.producer_epoch)
             self.attempts.append(attempt)
-            failed = await self._write_all(client, attempt, partitions)
+            failed = await self._write_all(client, attempt, partitions, groups)
             await self._end(client, attempt, "abort" if failed else outcome)
             if client.version == 1 and (failed or attempt.outcome != outcome):
                 await self._init(client, goes_on=True)
@@ -159,7 +172,11 @@ class Coordinated:
             self.at_work -= 1
 
     async def _write_all(
-        self, client: Client, attempt: Attempt, partitions: Sequence[TopicPartition]
+        self,
+        client: Client,
+        attempt: Attempt,
+        partitions: Sequence[TopicPartition],
+        groups: Sequence[GroupKey],
     ) -> bool:
         """Whether something failed for good."""
         try:
@@ -167,6 +184,8 @@ class Coordinated:
                 await self._add(client, partitions)
             for topic_partition in partitions:
                 await self._produce(client, attempt, topic_partition)
+            for key in groups:
+                await self.world.members.send(client, attempt, key)
         except Violation:
             raise
         except MinikafkaError as error:
@@ -253,6 +272,8 @@ class Coordinated:
         if attempt.outcome is None:
             attempt.outcome = outcome
             self.world.tell(f"{attempt}: {outcome}, {how}")
+            if outcome == "commit":
+                self.world.grouped.on_decided(attempt)
         if attempt.outcome != outcome or (outcome == "commit" and not attempt.asked):
             raise self.world.violation(
                 "21, 23",
@@ -263,7 +284,7 @@ class Coordinated:
         """Ask the coordinator, as T10 has it."""
 
         async def find() -> Host:
-            return await self._find_coordinator(client)
+            return await self.find(client.transactional_id, COORDINATES_TRANSACTIONS)
 
         async def serve(service: Service, connection: int) -> Any:
             hears = service.transactions.hears
@@ -273,11 +294,13 @@ class Coordinated:
 
         return await self._ask(client, kind, find, serve)
 
-    async def _find_coordinator(self, client: Client) -> Host:
-        request = FindCoordinatorRequest([client.transactional_id], COORDINATES_TRANSACTIONS)
+    async def find(self, name: str, kind: int) -> Host:
+        """The coordinator of this transactional id or group, as anybody knows it."""
+        request = FindCoordinatorRequest([name], kind)
 
         async def serve(service: Service) -> int:
-            [found] = (await service.transactions.find_coordinator(request)).coordinators
+            asked = service.transactions if kind == COORDINATES_TRANSACTIONS else service.groups
+            [found] = (await asked.find_coordinator(request)).coordinators
             if found.error is not None:
                 raise found.error
             assert found.broker is not None

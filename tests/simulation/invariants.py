@@ -37,6 +37,7 @@ def check_step(world: World) -> None:
                 f"{process.controller_epoch_seen}",
             )
         process.controller_epoch_seen = controller_epoch
+        world.grouped.check_step(host)
         for replica in process.broker.replicas.replicas.values():
             if replica.core.failed is None:
                 _check_mirror(world, replica)
@@ -131,7 +132,9 @@ def unsettled(world: World) -> str | None:
             why = _unsettled_partition(world, ledger, assignment)
             if why is not None:
                 return f"{ledger}: {why}"
-    return world.coordinated.unsettled() or world.transactions.unsettled()
+    return (
+        world.coordinated.unsettled() or world.transactions.unsettled() or world.grouped.unsettled()
+    )
 
 
 def is_lost(world: World, ledger: PartitionLedger) -> bool:

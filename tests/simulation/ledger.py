@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from minikafka.api.requests import UpdateStateRequest
 from minikafka.core.replication.effects import Role
-from minikafka.model import NO_LEADER, BatchHeader, PartitionState, TopicPartition
+from minikafka.model import NO_LEADER, OFFSETS_TOPIC, BatchHeader, PartitionState, TopicPartition
 from minikafka.records.header import is_transactional
 from tests.helpers.core_builders import leader_of
 from tests.simulation.states import PartitionLedger, StateRules, storage_in
@@ -127,7 +127,10 @@ class Ledger(StateRules):
                 "another log has there, or follows on other records",
             )
 
-        self.world.transactions.on_appended(ledger, log, header)
+        if ledger.topic_partition.topic == OFFSETS_TOPIC:
+            self.world.grouped.on_appended(log, log.stored.batches[-1])
+        else:
+            self.world.transactions.on_appended(ledger, log, header)
         replica = log.store.host.replica(log.topic_partition)
         if replica is not None and replica.core.role is Role.FOLLOWER:
             self._check_follows(ledger, log, replica, header.next_offset, chain)
@@ -254,6 +257,8 @@ class Ledger(StateRules):
             if header.next_offset > offset:
                 break
             ledger.committed[header.next_offset] = (batch.chain, header.crc)
+            if ledger.topic_partition.topic == OFFSETS_TOPIC:
+                self.world.grouped.on_committed(batch)
             if is_transactional(header):
                 self.world.transactions.on_committed(ledger, header)
             elif header.producer_id >= 0 and ledger.sequences is not None:

@@ -182,6 +182,7 @@ class _Life:
         world.tell("everything is in sync")
         world.transactions.check_end()
         world.coordinated.check_end()
+        world.grouped.check_end()
 
     def last_word(self) -> None:
         """Whoever leads takes records with acks=all, from everybody; unless the topic goes now: it

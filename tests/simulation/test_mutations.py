@@ -104,6 +104,15 @@ SCENARIOS = {
     "transactions: emptied batches": "race_32_an_emptied",
     "transactions: all that was aborted is told": "race_34_answers",
     "transactions: aborted later": "race_34_answers",
+    "groups: the higher record": "race_36_the_later_of_two_records_counts['a commit'",
+    "groups: staged ones do not expire": "race_36_the_later_of_two_records_counts['expiry'",
+    "groups: deletions take staged ones": "race_36_the_later_of_two_records_counts['a deletion",
+    "groups: stable ones": "who_wants_stable_offsets_waits",
+    "groups: a marker that is committed": "race_37_a_coordinator_dies",
+    "groups: markers while they are read": "race_37_a_marker_waits",
+    "groups: a marker is confirmed when it counts": "when_the_marker_is_in_its_log[False",
+    "groups: staged ones are read": "race_37_a_marker_waits",
+    "groups: the member is asked for again": "race_38_a_generation_ends",
 }
 MOST_LIVES = 40
 STEPS = 250  # of each

@@ -272,7 +272,12 @@ class Walk:
             return Action(("wait",), 5)
         ledger = chance.choice(ledgers)
         words: tuple[str, ...]
-        if chance.random() < 0.25:
+        kind, group = chance.random(), f"g{chance.randrange(2)}:{ledger.topic_partition}"
+        if kind < 0.08:
+            words = ("offset-commit", group)
+        elif kind < 0.2:
+            words = ("offset-fetch", group, chance.choice(("stable", "stable", "any")))
+        elif kind < 0.4:
             host = self._leader(ledger) or chance.choice(list(self.world.hosts.values()))
             offset = max(0, ledger.committed_end - chance.randrange(12))
             words = ("txn-consume", host.name, str(ledger.topic_partition), str(offset))
@@ -282,6 +287,7 @@ class Walk:
             chosen = chance.sample(ledgers, min(len(ledgers), chance.choice((1, 2, 2))))
             words = ("transact", str(slot), str(1 + slot % 2), outcome)
             words += tuple(str(each.topic_partition) for each in chosen)
+            words += (group,) if chance.random() < 0.7 else ()
         run_ms = round(chance.choice((3, 10, 40, 150, 600)) * chance.random(), 3)
         return Action(words, run_ms, chance.getrandbits(32))
 

@@ -27,6 +27,7 @@ from unittest.mock import patch
 from minikafka.api.features import MAX_TRANSACTION_LEVEL
 from minikafka.broker.broker import Broker
 from minikafka.broker.control import term
+from minikafka.broker.groups import coordinator
 from minikafka.broker.ports import SessionLostError
 from minikafka.broker.replication.replica import Replica
 from minikafka.config import BrokerConfig, parse_broker_config
@@ -38,9 +39,11 @@ from minikafka.zookeeper import client, session
 from minikafka.zookeeper.stores import candidates, cluster, election, registration, store
 from tests.simulation.coordinated import Coordinated
 from tests.simulation.disk import Disk, SimulatedLogStore
+from tests.simulation.grouped import Grouped
 from tests.simulation.kazoo_client import HandlerStandIn, KazooStandIn, stop_at_once
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import START_S, Process, VirtualLoop
+from tests.simulation.members import Members
 from tests.simulation.network import Network, SimulatedPeers
 from tests.simulation.states import Violation
 from tests.simulation.transactions import Transactions
@@ -61,6 +64,10 @@ SETTINGS = {
     "leader.imbalance.check.interval.seconds": "20",
     "transaction.state.log.num.partitions": "2",
     "offsets.topic.num.partitions": "1",
+    "offsets.retention.minutes": "1",
+    "offsets.retention.check.interval.ms": "3000",
+    "group.initial.rebalance.delay.ms": "100",
+    "group.min.session.timeout.ms": "100",
 }
 
 
@@ -248,6 +255,8 @@ class World:
         self.ledger = Ledger(self)
         self.transactions = Transactions(self)
         self.coordinated = Coordinated(self)
+        self.grouped = Grouped(self)
+        self.members = Members(self)
         self.zookeeper = ZooKeeperServer(self)
         self.zookeeper.on_written = self._on_written
 
@@ -481,6 +490,7 @@ def patched(world: World) -> Iterator[World]:
         (candidates, "time", clock),
         (candidates, "uuid", SimpleNamespace(uuid4=world.new_uuid)),
         (cluster, "uuid", SimpleNamespace(uuid4=world.new_uuid)),
+        (coordinator, "uuid4", lambda: world.new_uuid().hex),
     ]
     logger = logging.getLogger("minikafka")
     level, propagate = logger.level, logger.propagate
