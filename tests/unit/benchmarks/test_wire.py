@@ -12,6 +12,8 @@ from benchmarks.kafka.wire import (
     leader_in,
     producer_id_error_in,
 )
+from minikafka.kafka.apis import ApiKey
+from tests.helpers.kio_messages import read_request
 
 
 def _created(error: int) -> bytes:
@@ -65,7 +67,9 @@ def test_an_answer_to_init_producer_id_has_an_error_or_none() -> None:
         producer_id_error_in(answer[:6])
 
 
-def test_init_producer_id_is_read_by_our_own_decoder() -> None:
+def test_init_producer_id_asks_for_an_id_that_nobody_has() -> None:
     frame = init_producer_id_frame("known-1")
-    assert frame[4:8] == struct.pack(">hh", 22, 1)
-    assert b"known-1" in frame
+    head = 4 + 8 + 2 + len("probe")  # length, key, version and correlation, client
+    request = read_request(ApiKey.INIT_PRODUCER_ID, 1, frame[head:])
+    assert request.transactional_id == "known-1"
+    assert request.transaction_timeout.total_seconds() == 60
