@@ -44,6 +44,8 @@ def _transactional(options: argparse.Namespace, number: int = 0) -> Transactiona
             "transactional.id": f"{options.topic}-{number}",
             "linger.ms": "0",
             "socket.nagle.disable": "true",
+            # The library says whenever it asks again; what does not come to an end is told anyway.
+            "log_level": "0",
         },
     )
     producer.init()
@@ -127,6 +129,7 @@ def stream(options: argparse.Namespace) -> dict[str, Any]:
         "bootstrap.servers": options.bootstrap,
         "linger.ms": f"{options.linger_ms:g}",
         "queue.buffering.max.messages": f"{_STREAM_QUEUE}",
+        "log_level": "0",
     }
     if options.transaction_ms:
         own = settings | {"transactional.id": options.topic}

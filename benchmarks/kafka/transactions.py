@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.kafka.conditions import Conditions, disturbed, why_no_comparison
-from benchmarks.kafka.coordinators import dead_coordinator
+from benchmarks.kafka.coordinators import dead_coordinator, make_topic
 from benchmarks.kafka.found import Found
 from benchmarks.kafka.plan import Plan
 from benchmarks.kafka.stage import load, topic, wait_for_isr
@@ -18,6 +18,7 @@ TRANSACTION_MS = 100
 
 def transactions(system: System, plan: Plan) -> Found:
     found = Found()
+    make_topic(system)
     with topic(system, "transactions") as name:
         wait_for_isr(system, name, 3)
         _warm_up(system, plan, name)
@@ -33,7 +34,8 @@ def transactions(system: System, plan: Plan) -> Found:
 
 
 def _warm_up(system: System, plan: Plan, name: str) -> None:
-    """Nothing of this counts."""
+    """Nothing of this counts. First some that are waited for however long they take."""
+    load(system, "steady", name, f"--seconds={max(plan.warm_up_s / 4, 1.0):g}", "--warm-up=0")
     options = (f"--seconds={max(plan.warm_up_s / 4, 1.0):g}", "--warm-up=0.1")
     load(system, "transactions", name, f"--producers={max(plan.producers)}", *options)
     load(system, "stream", name, *options)
