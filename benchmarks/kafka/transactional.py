@@ -25,7 +25,7 @@ from benchmarks.kafka.latency import summary_ms
 from benchmarks.kafka.payload import payload_pool
 from benchmarks.kafka.rdkafka import Producer, TransactionalProducer, batch_of
 from benchmarks.kafka.system import FailedError
-from benchmarks.kafka.window import Window
+from benchmarks.kafka.window import Window, own_cpu_s
 
 _STREAM_BATCH = 250
 # Of the stream, in the client: at 60 MB/s what is on its way when a transaction ends takes 50 ms.
@@ -33,7 +33,6 @@ _STREAM_QUEUE = 3_000
 _FILL_BATCH = 300
 ABORTED_EVERY = 10
 _STEADY_BATCH = 2
-_READY_TIMEOUT_S = 120.0
 
 
 def _transactional(options: argparse.Namespace, number: int = 0) -> TransactionalProducer:
@@ -57,20 +56,20 @@ def _transactional(options: argparse.Namespace, number: int = 0) -> Transactiona
 
 def one_record(options: argparse.Namespace) -> dict[str, Any]:
     """Transactions of one record: `--producers` side by side, each to the partitions in turn."""
-    begun, stop = threading.Barrier(options.producers + 1), threading.Event()
+    producers = [_transactional(options, number) for number in range(options.producers)]
+    stop = threading.Event()
     with ThreadPoolExecutor(options.producers) as threads:
         each = [
-            threads.submit(_one_after_another, options, number, begun, stop)
-            for number in range(options.producers)
+            threads.submit(_one_after_another, options, producer, number, stop)
+            for number, producer in enumerate(producers)
         ]
         try:
-            begun.wait(_READY_TIMEOUT_S)
             time.sleep(options.warm_up)
             watch, begin_ns = Watch(options.pids, [os.getpid(), *options.beside]), _now_ns()
+            own_before_s = own_cpu_s()
             time.sleep(options.seconds)
             conditions, end_ns = watch.end(), _now_ns()
-        except threading.BrokenBarrierError:
-            pass  # a producer has failed: its result says why
+            own_s = own_cpu_s() - own_before_s
         finally:
             stop.set()
         every = [taken for future in each for taken in future.result()]
@@ -80,6 +79,7 @@ def one_record(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "transactions_per_s": len(counted) * 1e9 / (end_ns - begin_ns),
         "brokers_cpu_ms": conditions.brokers_cores * (end_ns - begin_ns) / 1e6 / len(counted),
+        "client_cpu_ms": own_s * 1e3 / len(counted),
         "commit": summary_ms([commit_ns for _, commit_ns, _ in counted]),
         "whole": summary_ms([whole_ns for _, _, whole_ns in counted]),
         "conditions": conditions.document(),
@@ -90,14 +90,8 @@ _Taken = tuple[int, int, int]  # when it was over, how long the commit took, and
 
 
 def _one_after_another(
-    options: argparse.Namespace, number: int, begun: threading.Barrier, stop: threading.Event
+    options: argparse.Namespace, producer: TransactionalProducer, number: int, stop: threading.Event
 ) -> list[_Taken]:
-    try:
-        producer = _transactional(options, number)
-    except FailedError:
-        begun.abort()
-        raise
-    begun.wait(_READY_TIMEOUT_S)
     pool = payload_pool()
     record = batch_of(pool, options.size, 1, number)
     taken: list[_Taken] = []

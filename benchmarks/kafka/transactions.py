@@ -54,7 +54,8 @@ def one_record(system: System, plan: Plan, name: str, producers: int) -> Found:
     for p in ("p50", "p99"):
         found.note({f"{label}: commit {p}, ms": measured["commit"][f"{p}_ms"]}, why)
     found.note({f"{label}: transaction p50, ms": measured["whole"]["p50_ms"]}, why)
-    found.note({f"{label}: brokers' CPU of a transaction, ms": measured["brokers_cpu_ms"]}, why)
+    found.note({f"{label}: brokers' CPU of one, ms": measured["brokers_cpu_ms"]}, why)
+    found.note({f"{label}: the client's CPU of one, ms": measured["client_cpu_ms"]}, why)
     found.note({f"{label}, machine busy, %": conditions.machine_busy * 100}, why)
     return found
 

@@ -30,7 +30,7 @@ class Window:
         """To be asked all the time, with how many records are done by now."""
         now = time.monotonic()
         if self._first is None and now >= self._begin:
-            self._first = (now, records, procfs.cpu_s(self._pids), _own_cpu_s())
+            self._first = (now, records, procfs.cpu_s(self._pids), own_cpu_s())
             self._watch = Watch(self._pids, [os.getpid(), *self._beside])
         return now >= self._end
 
@@ -48,11 +48,11 @@ class Window:
             "records_per_s": count / seconds,
             "mb_per_s": count * size / seconds / 1e6,
             "brokers_cpu_s_per_gb": (procfs.cpu_s(self._pids) - cpu_before_s) / gigabytes,
-            "client_cpu_s_per_gb": (_own_cpu_s() - own_before_s) / gigabytes,
+            "client_cpu_s_per_gb": (own_cpu_s() - own_before_s) / gigabytes,
             "conditions": self._watch.end().document(),
         }
 
 
-def _own_cpu_s() -> float:
+def own_cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime

@@ -100,6 +100,7 @@ def test_transactions_of_one_record_are_told_by_the_number_of_producers(
     measured = {
         "transactions_per_s": 300.0,
         "brokers_cpu_ms": 4.0,
+        "client_cpu_ms": 1.0,
         "commit": _ms(2.0),
         "whole": _ms(9.0),
         "conditions": QUIET.document(),
@@ -108,6 +109,7 @@ def test_transactions_of_one_record_are_told_by_the_number_of_producers(
     found = transactions.one_record(_System(), QUICK, "transactions", 8)
     assert found.figures["one record each, 8 producers, transactions/s"] == 300.0
     assert found.figures["one record each, 8 producers: commit p99, ms"] == 8.0
+    assert found.figures["one record each, 8 producers: the client's CPU of one, ms"] == 1.0
     assert "--producers=8" in loads.asked[0]
 
 
