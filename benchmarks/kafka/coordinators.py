@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ from tests.helpers import kafka_probe
 
 TOPIC = "__transaction_state"
 _CONNECTIONS = 16  # to each broker
-_MAKING_TIMEOUT_S = 120.0
+_MAKING_TIMEOUT_S = 900.0
 _FAILOVER_TIMEOUT_S = 90.0
 _PAUSE_S = 0.01
 # Busy, loading, not yet or no more coordinator, ending a transaction: whoever asks comes again.
@@ -48,15 +48,20 @@ def dead_coordinator(system: System, plan: Plan) -> Found:
     count = plan.transactional_ids
     label = f"{count} transactional ids"
     ids = ids_by_partition(count, make_topic(system))
-    begin = time.monotonic()
     led = leaders(system, TOPIC)
     coordinators = {number: member_of(system, leader).address for number, leader in led.items()}
-    asyncio.run(make((coordinators[number], each) for number in ids for each in ids[number]))
-    made_s = time.monotonic() - begin
+    watch = Watch(pids(system), [os.getpid(), *system.zookeeper_pids])
+    begin = time.monotonic()
+    run(make((coordinators[number], each) for number in ids for each in ids[number]))
+    made_s, conditions = time.monotonic() - begin, watch.end()
+    found = Found()
+    found.note(
+        {f"{label}: made by InitProducerId, s": made_s},
+        disturbed(conditions.others, conditions.stolen),
+    )
     victim = member_of(system, Counter(led.values()).most_common(1)[0][0])
     lost = [number for number, leader in led.items() if leader == victim.broker_id]
     others = [each for each in system.members if each.broker_id != victim.broker_id]
-    found = Found()
     survivors = [pid for pid in pids(system) if pid != victim.pid]
     read_before = ids_read(system)
     watch = Watch(survivors, [os.getpid(), *system.zookeeper_pids])
@@ -65,11 +70,10 @@ def dead_coordinator(system: System, plan: Plan) -> Found:
     what = f"leaders of {TOPIC} after a death"
     wait_until(lambda: all_led_without(addresses, TOPIC, victim), what, _FAILOVER_TIMEOUT_S)
     led_s = time.monotonic() - killed
-    asyncio.run(all_begin_anew(others, [ids[number][0] for number in lost if number in ids]))
+    run(all_begin_anew(others, [ids[number][0] for number in lost if number in ids]))
     served_s = time.monotonic() - killed
     conditions = watch.end()
     why = disturbed(conditions.others, conditions.stolen)
-    found.note({f"{label}: made by InitProducerId, s": made_s})
     found.note(
         {
             f"{label}: their partitions led after a kill, s": led_s,
@@ -130,6 +134,15 @@ def reads_in(log: str) -> list[Read]:
 
 
 # --- InitProducerId -------------------------------------------------------------------------------
+
+
+def run(asking: Coroutine[None, None, None]) -> None:
+    """FailedError, which ends this system's round and not the whole run, if it does not succeed."""
+    try:
+        asyncio.run(asking)
+    except (ExceptionGroup, TimeoutError) as error:
+        first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        raise FailedError(f"InitProducerId: {first!r}") from error
 
 
 async def make(ids: Iterable[tuple[str, str]]) -> None:

@@ -18,6 +18,7 @@ from benchmarks.kafka.coordinators import (
     ids_read,
     make,
     reads_in,
+    run,
 )
 from benchmarks.kafka.system import FailedError, Member
 
@@ -95,3 +96,12 @@ async def test_an_error_that_does_not_pass_fails() -> None:
         with pytest.raises(ExceptionGroup) as raised:
             await all_begin_anew([Member(1, "A", address, 0)], ["known-1"])
     assert raised.group_contains(FailedError, match="error 42")
+
+
+def test_what_fails_ends_the_round_of_its_system_alone() -> None:
+    async def ask() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.open_connection("127.0.0.1", 1))
+
+    with pytest.raises(FailedError, match="InitProducerId: ConnectionRefusedError"):
+        run(ask())
