@@ -24,12 +24,11 @@ from typing import Any
 
 from benchmarks.kafka.conditions import Watch
 from benchmarks.kafka.payload import payload_pool
-from benchmarks.kafka.rdkafka import FROM_END, Consumer, Message, Producer
-from benchmarks.kafka.system import FailedError, wait_until
+from benchmarks.kafka.rdkafka import DRAIN_TIMEOUT_S, FROM_END, Consumer, Message, Producer
+from benchmarks.kafka.system import FailedError
 
 _BATCH = 1_000
 _STAMP = struct.Struct("<qq")  # when the record was due, in ns, and its number
-_DRAIN_TIMEOUT_S = 60.0
 _TICK_S = 0.001
 _LONE_BYTES = 1024
 PERCENTILES = (50.0, 99.0, 99.9)
@@ -121,7 +120,7 @@ def _send_at_rate(options: argparse.Namespace, total: int, consumer_pid: int) ->
     if watch is None:
         raise FailedError("the load ended before the warm-up was over: make it longer")
     conditions, took_s = watch.end(), time.monotonic() - window_begin
-    _wait_for_acknowledgements(producer, total)
+    producer.wait_for(total)
     producer.close()
     gigabytes = took_s * options.rate_mb / 1e3
     return {
@@ -158,7 +157,7 @@ def _receive(options: argparse.Namespace, total: int, skipped: int, ready: int) 
         pass
     os.write(ready, b"r")
     taken_ns = array("q")
-    deadline = time.monotonic() + options.warm_up + options.seconds + _DRAIN_TIMEOUT_S
+    deadline = time.monotonic() + options.warm_up + options.seconds + DRAIN_TIMEOUT_S
     count = 0
     while count < total:
         head = consumer.read_one(100, _STAMP.size)
@@ -199,7 +198,7 @@ def lone(options: argparse.Namespace) -> dict[str, Any]:
     taken_ns, late_ns = array("q"), array("q")
     watch, sent = None, 0
     begin = time.monotonic()
-    deadline = begin + total * interval_s + _DRAIN_TIMEOUT_S
+    deadline = begin + total * interval_s + DRAIN_TIMEOUT_S
     while producer.acknowledged < total:
         now = time.monotonic()
         if watch is None and sent >= skipped:
@@ -224,11 +223,3 @@ def lone(options: argparse.Namespace) -> dict[str, Any]:
     producer.close()
     late = {"late_p99_ms": summary_ms(late_ns)["p99_ms"], "conditions": conditions.document()}
     return summary_ms(taken_ns) | late
-
-
-def _wait_for_acknowledgements(producer: Producer, total: int) -> None:
-    def all_are_there() -> bool:
-        producer.poll(20)
-        return producer.acknowledged == total
-
-    wait_until(all_are_there, "acknowledgements", _DRAIN_TIMEOUT_S)

@@ -14,6 +14,7 @@ from benchmarks.kafka.plan import Plan
 from benchmarks.kafka.sleeping import sleeping
 from benchmarks.kafka.stage import let_pass, load, topic
 from benchmarks.kafka.system import System, pids
+from benchmarks.kafka.transactions import transactions
 
 
 def warm_up(system: System, plan: Plan) -> None:
@@ -122,9 +123,10 @@ MEASUREMENTS: dict[str, Callable[[System, Plan], Found]] = {
     "controller": dead_controller,
     "partitions": many_partitions,
     "sleeping": sleeping,
+    "transactions": transactions,
 }
 # These say themselves what is no comparison; of the others, all that was measured is none if other
 # processes had much of the machine meanwhile.
-JUDGED_BY_THEMSELVES = {"idle", "latency", "memory", "sleeping"}
+JUDGED_BY_THEMSELVES = {"idle", "latency", "memory", "sleeping", "transactions"}
 # On a cluster of its own, which has not been loaded and holds nothing else.
-ALONE = {"sleeping"}
+ALONE = {"sleeping", "transactions"}

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 class Plan:
     """`warm_up_s` of load comes first, once a system: a Java broker needs it, and its figures are
     meant to be those of a broker that has been running. `sleeping` are numbers of partitions that
-    nobody writes to, in ascending order."""
+    nobody writes to, in ascending order; `producers` are numbers of producers of transactions side
+    by side; `filled` are the transactions that are read; `steady_seconds` are those of transactions
+    at a modest rate, and `transactional_ids` those that coordinators know when one dies."""
 
     sizes: tuple[int, ...] = (100, 1024, 10_240)
     codecs: tuple[str, ...] = ("none", "lz4")
@@ -24,10 +26,22 @@ class Plan:
     sleeping: tuple[int, ...] = (0, 500, 3000)
     lone_seconds: float = 20.0
     lone_interval_ms: float = 20.0
+    producers: tuple[int, ...] = (1, 8)
+    filled: int = 200
+    steady_rate: float = 20.0
+    steady_seconds: float = 30.0
+    transactional_ids: int = 10_000
 
 
 FULL = Plan()
-LONG = replace(FULL, sleeping=(*FULL.sleeping, 10_000), latency_seconds=60.0, lone_seconds=60.0)
+LONG = replace(
+    FULL,
+    sleeping=(*FULL.sleeping, 10_000),
+    latency_seconds=60.0,
+    lone_seconds=60.0,
+    steady_seconds=120.0,
+    transactional_ids=100_000,
+)
 QUICK = Plan(
     sizes=(1024,),
     codecs=("none",),
@@ -41,4 +55,7 @@ QUICK = Plan(
     many_partitions=200,
     sleeping=(0, 200),
     lone_seconds=6.0,
+    filled=50,
+    steady_seconds=8.0,
+    transactional_ids=1000,
 )

@@ -3,14 +3,15 @@
 confluent-kafka makes a Python object of each record and calls back for each acknowledgement, about
 four microseconds of CPU a record. With 100-byte records on two cores a benchmark would measure
 that. Here a thousand records are handed over by one call, and acknowledgements are counted by the
-batch. Only what load.py needs is declared.
+batch. Only what the loads (load.py) need is declared.
 """
 
 from __future__ import annotations
 
 import ctypes
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_ssize_t, c_void_p
 from pathlib import Path
 
@@ -27,6 +28,8 @@ _ERROR_TEXT_BYTES = 512
 _NO_LEADER = (5, 6)  # LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER
 _LEADER_TIMEOUT_S = 15.0
 _LEADER_PAUSE_S = 0.05
+DRAIN_TIMEOUT_S = 60.0
+_TRANSACTION_TIMEOUT_MS = 60_000
 
 
 class Message(ctypes.Structure):
@@ -43,6 +46,19 @@ class Message(ctypes.Structure):
         ("offset", c_int64),
         ("private", c_void_p),
     ]
+
+
+def batch_of(
+    pool: ctypes.Array[ctypes.c_char], size: int, count: int, seed: int
+) -> ctypes.Array[Message]:
+    """Records whose payloads lie in the pool, anywhere."""
+    chance = random.Random(seed)
+    messages = (Message * count)()
+    start = ctypes.addressof(pool)
+    for message in messages:
+        message.payload = start + chance.randrange(len(pool) - size)
+        message.size = size
+    return messages
 
 
 def _load() -> ctypes.CDLL:
@@ -80,6 +96,12 @@ def _load() -> ctypes.CDLL:
         "consume_queue": (POINTER(Message), [handle, c_int]),
         "consume_batch_queue": (c_ssize_t, [handle, c_int, POINTER(POINTER(Message)), c_size_t]),
         "message_destroy": (None, [POINTER(Message)]),
+        "init_transactions": (handle, [handle, c_int]),
+        "begin_transaction": (handle, [handle]),
+        "commit_transaction": (handle, [handle, c_int]),
+        "abort_transaction": (handle, [handle, c_int]),
+        "error_string": (c_char_p, [handle]),
+        "error_destroy": (None, [handle]),
         "query_watermark_offsets": (
             c_int,
             [handle, c_char_p, c_int32, POINTER(c_int64), POINTER(c_int64), c_int],
@@ -160,9 +182,41 @@ class Producer(_Client):
                 self.acknowledged += count
             _library.rd_kafka_event_destroy(event)
 
+    def wait_for(self, sent: int) -> None:
+        """Until so many records are acknowledged; FailedError if that takes too long."""
+        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        while self.acknowledged < sent:
+            if time.monotonic() > deadline:
+                raise FailedError(f"{self.acknowledged} of {sent} records were acknowledged")
+            self.poll(20)
+
     @property
     def pending(self) -> int:
         return int(_library.rd_kafka_outq_len(self._handle))
+
+
+class TransactionalProducer(Producer):
+    """With `transactional.id` among its settings. Whoever ends a transaction waits for the
+    acknowledgement of all records first (`poll`): an abort would take back what was not sent."""
+
+    def init(self) -> None:
+        self._ask(_library.rd_kafka_init_transactions, _TRANSACTION_TIMEOUT_MS)
+
+    def begin(self) -> None:
+        self._ask(_library.rd_kafka_begin_transaction)
+
+    def commit(self) -> None:
+        self._ask(_library.rd_kafka_commit_transaction, _TRANSACTION_TIMEOUT_MS)
+
+    def abort(self) -> None:
+        self._ask(_library.rd_kafka_abort_transaction, _TRANSACTION_TIMEOUT_MS)
+
+    def _ask(self, function: Callable[..., int | None], *arguments: int) -> None:
+        error = function(self._handle, *arguments)
+        if error:
+            text = _library.rd_kafka_error_string(error).decode()
+            _library.rd_kafka_error_destroy(error)
+            raise FailedError(text)
 
 
 class Consumer(_Client):

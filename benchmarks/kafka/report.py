@@ -18,7 +18,7 @@ Rounds = Mapping[str, Sequence[Found]]
 
 
 def is_more_better(name: str) -> bool:
-    return name.endswith("MB/s")
+    return name.endswith(("MB/s", "transactions/s"))
 
 
 def goal(name: str) -> tuple[str, float] | None:
@@ -27,9 +27,25 @@ def goal(name: str) -> tuple[str, float] | None:
         return ("≥", 1.0)
     if name.startswith("latency") and name.endswith("p99, ms") and "late p99" not in name:
         return ("≤", 0.5)
+    if name.endswith("transactions/s: commit p99, ms"):
+        return ("≤", 0.5)
     if "RSS of a" in name:
         return ("≤", 0.1)
     return None
+
+
+def own_goal(name: str) -> tuple[str, float] | None:
+    """What minikafka's own figure should be, whatever others have: as `goal`."""
+    return next((goal for ending, goal in _OWN_GOALS.items() if name.endswith(ending)), None)
+
+
+_OWN_GOALS = {
+    "transactions/s: commit p50, ms": ("≤", 3.0),
+    "transactions/s: commit p99, ms": ("≤", 15.0),
+    "stream in transactions of 100 ms, % of without": ("≥", 95.0),
+    "read_committed, % of without": ("≥", 98.0),
+    "100000 transactional ids: until a next coordinator had read its own, s": ("≤", 2.0),
+}
 
 
 def is_condition(name: str) -> bool:
@@ -48,7 +64,8 @@ def is_condition(name: str) -> bool:
 
 def compared(rounds: Rounds, ours: str, peers: Sequence[str]) -> list[dict[str, Any]]:
     """A row a figure that any round has: by system the median, least and most of the rounds that
-    count and their number; by peer the ratio of the medians, and whether it meets the goal."""
+    count and their number; by peer the ratio of the medians, and whether it meets the goal; and
+    whether our own median meets its own."""
     rows = []
     for name in _names(rounds):
         row: dict[str, Any] = {"figure": name, "systems": {}, "ratios": {}}
@@ -73,14 +90,24 @@ def compared(rounds: Rounds, ours: str, peers: Sequence[str]) -> list[dict[str, 
                     row["ratios"][peer] = own["median"] / other["median"]
         wanted = goal(name)
         if wanted is not None and row["ratios"]:
-            sign, limit = wanted
-            row["goal"] = f"{sign} {limit:g}"
-            row["met"] = {
-                peer: ratio >= limit if sign == "≥" else ratio <= limit
-                for peer, ratio in row["ratios"].items()
-            }
+            row["goal"] = _told(wanted)
+            row["met"] = {peer: _meets(ratio, wanted) for peer, ratio in row["ratios"].items()}
+        own_wanted = own_goal(name)
+        if own_wanted is not None and own is not None:
+            row["own goal"] = _told(own_wanted)
+            row["own met"] = _meets(own["median"], own_wanted)
         rows.append(row)
     return rows
+
+
+def _told(wanted: tuple[str, float]) -> str:
+    sign, limit = wanted
+    return f"{sign} {limit:g}"
+
+
+def _meets(value: float, wanted: tuple[str, float]) -> bool:
+    sign, limit = wanted
+    return value >= limit if sign == "≥" else value <= limit
 
 
 def left_out(rounds: Rounds) -> list[dict[str, Any]]:
@@ -107,11 +134,11 @@ def table(rows: Sequence[Mapping[str, Any]], ours: str, peers: Sequence[str]) ->
         drawn.add_column("ratio", justify="right")
     drawn.add_column("goal", justify="right")
     for row in rows:
-        cells = [_spread(row["systems"].get(ours))]
+        cells = [_spread(row["systems"].get(ours)) + _WORD[row.get("own met")]]
         for peer in peers:
             cells += [_spread(row["systems"].get(peer)), _ratio(row, peer)]
         if any(cell != "-" for cell in cells):
-            drawn.add_row(row["figure"], *cells, row.get("goal", ""))
+            drawn.add_row(row["figure"], *cells, _goals(row))
     return drawn
 
 
@@ -128,12 +155,20 @@ def table_left_out(rows: Sequence[Mapping[str, Any]]) -> Table:
     return drawn
 
 
+def _goals(row: Mapping[str, Any]) -> str:
+    """That of the ratio; that of our own figure says so."""
+    own = f"own {row['own goal']}" if "own goal" in row else ""
+    return ", ".join(each for each in (row.get("goal", ""), own) if each)
+
+
+_WORD = {True: " met", False: " missed", None: ""}
+
+
 def _ratio(row: Mapping[str, Any], peer: str) -> str:
     ratio = row["ratios"].get(peer)
     if ratio is None:
         return "-"
-    met = row.get("met", {}).get(peer)
-    return _number(ratio) + {True: " met", False: " missed", None: ""}[met]
+    return _number(ratio) + _WORD[row.get("met", {}).get(peer)]
 
 
 def _spread(values: Mapping[str, float] | None) -> str:

@@ -54,6 +54,7 @@ class System(Protocol):
     """A cluster that can be started once, measured, and ended."""
 
     title: str
+    path: Path  # what broker 1 says is in broker-1.log
 
     def prepare(self) -> None:
         """What is done once before the first start, and is no part of it."""

@@ -1,4 +1,5 @@
-"""Two more requests of Kafka's protocol without a client library: CreateTopics and DescribeQuorum.
+"""More requests of Kafka's protocol without a client library: CreateTopics, DescribeQuorum and
+InitProducerId.
 
 For the same reason as in tests/helpers/kafka_probe.py: a library has its own idea of when to ask
 again, which would be measured along.
@@ -11,8 +12,9 @@ import struct
 
 _TIMEOUT_S = 1.0
 _MOST_BYTES = 1024 * 1024
-_CREATE_TOPICS, _DESCRIBE_QUORUM = 19, 55
+_CREATE_TOPICS, _INIT_PRODUCER_ID, _DESCRIBE_QUORUM = 19, 22, 55
 _NONE, _TOPIC_ALREADY_EXISTS = 0, 36
+_TRANSACTION_TIMEOUT_MS = 60_000
 _METADATA_TOPIC = b"__cluster_metadata"
 
 
@@ -70,6 +72,21 @@ def leader_in(answer: bytes) -> int | None:
     except (struct.error, IndexError):
         return None
     return leader_id if not error and leader_id > 0 else None
+
+
+def init_producer_id_frame(transactional_id: str) -> bytes:
+    """InitProducerId v1: begin anew under this id."""
+    body = _string(transactional_id) + struct.pack(">i", _TRANSACTION_TIMEOUT_MS)
+    return _frame(struct.pack(">hhi", _INIT_PRODUCER_ID, 1, 1) + _string("probe") + body)
+
+
+def producer_id_error_in(answer: bytes) -> int:
+    """0 if there is a producer id in it. ValueError if it cannot be read."""
+    try:
+        _correlation_id, _throttled_ms, error = struct.unpack_from(">iih", answer)
+    except struct.error as short:
+        raise ValueError(f"an answer of {len(answer)} bytes") from short
+    return int(error)
 
 
 def _string(text: str) -> bytes:

@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from benchmarks.kafka.found import Found
-from benchmarks.kafka.report import compared, goal, left_out, table, table_left_out
+from benchmarks.kafka.report import compared, goal, left_out, own_goal, table, table_left_out
 
 P99 = "latency at 1 MB/s p99, ms"
 
@@ -113,6 +113,37 @@ def test_memory_of_brokers_has_a_goal_and_that_of_zookeeper_has_none() -> None:
     assert goal("RSS of an idle broker, MB") == ("≤", 0.1)
     assert goal("RSS of ZooKeeper, MB") is None
     assert goal("latency at 1 MB/s, client late p99, ms") is None
+
+
+COMMIT = "20 transactions/s: commit p99, ms"
+
+
+def test_a_commit_has_a_goal_beside_others_and_one_of_its_own() -> None:
+    rounds = {"ours": [Found({COMMIT: 16.0})], "theirs": [Found({COMMIT: 40.0})]}
+    (row,) = compared(rounds, "ours", ["theirs"])
+    assert (row["goal"], row["met"]) == ("≤ 0.5", {"theirs": True})
+    assert (row["own goal"], row["own met"]) == ("≤ 15", False)
+    shown = _printed(table([row], "ours", ["theirs"]))
+    assert "16 missed" in shown
+    assert "0.4 met" in shown
+    assert "≤ 0.5, own ≤ 15" in shown
+
+
+def test_our_own_goal_is_told_without_peers_and_not_without_a_figure_that_counts() -> None:
+    share = "stream in transactions of 100 ms, % of without"
+    (row,) = compared({"ours": [Found({share: 96.0})]}, "ours", [])
+    assert (row["own goal"], row["own met"], "goal" in row) == ("≥ 95", True, False)
+    disturbed = Found()
+    disturbed.note({share: 60.0}, "others had 40% of the machine")
+    (row,) = compared({"ours": [disturbed]}, "ours", [])
+    assert "own goal" not in row
+
+
+def test_more_transactions_are_better_and_each_of_them_has_a_goal() -> None:
+    assert goal("one record each, 8 producers, transactions/s") == ("≥", 1.0)
+    assert goal("one record each, 8 producers: commit p99, ms") is None
+    assert own_goal("consume transactions read_committed, % of without") == ("≥", 98.0)
+    assert own_goal("consume transactions read_committed, MB/s") is None
 
 
 def _printed(drawn: object) -> str:
