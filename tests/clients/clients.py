@@ -44,8 +44,6 @@ class Transactions:
     fenced: str  # another producer has the id now
     timed_out: str  # the broker has aborted what took too long
     send_offsets: bool = True
-    # Its first commit is not answered, as another connection speaks for the id; it asks no more.
-    hears_only_of_records: bool = False
 
 
 @dataclass(frozen=True)
@@ -355,7 +353,7 @@ KAFKAJS = Client(
     _kafkajs,
     ("none", "gzip", "snappy", "lz4"),
     _ALL_CALLS - {"broker_config", "set_broker_config", "set_broker_default"},
-    transactions=Transactions("old epoch", "old epoch", hears_only_of_records=True),
+    transactions=Transactions(fenced="old epoch", timed_out="old epoch"),
 )
 JAVA = Client(
     "java",

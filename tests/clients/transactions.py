@@ -68,11 +68,7 @@ class TransactionBehaviours(Means):
                 program.call("init")
                 program.call("begin")
                 program.call("send", topic=topic, partition=0, values=[value])
-            if self.words.hears_only_of_records:
-                more = {"topic": topic, "partition": 0, "values": ["too late"]}
-                refused(first, "send", self.words.fenced, **more)
-            else:
-                refused(first, "commit", self.words.fenced)
+            refused(first, "commit", self.words.fenced)
             second.call("commit")
             assert "error" in first.answer("commit")
         self.end(topic)

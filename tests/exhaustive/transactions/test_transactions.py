@@ -99,17 +99,17 @@ def test_the_searches_reach_the_rows_of_the_table() -> None:
 
 # As the documentation states them: the bounds, and how many states and transitions there are.
 STATED = [
-    (bounds(2, transactions=2, crashes=2, retries=1), 106_126, 252_363),
-    (bounds(2, transactions=2, crashes=1, retries=1, timeouts=1), 57_207, 133_804),
-    (bounds(2, 2, transactions=2, retries=1), 99_287, 255_772),
-    (bounds(2, partitions=2, transactions=2, crashes=1, retries=1), 52_420, 112_566),
-    (bounds(1, transactions=2, retries=1, lost=1, timeouts=1), 55_285, 153_346),
-    (bounds(1, transactions=2, depositions=1, lost=1), 44_992, 126_150),
+    (bounds(2, transactions=2, crashes=2, retries=1), 81_559, 193_502),
+    (bounds(2, transactions=2, crashes=1, retries=1, timeouts=1), 50_555, 117_131),
+    (bounds(2, 2, transactions=2, retries=1), 90_385, 227_516),
+    (bounds(2, partitions=2, transactions=2, crashes=1, retries=1), 43_268, 92_707),
+    (bounds(1, transactions=2, retries=1, lost=1, timeouts=1), 58_092, 159_493),
+    (bounds(1, transactions=2, depositions=1, lost=1), 45_097, 126_295),
     (bounds(1, transactions=2, moves=2, lost=1), 25_448, 56_457),
-    (bounds(1, 1, transactions=1, retries=1), 17_883, 44_158),
-    (bounds(1, 2, transactions=2), 10_867, 21_256),
-    (bounds(1, crashes=1, retries=1, lost=1, timeouts=1, shrinks=1), 236_143, 748_306),
-    (bounds(2, crashes=2, retries=1, lost=1, timeouts=1, shrinks=1), 610_162, 2_083_624),
+    (bounds(1, 1, transactions=1, retries=1), 20_723, 49_926),
+    (bounds(1, 2, transactions=2), 9_589, 18_727),
+    (bounds(1, crashes=1, retries=1, lost=1, timeouts=1, shrinks=1), 258_680, 810_436),
+    (bounds(2, crashes=2, retries=1, lost=1, timeouts=1, shrinks=1), 661_018, 2_234_574),
 ]
 # All at once, in as many steps, and how many states.
 EVERYTHING = Budget(3, crashes=2, retries=1, lost=1, timeouts=1, holds=1, shrinks=1)
