@@ -39,11 +39,10 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Transactions:
-    """What a client's errors say, as patterns, and whether it commits a group's offsets."""
+    """What a client's errors say, as patterns."""
 
     fenced: str  # another producer has the id now
     timed_out: str  # the broker has aborted what took too long
-    send_offsets: bool = True
 
 
 @dataclass(frozen=True)
@@ -389,7 +388,7 @@ SARAMA = Client(
     _go("sarama"),
     _ALL_CODECS,
     _ALL_CALLS - _NO_DEFAULT,
-    transactions=Transactions(_SARAMA_FENCED, _SARAMA_FENCED, send_offsets=False),
+    transactions=Transactions(_SARAMA_FENCED, _SARAMA_FENCED),
 )
 # Before 1.45.1 it leaves the largest timestamp of a batch unset.
 SARAMA_OLD = Client(

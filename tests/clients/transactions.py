@@ -11,8 +11,6 @@ import itertools
 import re
 from typing import Any
 
-import pytest
-
 from tests.clients.behaviours import SESSION_TIMEOUT_MS, Means, numbered
 from tests.clients.clients import Program, Transactions
 
@@ -94,8 +92,6 @@ class TransactionBehaviours(Means):
     # --- read, change, write ---------------------------------------------------------------------
 
     def test_what_is_read_and_written_in_transactions_is_written_once(self) -> None:
-        if not self.words.send_offsets:
-            pytest.skip(f"{self.client.name} is not asked to do that")
         source, target = self.topic(partitions=2), self.topic(partitions=2)
         records = [record | {"partition": n % 2} for n, record in enumerate(numbered(0, 24))]
         self.produce(source, records, idempotent=True)
