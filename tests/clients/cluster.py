@@ -50,6 +50,7 @@ class Cluster(Protocol):
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def kill(self, name: str) -> None: ...
+    def kill_all(self) -> None: ...
     def restart(self, name: str) -> None: ...
     def create_topic(self, name: str, partitions: int, **configs: str) -> None: ...
 
@@ -79,6 +80,10 @@ class MiniCluster:
     def kill(self, name: str) -> None:
         self._processes.kill(name)
         self._dead.add(name)
+
+    def kill_all(self) -> None:
+        self._processes.kill_all()
+        self._dead |= set(self.addresses)
 
     def restart(self, name: str) -> None:
         self._processes.restart(name)
@@ -118,6 +123,10 @@ class ApacheCluster:
     def kill(self, name: str) -> None:
         kill_member(self._member(name))
         self._dead.add(name)
+
+    def kill_all(self) -> None:
+        for name in self.living:
+            self.kill(name)
 
     def restart(self, name: str) -> None:
         self._system.restart(name)

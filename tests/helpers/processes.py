@@ -30,6 +30,7 @@ from minikafka.zookeeper.codec import encode_config_change
 from minikafka.zookeeper.paths import Layout
 from tests.helpers.waiting import until
 
+_KILL_WAIT_S = 30.0
 FAST = ("zookeeper.session.timeout.ms=1500", "replica.lag.time.max.ms=1500")
 
 
@@ -69,8 +70,7 @@ class ProcessCluster:
         file = self.path / "cluster.json"
         if not file.exists():
             return
-        document = json.loads(file.read_text())
-        brokers = [Process(each["pid"], each["started"]) for each in document["brokers"]]
+        brokers = self._processes()
         for broker in brokers:
             processes.send_signal(broker, signal.SIGCONT)
         self.minikafka("down", check=False)
@@ -85,8 +85,19 @@ class ProcessCluster:
         brokers = json.loads((self.path / "cluster.json").read_text())["brokers"]
         return ",".join(broker["grpc"] for broker in brokers)
 
+    def _processes(self) -> list[Process]:
+        brokers = json.loads((self.path / "cluster.json").read_text())["brokers"]
+        return [Process(each["pid"], each["started"]) for each in brokers]
+
     def kill(self, name: str, number: str = "KILL") -> None:
         self.minikafka("kill", name, "--signal", number)
+
+    def kill_all(self) -> None:
+        """SIGKILL to all brokers at once; returns when they are gone."""
+        brokers = self._processes()
+        for broker in brokers:
+            processes.send_signal(broker, signal.SIGKILL)
+        assert all(processes.wait_ended(broker, _KILL_WAIT_S) for broker in brokers), brokers
 
     def restart(self, name: str) -> None:
         self.minikafka("restart", name)
