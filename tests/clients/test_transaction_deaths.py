@@ -81,6 +81,7 @@ class Stream:
     problem: BaseException | None = None
     _program: Program | None = None
     _stopped: threading.Event = field(default_factory=threading.Event)
+    _commits: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         number = 0
@@ -108,6 +109,11 @@ class Stream:
             raise self.problem
         return True
 
+    def wait_for_commit(self) -> None:
+        """Until it is just being asked for one."""
+        self._commits.clear()
+        wait(self._commits.is_set, f"a commit of {self.client.name}", _DEADLINE_S)
+
     def _one(self, number: int) -> None:
         if self._program is None:
             self._program = self._begun()
@@ -117,6 +123,7 @@ class Stream:
         )
         commits = written and number % 4 != 3
         if commits:
+            self._commits.set()
             done, then = self._call("commit")
             if done:
                 self.committed.append(number)
@@ -199,9 +206,9 @@ def streaming(cluster: Cluster, client: Client) -> Iterator[Stream]:
         raise stream.problem
 
 
-def lose_one(stream: Stream, place: str) -> None:
-    """It goes on meanwhile."""
-    name = PLACES[place](stream.cluster, stream.topic)
+def lose_one(stream: Stream, name: str) -> None:
+    """In the middle of a commit; it goes on meanwhile."""
+    stream.wait_for_commit()
     stream.cluster.kill(name)
     stream.progress()
     stream.cluster.restart(name)
@@ -209,7 +216,8 @@ def lose_one(stream: Stream, place: str) -> None:
 
 def lose_all(stream: Stream) -> None:
     names = list(stream.cluster.addresses)
-    stream.cluster.kill_all()
+    stream.wait_for_commit()
+    stream.cluster.kill(*names)
     with ThreadPoolExecutor(len(names)) as each:
         list(each.map(stream.cluster.restart, names))
 
@@ -227,7 +235,7 @@ def test_what_is_read_is_what_was_committed_whichever_brokers_die(
             if death == ALL:
                 lose_all(stream)
             else:
-                lose_one(stream, death)
+                lose_one(stream, PLACES[death](mortal_cluster, stream.topic))
             wait_until_whole(mortal_cluster, stream.topic, "__transaction_state")
         stream.progress()
     judge(stream)

@@ -70,7 +70,7 @@ class ProcessCluster:
         file = self.path / "cluster.json"
         if not file.exists():
             return
-        brokers = self._processes()
+        brokers = list(self._processes().values())
         for broker in brokers:
             processes.send_signal(broker, signal.SIGCONT)
         self.minikafka("down", check=False)
@@ -85,19 +85,21 @@ class ProcessCluster:
         brokers = json.loads((self.path / "cluster.json").read_text())["brokers"]
         return ",".join(broker["grpc"] for broker in brokers)
 
-    def _processes(self) -> list[Process]:
+    def _processes(self) -> dict[str, Process]:
+        """The brokers', by name."""
         brokers = json.loads((self.path / "cluster.json").read_text())["brokers"]
-        return [Process(each["pid"], each["started"]) for each in brokers]
+        return {each["name"]: Process(each["pid"], each["started"]) for each in brokers}
 
     def kill(self, name: str, number: str = "KILL") -> None:
         self.minikafka("kill", name, "--signal", number)
 
-    def kill_all(self) -> None:
-        """SIGKILL to all brokers at once; returns when they are gone."""
-        brokers = self._processes()
-        for broker in brokers:
-            processes.send_signal(broker, signal.SIGKILL)
-        assert all(processes.wait_ended(broker, _KILL_WAIT_S) for broker in brokers), brokers
+    def kill_at_once(self, *names: str) -> None:
+        """Without a command, which would take its time: SIGKILL to these. Returns when they are
+        gone."""
+        found = self._processes()
+        for name in names:
+            processes.send_signal(found[name], signal.SIGKILL)
+        assert all(processes.wait_ended(found[name], _KILL_WAIT_S) for name in names), found
 
     def restart(self, name: str) -> None:
         self.minikafka("restart", name)
