@@ -49,7 +49,8 @@ quick: $(READY) ## While you work: style, types, import rules, and the tests tha
 # Who generates is in these folders.
 long: $(READY) ## Ten times as much of what tests generate, and the bounds that docs/reliability.md states.
 	MINIKAFKA_AMOUNT=long $(PYTEST) --timeout 3600 --durations=10 \
-	  tests/exhaustive tests/simulation tests/scenarios tests/unit $(ARGS)
+	  tests/exhaustive tests/simulation tests/scenarios tests/unit \
+	  tests/clients/test_transaction_deaths.py $(ARGS)
 
 check: $(READY) ## Style, types, import rules, protos, generated code.
 	$(BIN)/ruff check .

@@ -115,6 +115,10 @@ class GroupService(Protocol):
 class TransactionService(Protocol):
     """Transactions, as the doors call them: errors are in the results, nothing is raised."""
 
+    def fences(self, transactional_id: str, producer_id: int, producer_epoch: int) -> bool:
+        """Is it known here that whatever this producer asks of the coordinator is refused, as the
+        id is another's now? Then it speaks for nobody, and `hears` is not asked."""
+
     def hears(self, transactional_id: str, kind: NewestOf, connection: int) -> bool:
         """May a request for this id be executed that came on this connection? They are numbered as
         they are accepted. False: a younger one has spoken since; close it (transactions.md, T10).

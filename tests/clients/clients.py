@@ -39,13 +39,10 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Transactions:
-    """What a client's errors say, as patterns, and whether it commits a group's offsets."""
+    """What a client's errors say, as patterns."""
 
     fenced: str  # another producer has the id now
     timed_out: str  # the broker has aborted what took too long
-    send_offsets: bool = True
-    # Its first commit is not answered, as another connection speaks for the id; it asks no more.
-    hears_only_of_records: bool = False
 
 
 @dataclass(frozen=True)
@@ -355,7 +352,7 @@ KAFKAJS = Client(
     _kafkajs,
     ("none", "gzip", "snappy", "lz4"),
     _ALL_CALLS - {"broker_config", "set_broker_config", "set_broker_default"},
-    transactions=Transactions("old epoch", "old epoch", hears_only_of_records=True),
+    transactions=Transactions(fenced="old epoch", timed_out="old epoch"),
 )
 JAVA = Client(
     "java",
@@ -391,7 +388,7 @@ SARAMA = Client(
     _go("sarama"),
     _ALL_CODECS,
     _ALL_CALLS - _NO_DEFAULT,
-    transactions=Transactions(_SARAMA_FENCED, _SARAMA_FENCED, send_offsets=False),
+    transactions=Transactions(_SARAMA_FENCED, _SARAMA_FENCED),
 )
 # Before 1.45.1 it leaves the largest timestamp of a batch unset.
 SARAMA_OLD = Client(

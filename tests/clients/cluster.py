@@ -49,7 +49,7 @@ class Cluster(Protocol):
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
-    def kill(self, name: str) -> None: ...
+    def kill(self, *names: str) -> None: ...
     def restart(self, name: str) -> None: ...
     def create_topic(self, name: str, partitions: int, **configs: str) -> None: ...
 
@@ -76,9 +76,9 @@ class MiniCluster:
     def stop(self) -> None:
         self._processes.down()
 
-    def kill(self, name: str) -> None:
-        self._processes.kill(name)
-        self._dead.add(name)
+    def kill(self, *names: str) -> None:
+        self._processes.kill_at_once(*names)
+        self._dead.update(names)
 
     def restart(self, name: str) -> None:
         self._processes.restart(name)
@@ -115,9 +115,10 @@ class ApacheCluster:
     def stop(self) -> None:
         self._system.stop()
 
-    def kill(self, name: str) -> None:
-        kill_member(self._member(name))
-        self._dead.add(name)
+    def kill(self, *names: str) -> None:
+        for name in names:
+            kill_member(self._member(name))
+        self._dead.update(names)
 
     def restart(self, name: str) -> None:
         self._system.restart(name)

@@ -11,8 +11,6 @@ import itertools
 import re
 from typing import Any
 
-import pytest
-
 from tests.clients.behaviours import SESSION_TIMEOUT_MS, Means, numbered
 from tests.clients.clients import Program, Transactions
 
@@ -68,11 +66,7 @@ class TransactionBehaviours(Means):
                 program.call("init")
                 program.call("begin")
                 program.call("send", topic=topic, partition=0, values=[value])
-            if self.words.hears_only_of_records:
-                more = {"topic": topic, "partition": 0, "values": ["too late"]}
-                refused(first, "send", self.words.fenced, **more)
-            else:
-                refused(first, "commit", self.words.fenced)
+            refused(first, "commit", self.words.fenced)
             second.call("commit")
             assert "error" in first.answer("commit")
         self.end(topic)
@@ -98,8 +92,6 @@ class TransactionBehaviours(Means):
     # --- read, change, write ---------------------------------------------------------------------
 
     def test_what_is_read_and_written_in_transactions_is_written_once(self) -> None:
-        if not self.words.send_offsets:
-            pytest.skip(f"{self.client.name} is not asked to do that")
         source, target = self.topic(partitions=2), self.topic(partitions=2)
         records = [record | {"partition": n % 2} for n, record in enumerate(numbered(0, 24))]
         self.produce(source, records, idempotent=True)

@@ -86,13 +86,21 @@ def cache_dir() -> Path:
     return Path(os.environ.get("MINIKAFKA_CACHE") or _ROOT / ".cache")
 
 
+def is_fetched(version: str = VERSION) -> bool:
+    return _folder(version).exists()
+
+
+def _folder(version: str) -> Path:
+    return cache_dir() / "kafka-java" / version
+
+
 def home(version: str = VERSION) -> Path:
     """The folder with `libs/*.jar` and how to log, fetched if it is not there yet; `version` may be
     STREAMS or CONNECT.
     UsageError, with what to install, if Java or Maven is missing; NotFetchedError if it fails."""
     if shutil.which("java") is None:
         raise UsageError(f"there is no java on the PATH, which Apache Kafka needs: {INSTALL}")
-    found = cache_dir() / "kafka-java" / version
+    found = _folder(version)
     if found.exists():
         return found
     if shutil.which("mvn") is None:

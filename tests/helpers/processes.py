@@ -30,6 +30,7 @@ from minikafka.zookeeper.codec import encode_config_change
 from minikafka.zookeeper.paths import Layout
 from tests.helpers.waiting import until
 
+_KILL_WAIT_S = 30.0
 FAST = ("zookeeper.session.timeout.ms=1500", "replica.lag.time.max.ms=1500")
 
 
@@ -69,8 +70,7 @@ class ProcessCluster:
         file = self.path / "cluster.json"
         if not file.exists():
             return
-        document = json.loads(file.read_text())
-        brokers = [Process(each["pid"], each["started"]) for each in document["brokers"]]
+        brokers = list(self._processes().values())
         for broker in brokers:
             processes.send_signal(broker, signal.SIGCONT)
         self.minikafka("down", check=False)
@@ -85,8 +85,21 @@ class ProcessCluster:
         brokers = json.loads((self.path / "cluster.json").read_text())["brokers"]
         return ",".join(broker["grpc"] for broker in brokers)
 
+    def _processes(self) -> dict[str, Process]:
+        """The brokers', by name."""
+        brokers = json.loads((self.path / "cluster.json").read_text())["brokers"]
+        return {each["name"]: Process(each["pid"], each["started"]) for each in brokers}
+
     def kill(self, name: str, number: str = "KILL") -> None:
         self.minikafka("kill", name, "--signal", number)
+
+    def kill_at_once(self, *names: str) -> None:
+        """Without a command, which would take its time: SIGKILL to these. Returns when they are
+        gone."""
+        found = self._processes()
+        for name in names:
+            processes.send_signal(found[name], signal.SIGKILL)
+        assert all(processes.wait_ended(found[name], _KILL_WAIT_S) for name in names), found
 
     def restart(self, name: str) -> None:
         self.minikafka("restart", name)

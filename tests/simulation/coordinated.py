@@ -202,7 +202,7 @@ class Coordinated:
         async def serve(service: Service) -> ProducerIdentity:
             return _right(await service.transactions.init_producer_id(request))
 
-        identity = await self._coordinate(client, "init", serve)
+        identity = await self._coordinate(client, "init", request, serve)
         self._become(client, identity)
 
     def _become(self, client: Client, identity: ProducerIdentity) -> None:
@@ -229,7 +229,7 @@ class Coordinated:
                     raise error
 
         is_newest = self._is_newest(client)
-        await self._coordinate(client, "add", serve)
+        await self._coordinate(client, "add", request, serve)
         self._judge_fenced(client, "adds partitions", is_newest)
 
     async def _end(self, client: Client, attempt: Attempt, outcome: str) -> None:
@@ -247,7 +247,7 @@ class Coordinated:
 
         is_newest = self._is_newest(client)
         try:
-            identity = await self._coordinate(client, "end", serve)
+            identity = await self._coordinate(client, "end", request, serve)
         except TransactionAbortableError:
             if outcome == "abort":
                 raise
@@ -280,15 +280,18 @@ class Coordinated:
                 f"{attempt}: {how} {outcome}; it was {attempt.outcome}, asked: {attempt.asked}",
             )
 
-    async def _coordinate(self, client: Client, kind: str, ask: Any) -> Any:
+    async def _coordinate(self, client: Client, kind: str, request: Any, ask: Any) -> Any:
         """Ask the coordinator, as T10 has it."""
 
         async def find() -> Host:
             return await self.find(client.transactional_id, COORDINATES_TRANSACTIONS)
 
         async def serve(service: Service, connection: int) -> Any:
-            hears = service.transactions.hears
-            if not hears(client.transactional_id, NewestOf.COORDINATION, connection):
+            asked, transactional_id = service.transactions, request.transactional_id
+            if not (
+                asked.fences(transactional_id, request.producer_id, request.producer_epoch)
+                or asked.hears(transactional_id, NewestOf.COORDINATION, connection)
+            ):
                 raise NetworkError("the connection is closed")
             return await ask(service)
 

@@ -118,6 +118,13 @@ class TransactionCoordinator:
 
     # --- for clients -----------------------------------------------------------------------------
 
+    def fences(self, transactional_id: str, producer_id: int, producer_epoch: int) -> bool:
+        try:
+            value = self._value(self._shards.of_id(transactional_id), transactional_id)
+        except MinikafkaError:
+            return False  # who does not coordinate the id knows of nobody who is fenced
+        return value.fences(producer_id, producer_epoch)
+
     def hears(self, transactional_id: str, kind: NewestOf, connection: int) -> bool:
         return self._newest.hears(transactional_id, kind, connection)
 

@@ -5,6 +5,8 @@ the next transaction (KAFKA-17754). A late request comes on an older connection 
 the client, having given it up, went on with. So for each id a broker remembers the youngest
 connection that sent InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn or EndTxn, and, apart,
 TxnOffsetCommit: one of these on an older connection is not executed, and that connection is closed.
+Who is fenced is not asked about here: whatever it asks of the coordinator is refused, on any
+connection, and makes none the youngest.
 
 State: for the hash of each (id, kind) the number of that connection: an id may have 32 KB, and two
 that collide only close a connection that did not have to be. Connections are numbered by the broker

@@ -106,6 +106,16 @@ class TransactionValue:
             return producer_id == self.producer_id
         return producer_id == self.previous_producer_id
 
+    def fences(self, producer_id: int, producer_epoch: int) -> bool:
+        """Has this epoch passed, for a producer that does not repeat itself? Then whatever it asks
+        is refused, now and after any later record, until the id is forgotten: epochs only rise, and
+        the last one is not below the present one of an earlier record."""
+        return (
+            producer_id == self.producer_id
+            and producer_epoch < self.producer_epoch
+            and not self.is_last(producer_id, producer_epoch)
+        )
+
     def is_known(self, producer_id: int) -> bool:
         return producer_id == self.producer_id or (
             producer_id == self.next_producer_id != NO_PRODUCER_ID

@@ -4,7 +4,8 @@ A producer that has given a request up goes on over another connection, and the 
 arrive yet. So whatever is done in the name of a transactional id is done for its youngest
 connection only, and an older one is closed (docs/transactions.md, T10); that is asked in the same
 step as the deed itself, with no turn of the loop between them. What is refused by its looks alone
-is nobody's word, and is just answered.
+is nobody's word, and is just answered; so is what the coordinator refuses because its producer is
+fenced.
 
 Errors that came later than some versions are told to those in older words.
 """
@@ -88,11 +89,21 @@ def _told(call: Call, error: MinikafkaError | None) -> int:
     return code(error)
 
 
-def _require_heard(
+def _require_speaker(
     service: BrokerService,
     call: Call,
     transactional_id: str,
-    kind: NewestOf = NewestOf.COORDINATION,
+    producer_id: int,
+    producer_epoch: int,
+) -> None:
+    """Before what is asked of the coordinator, which is to follow at once: it is refused, or comes
+    on the youngest connection."""
+    if not service.transactions.fences(transactional_id, producer_id, producer_epoch):
+        _require_youngest(service, call, transactional_id, NewestOf.COORDINATION)
+
+
+def _require_youngest(
+    service: BrokerService, call: Call, transactional_id: str, kind: NewestOf
 ) -> None:
     """To be followed by the deed at once."""
     if not service.transactions.hears(transactional_id, kind, call.connection_number):
@@ -125,7 +136,7 @@ async def init_producer_id(
     elif not request.transactional_id:
         found = ProducerIdentity(_nameless())
     else:
-        _require_heard(service, call, request.transactional_id)
+        _require_speaker(service, call, request.transactional_id, producer_id, producer_epoch)
         found = await service.transactions.init_producer_id(
             InitProducerIdRequest(
                 request.transactional_id, request.transaction_timeout, producer_id, producer_epoch
@@ -183,14 +194,11 @@ async def _added(
     refused = await _internal(partitions)
     if refused:
         return refused
-    _require_heard(service, call, transactional_id)
+    producer_id = request.v3_and_below_producer_id
+    producer_epoch = request.v3_and_below_producer_epoch
+    _require_speaker(service, call, transactional_id, producer_id, producer_epoch)
     return await service.transactions.add_partitions(
-        AddPartitionsRequest(
-            transactional_id,
-            request.v3_and_below_producer_id,
-            request.v3_and_below_producer_epoch,
-            list(partitions),
-        )
+        AddPartitionsRequest(transactional_id, producer_id, producer_epoch, list(partitions))
     )
 
 
@@ -212,7 +220,9 @@ async def add_offsets_to_txn(
 ) -> Values:
     if not request.transactional_id:
         return {"throttle_time": 0, "error_code": code(_nameless())}
-    _require_heard(service, call, request.transactional_id)
+    _require_speaker(
+        service, call, request.transactional_id, request.producer_id, request.producer_epoch
+    )
     error = await service.transactions.add_offsets(
         AddOffsetsRequest(
             request.transactional_id, request.producer_id, request.producer_epoch, request.group_id
@@ -225,7 +235,9 @@ async def end_txn(service: BrokerService, call: Call, request: requests.EndTxn) 
     if not request.transactional_id:
         found = ProducerIdentity(_nameless())
     else:
-        _require_heard(service, call, request.transactional_id)
+        _require_speaker(
+            service, call, request.transactional_id, request.producer_id, request.producer_epoch
+        )
         found = await service.transactions.end(
             EndTransactionRequest(
                 request.transactional_id,
@@ -250,7 +262,7 @@ async def txn_offset_commit(
             async for each in in_slices(partitions)
         ]
     elif partitions:
-        _require_heard(service, call, request.transactional_id, NewestOf.OFFSETS)
+        _require_youngest(service, call, request.transactional_id, NewestOf.OFFSETS)
         result = await service.groups.commit_offsets_in_transaction(
             TxnOffsetCommitRequest(
                 request.transactional_id,

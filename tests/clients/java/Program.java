@@ -80,6 +80,7 @@ public class Program {
       settings.put(side + ".serializer", bytes + "Serializer");
       settings.put(side + ".deserializer", bytes + "Deserializer");
     }
+    ask.path("properties").fields().forEachRemaining(each -> settings.put(each.getKey(), each.getValue().asText()));
     return settings;
   }
 

@@ -29,6 +29,7 @@ crash.
         {"call": "poll", "count"}: the next so many [partition, offset, value]
         {"call": "send_offsets", "topic", "offsets": {"0": 5}}: commit them with the transaction
         {"call": "rewind"}: read on from the offsets of the group
+        Java's program takes "properties", too: more of the producer's settings, by name.
         An error has {"then": "retry" | "abort" | "die"}: what the client's documentation wants
         done: the same call again, an abort, or another producer.
 """

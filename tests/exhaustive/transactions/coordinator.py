@@ -238,7 +238,10 @@ class LiveCoordinator:
             self.next_producer_id += 1
 
     def _request(self, request: Any, token: tuple[int, int]) -> None:
-        if hears(self.broker.newest, token[1]):
+        value = self.transaction.value
+        if value is not None and value.fences(request.producer_id, request.producer_epoch):
+            self.do(self.transaction.handle(request, token, NOW))
+        elif hears(self.broker.newest, token[1]):
             self.broker = self.broker._replace(newest=max(self.broker.newest, token[1]))
             self.do(self.transaction.handle(request, token, NOW))
         else:

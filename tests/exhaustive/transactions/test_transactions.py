@@ -114,8 +114,8 @@ STATED = [
 # All at once, in as many steps, and how many states.
 EVERYTHING = Budget(3, crashes=2, retries=1, lost=1, timeouts=1, holds=1, shrinks=1)
 STATED_TO_A_DEPTH = [
-    (Bounds((2, 2), partitions=2, budget=EVERYTHING), 17, 234_241),
-    (Bounds((1, 1), partitions=2, budget=EVERYTHING), 17, 348_561),
+    (Bounds((2, 2), partitions=2, budget=EVERYTHING), 17, 240_945),
+    (Bounds((1, 1), partitions=2, budget=EVERYTHING), 17, 367_905),
 ]
 takes_minutes = pytest.mark.skipif(not IS_LONG, reason="takes minutes: make long")
 

@@ -50,5 +50,6 @@ On an anomaly the exit status is 1, and history, logs and data are kept; it says
 Modules: run (options, the course of a run, the report), world (the cluster), processes, zookeepers,
 disks; liar, lies, lying (the liar as a part of the run), memory, strangers (the readers); network
 (what can be broken) with netns and proxy; faults, nemesis (the plan); workload, history, checker,
-replicas, availability. tests/unit/torment shows that the judge can say no.
+replicas, availability; transacting, with attempts and java_transactor. tests/unit/torment shows
+that the judge can say no.
 """

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from minikafka.errors import UsageError
 from minikafka.zookeeper.servers.launcher import ZooKeeperMode, parse_mode
-from tests.integration.torment import isolation
+from tests.integration.torment import isolation, java_transactor
 from tests.integration.torment.availability import availability, plot, table
 from tests.integration.torment.checker import Anomaly, Facts, count, judge
 from tests.integration.torment.disks import BALLAST
@@ -127,6 +127,9 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
         kinds = [each for each in options.kinds if KINDS[each].possible(world)]
         for left_out in sorted(set(options.kinds) - set(kinds)):
             tell(f"left out, as this machine does not allow it: {left_out}")
+        java, absent = await asyncio.to_thread(java_transactor.available)
+        for line in absent:
+            tell(line)
         rng = random.Random(options.seed)
         workload = Workload(
             world.bootstrap,
@@ -135,6 +138,7 @@ async def torment(options: Options, world: World, tell: Callable[[str], None]) -
             history,
             rng,
             world.topic_exists,
+            java,
         )
         workload.start()
         nemesis = Nemesis(world, history, tell)

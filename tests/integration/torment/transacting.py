@@ -1,9 +1,10 @@
 """Transactions while everything else happens: over a few partitions of a topic of their own.
 
-Two of our own producers and one of librdkafka (which speaks the older version of the protocol) do
-one transaction after the other. Some are aborted. A producer ends now and then, or is left as it is
-in the middle of a transaction, and the next one of the same transactional id takes over: who was
-left is a zombie. A reader of committed records reads all of it from the beginning and stays.
+Two of our own producers, one of librdkafka (which speaks the older version of the protocol), and
+those of Java 3.9 and 4 where they are there (java_transactor.py) do one transaction after the
+other. Some are aborted. A producer ends now and then, or is left as it is in the middle of a
+transaction, and the next one of the same transactional id takes over: who was left is a zombie. A
+reader of committed records reads all of it from the beginning and stays.
 
 What must hold of each attempt, in the words of Jepsen's list: of one whose commit was acknowledged
 every record is read, once (lost write, duplicate, unseen); of one that was aborted none (G1a,
@@ -23,7 +24,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as KafkaProducer
@@ -36,16 +36,24 @@ from minikafka.errors import (
     UsageError,
 )
 from minikafka.model import TopicPartition
+from tests.clients.clients import Client
 from tests.helpers.waiting import until
+from tests.integration.torment.attempts import (
+    ABORTED,
+    CALL_MS,
+    COMMITTED,
+    PARTITIONS,
+    TIMEOUT_MS,
+    TOPIC,
+    UNKNOWN,
+    Attempt,
+    Attempts,
+)
 from tests.integration.torment.checker import Anomaly
+from tests.integration.torment.java_transactor import JavaTransactor
 from tests.integration.torment.values import decode, encode, patiently
 
-TOPIC = "transacted"
-PARTITIONS = tuple(TopicPartition(TOPIC, number) for number in range(3))
-COMMITTED, ABORTED, UNKNOWN = "committed", "aborted", "unknown"
 _CONFIGS = {"min.insync.replicas": "2"}
-_TIMEOUT_MS = 10_000  # of transactions
-_CALL_MS = 15_000
 _CALL_S = 15.0
 _LIFE = (5, 25)  # transactions of a producer
 _PAUSE_S = 0.05
@@ -56,50 +64,43 @@ _TOLD = 3
 Read = dict[TopicPartition, list[tuple[int, str]]]  # offsets and values
 
 
-@dataclass
-class Attempt:
-    """At a transaction. `values`: by partition, in the order in which they were sent."""
-
-    name: str
-    values: dict[TopicPartition, list[str]] = field(default_factory=dict)
-    outcome: str = UNKNOWN
-
-    def next_value(self, partition: TopicPartition) -> str:
-        values = self.values.setdefault(partition, [])
-        values.append(f"{self.name}-{partition.partition}:{len(values)}")
-        return values[-1]
-
-
 class Transacting:
-    """All of it. `run` until told to stop, then `read_back`."""
+    """All of it. `run` until told to stop, then `read_back`. `java`: those of its clients that are
+    there."""
 
-    def __init__(self, bootstrap: str, kafka_bootstrap: str, rng: random.Random) -> None:
+    def __init__(
+        self, bootstrap: str, kafka_bootstrap: str, rng: random.Random, java: Sequence[Client]
+    ) -> None:
         self._bootstrap = bootstrap
         self._kafka_bootstrap = kafka_bootstrap
         self._rng = rng
+        self._java = java
         self._stop = threading.Event()
         self._reading_ends = asyncio.Event()
         self._read: Read = {each: [] for each in PARTITIONS}
-        self._made = 0
-        self.attempts: list[Attempt] = []
+        self.attempts = Attempts()
         self.anomalies: list[Anomaly] = []
         self._reader: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
         self._stop.set()
 
-    def attempt(self, transactional_id: str) -> Attempt:
-        self._made += 1
-        made = Attempt(f"{transactional_id}.{self._made}")
-        self.attempts.append(made)
-        return made
-
     async def run(self) -> None:
         await self._create()
         self._reader = asyncio.create_task(self._follow())
         own = [self._go_on(f"own-{number}", random.Random(self._rng.random())) for number in (0, 1)]
-        thread = _KafkaTransactor(self, self._kafka_bootstrap, random.Random(self._rng.random()))
-        await asyncio.gather(*own, thread.run(self._stop))
+        through_kafka = [
+            _KafkaTransactor(
+                self.attempts, self._kafka_bootstrap, random.Random(self._rng.random())
+            ),
+            *(
+                JavaTransactor(
+                    client, self._kafka_bootstrap, self.attempts, random.Random(self._rng.random())
+                )
+                for client in self._java
+            ),
+        ]
+        await asyncio.gather(*own, *(each.run(self._stop) for each in through_kafka))
 
     async def _create(self) -> None:
         async with AsyncAdmin(self._bootstrap) as admin:
@@ -124,9 +125,9 @@ class Transacting:
                 producer = AsyncProducer(
                     self._bootstrap,
                     transactional_id=transactional_id,
-                    transaction_timeout_ms=_TIMEOUT_MS,
-                    delivery_timeout_ms=_CALL_MS,
-                    max_block_ms=_CALL_MS,
+                    transaction_timeout_ms=TIMEOUT_MS,
+                    delivery_timeout_ms=CALL_MS,
+                    max_block_ms=CALL_MS,
                     request_timeout_ms=5_000,
                 )
                 left.append(producer)
@@ -134,7 +135,7 @@ class Transacting:
                 await patiently(producer.init_transactions)
                 for _ in range(rng.randint(*_LIFE)):
                     if self._stop.is_set() or not await self._transact(
-                        producer, self.attempt(transactional_id), rng
+                        producer, self.attempts.begin(transactional_id), rng
                     ):
                         break
                 if rng.random() < 0.5:
@@ -149,7 +150,7 @@ class Transacting:
         """In the middle of a transaction, which its successor or the time aborts."""
         try:
             producer.begin()
-            await self._send(producer, self.attempt(transactional_id), PARTITIONS[:2], 1)
+            await self._send(producer, self.attempts.begin(transactional_id), PARTITIONS[:2], 1)
         except MinikafkaError:
             return
 
@@ -295,9 +296,14 @@ class Transacting:
             self.anomalies.append(Anomaly(kind, where, said))
 
     def describe(self) -> str:
-        outcomes = Counter(attempt.outcome for attempt in self.attempts)
-        return f"{len(self.attempts)} transactions: " + ", ".join(
-            f"{outcomes[each]} {each}" for each in (COMMITTED, ABORTED, UNKNOWN)
+        by_client: dict[str, Counter[str]] = {}
+        for attempt in self.attempts:
+            outcomes = by_client.setdefault(attempt.name.rpartition(".")[0], Counter())
+            outcomes[attempt.outcome] += 1
+        return f"{len(self.attempts)} transactions: " + "; ".join(
+            f"{name} "
+            + ", ".join(f"{found[each]} {each}" for each in (COMMITTED, ABORTED, UNKNOWN))
+            for name, found in sorted(by_client.items())
         )
 
 
@@ -319,8 +325,8 @@ async def _insist(end: object) -> None:
 class _KafkaTransactor:
     """The same by librdkafka, in a thread of its own."""
 
-    def __init__(self, owner: Transacting, bootstrap: str, rng: random.Random) -> None:
-        self._owner = owner
+    def __init__(self, attempts: Attempts, bootstrap: str, rng: random.Random) -> None:
+        self._attempts = attempts
         self._bootstrap = bootstrap
         self._rng = rng
 
@@ -335,8 +341,8 @@ class _KafkaTransactor:
                 {
                     "bootstrap.servers": self._bootstrap,
                     "transactional.id": "kafka-0",
-                    "transaction.timeout.ms": _TIMEOUT_MS,
-                    "message.timeout.ms": _TIMEOUT_MS,
+                    "transaction.timeout.ms": TIMEOUT_MS,
+                    "message.timeout.ms": TIMEOUT_MS,
                     "socket.timeout.ms": 5_000,
                     "log_level": 0,
                     "reconnect.backoff.max.ms": 1_000,
@@ -362,7 +368,7 @@ class _KafkaTransactor:
         return False
 
     def _transact(self, producer: KafkaProducer) -> bool:
-        attempt = self._owner.attempt("kafka-0")
+        attempt = self._attempts.begin("kafka-0")
         wanted = COMMITTED if self._rng.random() < 0.7 else ABORTED
         try:
             producer.begin_transaction()

@@ -5,7 +5,7 @@
 - `Follower`: reads all partitions from the beginning and stays, by `poll` or by `poll_batches`.
 - librdkafka.py: the same by librdkafka, and a group of members that come and go.
 - `PassingTopics` (passing.py): topics that come and go.
-- `Transacting` (transacting.py): transactions, of our client and of librdkafka.
+- `Transacting` (transacting.py): transactions, of our client, of librdkafka and of Java.
 - `Rereader`: again and again a new consumer that reads a stretch somewhere in the middle, and asks
   for the end of each partition.
 
@@ -26,6 +26,7 @@ from minikafka.client import AsyncAdmin, AsyncConsumer, AsyncProducer, ConsumerR
 from minikafka.client.producing.fate import certainly_not_written
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
+from tests.clients.clients import Client
 from tests.helpers.waiting import until
 from tests.integration.torment.checker import FINAL
 from tests.integration.torment.history import (
@@ -326,6 +327,7 @@ class Workload:
     history: History
     rng: random.Random
     exists: Callable[[str], Awaitable[bool | None]]
+    java: Sequence[Client] = ()
     failures: list[str] = field(default_factory=list)
     _committed: str = ""  # what the group was last seen to have
 
@@ -340,7 +342,7 @@ class Workload:
         )
         self.passing = PassingTopics(self.bootstrap, self.exists)
         self.transacting = Transacting(
-            self.bootstrap, self.kafka_bootstrap, random.Random(self.rng.random())
+            self.bootstrap, self.kafka_bootstrap, random.Random(self.rng.random()), self.java
         )
         outlet = Outlet(self.history, asyncio.get_running_loop(), self.failures)
         through_kafka = (self.kafka_bootstrap, outlet, self.partitions)

@@ -51,13 +51,17 @@ A = BrokerInfo(1, "A", "grpc", 1, "kafka-host", 9092)
 
 class Transactions:
     """Notes what it is asked, gives the answer that is there for it, and hears everybody whose
-    connection is not in `old`. Its offsets are those of a group."""
+    connection is not in `old`; who is `fenced` it fences. Its offsets are those of a group."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.heard: list[tuple[str, api.NewestOf, int]] = []
         self.old: set[int] = set()
+        self.fenced: set[tuple[str, int, int]] = set()
         self.answers: dict[str, Any] = {}
+
+    def fences(self, transactional_id: str, producer_id: int, producer_epoch: int) -> bool:
+        return (transactional_id, producer_id, producer_epoch) in self.fenced
 
     def hears(self, transactional_id: str, kind: api.NewestOf, connection: int) -> bool:
         self.heard.append((transactional_id, kind, connection))
@@ -388,6 +392,9 @@ async def test_offsets_of_nothing_or_of_no_id_are_not_asked_for(
 
 # --- whose word it is ----------------------------------------------------------------------------
 
+FENCED = ProducerFencedError()
+IDENTITY_OF_FENCED = api.ProducerIdentity(FENCED)
+INIT_AGAIN = INIT | {"producer_id": 9, "producer_epoch": 2}
 OF_A_PRODUCER = [
     (ApiKey.INIT_PRODUCER_ID, INIT, api.NewestOf.COORDINATION),
     (ApiKey.ADD_PARTITIONS_TO_TXN, added(("t", [0])), api.NewestOf.COORDINATION),
@@ -425,6 +432,46 @@ async def test_what_comes_on_an_older_connection_is_not_done_and_closes_it(
     await until(lambda: len(asked.heard) == 2)
     assert asked.heard[1] == ("x", kind, 2)
     await until(lambda: len(asked.asked) == 1)
+
+
+@pytest.mark.parametrize(
+    ("api_key", "values", "answers"),
+    [
+        (ApiKey.INIT_PRODUCER_ID, INIT_AGAIN, {"init_producer_id": IDENTITY_OF_FENCED}),
+        (ApiKey.ADD_PARTITIONS_TO_TXN, added(("t", [0])), {"add_partitions": {T0: FENCED}}),
+        (ApiKey.ADD_OFFSETS_TO_TXN, OFFSETS, {"add_offsets": FENCED}),
+        (ApiKey.END_TXN, END, {"end": IDENTITY_OF_FENCED}),
+    ],
+)
+async def test_who_is_fenced_is_told_so_on_any_connection_and_speaks_on_none(
+    ground: Ground,
+    asked: Transactions,
+    api_key: ApiKey,
+    values: dict[str, Any],
+    answers: dict[str, Any],
+) -> None:
+    asked.fenced, asked.old = {("x", 9, 2)}, {1}
+    asked.answers |= answers
+    client = await ground.connect()
+    response = await client.ask(api_key, APIS[api_key].max_version, values)
+    if api_key is ApiKey.ADD_PARTITIONS_TO_TXN:
+        assert codes_of_added(response) == {("t", 0): FENCED.code}
+    else:
+        assert response.error_code == FENCED.code
+    assert len(asked.asked) == 1
+    assert asked.heard == []
+
+
+async def test_the_offsets_of_who_is_fenced_are_not_taken_on_an_older_connection(
+    ground: Ground, asked: Transactions
+) -> None:
+    """Who takes them need not know who has the transactional id."""
+    asked.fenced, asked.old = {("x", 9, 2)}, {1}
+    client = await ground.connect()
+    client.send(ApiKey.TXN_OFFSET_COMMIT, 3, offsets(0))
+    await client.receive_end()
+    assert asked.heard == [("x", api.NewestOf.OFFSETS, 1)]
+    assert asked.asked == []
 
 
 async def test_connections_are_numbered_as_they_are_accepted(

@@ -83,6 +83,7 @@ type Ask struct {
 	ID               string            `json:"id"`
 	TimeoutMs        int64             `json:"timeout_ms"`
 	Values           []string          `json:"values"`
+	Offsets          map[int32]int64   `json:"offsets"`
 }
 
 // Addresses are those of the brokers to begin with.

@@ -80,6 +80,21 @@ async def reads(cluster: BrokerCluster, leader: int, where: TopicPartition, *val
     await until(seen)
 
 
+async def test_who_is_fenced_is_known_where_the_id_is_coordinated(cluster: BrokerCluster) -> None:
+    await three(cluster)
+    client = TransactionClient(cluster, "orders")
+    assert await client.init() is None
+    known = (client.producer_id, client.producer_epoch)
+    service, coordinator = await client.service(), await client.coordinator()
+    assert not service.fences("orders", *known)
+    assert await TransactionClient(cluster, "orders").init() is None
+    assert service.fences("orders", *known)
+    assert not service.fences("orders", known[0], known[1] + 1)
+    assert not service.fences("others", *known)
+    elsewhere = cluster.service(coordinator % 3 + 1).transactions
+    assert not elsewhere.fences("orders", *known)
+
+
 @pytest.mark.parametrize("version", [TV1, TV2])
 async def test_a_transaction_over_two_partitions_counts_when_it_is_committed(
     cluster: BrokerCluster, version: int

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
+from minikafka.core.transactions.moves import completed
 from minikafka.core.transactions.requests import (
     AddRequest,
     Answer,
     EndRequest,
     InitRequest,
+    Request,
     VerifyAnswer,
     VerifyRequest,
 )
@@ -415,3 +418,63 @@ def test_who_was_fenced_by_another_is_not_taken_for_one_that_repeats_itself() ->
             assert refused(value, request) is FENCED
         assert refused(value, add(5, A)) is FENCED
     assert refused(done(fenced.value), go_on(5)) is FENCED
+
+
+# --- who is fenced -------------------------------------------------------------------------------
+
+
+def requests_of(producer_id: int, epoch: int) -> list[Request]:
+    return [
+        go_on(epoch, producer_id),
+        AddRequest(producer_id, epoch, AB),
+        *(
+            end(commits, version, epoch, producer_id)
+            for commits in (True, False)
+            for version in (4, 5)
+        ),
+    ]
+
+
+def next_values(value: TransactionValue, fresh: int) -> set[TransactionValue]:
+    """Every record that may follow."""
+    circumstances = Circumstances(fresh, 3, 1_000)
+    asked = [INIT]
+    for known in product(range(fresh), range(5)):
+        asked += requests_of(*known)
+    decisions = [decide(value, each, circumstances) for each in asked]
+    found = {each.value for each in decisions if isinstance(each, Write)}
+    if value.state is TransactionState.ONGOING:
+        found.add(timed_out(value, circumstances).value)
+    if value.state.is_prepare:
+        found.add(completed(value, 1_000))
+    return found
+
+
+def test_who_is_fenced_is_refused_whatever_is_asked_and_whatever_comes() -> None:
+    """All that can be reached with four epochs a producer id, until the fourth id."""
+    seen: set[TransactionValue] = set()
+    ahead = [replace(EMPTY, producer_id=0, producer_epoch=0)]
+    fenced_count = 0
+    while ahead:
+        value = ahead.pop()
+        if value in seen or value.producer_id > 2:
+            continue
+        seen.add(value)
+        fresh = max(value.producer_id, value.next_producer_id) + 1
+        fenced = {each for each in product(range(4), range(5)) if value.fences(*each)}
+        fenced_count += len(fenced)
+        for each in fenced:
+            for request in requests_of(*each):
+                decision = decide(value, request, Circumstances(fresh, 3, 1_000))
+                held = value.state.is_prepare and isinstance(request, InitRequest)
+                assert isinstance(decision, Hold if held else Refuse), (value, request, decision)
+        following = next_values(value, fresh)
+        for other in following:
+            same = {each for each in fenced if each[0] == other.producer_id}
+            assert same == {each for each in same if other.fences(*each)}, (value, other)
+            for known in fenced - same:
+                for request in requests_of(*known)[1:]:
+                    decision = decide(other, request, Circumstances(fresh, 3, 1_000))
+                    assert isinstance(decision, Refuse), (value, other, request, decision)
+        ahead += following
+    assert fenced_count > 100

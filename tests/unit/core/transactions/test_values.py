@@ -48,6 +48,26 @@ def test_a_record_that_cannot_be_is_noticed(wrong: TransactionValue) -> None:
         wrong.check(9)
 
 
+@pytest.mark.parametrize(
+    ("value", "fenced"),
+    [
+        (EMPTY, {(7, -1), (7, 3), (7, 4)}),
+        (replace(EMPTY, last_epoch=4), {(7, -1), (7, 3)}),
+        (replace(EMPTY, producer_epoch=0, last_epoch=5, previous_producer_id=6), {(7, -1)}),
+        (
+            replace(EMPTY, state=TransactionState.PREPARE_COMMIT, next_producer_id=8, last_epoch=4),
+            {(7, -1), (7, 3)},
+        ),
+    ],
+)
+def test_an_epoch_that_has_passed_is_fenced_unless_it_is_the_last_one_of_the_same_producer(
+    value: TransactionValue, fenced: set[tuple[int, int]]
+) -> None:
+    """An id that is not known is not: it may be a later one."""
+    known = {(producer_id, epoch) for producer_id in (6, 7, 8) for epoch in (-1, 3, 4, 5, 6)}
+    assert {each for each in known if value.fences(*each)} == fenced
+
+
 def test_an_id_is_given_out_once() -> None:
     ids = SpareProducerIds(1)
     assert ids.take() == 1
