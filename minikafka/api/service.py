@@ -135,6 +135,10 @@ class TransactionService(Protocol):
         """Of each partition of the request. OperationNotAttemptedError for those that were right
         where another was not."""
 
+    async def prepare_offsets(self) -> None:
+        """Create `__consumer_offsets` if it is not there yet. To be awaited before `hears` is asked
+        and offsets are added, which are one step then."""
+
     async def add_offsets(self, request: AddOffsetsRequest) -> MinikafkaError | None: ...
     async def end(self, request: EndTransactionRequest) -> ProducerIdentity:
         """Answered when the decision is committed; what was written becomes visible soon after."""

@@ -113,6 +113,7 @@ class Members:
         )
 
         async def serve(service: Service) -> None:
+            await service.transactions.prepare_offsets()
             error = await service.transactions.add_offsets(request)
             if error is not None:
                 raise error

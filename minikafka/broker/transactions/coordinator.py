@@ -110,6 +110,7 @@ class TransactionCoordinator:
         self._peers = peers
         self._topic = topic
         self._offsets_topic = offsets_topic
+        self._offsets_problem: MinikafkaError | None = None  # why it is not there
         self._shards = shards
         self._find = find
         self._now_ms = now_ms
@@ -207,11 +208,16 @@ class TransactionCoordinator:
             return self._metadata.missing(f"there is no partition {topic_partition}")
         return None
 
+    async def prepare_offsets(self) -> None:
+        self._offsets_problem = await self._offsets_topic.ensure()
+
     async def add_offsets(self, request: AddOffsetsRequest) -> MinikafkaError | None:
-        problem = await self._offsets_topic.ensure()
+        """Handed to the shard before anything is awaited (see `hears`)."""
         number = self._offsets_topic.partition_of(request.group_id)
         if number is None:
-            return CoordinatorNotAvailableError(f"{OFFSETS_TOPIC} is not there yet: {problem}")
+            return CoordinatorNotAvailableError(
+                f"{OFFSETS_TOPIC} is not there yet: {self._offsets_problem}"
+            )
         return await self._add(
             request.transactional_id,
             request.producer_id,

@@ -43,8 +43,11 @@ KEY_VERSION = 0
 VALUE_VERSION = 1
 PREVIOUS_PRODUCER_ID, NEXT_PRODUCER_ID, PROTOCOL_VERSION = 0, 1, 2
 LAST_EPOCH = 1000
+_KEY = Struct(">hh")
 _FIXED = Struct(">hqhib")
 _TIMES = Struct(">qq")
+_STATES = tuple(TransactionState)
+_NO_PARTITIONS: frozenset[TopicPartition] = frozenset()
 
 
 def encode_batch(records: Iterable[TransactionRecord], timestamp_ms: int) -> bytes:
@@ -119,10 +122,14 @@ def decode(key: bytes | None, value: bytes | None) -> TransactionRecord | None:
     """None for a kind of record that is not known (a later version of Kafka may have others).
     Raises CorruptMessageError for one that cannot be read."""
     try:
-        reader = FieldReader(key or b"")
-        if reader.int16() != KEY_VERSION:
+        version, length = _KEY.unpack_from(key or b"")
+        if version != KEY_VERSION:
             return None
-        transactional_id = reader.string()
+        assert key is not None
+        name = key[_KEY.size : _KEY.size + length]
+        if length < 0 or len(name) != length:
+            raise ValueError(f"an id of {length} bytes")
+        transactional_id = name.decode()
         return TransactionRecord(transactional_id, None if value is None else _value(value))
     except (error, ValueError) as problem:
         raise CorruptMessageError(f"a record of __transaction_state: {problem}") from None
@@ -136,6 +143,10 @@ class _FlexibleReader(FieldReader):
         self._position = _FIXED.size
 
     def unsigned(self) -> int:
+        position = self._position
+        if position < len(self._data) and self._data[position] < 0x80:
+            self._position = position + 1
+            return self._data[position]
         number = 0
         for shift in (0, 7, 14, 21, 28):
             if self.at_end:
@@ -167,25 +178,46 @@ def _value(data: bytes) -> TransactionValue:
         raise ValueError(f"a value of version {version}; known are 0 to {VALUE_VERSION}")
     compact = version >= 1
     reader = _FlexibleReader(data)
-    partitions = frozenset(
-        TopicPartition(*each)
-        for _ in range(reader.length(compact=compact))
-        for each in _topic(reader, compact=compact)
-    )
-    last_update_timestamp_ms, start_timestamp_ms = reader.times()
+    topics = reader.length(compact=compact)
+    partitions = _NO_PARTITIONS if topics <= 0 else _read_partitions(reader, topics, compact)
+    last_update_ms, start_ms = reader.times()
     tags = reader.tags() if compact else {}
+    if not tags:
+        return TransactionValue(
+            producer_id,
+            producer_epoch,
+            timeout_ms,
+            _state(state),
+            partitions,
+            last_update_ms,
+            start_ms,
+        )
     return TransactionValue(
         producer_id,
         producer_epoch,
         timeout_ms,
-        TransactionState(state),
+        _state(state),
         partitions,
-        last_update_timestamp_ms,
-        start_timestamp_ms,
+        last_update_ms,
+        start_ms,
         _tag(tags, LAST_EPOCH, INT16, NO_PRODUCER_EPOCH),
         _tag(tags, PREVIOUS_PRODUCER_ID, INT64, NO_PRODUCER_ID),
         _tag(tags, NEXT_PRODUCER_ID, INT64, NO_PRODUCER_ID),
         _version(_tag(tags, PROTOCOL_VERSION, INT16, TransactionVersion.TV1)),
+    )
+
+
+def _state(number: int) -> TransactionState:
+    if not 0 <= number < len(_STATES):
+        raise ValueError(f"a state {number}; known are 0 to {len(_STATES) - 1}")
+    return _STATES[number]
+
+
+def _read_partitions(
+    reader: _FlexibleReader, topics: int, compact: bool
+) -> frozenset[TopicPartition]:
+    return frozenset(
+        TopicPartition(*each) for _ in range(topics) for each in _topic(reader, compact=compact)
     )
 
 

@@ -220,6 +220,7 @@ async def add_offsets_to_txn(
 ) -> Values:
     if not request.transactional_id:
         return {"throttle_time": 0, "error_code": code(_nameless())}
+    await service.transactions.prepare_offsets()
     _require_speaker(
         service, call, request.transactional_id, request.producer_id, request.producer_epoch
     )

@@ -39,7 +39,7 @@ from minikafka.errors import (
 )
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.handlers import transactions as handlers
-from minikafka.kafka.requests import AddPartitionsToTxn
+from minikafka.kafka.requests import AddOffsetsToTxn, AddPartitionsToTxn
 from minikafka.model import BrokerInfo, TopicPartition
 from tests.helpers.kio_messages import plain
 from tests.helpers.waiting import until
@@ -66,6 +66,9 @@ class Transactions:
     def hears(self, transactional_id: str, kind: api.NewestOf, connection: int) -> bool:
         self.heard.append((transactional_id, kind, connection))
         return connection not in self.old
+
+    async def prepare_offsets(self) -> None:
+        pass
 
     def __getattr__(self, name: str) -> Any:
         async def call(request: Any) -> Any:
@@ -488,27 +491,35 @@ async def test_connections_are_numbered_as_they_are_accepted(
     assert [number for _, _, number in asked.heard] == [5, 4, 3, 2]
 
 
-async def test_nobody_else_has_a_turn_between_being_heard_and_the_deed(
-    ground: Ground, asked: Transactions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or a younger connection could speak in between, and the older deed come after it."""
-    order: list[str] = []
-    monkeypatch.setattr(turns, "SLICE_S", 0.0)  # whoever may be interrupted is
+class Call:
+    api, version, connection_number = ApiKey.ADD_PARTITIONS_TO_TXN, 3, 7
 
-    class Call:
-        api, version, connection_number = ApiKey.ADD_PARTITIONS_TO_TXN, 3, 7
+
+def noted_turns(asked: Transactions) -> list[str]:
+    """Who has a turn: "heard", "others" as soon as anybody else could have one."""
+    order: list[str] = []
 
     def hears(*_: object) -> bool:
         order.append("heard")
         asyncio.get_running_loop().call_soon(order.append, "others")
         return True
 
+    asked.hears = hears  # type: ignore[method-assign]
+    return order
+
+
+async def test_nobody_else_has_a_turn_between_being_heard_and_the_deed(
+    ground: Ground, asked: Transactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a younger connection could speak in between, and the older deed come after it."""
+    order = noted_turns(asked)
+    monkeypatch.setattr(turns, "SLICE_S", 0.0)  # whoever may be interrupted is
+
     def add(request: api.AddPartitionsRequest) -> Any:
         order.append("done")
         return dict.fromkeys(request.partitions)
 
     asked.answers["add_partitions"] = add
-    asked.hears = hears  # type: ignore[method-assign]
     request = AddPartitionsToTxn(
         {
             "v3_and_below_transactional_id": "x",
@@ -519,6 +530,25 @@ async def test_nobody_else_has_a_turn_between_being_heard_and_the_deed(
     )
     await handlers.add_partitions_to_txn(ground.broker, Call(), request)  # type: ignore[arg-type]
     assert order[:2] == ["heard", "done"]
+
+
+async def test_a_topic_that_is_made_first_is_made_before_the_connection_is_asked_about(
+    ground: Ground, asked: Transactions
+) -> None:
+    order = noted_turns(asked)
+
+    async def prepare() -> None:
+        await asyncio.sleep(0)
+        order.append("prepared")
+
+    def add(_: api.AddOffsetsRequest) -> None:
+        order.append("done")
+
+    asked.prepare_offsets = prepare  # type: ignore[method-assign]
+    asked.answers["add_offsets"] = add
+    request = AddOffsetsToTxn(dict(OFFSETS))
+    await handlers.add_offsets_to_txn(ground.broker, Call(), request)  # type: ignore[arg-type]
+    assert order[:3] == ["prepared", "heard", "done"]
 
 
 # --- administration ------------------------------------------------------------------------------

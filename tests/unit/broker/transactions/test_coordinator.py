@@ -285,6 +285,8 @@ async def test_bad_requests_get_the_error_that_names_what_is_wrong(cluster: Brok
     assert await service.add_partitions(AddPartitionsRequest("orders", 0, 0, [])) == {}
 
     wrong = AddOffsetsRequest("orders", client.producer_id, 7, "g")
+    assert isinstance(await service.add_offsets(wrong), CoordinatorNotAvailableError)
+    await service.prepare_offsets()
     assert isinstance(await service.add_offsets(wrong), ProducerFencedError)
     nothing = EndTransactionRequest("orders", client.producer_id, 0, True, TV1)
     assert isinstance((await service.end(nothing)).error, InvalidTxnStateError)
