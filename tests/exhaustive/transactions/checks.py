@@ -14,8 +14,20 @@ from minikafka.core.transactions.requests import (
     InitRequest,
     VerifyRequest,
 )
+from minikafka.core.transactions.rules import (
+    Circumstances,
+    Decision,
+    Hold,
+    Refuse,
+    Repeat,
+    Tell,
+    Write,
+    decide,
+    timed_out,
+)
 from minikafka.core.transactions.values import TransactionState, TransactionValue
 from tests.exhaustive.transactions import group, leader
+from tests.exhaustive.transactions.coordinator import outcome_of
 from tests.exhaustive.transactions.values import (
     LEDGER,
     OFFSETS,
@@ -32,6 +44,9 @@ from tests.exhaustive.transactions.values import (
 
 if TYPE_CHECKING:
     from tests.exhaustive.transactions.draft import Bounds, Draft
+
+
+FRESH = 1_000_000  # a producer id that nobody has
 
 
 def brief(value: TransactionValue | None) -> str:
@@ -237,8 +252,8 @@ def check_client(draft: Draft, who: int, after: Producer, bounds: Bounds) -> str
 
 
 def row_of(value: TransactionValue | None, request: Any, max_epoch: int) -> tuple[str, ...]:
-    """What was asked, in which state, with which epoch: (request, state, whose epoch, and whether
-    there is one left)."""
+    """What was asked, in which state, with which epoch, and what the table says to it: (request,
+    state, whose epoch, whether there is one left, decision)."""
     state = "none" if value is None else value.state.name
     name, standing = _name(request), "-"
     if value is not None and not isinstance(request, str):
@@ -250,7 +265,28 @@ def row_of(value: TransactionValue | None, request: Any, max_epoch: int) -> tupl
         elif known != (-1, -1):
             standing = "other"
     exhausted = value is not None and value.producer_epoch >= max_epoch
-    return name, state, standing, "exhausted" if exhausted else "epochs left"
+    left = "exhausted" if exhausted else "epochs left"
+    return name, state, standing, left, _decision(value, request, max_epoch)
+
+
+def _decision(value: TransactionValue | None, request: Any, max_epoch: int) -> str:
+    circumstances = Circumstances(FRESH, max_epoch, 0)
+    if request == "timeout":
+        assert value is not None
+        decision: Decision = timed_out(value, circumstances)
+    else:
+        decision = decide(value, request, circumstances)
+    match decision:
+        case Hold():
+            return "held"
+        case Write(after):
+            moved = "; another id" if FRESH in (after.producer_id, after.next_producer_id) else ""
+            return f"{after.state.name}{moved}"
+        case Tell() | Repeat():
+            return "ok"
+        case Refuse(result):
+            return outcome_of(result)[0]
+    raise AssertionError(decision)
 
 
 def _name(request: Any) -> str:

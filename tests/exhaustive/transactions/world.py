@@ -246,7 +246,8 @@ class Model:
         self._at_data(draft, value.request, (who, value.connection))
 
     def _ask_coordinator(self, draft: Draft, which: int, token: Any, request: Any) -> None:
-        self._note_row(draft, which, request)
+        if coordinator.hears(draft.broker(which).newest, token[1]):
+            self._note_row(draft, which, request)
         before = len(draft.log.tail)
         draft.step(which, ("request", request, token))
         if token[2] and len(draft.log.tail) > before:
