@@ -12,9 +12,10 @@ import pytest
 
 from tests.exhaustive.explore import Found, Limits
 from tests.exhaustive.transactions.draft import Bounds
+from tests.exhaustive.transactions.group import LiveGroup
 from tests.exhaustive.transactions.mutations import MUTATIONS
 from tests.exhaustive.transactions.run import search, search_and_heal, search_mutated, tell
-from tests.exhaustive.transactions.values import Budget
+from tests.exhaustive.transactions.values import Budget, Data
 from tests.exhaustive.transactions.world import Model
 from tests.helpers.amounts import IS_LONG
 
@@ -160,23 +161,32 @@ def test_of_the_rows_that_are_not_reached_it_is_said_why() -> None:
 
 # As the documentation states them: the bounds, and how many states and transitions there are.
 STATED = [
-    (bounds(2, transactions=2, crashes=2, retries=1), 106_126, 252_363),
-    (bounds(2, transactions=2, crashes=1, retries=1, timeouts=1), 57_207, 133_804),
-    (bounds(2, 2, transactions=2, retries=1), 99_287, 255_772),
-    (bounds(2, partitions=2, transactions=2, crashes=1, retries=1), 52_420, 112_566),
-    (bounds(1, transactions=2, retries=1, lost=1, timeouts=1), 55_285, 153_346),
-    (bounds(1, transactions=2, depositions=1, lost=1), 44_992, 126_150),
+    (bounds(2, transactions=2, crashes=2, retries=1), 81_559, 193_502),
+    (bounds(2, transactions=2, crashes=1, retries=1, timeouts=1), 50_555, 117_131),
+    (bounds(2, 2, transactions=2, retries=1), 99_899, 255_392),
+    (bounds(2, partitions=2, transactions=2, crashes=1, retries=1), 43_268, 92_707),
+    (bounds(1, transactions=2, retries=1, lost=1, timeouts=1), 58_092, 159_493),
+    (bounds(1, transactions=2, depositions=1, lost=1), 45_097, 126_295),
     (bounds(1, transactions=2, moves=2, lost=1), 25_448, 56_457),
-    (bounds(1, 1, transactions=1, retries=1), 17_883, 44_158),
-    (bounds(1, 2, transactions=2), 10_867, 21_256),
-    (bounds(1, crashes=1, retries=1, lost=1, timeouts=1, shrinks=1), 236_143, 748_306),
-    (bounds(2, crashes=2, retries=1, lost=1, timeouts=1, shrinks=1), 610_162, 2_083_624),
+    (bounds(1, 1, transactions=1, retries=1), 21_113, 51_666),
+    (bounds(1, 2, transactions=2), 11_544, 22_543),
+    (bounds(1, crashes=1, retries=1, lost=1, timeouts=1, shrinks=1), 258_680, 810_436),
+    (bounds(2, transactions=2, moves=1, plain=1, group=True), 9_067, 16_707),
+    (bounds(2, transactions=2, restarts=1, lost=1, plain=1, group=True), 42_389, 111_611),
+    (bounds(2, transactions=2, crashes=1, retries=1, group=True), 15_968, 33_242),
+    (bounds(2, partitions=2, crashes=1, moves=1, group=True), 6_787, 12_779),
+    (bounds(1, transactions=2, retries=1, plain=1, group=True), 17_248, 37_950),
+    (bounds(1, 2, transactions=2, plain=1, group=True), 74_888, 174_250),
 ]
 # All at once, in as many steps, and how many states.
 EVERYTHING = Budget(3, crashes=2, retries=1, lost=1, timeouts=1, holds=1, shrinks=1)
+OFFSETS_TOO = EVERYTHING._replace(moves=1, plain=1)
 STATED_TO_A_DEPTH = [
-    (Bounds((2, 2), partitions=2, budget=EVERYTHING), 17, 234_241),
-    (Bounds((1, 1), partitions=2, budget=EVERYTHING), 17, 348_561),
+    (Bounds((2, 2), partitions=2, budget=EVERYTHING), 15, 81_113),
+    (Bounds((1, 2), partitions=2, budget=EVERYTHING), 14, 55_787),
+    (Bounds((1, 1), partitions=2, budget=EVERYTHING), 15, 110_274),
+    (Bounds((2, 2), partitions=2, budget=OFFSETS_TOO, group=True), 10, 37_692),
+    (Bounds((1, 1), partitions=2, budget=OFFSETS_TOO, group=True), 11, 62_090),
 ]
 takes_minutes = pytest.mark.skipif(not IS_LONG, reason="takes minutes: make long")
 
@@ -186,7 +196,8 @@ def row(within: Bounds, states: int, transitions: int) -> str:
     budget = within.budget._asdict()
     count = budget.pop("transactions")
     troubles = ", ".join(f"{kind} {most}" for kind, most in budget.items() if most)
-    cells = (versions, within.partitions, count, troubles, f"{states:,}", f"{transitions:,}")
+    partitions = f"{within.partitions}{' (offsets)' if within.group else ''}"
+    cells = (versions, partitions, count, troubles, f"{states:,}", f"{transitions:,}")
     return "".join(f"| {cell} " for cell in cells) + "|"
 
 
@@ -220,6 +231,15 @@ def test_a_search_comes_to_the_same_every_time() -> None:
     first, second = (search(bounds(2, crashes=1), Limits())[0] for _ in range(2))
     first.seconds = second.seconds = 0
     assert first == second
+
+
+def test_a_group_that_is_built_from_a_value_is_that_value() -> None:
+    model = searched(SEARCHES["offsets, TV2, another leader"])[1]
+    parts = {each.group for each in model.parts.values if isinstance(each, Data)}
+    assert len(parts) > 100
+    for part in parts:
+        assert part is not None
+        assert LiveGroup(part).memory() == part.memory
 
 
 FOUND = [mutation for mutation in MUTATIONS if not mutation.why_not]
