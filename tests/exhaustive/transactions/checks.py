@@ -14,13 +14,28 @@ from minikafka.core.transactions.requests import (
     InitRequest,
     VerifyRequest,
 )
+from minikafka.core.transactions.rules import (
+    Circumstances,
+    Decision,
+    Hold,
+    Refuse,
+    Repeat,
+    Tell,
+    Write,
+    decide,
+    timed_out,
+)
 from minikafka.core.transactions.values import TransactionState, TransactionValue
+from tests.exhaustive.transactions import group, leader
+from tests.exhaustive.transactions.coordinator import outcome_of
 from tests.exhaustive.transactions.values import (
     LEDGER,
+    OFFSETS,
     PARTITIONS,
     Broker,
     Data,
     Fate,
+    GroupPart,
     Ledger,
     Produce,
     Producer,
@@ -29,6 +44,9 @@ from tests.exhaustive.transactions.values import (
 
 if TYPE_CHECKING:
     from tests.exhaustive.transactions.draft import Bounds, Draft
+
+
+FRESH = 1_000_000  # a producer id that nobody has
 
 
 def brief(value: TransactionValue | None) -> str:
@@ -108,7 +126,7 @@ def check_appended(before: Data, after: Data, produce: Produce) -> str | None:
     return None
 
 
-def check_world(ledger: Ledger, data: Data, bounds: Bounds) -> str | None:
+def check_world(ledger: Ledger, data: Data) -> str | None:
     """No. 23, as far as it can be seen before all has ended."""
     for fate in ledger.fates:
         outcomes = [
@@ -127,6 +145,55 @@ def check_world(ledger: Ledger, data: Data, bounds: Bounds) -> str | None:
                 return f"no. 23: the client of {fate} was told that it is committed; it is aborted"
             if any(not outcomes[index] for index in fate.written):
                 return f"no. 23: {fate} is committed without all of its records"
+    return None
+
+
+# --- the group -----------------------------------------------------------------------------------
+
+
+def check_group(ledger: Ledger, data: Data) -> str | None:
+    """Nos. 20, 32 and 33: what the shard knows is the replay of its log, of what is committed the
+    highest record counts, and what a transaction may yet move is not told to who wants it stable.
+    And what is told is never older than what a client knows to be committed."""
+    part = data.group
+    if part is None:
+        return None
+    if data.parts[OFFSETS] != leader.part_of(part.log):
+        return f"no. 29: the producers of the group's log are {data.parts[OFFSETS]}"
+    if not part.serves:
+        return None
+    known, told = group.replay(part.log, part.high_watermark), group.stable(part)
+    if part.memory.committed != known.committed:
+        return f"no. 32: the log says {known.committed}, the group {part.memory.committed}"
+    if part.memory != known:
+        return f"no. 20: the log says {known}, the group knows {part.memory}"
+    if known.staged or known.ending:
+        if told != "UNSTABLE_OFFSET_COMMIT":
+            return f"no. 33: {told} is told, and a transaction may yet move it: {known}"
+        return None
+    if told != next((group.label_of(value.offset) for _, value in known.committed), None):
+        return f"no. 32: {told} is told, the log says {known.committed}"
+    return _check_told(ledger, part, told)
+
+
+def _check_told(ledger: Ledger, part: GroupPart, told: Any) -> str | None:
+    """By what the clients know. `told`: a label, or None."""
+    labels = [each.label for each in part.log]
+    where = max((offset for offset, label in enumerate(labels) if label == told), default=-1)
+    for fate in ledger.fates:
+        if fate.label == told and not fate.asked:
+            return f"no. 23: the group is at {told}, which nobody asked to commit"
+        if fate.label == told and fate.told == "abort":
+            return f"no. 23: the group is at {told}, whose client was told that it is aborted"
+        if fate.told != "commit" or OFFSETS not in fate.written:
+            continue
+        who, number = fate.label
+        if told is None or fate.label not in labels or where < labels.index(fate.label):
+            return f"no. 33: {told} is told, and {fate} is committed"
+        if told[0] == who and told[1] < number:
+            return f"no. 32: the group goes back from {fate} to {told}"
+        if told[0] != who and told[0] in ledger.fenced:
+            return f"no. 32: the group goes back from {fate} to {told}, whose producer is fenced"
     return None
 
 
@@ -185,8 +252,8 @@ def check_client(draft: Draft, who: int, after: Producer, bounds: Bounds) -> str
 
 
 def row_of(value: TransactionValue | None, request: Any, max_epoch: int) -> tuple[str, ...]:
-    """What was asked, in which state, with which epoch: (request, state, whose epoch, and whether
-    there is one left)."""
+    """What was asked, in which state, with which epoch, and what the table says to it: (request,
+    state, whose epoch, whether there is one left, decision)."""
     state = "none" if value is None else value.state.name
     name, standing = _name(request), "-"
     if value is not None and not isinstance(request, str):
@@ -198,7 +265,28 @@ def row_of(value: TransactionValue | None, request: Any, max_epoch: int) -> tupl
         elif known != (-1, -1):
             standing = "other"
     exhausted = value is not None and value.producer_epoch >= max_epoch
-    return name, state, standing, "exhausted" if exhausted else "epochs left"
+    left = "exhausted" if exhausted else "epochs left"
+    return name, state, standing, left, _decision(value, request, max_epoch)
+
+
+def _decision(value: TransactionValue | None, request: Any, max_epoch: int) -> str:
+    circumstances = Circumstances(FRESH, max_epoch, 0)
+    if request == "timeout":
+        assert value is not None
+        decision: Decision = timed_out(value, circumstances)
+    else:
+        decision = decide(value, request, circumstances)
+    match decision:
+        case Hold():
+            return "held"
+        case Write(after):
+            moved = "; another id" if FRESH in (after.producer_id, after.next_producer_id) else ""
+            return f"{after.state.name}{moved}"
+        case Tell() | Repeat():
+            return "ok"
+        case Refuse(result):
+            return outcome_of(result)[0]
+    raise AssertionError(decision)
 
 
 def _name(request: Any) -> str:

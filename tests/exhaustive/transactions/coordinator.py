@@ -298,12 +298,12 @@ class LiveCoordinator:
                     self.role = "none"
 
 
-def hears(newest: int, connection: int) -> bool:
+def hears(newest: int, connection: int, kind: NewestOf = NewestOf.COORDINATION) -> bool:
     """The real rule, asked about these."""
     connections = NewestConnections()
     if newest:
-        connections.hears(ID, NewestOf.COORDINATION, newest)
-    return connections.hears(ID, NewestOf.COORDINATION, connection)
+        connections.hears(ID, kind, newest)
+    return connections.hears(ID, kind, connection)
 
 
 def unknown_topic() -> Route:

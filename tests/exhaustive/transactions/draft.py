@@ -39,12 +39,14 @@ from tests.exhaustive.values import Interner
 @dataclass(frozen=True)
 class Bounds:
     """What a search is about. `tv`: which version each producer speaks; one that is not named does
-    not come. `max_epoch`: the last that a client may hold."""
+    not come. `max_epoch`: the last that a client may hold. `group`: what is written to the first
+    partition are offsets of a group."""
 
     tv: tuple[int, ...] = (2,)
     partitions: int = 1
     max_epoch: int = 2
     budget: Budget = field(default_factory=Budget)
+    group: bool = False
 
 
 class Steps(Protocol):
@@ -56,6 +58,7 @@ class Steps(Protocol):
     def step(
         self, which: int, broker: Broker, event: tuple[Any, ...], surroundings: Surroundings
     ) -> Step: ...
+    def judge(self, world: World) -> str | None: ...
 
 
 class Draft:
@@ -176,11 +179,13 @@ class Draft:
     # --- the end ---
 
     def end(self) -> World | Violation:
-        self.violate(checks.check_world(self.ledger, self.data, self.model.bounds))
+        if self.violation is None:
+            self._renumber()
+            world = tuple(map(self.model.parts.number, self.parts))
+            self.violate(self.model.judge(world))
         if self.violation is not None:
             return Violation(self.violation)
-        self._renumber()
-        return tuple(map(self.model.parts.number, self.parts))
+        return world
 
     def _renumber(self) -> None:
         numbers = sorted({0, *connections(self.parts)})
@@ -197,11 +202,21 @@ class Draft:
             each._replace(token=(each.token[0], rank.get(each.token[1], 0)))
             for each in self.data.pending
         )
-        self.data = self.data._replace(pending=pending)
+        self.data = renamed_group(self.data._replace(pending=pending), rank)
         self.parts[LATE] = tuple(
             each._replace(token=renamed(each.token, rank)) if isinstance(each, Late) else each
             for each in self.parts[LATE]
         )
+
+
+def renamed_group(data: Data, rank: dict[int, int]) -> Data:
+    if data.group is None:
+        return data
+    waiting = tuple(
+        (end, (who, rank.get(connection, 0))) for end, (who, connection) in data.group.waiting
+    )
+    newest = rank[data.group.newest]
+    return data._replace(group=data.group._replace(waiting=waiting, newest=newest))
 
 
 def renamed(token: Any, rank: dict[int, int]) -> Any:
@@ -227,4 +242,7 @@ def connections(parts: list[Any]) -> Iterator[int]:
     """Those whose order counts."""
     yield from (broker.newest for broker in parts[:2])
     yield from (client.connection for client in parts[PRODUCERS : PRODUCERS + 2])
+    group = parts[DATA_AT].group
+    if group is not None:
+        yield group.newest
     yield from (late.token[1] for late in parts[LATE] if isinstance(late, Late))

@@ -18,8 +18,8 @@ from tests.exhaustive.transactions.world import Model
 
 STEPS = 300
 ORDER = (
-    "grow", "notice", "commit", "serve", "again", "marker", "outcome", "lose", "word", "ask",
-    "hear", "deliver", "timeout",
+    "grow", "notice", "commit", "replicate", "load", "serve", "again", "marker", "outcome", "lose",
+    "word", "ask", "hear", "deliver", "timeout",
 )  # fmt: skip
 
 
@@ -81,6 +81,9 @@ class Healing:
             return f"no. 35: in the end the coordinator is {leading}"
         if data.pending or any(pid.opened for part in data.parts for pid in part.pids):
             return f"no. 35: in the end something is open: {data}"
+        group = data.group
+        if group is not None and (not group.serves or group.memory.staged or group.memory.ending):
+            return f"no. 35: in the end the group is {group}"
         for who in range(len(self.model.bounds.tv)):
             client = end.producer(who)
             if client.phase != "dead" and client.request is not None:

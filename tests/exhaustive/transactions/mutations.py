@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from minikafka.core.groups.offset_table import OffsetTable
+from minikafka.core.groups.offsets import GroupOffsets
 from minikafka.core.transactions import moves, rules
 from minikafka.core.transactions.journal import Journal
 from minikafka.core.transactions.marker_outbox import How, MarkerOutbox
@@ -27,7 +29,7 @@ from minikafka.core.transactions.values import (
     TransactionVersion,
 )
 from tests.exhaustive.mutations import Patches
-from tests.exhaustive.transactions import coordinator, leader, world
+from tests.exhaustive.transactions import coordinator, group, leader, world
 from tests.exhaustive.transactions.coordinator import NOW, TOO_FEW, LiveCoordinator
 from tests.exhaustive.transactions.draft import Bounds
 from tests.exhaustive.transactions.values import Budget
@@ -218,8 +220,58 @@ def _cancel(self: MarkerOutbox, item: Any, how: How) -> None:
         _confirm(self, item, how)
 
 
-def _bounds(*tv: int, partitions: int = 1, max_epoch: int = 2, **budget: int) -> Bounds:
-    return Bounds(tv, partitions, max_epoch, Budget(**budget))
+# --- offsets of a group --------------------------------------------------------------------------
+
+_settle = OffsetTable.settle
+_fetch = GroupOffsets.fetch
+_append = leader.append
+
+
+def _put_what_comes(self: OffsetTable, topic_partition: Any, value: Any) -> None:
+    self.committed[topic_partition] = value
+
+
+def _settle_at_the_marker(self: OffsetTable, marker_offset: int) -> None:
+    commits, offsets = self._ending.pop(marker_offset, (False, {}))
+    for topic_partition, value in offsets.items() if commits else ():
+        self.put(topic_partition, value.at(marker_offset))
+
+
+def _settle_aborted(self: OffsetTable, marker_offset: int) -> None:
+    if marker_offset in self._ending:
+        self._ending[marker_offset] = (True, self._ending[marker_offset][1])
+    _settle(self, marker_offset)
+
+
+def _fetch_unstable(self: GroupOffsets, partitions: Any, *, require_stable: bool) -> Any:
+    return _fetch(self, partitions, require_stable=False)
+
+
+def _fetch_ending(self: GroupOffsets, partitions: Any, *, require_stable: bool) -> Any:
+    """What has its marker is taken for stable, and does not count yet."""
+    ending, self.table._ending = self.table._ending, {}
+    found = _fetch(self, partitions, require_stable=require_stable)
+    self.table._ending = ending
+    return found
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+def _at_once(part: Any, producer_id: int) -> int:
+    return 0
+
+
+def _answer_at_once(data: Any, produce: Any, token: Any) -> Any:
+    data, _ = _append(data, produce, token)
+    return data, leader.OK
+
+
+def _bounds(
+    *tv: int, partitions: int = 1, max_epoch: int = 2, group: bool = False, **budget: int
+) -> Bounds:
+    return Bounds(tv, partitions, max_epoch, Budget(**budget), group)
 
 
 MUTATIONS = (
@@ -409,5 +461,69 @@ MUTATIONS = (
         _bounds(2, transactions=2, crashes=1, lost=1),
         heals=True,
         why_not="only an administrator's abort brings a partition past an epoch that is ending",
+    ),
+    Mutation(
+        "arrival order",
+        "T8: of two offsets the one that lies higher in the log counts, not who comes later",
+        [(OffsetTable, "put", _put_what_comes)],
+        _bounds(2, group=True, plain=1),
+        breaks="no. 32",
+    ),
+    Mutation(
+        "marker order",
+        "T8: an offset lies where its record does, not where its marker does",
+        [(OffsetTable, "settle", _settle_at_the_marker)],
+        _bounds(2, group=True, plain=1),
+        breaks="no. 32",
+    ),
+    Mutation(
+        "aborted offsets",
+        "what a transaction has staged that is aborted goes",
+        [(OffsetTable, "settle", _settle_aborted)],
+        _bounds(2, group=True),
+        breaks="no. 32",
+    ),
+    Mutation(
+        "staged is unstable",
+        "what is staged is not told to who wants stable offsets",
+        [(GroupOffsets, "fetch", _fetch_unstable)],
+        _bounds(2, group=True),
+        breaks="no. 33",
+    ),
+    Mutation(
+        "unstable until it counts",
+        "what has its marker is unstable until that is committed, and it counts",
+        [(GroupOffsets, "fetch", _fetch_ending)],
+        _bounds(2, group=True),
+        breaks="no. 33",
+    ),
+    Mutation(
+        "markers while it loads",
+        "a shard that is being read takes no markers (KAFKA-17507)",
+        [(group, "takes_markers", _always)],
+        _bounds(2, group=True, moves=1),
+        breaks="no. 20",
+    ),
+    Mutation(
+        "confirmed when committed",
+        "T1: a marker is confirmed when it is committed",
+        [(group, "marker_end", _at_once)],
+        _bounds(2, group=True, moves=1),
+        breaks="no. 35",
+        heals=True,
+    ),
+    Mutation(
+        "offsets answered when committed",
+        "T1: a commit of offsets is answered when its record is committed",
+        [(leader, "append", _answer_at_once)],
+        _bounds(2, group=True, moves=1),
+        breaks="no. 23",
+    ),
+    Mutation(
+        "newest connection, TxnOffsetCommit",
+        "T10: a TxnOffsetCommit on an older connection is not executed",
+        [(world.Model, "_hears", _always)],
+        _bounds(1, group=True, transactions=2, retries=1),
+        breaks="nos. 21, 23",
     ),
 )

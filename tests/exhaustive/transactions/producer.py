@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from minikafka.core.transactions.requests import AddRequest, EndRequest, InitRequest
-from tests.exhaustive.transactions.values import PARTITIONS, Produce, Producer
+from tests.exhaustive.transactions.values import (
+    NO_SEQUENCE,
+    OFFSETS,
+    PARTITIONS,
+    Produce,
+    Producer,
+)
 
 TIMEOUT_MS = 10_000
 AGAIN = frozenset(
@@ -42,9 +48,15 @@ def label_of(me: int, producer: Producer) -> tuple[int, int]:
     return me, producer.number
 
 
-def choices(me: int, producer: Producer, partitions: int) -> Iterator[tuple[str, Any]]:
+def is_of_offsets(request: Any) -> bool:
+    return isinstance(request, Produce) and request.sequence == NO_SEQUENCE
+
+
+def choices(
+    me: int, producer: Producer, partitions: int, *, group: bool
+) -> Iterator[tuple[str, Any]]:
     """(what, request) that it may send, while it waits for nothing. To begin a transaction is
-    `begin`, with what it asks for first."""
+    `begin`, with what it asks for first. `group`: the first partition takes offsets."""
     known = producer.producer_id, producer.producer_epoch
     if producer.phase == "new":
         yield "init", InitRequest(TIMEOUT_MS)
@@ -52,11 +64,11 @@ def choices(me: int, producer: Producer, partitions: int) -> Iterator[tuple[str,
         yield "init", InitRequest(TIMEOUT_MS, *known)
     elif producer.phase == "ready":
         begun = producer._replace(number=producer.number + 1)
-        yield "begin", _first(me, begun, 0)
+        yield "begin", _first(me, begun, 0, group=group)
     elif producer.phase == "open":
         version = 5 if producer.tv == 2 else 4
         if not producer.doomed:
-            yield from _more(me, producer, partitions)
+            yield from _more(me, producer, partitions, group=group)
             if producer.added or producer.written:
                 yield "commit", EndRequest(*known, True, version)
         yield "abort", EndRequest(*known, False, version)
@@ -64,33 +76,36 @@ def choices(me: int, producer: Producer, partitions: int) -> Iterator[tuple[str,
             yield "init", InitRequest(TIMEOUT_MS, *known)
 
 
-def _first(me: int, producer: Producer, index: int) -> Any:
+def _first(me: int, producer: Producer, index: int, *, group: bool) -> Any:
     if producer.tv == 2:
-        return _produce(me, producer, index)
+        return _produce(me, producer, index, group=group)
     known = producer.producer_id, producer.producer_epoch
     return AddRequest(*known, frozenset({PARTITIONS[index]}), knows_abortable=False)
 
 
-def _produce(me: int, producer: Producer, index: int) -> Produce:
+def _produce(me: int, producer: Producer, index: int, *, group: bool) -> Produce:
     return Produce(
         index,
         producer.producer_id,
         producer.producer_epoch,
-        producer.sequences[index],
+        NO_SEQUENCE if group and index == OFFSETS else producer.sequences[index],
         label_of(me, producer),
         producer.tv,
     )
 
 
-def _more(me: int, producer: Producer, partitions: int) -> Iterator[tuple[str, Any]]:
+def _more(
+    me: int, producer: Producer, partitions: int, *, group: bool
+) -> Iterator[tuple[str, Any]]:
     """The partitions come in their order; what was added need not be written to."""
     for index in producer.added:
         if index not in producer.written:
-            yield "produce", _produce(me, producer, index)
+            yield "produce", _produce(me, producer, index, group=group)
             return
     index = len(producer.written)
     if index < partitions:
-        yield ("produce" if producer.tv == 2 else "add"), _first(me, producer, index)
+        first = _first(me, producer, index, group=group)
+        yield ("produce" if producer.tv == 2 else "add"), first
 
 
 def asked(producer: Producer, what: str, request: Any, partitions: int) -> Producer:
@@ -104,8 +119,9 @@ def asked(producer: Producer, what: str, request: Any, partitions: int) -> Produ
 
 def given_up(producer: Producer) -> Producer:
     """The client waits no longer for what it asked. A batch is not sent again: the transaction is
-    aborted. (`Producer.sent` told whether the old copy is still on its way.)"""
-    if isinstance(producer.request, Produce):
+    aborted. Offsets are, as Java does it, until there is an answer. (`Producer.sent` told whether
+    the old copy is still on its way.)"""
+    if isinstance(producer.request, Produce) and not is_of_offsets(producer.request):
         return producer._replace(
             request=None, sent=False, reply=None, doomed=True, bumps=producer.tv == 1
         )
@@ -128,7 +144,7 @@ def hear(producer: Producer, reply: tuple[Any, ...]) -> Producer:
             index = PARTITIONS.index(next(iter(request.partitions)))
             return producer._replace(added=(*producer.added, index))
         case Produce() if word == "ok":
-            return _wrote(producer, request.partition)
+            return _wrote(producer, request)
         case Produce() if word in DOOMING or word in AGAIN:
             return producer._replace(doomed=True, bumps=producer.tv == 1)
         case EndRequest() if word == "ok":
@@ -151,9 +167,10 @@ def _begun_anew(producer: Producer, producer_id: int, producer_epoch: int) -> Pr
     )
 
 
-def _wrote(producer: Producer, index: int) -> Producer:
-    sequences = list(producer.sequences)
-    sequences[index] += 1
+def _wrote(producer: Producer, produce: Produce) -> Producer:
+    index, sequences = produce.partition, list(producer.sequences)
+    if produce.sequence != NO_SEQUENCE:
+        sequences[index] += 1
     return producer._replace(written=(*producer.written, index), sequences=tuple(sequences))
 
 

@@ -89,9 +89,10 @@ def summary(bounds: Bounds, found: Found) -> str:
     """One line: what was searched, and what came of it."""
     budget = " ".join(f"{kind}={n}" for kind, n in bounds.budget._asdict().items() if n)
     versions = "/".join(f"TV{each}" for each in bounds.tv)
+    group = " (a group's first)" if bounds.group else ""
     depth = f"{found.depth} (complete)" if found.complete else f"{found.depth}"
     return (
-        f"{versions} partitions={bounds.partitions} max={bounds.max_epoch} {budget}: "
+        f"{versions} partitions={bounds.partitions}{group} max={bounds.max_epoch} {budget}: "
         f"depth {depth}, {found.states:,} states, {found.transitions:,} transitions, "
         f"{found.seconds:.1f} s, {found.violation or 'no violation'}"
     )
@@ -103,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         return try_mutations(stories=options.verbose)
     budget = Budget(**{kind: getattr(options, kind) for kind in Budget._fields})
     versions = tuple(int(word) for word in options.tv.split(","))
-    bounds = Bounds(versions, options.partitions, options.max_epoch, budget)
+    bounds = Bounds(versions, options.partitions, options.max_epoch, budget, options.group)
     limits = Limits(options.depth, options.states, options.seconds)
     found, model = (search_and_heal if options.heal else search)(bounds, limits)
     if options.rows:
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tv", default="2", help="of each producer: 1, 2, or as 1,2")
     parser.add_argument("--partitions", type=int, default=1)
+    parser.add_argument("--group", action="store_true", help="the first takes a group's offsets")
     parser.add_argument("--max-epoch", type=int, default=2)
     parser.add_argument("--depth", type=int, default=1000)
     parser.add_argument("--states", type=int, default=5_000_000)

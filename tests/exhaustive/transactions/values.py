@@ -15,7 +15,10 @@ from minikafka.model import TopicPartition
 
 ID = "id"
 DATA, OTHER = 9, 8  # the broker that leads the partitions, and one that may
-PARTITIONS = (TopicPartition("t", 0), TopicPartition("__consumer_offsets", 0))
+PARTITIONS = (TopicPartition("__consumer_offsets", 0), TopicPartition("t", 0))
+OFFSETS = 0  # the index of the first of them, where a group has its offsets, if there is one
+NO_SEQUENCE = -1  # of a commit of offsets
+PLAIN = 2  # who commits offsets without a transaction: in labels, after the producers
 
 # Where what stands in a state of the world; the brokers and the producers follow on one another.
 LOG, DATA_AT, PRODUCERS, LATE, LEDGER, BUDGET = 2, 3, 4, 6, 7, 8
@@ -93,7 +96,8 @@ class Part(NamedTuple):
 
 
 class Produce(NamedTuple):
-    """A batch of one record for a partition, by its index."""
+    """A batch of one record for a partition, by its index; without a sequence it is a commit of the
+    group's offset."""
 
     partition: int
     producer_id: int
@@ -117,9 +121,54 @@ class Pending(NamedTuple):
 Heard = tuple[tuple[int, tuple[int, int]], ...]  # of each sender: incarnation, number
 
 
+class Entry(NamedTuple):
+    """What lies at an offset of the group's log: a committed offset, by its label, of a transaction
+    or (without a producer id) plain; or, without a label, a marker."""
+
+    label: Label | None
+    producer_id: int = -1
+    producer_epoch: int = -1
+    coordinator_epoch: int = -1
+    commits: bool = False
+
+
+class Memory(NamedTuple):
+    """An OffsetTable of the core between two events, each part of it in order: (partition, value);
+    (producer id, partition, value); (offset of the marker, commits, partition, value)."""
+
+    committed: tuple[Any, ...] = ()
+    staged: tuple[Any, ...] = ()
+    ending: tuple[Any, ...] = ()
+
+
+class GroupPart(NamedTuple):
+    """What there is at the first partition if a group has its offsets there: its log, what the
+    group's shard knows of it, who waits until how much of it is committed. `load_end`: so far the
+    shard has to read before it serves; -1: it serves. `newest`: the youngest connection that has
+    sent it offsets of the id."""
+
+    log: tuple[Entry, ...] = ()
+    high_watermark: int = 0
+    memory: Memory = Memory()
+    load_end: int = -1
+    newest: int = 0
+    waiting: tuple[tuple[int, tuple[int, int]], ...] = ()  # (end offset, token)
+
+    @property
+    def serves(self) -> bool:
+        return self.load_end < 0
+
+
+class Until(NamedTuple):
+    """In the place of what becomes of a marker: it is confirmed when all below is committed."""
+
+    end_offset: int
+
+
 class Data(NamedTuple):
     """The broker that leads the partitions, and what it has heard; and what the other one has that
-    could lead them. `leader_epoch` moves with the leader."""
+    could lead them. `leader_epoch` moves with the leader. `parts` of the group's log are what a
+    replay of it gives."""
 
     incarnation: int
     parts: tuple[Part, ...]
@@ -128,6 +177,7 @@ class Data(NamedTuple):
     broker_id: int = DATA
     leader_epoch: int = 0
     other_heard: Heard = ()
+    group: GroupPart | None = None
 
     @property
     def leader(self) -> Leader:
@@ -195,3 +245,4 @@ class Budget(NamedTuple):
     timeouts: int = 0  # transactions that take too long
     holds: int = 0  # requests that are held for too long
     shrinks: int = 0  # the ISR of the state partition goes below its minimum
+    plain: int = 0  # the group's offset is committed without a transaction

@@ -12,7 +12,10 @@ What is abstracted from, and why that leaves nothing out:
   any part of it; the partitions are led by one broker and what is in their logs is committed;
 - time stands still: what waits for it may be told that it has come;
 - only the order of connections counts: they are numbered anew, densely, after each event;
-- a client whose connection is closed, or whose broker died, asks again on a new one at once.
+- a client whose connection is closed, or whose broker died, asks again on a new one at once;
+- with a group (`Bounds.group`) the first partition has a log that is committed record by record; a
+  new leadership finds any part of what is not committed there, and its shard reads it before it
+  serves. A marker there is confirmed when it is committed, and the answer does not wait for ever.
 
 Invariant: a step of a coordinator depends on its value, its surroundings and the event alone, and
 is remembered.
@@ -23,31 +26,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from minikafka.api.transactions import NewestOf
 from minikafka.core.transactions.markers import Incarnation, MarkerMessage
 from minikafka.core.transactions.requests import AddRequest, InitRequest, VerifyRequest
 from minikafka.core.transactions.values import TransactionValue
 from tests.exhaustive.machine import Event, Violation, World
-from tests.exhaustive.transactions import checks, coordinator, leader, producer
+from tests.exhaustive.transactions import checks, coordinator, group, leader, producer
 from tests.exhaustive.transactions.coordinator import Step, Surroundings
 from tests.exhaustive.transactions.draft import Bounds, Draft
 from tests.exhaustive.transactions.values import (
     BUDGET,
     DATA,
+    DATA_AT,
     LATE,
     LEDGER,
     LOG,
+    OFFSETS,
     OTHER,
     PARTITIONS,
+    PLAIN,
     Broker,
     Budget,
     Data,
     Fate,
+    GroupPart,
     Late,
     Ledger,
     Part,
     Produce,
     Producer,
     StateLog,
+    Until,
 )
 from tests.exhaustive.values import Interner
 
@@ -60,6 +69,7 @@ class Model:
         self.parts = Interner()
         self.rows: set[tuple[str, ...]] = set()
         self._steps: dict[Any, Step] = {}
+        self._judged: dict[tuple[int, int], str | None] = {}
 
     def start(self) -> World:
         """Broker 0 coordinates, and nothing is known."""
@@ -68,7 +78,8 @@ class Model:
         clients += [Producer(0, "absent")] * (2 - len(clients))
         leading = Broker(1, 0, "serving", 0)
         values: list[Any] = [leading, Broker(1), StateLog(None, (), 0, 0, False, 0)]
-        values += [Data(1, parts), *clients, (), Ledger(), self.bounds.budget]
+        data = Data(1, parts, group=GroupPart() if self.bounds.group else None)
+        values += [data, *clients, (), Ledger(), self.bounds.budget]
         return tuple(map(self.parts.number, values))
 
     def step(
@@ -80,6 +91,15 @@ class Model:
             found = coordinator.step(which, broker, event, surroundings, self.bounds.max_epoch)
             self._steps[key] = found
         return found
+
+    def judge(self, world: World) -> str | None:
+        """What is violated in a state, as the ledger and the partitions say it."""
+        key = (world[LEDGER], world[DATA_AT])
+        if key not in self._judged:
+            ledger, data = (self.parts.values[number] for number in key)
+            violated = checks.check_world(ledger, data)
+            self._judged[key] = violated or checks.check_group(ledger, data)
+        return self._judged[key]
 
     # --- events ---
 
@@ -112,16 +132,35 @@ class Model:
         for index, pending in enumerate(data.pending):
             if pending.word is not None:
                 yield ("word", index)
-            elif pending.asked is None and serves:
+            elif pending.asked is None and serves and leader.asks(data, index):
                 yield ("ask", index)
-        if budget.restarts:
-            yield ("restart",)
-        if budget.moves:
-            yield ("move",)
+        for end in self._ends(data):
+            if budget.restarts:
+                yield ("restart", *end)
+            if budget.moves:
+                yield ("move", *end)
+        if data.group is not None:
+            yield from self._group_events(data.group, budget)
         for late in now.parts[LATE]:
             target = late.target.broker_id
             if isinstance(late, MarkerMessage) or late.target == self._incarnation(now, target):
                 yield ("late", late)
+
+    def _ends(self, data: Data) -> Iterator[tuple[int, ...]]:
+        """Where the group's log, if there is one, may end for the next leadership."""
+        if data.group is None:
+            yield ()
+            return
+        log_end = len(data.group.log)
+        yield from ((end,) for end in range(data.group.high_watermark, log_end + 1))
+
+    def _group_events(self, part: GroupPart, budget: Budget) -> Iterator[Event]:
+        if part.high_watermark < len(part.log):
+            yield ("replicate",)
+        if 0 <= part.load_end <= part.high_watermark:
+            yield ("load",)
+        if budget.plain and part.serves:
+            yield ("plain",)
 
     def _incarnation(self, now: Draft, broker_id: int) -> Incarnation:
         if broker_id == DATA:
@@ -133,15 +172,19 @@ class Model:
         if value.phase == "dead":
             return
         if value.request is None:
-            for what, request in producer.choices(who, value, self.bounds.partitions):
+            bounds = self.bounds
+            found = producer.choices(who, value, bounds.partitions, group=bounds.group)
+            for what, request in found:
                 if what != "begin" or budget.transactions:
                     yield ("send", who, what, request)
             return
         if value.reply is not None:
             yield ("hear", who)
         elif value.sent:
-            to_data = isinstance(value.request, Produce)
-            if to_data or now.broker(now.log.leader).role == "serving":
+            if isinstance(value.request, Produce):
+                if not producer.is_of_offsets(value.request) or group_serves(now.data):
+                    yield ("deliver", who)
+            elif now.broker(now.log.leader).role == "serving":
                 yield ("deliver", who)
         if budget.retries:
             yield ("retry", who)
@@ -151,13 +194,15 @@ class Model:
         leads = log.leader == which
         if broker.wire is not None:
             yield ("marker", which)
-        if broker.outcome is not None:
+        if broker.outcome is not None and not open_yet(broker, now.data):
             yield ("outcome", which)
+        elif broker.outcome is not None and budget.lost:
+            yield ("tardy", which)
         if broker.outbox.in_flight is not None:
             gone = broker.outbox.in_flight[0].broker_epoch != now.data.incarnation
             if gone or budget.lost:
                 yield ("lose", which)
-        if broker.outbox.retries or broker.txn.retries:
+        if broker.txn.retries or (broker.outbox.retries and not is_loading(now.data)):
             yield ("again", which)
         if broker.role == "loading" and not log.tail:
             yield ("serve", which)
@@ -201,18 +246,34 @@ class Model:
         self._at_data(draft, value.request, (who, value.connection))
 
     def _ask_coordinator(self, draft: Draft, which: int, token: Any, request: Any) -> None:
-        self._note_row(draft, which, request)
+        if coordinator.hears(draft.broker(which).newest, token[1]):
+            self._note_row(draft, which, request)
         before = len(draft.log.tail)
         draft.step(which, ("request", request, token))
         if token[2] and len(draft.log.tail) > before:
             draft.fence_others(token[0], "fencing")
 
     def _at_data(self, draft: Draft, produce: Produce, token: tuple[int, int]) -> None:
+        if producer.is_of_offsets(produce) and not self._hears(draft, token):
+            return
         before = draft.data
         draft.data, reply = leader.on_produce(before, produce, token)
         draft.violate(checks.check_appended(before, draft.data, produce))
         if reply is not None:
             self._to_client(draft, token, reply)
+
+    def _hears(self, draft: Draft, token: tuple[int, int]) -> bool:
+        """T10 for commits of offsets; a connection that is not heard is closed."""
+        part, (who, connection) = draft.data.group, token
+        assert part is not None
+        if coordinator.hears(part.newest, connection, NewestOf.OFFSETS):
+            newest = max(part.newest, connection)
+            draft.data = draft.data._replace(group=part._replace(newest=newest))
+            return True
+        value = draft.producer(who)
+        if value.connection == connection and producer.is_of_offsets(value.request):
+            draft.set_producer(who, draft.connected(value._replace(sent=True)))
+        return False
 
     def _to_client(self, draft: Draft, token: tuple[int, int], reply: tuple[Any, ...]) -> None:
         who, connection = token
@@ -246,9 +307,10 @@ class Model:
         rest = [each for each in draft.parts[LATE] if each != late]
         draft.parts[LATE] = tuple(rest)
         if isinstance(late, MarkerMessage):
-            draft.data, _ = leader.on_markers(draft.data, late)
+            self._take_markers(draft, late)
         elif late.target.broker_id == DATA:
-            self._at_data(draft, late.request, late.token[:2])
+            if not producer.is_of_offsets(late.request) or group_serves(draft.data):
+                self._at_data(draft, late.request, late.token[:2])
         elif draft.broker(late.target.broker_id).role == "serving":
             self._ask_coordinator(draft, late.target.broker_id, late.token, late.request)
 
@@ -270,35 +332,58 @@ class Model:
 
     def _word(self, draft: Draft, index: int) -> None:
         before = draft.data
-        draft.data, pending, reply, opens = leader.on_word(before, index)
+        produce = before.pending[index].produce
+        draft.data, answered, opens = leader.on_word(before, index)
         if opens:
-            draft.violate(checks.check_opened(draft.log, pending.produce))
-        draft.violate(checks.check_appended(before, draft.data, pending.produce))
-        self._to_client(draft, pending.token, reply)
+            draft.violate(checks.check_opened(draft.log, produce))
+        draft.violate(checks.check_appended(before, draft.data, produce))
+        self._answer(draft, answered)
 
-    def _restart(self, draft: Draft) -> None:
+    def _answer(self, draft: Draft, answered: list[leader.Answered]) -> None:
+        for pending, answer in answered:
+            if answer is not None:
+                self._to_client(draft, pending.token, answer)
+
+    def _take_markers(self, draft: Draft, message: MarkerMessage) -> tuple[Any, ...] | None:
+        data, outcomes = leader.on_markers(draft.data, message)
+        draft.data, answered = leader.refused_by_markers(data)
+        self._answer(draft, answered)
+        return outcomes
+
+    def _restart(self, draft: Draft, end: int | None = None) -> None:
         """The partitions' leader dies and comes back: what waited there is asked for anew, or
         given up; numbers of messages are forgotten."""
         draft.spend("restarts")
         data = draft.data
-        draft.data = data._replace(
-            incarnation=data.incarnation + 1, pending=(), heard=(), other_heard=()
-        )
+        data = data._replace(incarnation=data.incarnation + 1, pending=(), heard=(), other_heard=())
+        draft.data = leader.group_taken_over(data, end)
+        self._settle_outcomes(draft, None)
         self._ask_data_again(draft)
 
-    def _move(self, draft: Draft) -> None:
+    def _move(self, draft: Draft, end: int | None = None) -> None:
         """Another broker leads the partitions, or the first one again. Guards are of a leadership;
         numbers of messages are of a broker."""
         draft.spend("moves")
         data = draft.data
-        draft.data = data._replace(
+        data = data._replace(
             pending=(),
             heard=data.other_heard,
             other_heard=data.heard,
             broker_id=OTHER if data.broker_id == DATA else DATA,
             leader_epoch=data.leader_epoch + 1,
         )
+        draft.data = leader.group_taken_over(data, end)
+        self._settle_outcomes(draft, leader.NOT_LEADER)
         self._ask_data_again(draft)
+
+    def _settle_outcomes(self, draft: Draft, error: Exception | None) -> None:
+        """The leadership is over under which markers waited to be committed: they are refused, or
+        the answer never comes."""
+        for which in range(2):
+            broker = draft.broker(which)
+            if any(isinstance(outcome, Until) for _, outcome in broker.outcome or ()):
+                outcome = None if error is None else settled(broker, -1, error)
+                draft.parts[which] = broker._replace(outcome=outcome)
 
     def _ask_data_again(self, draft: Draft) -> None:
         draft.parts[LATE] = tuple(
@@ -311,16 +396,47 @@ class Model:
             if isinstance(value.request, Produce) and value.reply is None:
                 draft.set_producer(who, value._replace(sent=True))
 
+    # --- the group ---
+
+    def _replicate(self, draft: Draft) -> None:
+        """One more record of the group's log is committed."""
+        assert draft.data.group is not None
+        part, answered = group.replicated(draft.data.group)
+        draft.data = draft.data._replace(group=part)
+        for token in answered:
+            self._to_client(draft, token, leader.OK)
+
+    def _load(self, draft: Draft) -> None:
+        assert draft.data.group is not None
+        draft.data = draft.data._replace(group=group.loaded(draft.data.group))
+
+    def _plain(self, draft: Draft) -> None:
+        draft.spend("plain")
+        number = self.bounds.budget.plain - draft.parts[BUDGET].plain
+        assert draft.data.group is not None
+        part = group.committed_plainly(draft.data.group, number, PLAIN)
+        parts = leader.with_part(draft.data._replace(group=part), OFFSETS, leader.part_of(part.log))
+        draft.data = parts
+
     # --- coordinators ---
 
     def _marker(self, draft: Draft, which: int) -> None:
         broker = draft.broker(which)
         assert broker.wire is not None
-        draft.data, outcomes = leader.on_markers(draft.data, broker.wire)
+        outcomes = self._take_markers(draft, broker.wire)
         draft.parts[which] = broker._replace(wire=None, outcome=outcomes)
 
     def _outcome(self, draft: Draft, which: int) -> None:
+        """The answer to a message: where markers are not committed yet, it is to be asked again."""
+        broker, part = draft.broker(which), draft.data.group
+        if part is not None:
+            outcome = settled(broker, part.high_watermark, leader.LATER)
+            draft.parts[which] = broker._replace(outcome=outcome)
         draft.step(which, ("answered",))
+
+    def _tardy(self, draft: Draft, which: int) -> None:
+        draft.spend("lost")
+        self._outcome(draft, which)
 
     def _lose(self, draft: Draft, which: int) -> None:
         broker = draft.broker(which)
@@ -432,6 +548,37 @@ class Model:
 def loaded(value: TransactionValue) -> TransactionValue:
     """What a coordinator reads of the last record. (For the mutations.)"""
     return value
+
+
+def is_loading(data: Data) -> bool:
+    """Then a marker that is sent again is refused again, and all is as before but for the numbers
+    of messages, of which only the order counts."""
+    return data.group is not None and not group.takes_markers(data.group)
+
+
+def group_serves(data: Data) -> bool:
+    return data.group is not None and data.group.serves
+
+
+def open_yet(broker: Broker, data: Data) -> bool:
+    """Does the answer to its message wait for what is to be committed?"""
+    high_watermark = 0 if data.group is None else data.group.high_watermark
+    outcomes = [outcome for _, outcome in broker.outcome or ()]
+    return any(
+        isinstance(outcome, Until) and outcome.end_offset > high_watermark for outcome in outcomes
+    )
+
+
+def settled(broker: Broker, high_watermark: int, error: Exception) -> tuple[Any, ...] | None:
+    """Its outcomes, none of them open: confirmed so far, else with this error."""
+    if broker.outcome is None:
+        return None
+    outcomes = []
+    for key, outcome in broker.outcome:
+        if isinstance(outcome, Until):
+            outcome = None if outcome.end_offset <= high_watermark else error
+        outcomes.append((key, outcome))
+    return tuple(outcomes)
 
 
 def token_of(who: int, value: Producer) -> tuple[int, int, bool]:
