@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from minikafka.api.groups import COORDINATES_TRANSACTIONS
 from minikafka.api.requests import ProducePartition, ProduceRequest
 from minikafka.api.transactions import (
     AddPartitionsRequest,
@@ -155,7 +156,8 @@ class Hand:
         """It finds its coordinator, and gets itself a producer id and epoch."""
         world = self._cluster.world
         found = world.loop.create_task(
-            self._coordinated._find_coordinator(self.client), context=world.context
+            self._coordinated.find(self.client.transactional_id, COORDINATES_TRANSACTIONS),
+            context=world.context,
         )
         self._cluster.until(found.done)
         assert self.init() is None

@@ -118,7 +118,7 @@ class Members:
             if error is not None:
                 raise error
 
-        await self.world.coordinated._coordinate(client, "add", serve)
+        await self.world.coordinated._coordinate(client, "add", request, serve)
 
     # --- without ---------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from minikafka.api.groups import COORDINATES_TRANSACTIONS
 from minikafka.api.transactions import AbortPartition
 from minikafka.core.replication.producer_state import ProducerState
 from minikafka.core.transactions.values import TransactionState
@@ -58,7 +59,7 @@ def test_race_41_there_are_no_transactions_before_all_brokers_know_of_them():
     with cluster:
         hand = Hand(cluster, TV1)
         found = cluster.world.loop.create_task(
-            cluster.world.coordinated._find_coordinator(hand.client),
+            cluster.world.coordinated.find(hand.client.transactional_id, COORDINATES_TRANSACTIONS),
             context=cluster.world.context,
         )
         cluster.until(found.done)
