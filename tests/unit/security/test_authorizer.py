@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minikafka.security import authorizer as authorizer_module
@@ -20,6 +20,7 @@ from minikafka.security.acl import (
 )
 from minikafka.security.authorizer import Authorizer
 from minikafka.security.principal import ANONYMOUS, Caller, Principal, parse_principal
+from tests.helpers.amounts import amount
 
 ALICE, BOB, ROOT = (Principal("User", name) for name in ("alice", "bob", "root"))
 HOST = "10.1.2.3"
@@ -341,6 +342,7 @@ def twin(rules: list[tuple[Pattern, Entry]], who: Caller, asked: tuple[Operation
     )
 
 
+@settings(max_examples=amount(300), deadline=None)
 @given(
     _RULES,
     st.lists(st.tuples(_OPERATIONS, st.sampled_from(["a", "ab", "abc", "abcd", "b"])), max_size=6),
