@@ -79,6 +79,7 @@ from minikafka.turns import in_slices
 
 COMMIT_TIMEOUT_S = 5.0  # offsets.commit.timeout.ms in Kafka
 CLASSIC = "classic"
+_OFFSETS_AT_ONCE = 5_000  # are looked up in one go: a millisecond or two
 _SHOWN_OF_CLIENT = 200  # characters of a client's id in its member id, which is stored as well
 
 R = TypeVar("R")
@@ -314,24 +315,42 @@ class GroupCoordinator:
     async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchResult:
         return OffsetFetchResult(
             [
-                self._fetch_group(each, require_stable=request.require_stable)
+                await self._fetch_group(each, require_stable=request.require_stable)
                 async for each in in_slices(request.groups)
             ]
         )
 
-    def _fetch_group(
+    async def _fetch_group(
         self, wanted: OffsetFetchGroup, *, require_stable: bool
     ) -> OffsetFetchGroupResult:
+        """Some partitions in a slice. Between two of them the group may end, or move to another
+        broker, so it is looked up for each: then it has no offsets, or the whole has an error."""
+        found: list[CommittedOffset] = []
         try:
-            shard = self._shards.of_group(wanted.group_id, empty_id=True)
+            partitions = self._offset_partitions(wanted, require_stable=require_stable)
+            parts = range(0, len(partitions), _OFFSETS_AT_ONCE)
+            async for start in in_slices(parts):
+                part = partitions[start : start + _OFFSETS_AT_ONCE]
+                group = self._group_of(wanted.group_id)
+                if group is None:
+                    found += map(CommittedOffset, part)
+                else:
+                    found += group.fetch_offsets(part, require_stable=require_stable)
         except MinikafkaError as error:
             return OffsetFetchGroupResult(wanted.group_id, error.with_traceback(None))
-        group = shard.groups.get(wanted.group_id)
-        if group is None:
-            nothing = [CommittedOffset(each) for each in wanted.partitions or ()]
-            return OffsetFetchGroupResult(wanted.group_id, None, nothing)
-        found = group.fetch_offsets(wanted.partitions, require_stable=require_stable)
         return OffsetFetchGroupResult(wanted.group_id, None, found)
+
+    def _offset_partitions(
+        self, wanted: OffsetFetchGroup, *, require_stable: bool
+    ) -> Sequence[TopicPartition]:
+        group = self._group_of(wanted.group_id)
+        if wanted.partitions is not None:
+            return wanted.partitions
+        return [] if group is None else group.offset_partitions(require_stable=require_stable)
+
+    def _group_of(self, group_id: str) -> Group | None:
+        """None if there is none. Raises what `of_group` does."""
+        return self._shards.of_group(group_id, empty_id=True).groups.get(group_id)
 
     async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResult:
         """What is not there has an error of its own, unless the group as a whole has one."""

@@ -222,9 +222,17 @@ class Group:
     ) -> list[CommittedOffset]:
         """Committed offsets (None: all); -1 where there is none. `require_stable`:
         UnstableOffsetCommitError for those that a transaction may yet move."""
+        if partitions is None:
+            partitions = sorted(self.offset_partitions(require_stable=require_stable))
         if self.state is GroupState.DEAD:
-            return [CommittedOffset(each) for each in partitions or ()]
+            return [CommittedOffset(each) for each in partitions]
         return self.offsets.fetch(partitions, require_stable=require_stable)
+
+    def offset_partitions(self, *, require_stable: bool = False) -> list[TopicPartition]:
+        """Those of which there are offsets, in no order: a group may have very many."""
+        if self.state is GroupState.DEAD:
+            return []
+        return self.offsets.partitions(require_stable=require_stable)
 
     def delete_offsets(self, request: OffsetDeleteRequest, token: object) -> list[Effect]:
         """Forget offsets, except of topics that members read."""

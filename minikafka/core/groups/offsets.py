@@ -167,15 +167,19 @@ class GroupOffsets:
         for record_offset, (each, value) in enumerate(offsets.items(), base_offset):
             self.table.stage(producer_id, each, value.at(record_offset))
 
+    def partitions(self, *, require_stable: bool) -> list[TopicPartition]:
+        """All that there is something to be told of."""
+        unstable = self.table.staged() if require_stable else set()
+        return list(self.committed.keys() | unstable)
+
     def fetch(
-        self, partitions: Sequence[TopicPartition] | None, *, require_stable: bool
+        self, partitions: Sequence[TopicPartition], *, require_stable: bool
     ) -> list[CommittedOffset]:
-        """None: all there are. `require_stable`: of what a transaction may yet move, only that."""
+        """`require_stable`: of what a transaction may yet move, only that."""
         committed = self.committed
         unstable = self.table.staged() if require_stable else set()
-        wanted = sorted(committed.keys() | unstable) if partitions is None else partitions
         found = []
-        for each in wanted:
+        for each in partitions:
             value = committed.get(each)
             if unstable and each in unstable:
                 error = UnstableOffsetCommitError(f"a transaction is about to commit {each}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from minikafka import turns
 from minikafka.api.groups import (
     COORDINATES_TRANSACTIONS,
     DeleteGroupsRequest,
@@ -23,11 +24,13 @@ from minikafka.api.groups import (
     OffsetCommitRequest,
     OffsetDeleteRequest,
     OffsetFetchGroup,
+    OffsetFetchGroupResult,
     OffsetFetchRequest,
     SyncGroupRequest,
 )
 from minikafka.api.requests import AlterTopicConfigRequest, DeleteTopicsRequest
 from minikafka.broker.coordinators.topic import partition_for
+from minikafka.broker.groups import coordinator
 from minikafka.broker.groups.records import encode_batch
 from minikafka.core.groups.effects import GroupRecord, GroupSnapshot, MemberSnapshot
 from minikafka.errors import (
@@ -206,6 +209,41 @@ async def test_a_coordinator_that_zookeeper_may_have_replaced_serves_nobody(
     assert isinstance(answer.error, CoordinatorNotAvailableError)
     [found] = (await groups.find_coordinator(FindCoordinatorRequest(["g"]))).coordinators
     assert isinstance(found.error, CoordinatorNotAvailableError)
+
+
+async def test_many_offsets_are_looked_up_in_parts_and_others_have_a_turn(
+    cluster: BrokerCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.start(1)
+    await cluster.create_topic("t", [1])
+    client = GroupClient(cluster, "g")
+    await client.commit(3)
+    monkeypatch.setattr(coordinator, "_OFFSETS_AT_ONCE", 2)
+    monkeypatch.setattr(turns, "SLICE_S", 0.0)
+    groups = cluster.service(1).groups
+    wanted = [TP, *(TopicPartition("t", number) for number in range(10, 15)), TP]
+
+    async def fetched(partitions: list[TopicPartition] | None) -> OffsetFetchGroupResult:
+        request = OffsetFetchRequest([OffsetFetchGroup("g", partitions)])
+        [answer] = (await groups.fetch_offsets(request)).groups
+        return answer
+
+    answer = await fetched(wanted)
+    assert answer.error is None
+    assert [each.topic_partition for each in answer.partitions] == wanted
+    assert [each.offset for each in answer.partitions] == [3, -1, -1, -1, -1, -1, 3]
+    assert [each.offset for each in (await fetched(None)).partitions] == [3]
+    assert (await fetched([])).partitions == []
+
+    # What happens to the group in between is not passed over.
+    under_way = asyncio.create_task(fetched(wanted))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not under_way.done()
+    cluster.running[1].broker.replicas.on_session_lost()
+    answer = await under_way
+    assert isinstance(answer.error, CoordinatorNotAvailableError)
+    assert not answer.partitions
 
 
 async def test_without_zookeeper_a_coordinator_goes_on_and_says_itself_that_it_is_the_one(
