@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from minikafka.broker.coordinators.partition import AppendBatch, CoordinatorPartition, Done
@@ -57,7 +57,7 @@ from minikafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from minikafka.model import EndMarker, TopicPartition
-from minikafka.turns import in_slices
+from minikafka.turns import UPKEEP, in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ class GroupShard:
         self._settings = settings
         self._now = now
         self._staging: dict[int, set[str]] = {}  # producer id -> ids of groups
+        self._deleted: set[str] = set()  # topics, while this is not loaded
         self._timers = Timers(lambda: now().ms, self._on_timer)
         replica.marker_listener = self
 
@@ -113,6 +114,7 @@ class GroupShard:
             return
         self._staging = stored.staging
         self.loaded = True
+        await self.forget_topics(self._deleted)
         logger.info(
             "%s: coordinates %d groups now, read in %d ms",
             self.topic_partition,
@@ -189,15 +191,24 @@ class GroupShard:
                 case Append(records, write):
                     self._write(group, records, write)
 
-    def expire_offsets(self, retention_ms: int) -> None:
-        for group in list(self.groups.values()):
+    async def expire_offsets(self, retention_ms: int) -> None:
+        async for group in self._every_group():
             self.apply(group, group.expire_offsets(retention_ms, self._now()))
 
-    def forget_topics(self, topics: Iterable[str]) -> None:
-        """These topics are deleted."""
+    async def forget_topics(self, topics: Collection[str]) -> None:
+        """These topics are deleted; if this is not loaded yet, once it is."""
+        if not self.loaded:
+            self._deleted.update(topics)
+            return
         gone = frozenset(topics)
-        for group in list(self.groups.values()):
+        async for group in self._every_group():
             self.apply(group, group.forget_partitions(lambda each: each.topic in gone))
+
+    async def _every_group(self) -> AsyncIterator[Group]:
+        """Those that are there now, in slices: of those that end meanwhile none comes."""
+        async for group in in_slices(list(self.groups.values()), UPKEEP):
+            if self.groups.get(group.group_id) is group:
+                yield group
 
     # --- writing ---------------------------------------------------------------------------------
 

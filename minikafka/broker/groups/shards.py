@@ -118,7 +118,7 @@ class GroupShards:
         while True:
             await asyncio.sleep(self._config.offsets_retention_check_interval_ms / 1000)
             for shard in self._loaded():
-                shard.expire_offsets(retention_ms)
+                await shard.expire_offsets(retention_ms)
 
     async def run_topic_deletions(self) -> None:
         """Offsets of deleted topics go."""
@@ -126,8 +126,8 @@ class GroupShards:
             async for update in updates:
                 deleted = [name for name, _ in update.deleted_topics]
                 if deleted:
-                    for shard in self._loaded():
-                        shard.forget_topics(deleted)
+                    for shard in list(self._shards.values()):
+                        await shard.forget_topics(deleted)
 
     # --- what is there ---------------------------------------------------------------------------
 

@@ -496,6 +496,24 @@ async def test_offsets_expire_and_those_of_deleted_topics_go(tmp_path: Path) -> 
         await cluster.close()
 
 
+async def test_a_topic_that_is_deleted_while_groups_are_read_is_forgotten_afterwards(
+    cluster: BrokerCluster,
+) -> None:
+    await cluster.start(1)
+    await cluster.create_topic("t", [1])
+    other = await cluster.create_topic("other", [1])
+    client = GroupClient(cluster, "g")
+    await client.commit(1)
+    await until_committed(client, other)
+    shard = cluster.service(1).group_shards._shards[partition_for("g", 4)]
+    shard.loaded = False
+    await cluster.service(1).administer(DeleteTopicsRequest(["other"]), 5000)
+    await until(lambda: shard._deleted == {"other"})
+    assert shard.groups["g"].offsets.committed.keys() == {TP, other}
+    await shard.load()
+    await until(lambda: shard.groups["g"].offsets.committed.keys() == {TP})
+
+
 async def until_committed(client: GroupClient, topic_partition: TopicPartition) -> None:
     async def committed() -> bool:
         return await client.commit_once(1, topic_partition) is None
@@ -515,6 +533,7 @@ async def test_what_compaction_has_left_is_read(tmp_path: Path) -> None:
         **SETTINGS,
         "offsets.topic.segment.bytes": "400",
         "log.cleaner.min.cleanable.ratio": "0",
+        "log.cleaner.backoff.ms": "3600000",  # only as is asked for here
     }
     cluster = BrokerCluster(tmp_path, settings)
     try:

@@ -644,13 +644,13 @@ class Story:
         await self.service.delete_offsets(OffsetDeleteRequest("g", [TP]))
 
     async def expiry(self) -> None:
-        (await self.groups.shard()).expire_offsets(-1)
+        await (await self.groups.shard()).expire_offsets(-1)
 
     async def group_deletion(self) -> None:
         await self.service.delete_groups(DeleteGroupsRequest(["g"]))
 
     async def topic_deletion(self) -> None:
-        (await self.groups.shard()).forget_topics(["t"])
+        await (await self.groups.shard()).forget_topics(["t"])
 
 
 @pytest.mark.parametrize("ending", [Story.commit, Story.abort], ids=["commit", "abort"])
@@ -659,7 +659,11 @@ async def test_in_some_of_all_orders_memory_is_the_log_and_the_compacted_log(
 ) -> None:
     """All of them: tests/unit/core/groups/test_transactional_offsets.py. Here the log is a real one
     and is compacted in between."""
-    settings = {"offsets.topic.segment.bytes": "200", "log.cleaner.min.cleanable.ratio": "0"}
+    settings = {
+        "offsets.topic.segment.bytes": "200",
+        "log.cleaner.min.cleanable.ratio": "0",
+        "log.cleaner.backoff.ms": "3600000",  # only as is asked for here
+    }
     groups = Groups(BrokerCluster(tmp_path, SETTINGS | settings))
     try:
         await groups.start(1)
