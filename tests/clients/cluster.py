@@ -49,7 +49,12 @@ class Cluster(Protocol):
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
-    def kill(self, *names: str) -> None: ...
+    def kill(self, name: str) -> None:
+        """By a command, which takes half a second: what was sent before is acknowledged."""
+
+    def kill_at_once(self, *names: str) -> None:
+        """In the midst of what they do."""
+
     def restart(self, name: str) -> None: ...
     def create_topic(self, name: str, partitions: int, **configs: str) -> None: ...
 
@@ -76,7 +81,11 @@ class MiniCluster:
     def stop(self) -> None:
         self._processes.down()
 
-    def kill(self, *names: str) -> None:
+    def kill(self, name: str) -> None:
+        self._processes.kill(name)
+        self._dead.add(name)
+
+    def kill_at_once(self, *names: str) -> None:
         self._processes.kill_at_once(*names)
         self._dead.update(names)
 
@@ -115,7 +124,10 @@ class ApacheCluster:
     def stop(self) -> None:
         self._system.stop()
 
-    def kill(self, *names: str) -> None:
+    def kill(self, name: str) -> None:
+        self.kill_at_once(name)
+
+    def kill_at_once(self, *names: str) -> None:
         for name in names:
             kill_member(self._member(name))
         self._dead.update(names)

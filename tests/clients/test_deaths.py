@@ -3,6 +3,11 @@
 Every topic has a partition on each broker, so each kill takes a leader from every client; the first
 one takes the controller, and three of them take the coordinator of every group. What was
 acknowledged must be there, once and in order, and the groups must have read all of it.
+
+They are killed by a command, while next to nothing is under way. Of what is, two clients lose by
+themselves: KafkaJS 2.2.4 may say that records are acknowledged which it never sent again
+(kafkajs/program.js), and Sarama 1.43 sends what was appended and not acknowledged again in one
+batch with later records, which is out of order for every broker.
 """
 
 from __future__ import annotations

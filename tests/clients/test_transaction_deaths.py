@@ -209,7 +209,7 @@ def streaming(cluster: Cluster, client: Client) -> Iterator[Stream]:
 def lose_one(stream: Stream, name: str) -> None:
     """In the middle of a commit; it goes on meanwhile."""
     stream.wait_for_commit()
-    stream.cluster.kill(name)
+    stream.cluster.kill_at_once(name)
     stream.progress()
     stream.cluster.restart(name)
 
@@ -217,7 +217,7 @@ def lose_one(stream: Stream, name: str) -> None:
 def lose_all(stream: Stream) -> None:
     names = list(stream.cluster.addresses)
     stream.wait_for_commit()
-    stream.cluster.kill(*names)
+    stream.cluster.kill_at_once(*names)
     with ThreadPoolExecutor(len(names)) as each:
         list(each.map(stream.cluster.restart, names))
 

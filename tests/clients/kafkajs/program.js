@@ -72,20 +72,24 @@ async function produce() {
   });
   await producer.connect();
   const waiting = [];
+  let leftOut = [];
   let ended = false;
   let wake = () => {};
   const lines = readline.createInterface({ input: process.stdin });
   lines.on("line", (line) => (waiting.push(JSON.parse(line)), wake()));
   lines.on("close", () => ((ended = true), wake()));
-  while (waiting.length || !ended) {
-    if (!waiting.length) {
+  while (leftOut.length || waiting.length || !ended) {
+    if (!leftOut.length && !waiting.length) {
       await new Promise((resolve) => (wake = resolve));
       continue;
     }
     // A request of KafkaJS is one batch a partition, which must not exceed max.message.bytes.
     let size = 0;
     const fits = waiting.findIndex((record) => (size += (record.value ?? "").length) > 500000);
-    const records = waiting.splice(0, fits < 0 ? waiting.length : Math.max(fits, 1));
+    const records = leftOut.length
+      ? leftOut
+      : waiting.splice(0, fits < 0 ? waiting.length : Math.max(fits, 1));
+    leftOut = [];
     const messages = records.map((record) => ({
       key: record.key ?? null,
       value: record.value ?? null,
@@ -101,7 +105,14 @@ async function produce() {
         messages,
       });
       const only = answers && answers.length === 1 ? answers[0] : null;
-      records.forEach((record, index) =>
+      // KafkaJS 2.2.4 sends a request to each leader and keeps their answers by broker. If one dies,
+      // and its partitions go to a broker that has answered already, it takes them for answered: a
+      // send succeeds without their records, of which its answers say nothing. As they were, these
+      // are sent again by themselves.
+      const answered = new Set((answers ?? []).map((each) => each.partition));
+      const left = (record) => ask.acks !== "0" && Number.isInteger(record.partition) && !answered.has(record.partition);
+      leftOut = records.filter(left);
+      records.filter((record) => !left(record)).forEach((record, index) =>
         emit({
           acknowledged: record.value ?? null,
           partition: only ? only.partition : -1,
