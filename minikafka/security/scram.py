@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minikafka.security.mechanism import Authenticated, Challenge, Failed, Step
-from minikafka.security.principal import USER, Principal
+from minikafka.security.principal import Principal
 
 MIN_ITERATIONS, MAX_ITERATIONS = 4_096, 16_384
 MAX_TOKEN_BYTES = 4_096
@@ -327,7 +327,3 @@ def _base64(text: str) -> bytes:
         return b64decode(text, validate=True)
     except (Base64Error, ValueError):
         raise _WrongError("a field is not in base64") from None
-
-
-def user_principal(name: str) -> Principal:
-    return Principal(USER, name)

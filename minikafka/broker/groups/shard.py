@@ -114,7 +114,8 @@ class GroupShard:
             return
         self._staging = stored.staging
         self.loaded = True
-        await self.forget_topics(self._deleted)
+        if self._deleted:
+            await self.forget_topics(self._deleted)
         logger.info(
             "%s: coordinates %d groups now, read in %d ms",
             self.topic_partition,

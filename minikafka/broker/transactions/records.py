@@ -182,17 +182,7 @@ def _value(data: bytes) -> TransactionValue:
     partitions = _NO_PARTITIONS if topics <= 0 else _read_partitions(reader, topics, compact)
     last_update_ms, start_ms = reader.times()
     tags = reader.tags() if compact else {}
-    if not tags:
-        return TransactionValue(
-            producer_id,
-            producer_epoch,
-            timeout_ms,
-            _state(state),
-            partitions,
-            last_update_ms,
-            start_ms,
-        )
-    return TransactionValue(
+    fixed = (
         producer_id,
         producer_epoch,
         timeout_ms,
@@ -200,6 +190,11 @@ def _value(data: bytes) -> TransactionValue:
         partitions,
         last_update_ms,
         start_ms,
+    )
+    if not tags:
+        return TransactionValue(*fixed)
+    return TransactionValue(
+        *fixed,
         _tag(tags, LAST_EPOCH, INT16, NO_PRODUCER_EPOCH),
         _tag(tags, PREVIOUS_PRODUCER_ID, INT64, NO_PRODUCER_ID),
         _tag(tags, NEXT_PRODUCER_ID, INT64, NO_PRODUCER_ID),
