@@ -298,11 +298,10 @@ class Ledger(StateRules):
             has_it = log is not None and log.chains.get(offset) == chain
             lost_it = host.number in state.isr and not self.is_intact(state, host.number)
             copies += has_it or lost_it
-        # A leader that has not heard yet that there shall be fewer replicas still counts those that
-        # have left; as many as there shall be hold it.
-        tp = ledger.topic_partition
-        replicas = self.world.topics[tp.topic].assignments[tp.partition].target
-        if len(leader.isr.committed) < minimum or copies < min(minimum, len(replicas)):
+        # A leader that has not heard yet that there should be fewer replicas still counts those that
+        # have left; as many as there should be hold it.
+        enough = min(minimum, ledger.fewest_since(state.partition_version))
+        if len(leader.isr.committed) < minimum or copies < enough:
             raise self.world.violation(
                 "10",
                 f"{ledger}: {offset} is committed by {leader.isr.committed} and on {copies} disks; "

@@ -1,7 +1,7 @@
 """Runs lives: `python -m tests.simulation.run --seeds 0-1999 --steps 500 --jobs 2`.
 
     --seeds A-B     seeds, both inclusive; also a list 3,17,40-49
-    --fresh N       N more seeds that nobody has run: from --fresh-from (CI: commit and date), else
+    --fresh N       N more seeds that nobody has run: from --fresh-from (CI: the commit), else
                     from the clock; they are printed
     --seconds S     begin no more lives after so long (the digest then covers those that were lived)
     --seed N        one life; with --trace its whole story

@@ -53,6 +53,7 @@ class PartitionLedger:
     unclean_version: int = -1  # of the last unclean election
     moved: bool = False  # the assignment was written since the State was
     assigned: Assignment | None = None  # as it is now
+    targets: list[tuple[int, int]] = field(default_factory=list)  # see `fewest_since`
     reassigned: bool = False  # ever
     transactional_epochs: dict[int, int] = field(default_factory=dict)  # by producer id
 
@@ -63,6 +64,12 @@ class PartitionLedger:
     def is_internal(self) -> bool:
         """Of the brokers' own topics?"""
         return self.topic_partition.topic in INTERNAL_TOPICS
+
+    def fewest_since(self, partition_version: int) -> int:
+        """Of how many replicas there should ever be since this State was written: who leads by it
+        may not have heard of any wish since, and those who had to leave are gone."""
+        last = len(self.assigned.target) if self.assigned is not None else 0
+        return min((n for version, n in self.targets if version >= partition_version), default=last)
 
     def is_from_before_unclean(self, replica: Replica | None) -> bool:
         """Does this replica still live in the history that an unclean election has ended?"""
@@ -153,6 +160,8 @@ class StateRules:
         """Of a reassignment: who leaves the assignment has left the ISR before, and all that there
         shall be are in sync when it is complete."""
         old, ledger.assigned, state = ledger.assigned, new, ledger.state
+        if state is not None:
+            ledger.targets.append((state.partition_version, len(new.target)))
         ledger.reassigned = ledger.reassigned or new.in_progress
         if old is None or old == new or state is None:
             return

@@ -260,3 +260,27 @@ def test_a_replica_that_comes_back_does_not_lead_before_it_knows():
         cluster.do("restart A")
         cluster.end()
         assert replicas(cluster) == "AB"
+
+
+def test_a_leader_that_hears_of_two_wishes_late_counts_who_has_left_between_them():
+    """One replica is wanted, and then two again, before the leader hears of either: it still counts
+    the one that has fetched the record and is gone by now. One copy is what was asked for."""
+    with DirectedCluster("AC", brokers=5, minimum=2, controller="E") as cluster:
+        cluster.produce("A", run_ms=50)
+        told = cluster.hold("update_state", source="E", target="A")
+        fetched = cluster.hold(
+            "replica_fetch", source="C", where=lambda _: cluster.end_of("C") == 2
+        )
+        cluster.produce("A")
+        cluster.until(lambda: fetched)
+        assert cluster.ledger.committed_end == 1
+        cluster.do("reassign E t-0 A")
+        cluster.until(lambda: cluster.said("C deletes its log"))
+        cluster.do("reassign E t-0 BA", run_ms=50)
+        cluster.release(fetched)
+        cluster.until(lambda: cluster.ledger.committed_end == 2)
+        assert cluster.isr == "A"
+        cluster.break_off(told)
+        cluster.pass_all()
+        cluster.end()
+        assert replicas(cluster) == "BA"
