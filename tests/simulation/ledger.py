@@ -298,7 +298,7 @@ class Ledger(StateRules):
             has_it = log is not None and log.chains.get(offset) == chain
             lost_it = host.number in state.isr and not self.is_intact(state, host.number)
             copies += has_it or lost_it
-        # A leader that has not heard yet that there should be fewer replicas still counts those that
+        # A leader that has not heard yet that there should be fewer replicas still counts those who
         # have left; as many as there should be hold it.
         enough = min(minimum, ledger.fewest_since(state.partition_version))
         if len(leader.isr.committed) < minimum or copies < enough:
