@@ -393,6 +393,12 @@ class SecurityDisabledError(FatalError):
     code, name = 54, "SECURITY_DISABLED"
 
 
+class ListenerNotFoundError(_Stale):
+    """The leader has no listener of the name that the client came through."""
+
+    code, name = 72, "LISTENER_NOT_FOUND"
+
+
 class MismatchedEndpointTypeError(FatalError):
     code, name = 114, "MISMATCHED_ENDPOINT_TYPE"
 

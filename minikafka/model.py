@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -115,6 +116,39 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+class SecurityProtocol(StrEnum):
+    """How a Kafka listener is spoken with: plainly or over TLS, by whoever comes or who has proved
+    a name by SASL."""
+
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+    @property
+    def encrypts(self) -> bool:
+        return self in (SecurityProtocol.SSL, SecurityProtocol.SASL_SSL)
+
+    @property
+    def asks_by_sasl(self) -> bool:
+        return self in (SecurityProtocol.SASL_PLAINTEXT, SecurityProtocol.SASL_SSL)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaListener:
+    """Where a broker listens for Kafka's clients, as it tells them. Listeners of one name are one
+    network: a client that came through one is told the addresses that others have by that name."""
+
+    name: str
+    protocol: SecurityProtocol
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        return join_address(self.host, self.port)
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerInfo:
     """A registered broker. `broker_epoch` is -1 before it is registered.
@@ -129,8 +163,7 @@ class BrokerInfo:
     name: str
     grpc_host: str
     grpc_port: int
-    kafka_host: str | None = None
-    kafka_port: int | None = None
+    kafka_listeners: tuple[KafkaListener, ...] = ()
     rack: str | None = None
     storage_id: str = ""
     dirty: bool = False
@@ -141,11 +174,17 @@ class BrokerInfo:
     def grpc_address(self) -> str:
         return join_address(self.grpc_host, self.grpc_port)
 
+    def kafka_listener(self, name: str) -> KafkaListener | None:
+        """The one of this name; None if this broker is not to be reached through it."""
+        for each in self.kafka_listeners:
+            if each.name == name:
+                return each
+        return None
+
     @property
     def kafka_address(self) -> str | None:
-        if self.kafka_host is None or self.kafka_port is None:
-            return None
-        return join_address(self.kafka_host, self.kafka_port)
+        """Of its first listener for Kafka's clients."""
+        return self.kafka_listeners[0].address if self.kafka_listeners else None
 
 
 @dataclass(frozen=True, slots=True)

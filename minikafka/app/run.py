@@ -1,7 +1,7 @@
 """The composition root: the one place where the broker's ports get their real parts.
 
     ZooKeeperStore (kazoo)  ->  DiskLogStore (files)  ->  GrpcPeers (gRPC)  ->  Broker
-    Broker  ->  GrpcServer (gRPC), KafkaListener (Kafka's protocol)
+    Broker  ->  GrpcServer (gRPC), KafkaServer (Kafka's protocol)
 
 `run_broker` is what `minikafka broker` runs: a broker process from start to exit status.
 """
@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,12 @@ from minikafka.config import BrokerConfig
 from minikafka.config.properties import Endpoint, connection_overrides
 from minikafka.descriptors import descriptor_budget, raise_descriptor_limit
 from minikafka.errors import KafkaStorageError
+from minikafka.kafka.acceptor import ServedListener
 from minikafka.kafka.admission import ConnectionLimits
-from minikafka.kafka.listener import KafkaListener
+from minikafka.kafka.server import KafkaServer
 from minikafka.log.store import DiskLogStore
 from minikafka.metrics.process import read_process
-from minikafka.model import BrokerInfo
+from minikafka.model import BrokerInfo, KafkaListener
 from minikafka.privacy import keep_from_others
 from minikafka.rpc.malloc import GiveBack, tune_malloc
 from minikafka.rpc.peers import GrpcPeers
@@ -182,11 +183,11 @@ class Doors:
             max_connections=descriptor_budget().connections // 4,
             max_idle_ms=config.connections_max_idle_ms,
         )
-        self._kafka: KafkaListener | None = None
+        self._kafka: KafkaServer | None = None
         self._metrics: MetricsEndpoint | None = None
         self.metrics_address: Endpoint | None = None  # where /metrics is served
         if config.listeners is not None:
-            self._kafka = KafkaListener(
+            self._kafka = KafkaServer(
                 broker.service,
                 memory,
                 max_request_bytes=config.socket_request_max_bytes,
@@ -205,10 +206,9 @@ class Doors:
         if self._config.grpc_advertised_listener is None:
             self._broker.announce(grpc_port=port)
         if self._kafka is not None:
-            assert self._config.listeners is not None
-            port = await self._kafka.start(*self._config.listeners, serving=False)
+            ports = await self._kafka.start(_served_listeners(self._config), serving=False)
             if self._config.advertised_listeners is None:
-                self._broker.announce(kafka_port=port)
+                self._broker.announce(kafka_ports=ports)
         if self._config.metrics_listener is not None:
             from minikafka.metrics.endpoint import MetricsEndpoint  # with h11: only for those
 
@@ -219,7 +219,7 @@ class Doors:
             self.metrics_address = Endpoint(host, await self._metrics.start(host, port))
 
     async def start_serving(self) -> None:
-        """The broker knows the cluster: let clients in. PortTakenError (see KafkaListener)."""
+        """The broker knows the cluster: let clients in. PortTakenError (see KafkaServer)."""
         if self._kafka is not None:
             await self._kafka.start_serving()
         await self.grpc.set_serving(True)
@@ -236,6 +236,13 @@ class Doors:
         await self.grpc.stop()
 
 
+def _served_listeners(config: BrokerConfig) -> list[ServedListener]:
+    return [
+        ServedListener(each.name, each.host, each.port, config.protocol_of(each.name))
+        for each in config.listeners or ()
+    ]
+
+
 def _connection_limits(config: BrokerConfig) -> ConnectionLimits:
     """What is left of the connections' share of descriptors when gRPC and metrics have theirs."""
     share = descriptor_budget().connections
@@ -247,14 +254,13 @@ def _connection_limits(config: BrokerConfig) -> ConnectionLimits:
 
 
 def _broker_info(config: BrokerConfig, logs: DiskLogStore) -> BrokerInfo:
-    endpoint, kafka = config.advertised_grpc, config.advertised_kafka
+    endpoint = config.advertised_grpc
     return BrokerInfo(
         config.broker_id,
         config.name,
         endpoint.host,
         endpoint.port,
-        kafka_host=kafka.host if kafka else None,
-        kafka_port=kafka.port if kafka else None,
+        kafka_listeners=config.advertised_kafka,
         rack=config.broker_rack,
         storage_id=logs.storage_id,
         dirty=logs.dirty,
@@ -312,12 +318,19 @@ async def _announce_serving(broker: Broker, doors: Doors) -> None:
     await doors.start_serving()
     _watch_loop()
     info = broker.info
-    kafka = f", Kafka at {info.kafka_address}" if info.kafka_address else ""
+    kafka = f", Kafka at {_told(info.kafka_listeners)}" if info.kafka_listeners else ""
     metrics = f", http://{doors.metrics_address}/metrics" if doors.metrics_address else ""
     print(
         f"broker {info.broker_id} ({info.name}) serves gRPC at {info.grpc_address}{kafka}{metrics}",
         flush=True,
     )
+
+
+def _told(listeners: Sequence[KafkaListener]) -> str:
+    """The address of a single listener; of several, with their names."""
+    if len(listeners) == 1:
+        return listeners[0].address
+    return " ".join(f"{each.name}://{each.address}" for each in listeners)
 
 
 def _watch_loop() -> None:

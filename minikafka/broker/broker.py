@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -145,13 +145,18 @@ class Broker:
             lambda: self.metrics.read(),
         )
 
-    def announce(self, *, grpc_port: int | None = None, kafka_port: int | None = None) -> None:
+    def announce(
+        self, *, grpc_port: int | None = None, kafka_ports: Mapping[str, int] | None = None
+    ) -> None:
         """The ports that the servers got, where they differ from the configuration; before
-        `start`."""
+        `start`. Those of Kafka's listeners by name."""
         if grpc_port is not None:
             self.info = replace(self.info, grpc_port=grpc_port)
-        if kafka_port is not None:
-            self.info = replace(self.info, kafka_port=kafka_port)
+        if kafka_ports is not None:
+            listeners = tuple(
+                replace(each, port=kafka_ports[each.name]) for each in self.info.kafka_listeners
+            )
+            self.info = replace(self.info, kafka_listeners=listeners)
 
     def incarnation(self) -> tuple[int, int]:
         """(broker id, broker epoch) of this broker now."""

@@ -6,6 +6,15 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from minikafka import model
+from minikafka.config.listeners import (
+    NO_PROTOCOLS,
+    PROTOCOLS_EXPECTED,
+    Listeners,
+    ProtocolMap,
+    listener_list,
+    protocol_of,
+    read_protocols,
+)
 from minikafka.config.properties import (
     CONNECT_EXPECTED,
     INT32_MAX,
@@ -22,7 +31,6 @@ from minikafka.config.properties import (
     describe,
     endpoint,
     field_name,
-    kafka_listener,
     long,
     one_of,
     ratio,
@@ -95,11 +103,20 @@ class BrokerConfig:
     grpc_advertised_listener: Endpoint | None = endpoint(
         None, "Minikafka's own: the address that others are told; without it grpc.listener.", 1
     )
-    listeners: Endpoint | None = kafka_listener(
+    listeners: Listeners | None = listener_list(
         None, "Where this broker listens for Kafka's clients; port 0 takes a free one.", 0
     )
-    advertised_listeners: Endpoint | None = kafka_listener(
-        None, "The address that Kafka's clients are told; without it listeners.", 1
+    advertised_listeners: Listeners | None = listener_list(
+        None,
+        "The addresses that Kafka's clients are told, of some or all of the listeners; without it "
+        "listeners.",
+        1,
+    )
+    listener_security_protocol_map: ProtocolMap = text_value(
+        NO_PROTOCOLS,
+        "How each listener is spoken with; one that is not named here is itself a protocol.",
+        PROTOCOLS_EXPECTED,
+        read_protocols,
     )
     metrics_listener: Endpoint | None = endpoint(
         None,
@@ -404,9 +421,19 @@ class BrokerConfig:
         return self.grpc_advertised_listener or self.grpc_listener
 
     @property
-    def advertised_kafka(self) -> Endpoint | None:
-        """What Kafka's clients are told; None if this broker does not listen for them."""
-        return self.listeners and (self.advertised_listeners or self.listeners)
+    def advertised_kafka(self) -> tuple[model.KafkaListener, ...]:
+        """What Kafka's clients are told, in the order of `listeners`; a port is 0 while a free one
+        is asked for."""
+        told = {each.name: each for each in self.advertised_listeners or self.listeners or ()}
+        return tuple(
+            model.KafkaListener(each.name, self.protocol_of(each.name), each.host, each.port)
+            for listener in self.listeners or ()
+            if (each := told.get(listener.name)) is not None
+        )
+
+    def protocol_of(self, listener: str) -> model.SecurityProtocol:
+        """How a listener is spoken with. ValueError if nobody said."""
+        return protocol_of(listener, self.listener_security_protocol_map)
 
     def topic_defaults(self) -> TopicConfig:
         """The configuration of a topic without overrides on this broker."""

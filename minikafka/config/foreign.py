@@ -40,7 +40,7 @@ group.share.min.record.lock.duration.ms group.share.min.session.timeout.ms
 group.share.partition.max.record.locks group.share.record.lock.duration.ms
 group.share.session.timeout.ms host.name initial.broker.registration.timeout.ms
 inter.broker.listener.name inter.broker.protocol.version kafka.metrics.polling.interval.secs
-kafka.metrics.reporters listener.security.protocol.map log.cleaner.hash.algorithm
+kafka.metrics.reporters log.cleaner.hash.algorithm
 log.cleaner.io.buffer.load.factor log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second
 log.dir.failure.timeout.ms log.flush.start.offset.checkpoint.interval.ms
 log.index.interval.messages log.initial.task.delay.ms max.connection.creation.rate

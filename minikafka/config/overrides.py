@@ -203,7 +203,7 @@ def _description(
     value = getattr(config, field_name(declared.name))
     return ConfigDescription(
         declared.name,
-        None if value is None else as_text(value),
+        None if value is None or declared.kind == "password" else as_text(value),
         declared.kind,
         declared.explained,
         declared.dynamic,

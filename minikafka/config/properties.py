@@ -16,6 +16,7 @@ from dataclasses import MISSING, field, fields
 from typing import Any, NamedTuple
 
 from minikafka.errors import PortTakenError, UsageError
+from minikafka.security.secret import Secret
 
 INT32_MAX = 2**31 - 1
 INT64_MIN = -(2**63)
@@ -141,6 +142,7 @@ def declarations(config_class: type[Any], scope: str) -> tuple[Property, ...]:
     return tuple(
         Property(name=each.name.replace("_", "."), scope=scope, **{**each.metadata, **always})
         for each in fields(config_class)
+        if each.metadata
     )
 
 
@@ -238,6 +240,17 @@ def text_value(
     default: Any, doc: str, expects: str, read: Callable[[str], Any], **more: Any
 ) -> Any:
     return declare("text", default, doc, expects, read, **more)
+
+
+def password(doc: str, expects: str, check: Callable[[str], Any], **more: Any) -> Any:
+    """A text that nobody is shown; none by default. `check` raises ValueError, which shows nothing
+    of it."""
+
+    def read(text: str) -> Secret:
+        check(text)
+        return Secret(text)
+
+    return declare("password", None, doc, expects, read, **more)
 
 
 VERSION_EXPECTED = "a version of Apache Kafka, such as 3.0 or 3.0-IV1"
@@ -356,34 +369,6 @@ def connection_overrides(text: str) -> dict[str, int]:
             raise ValueError(f"expected {OVERRIDES_EXPECTED}")
         limits[host.strip("[]")] = int(count)
     return limits
-
-
-_LISTENER = re.compile(r"(?P<protocol>[A-Za-z0-9_]+)://(?P<address>.*)")
-
-
-def kafka_listener(default: Any, doc: str, lowest_port: int) -> Any:
-    """One Kafka listener, `PLAINTEXT://HOST:PORT`; without a host it is every address."""
-    expects = (
-        f"one listener PLAINTEXT://HOST:PORT with a port from {lowest_port} to 65535, such as "
-        "PLAINTEXT://127.0.0.1:9092"
-    )
-
-    def read(text: str) -> Endpoint:
-        if "," in text:
-            raise ValueError(f"expected {expects}: a broker has one Kafka listener")
-        listener = _LISTENER.fullmatch(text)
-        if listener is None:
-            raise ValueError(f"expected {expects}")
-        if listener["protocol"].upper() != "PLAINTEXT":
-            raise ValueError(f"expected {expects}: {listener['protocol']} is not supported")
-        address = listener["address"]
-        everywhere = re.fullmatch(r":[0-9]*", address)
-        found = read_address(f"0.0.0.0{address}" if everywhere else address, lowest_port)
-        if found is None:
-            raise ValueError(f"expected {expects}{address_hint(address)}")
-        return found
-
-    return declare("text", default, doc, expects, read)
 
 
 # --- Files of properties ------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from minikafka.config.foreign import is_foreign, refusal
 from minikafka.config.properties import Property, as_text, field_name
 from minikafka.config.topic import TOPIC_PROPERTIES, TopicConfig
 from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
+from minikafka.model import SecurityProtocol
 
 _UNSPECIFIED_HOSTS = ("0.0.0.0", "::")
 _ALIASES = {"log.dir": "log.dirs"}
@@ -88,14 +89,7 @@ def _check_broker(config: BrokerConfig) -> None:
             f"{config.advertised_grpc} is no address that others can connect to: "
             "set grpc.advertised.listener to this machine's HOST:PORT"
         )
-    kafka = config.advertised_kafka
-    if kafka is not None and kafka.host in _UNSPECIFIED_HOSTS:
-        raise UsageError(
-            f"{kafka} is no address that clients can connect to: "
-            "set advertised.listeners to PLAINTEXT:// and this machine's HOST:PORT"
-        )
-    if config.advertised_listeners is not None and config.listeners is None:
-        raise UsageError("advertised.listeners is set and listeners is not: set both, or neither")
+    _check_listeners(config)
     at_most = [
         ("replica.fetch.wait.max.ms", "replica.lag.time.max.ms", "a waiting follower would lag"),
         ("message.max.bytes", "socket.request.max.bytes", "a large batch would never fit"),
@@ -111,6 +105,31 @@ def _check_broker(config: BrokerConfig) -> None:
         if low > high:
             raise UsageError(
                 f"{smaller}={low} is above {larger}={high}, and {why}: expected at most {high}"
+            )
+
+
+def _check_listeners(config: BrokerConfig) -> None:
+    if config.advertised_listeners is not None and config.listeners is None:
+        raise UsageError("advertised.listeners is set and listeners is not: set both, or neither")
+    names = config.listeners.names if config.listeners is not None else []
+    for name in config.advertised_listeners.names if config.advertised_listeners else ():
+        if name not in names:
+            raise UsageError(
+                f"advertised.listeners names {name}, which is not in listeners: "
+                f"{', '.join(names)} may be advertised"
+            )
+    for name in names:
+        try:
+            protocol = config.protocol_of(name)
+        except ValueError as problem:
+            raise UsageError(f"listeners: {problem}") from None
+        if protocol is not SecurityProtocol.PLAINTEXT:
+            raise UsageError(f"the listener {name} is {protocol}, which is not supported yet")
+    for each in config.advertised_kafka:
+        if each.host in _UNSPECIFIED_HOSTS:
+            raise UsageError(
+                f"{each.address} is no address that clients can connect to: "
+                f"set advertised.listeners to {each.name}:// and this machine's HOST:PORT"
             )
 
 
@@ -189,7 +208,8 @@ def _read_all(
         try:
             values[field_name(name)] = declared.read(text.strip())
         except ValueError as problem:
-            raise error(f"{name}={text.strip()} is not valid: {problem}") from None
+            shown = name if declared.kind == "password" else f"{name}={text.strip()}"
+            raise error(f"{shown} is not valid: {problem}") from None
     return values
 
 

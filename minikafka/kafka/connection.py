@@ -37,10 +37,13 @@ from time import perf_counter
 from typing import NamedTuple, Protocol, cast
 
 from minikafka.api.pieces import Piece, release
+from minikafka.api.service import BrokerService
+from minikafka.kafka.acceptor import Newcomer
 from minikafka.kafka.apis import APIS, Api, ApiKey, find
 from minikafka.kafka.frames import FrameSplitter
 from minikafka.kafka.sending import FileSender, all_bytes, sends_files
 from minikafka.kafka.wire import INT32, LongRequestError, MalformedRequestError, PacedReader, Reader
+from minikafka.security.principal import Caller
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,14 @@ QUICK_ITEMS = 250  # so many partitions of a produce or a fetch are read at once
 _HEADER = Struct(">hhi")
 
 Body = Sequence[Piece]
+
+
+class Session(Protocol):
+    """What a request asks of the connection that it came on. `service` is the broker as this caller
+    may use it."""
+
+    caller: Caller
+    service: BrokerService
 
 
 class Call(NamedTuple):
@@ -62,8 +73,13 @@ class Call(NamedTuple):
     client_id: str
     client_host: str
     size_bytes: int
-    session: object
+    session: Session
     connection_number: int
+
+    @property
+    def listener(self) -> str:
+        """The name of the listener that it came through."""
+        return self.session.caller.listener
 
 
 class Door(Protocol):
@@ -80,9 +96,6 @@ class Door(Protocol):
     async def serve(self, call: Call, body: memoryview) -> Body: ...
     def unsupported_version(self) -> Body:
         """The answer to an ApiVersions request of a version that is not served."""
-
-    def admit(self, connection: Connection) -> bool:
-        """Whether a connection that was just made may stay."""
 
     def has_room(self) -> bool: ...
     def take(self, size_bytes: int) -> None: ...
@@ -116,12 +129,20 @@ class CloseConnection(Exception):
     """The connection is to be closed without an answer; the message is for the log."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Newcomer):
     """See the module. `number` is above that of every connection that was accepted before."""
 
     def __init__(
-        self, door: Door, max_request_bytes: int, now: Callable[[], float], number: int
+        self,
+        door: Door,
+        max_request_bytes: int,
+        now: Callable[[], float],
+        number: int,
+        caller: Caller,
+        service: BrokerService,
     ) -> None:
+        self.caller = caller
+        self.service = service
         self._door = door
         self._now = now
         self._number = number
@@ -129,7 +150,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._files: FileSender | None = None  # made when it is needed first
         self.can_send_files = False
-        self._host = ""
+        self._host = f"/{caller.host}"
         self._waiting: deque[memoryview] = deque()
         self._waiting_bytes = 0
         self._counted = False
@@ -148,11 +169,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base
-        peer = transport.get_extra_info("peername")
-        self._host = f"/{peer[0]}" if peer else "/unknown"
         self.can_send_files = sends_files(self._transport)
-        if not self._door.admit(self):
-            self._transport.abort()
+
+    def abandon(self) -> None:
+        self._door.on_closed(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -227,7 +247,7 @@ class Connection(asyncio.Protocol):
     @property
     def host(self) -> str:
         """The address of the client."""
-        return self._host[1:]
+        return self.caller.host
 
     @property
     def idle(self) -> bool:
@@ -241,6 +261,8 @@ class Connection(asyncio.Protocol):
 
     def close(self, reason: str = "") -> None:
         if self._transport is None:
+            if self.establishing is not None:
+                self.establishing.cancel()
             return
         if reason:
             log.warning("closing the connection of %s: %s", self._host, reason)

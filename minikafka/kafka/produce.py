@@ -37,8 +37,9 @@ from minikafka.errors import (
     WrongRecordsError,
 )
 from minikafka.kafka.errors import partition_code
+from minikafka.kafka.reach import Reachable
 from minikafka.kafka.wire import INT32, INT64, Reader, count, string, varint
-from minikafka.model import BrokerInfo, TopicPartition, topic_partition
+from minikafka.model import TopicPartition, topic_partition
 from minikafka.records.compression import Codec
 from minikafka.records.header import CODEC_MASK, HEADER_BYTES, LENGTH_PREFIX_BYTES
 
@@ -114,7 +115,7 @@ def refusal(records: memoryview, version: int) -> MinikafkaError | None:
 
 
 def write_response(
-    results: Sequence[ProduceResult], version: int, leaders: Mapping[int, BrokerInfo] | None = None
+    results: Sequence[ProduceResult], version: int, leaders: Mapping[int, Reachable] | None = None
 ) -> list[bytes]:
     """The body after the response header. `leaders`: those of the brokers whom results name as
     leaders that have a Kafka listener, by id; for versions that tell of them."""
@@ -159,7 +160,7 @@ def _code(error: MinikafkaError, version: int) -> int:
     return partition_code(error)
 
 
-def _leader(hint: LeaderHint | None, leaders: Mapping[int, BrokerInfo]) -> bytes:
+def _leader(hint: LeaderHint | None, leaders: Mapping[int, Reachable]) -> bytes:
     """The tags of a partition."""
     if hint is None or hint.leader not in leaders:
         return b"\x00"
@@ -167,12 +168,12 @@ def _leader(hint: LeaderHint | None, leaders: Mapping[int, BrokerInfo]) -> bytes
     return b"\x01\x00" + varint(len(data)) + data
 
 
-def _endpoints(leaders: Mapping[int, BrokerInfo]) -> bytes:
+def _endpoints(leaders: Mapping[int, Reachable]) -> bytes:
     """The tags of the whole."""
     data = count(len(leaders), flexible=True) + b"".join(
         INT32.pack(broker_id)
-        + string(broker.kafka_host, flexible=True)
-        + INT32.pack(broker.kafka_port)
+        + string(broker.host, flexible=True)
+        + INT32.pack(broker.port)
         + string(broker.rack, flexible=True)
         + b"\x00"
         for broker_id, broker in leaders.items()

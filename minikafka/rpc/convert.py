@@ -20,8 +20,11 @@ from minikafka.errors import (
 )
 from minikafka.model import (
     Assignment,
+    BrokerInfo,
+    KafkaListener,
     PartitionMetadata,
     PartitionState,
+    SecurityProtocol,
     TopicPartition,
 )
 from minikafka.model import topic_partition as topic_partition
@@ -80,6 +83,56 @@ def error_for_peer(raised: Exception, serving: str) -> MinikafkaError:
     log.error("unexpected exception while serving %s", serving, exc_info=raised)
     return UnknownServerError(
         f"the broker failed unexpectedly while serving {serving}: its log has the details"
+    )
+
+
+# --- brokers -------------------------------------------------------------------------------------
+
+
+def broker_to_wire(broker: BrokerInfo) -> common_pb2.Broker:
+    plain = broker.kafka_listener(SecurityProtocol.PLAINTEXT)
+    return common_pb2.Broker(
+        broker_id=broker.broker_id,
+        name=broker.name,
+        grpc_host=broker.grpc_host,
+        grpc_port=broker.grpc_port,
+        kafka_host=None if plain is None else plain.host,
+        kafka_port=None if plain is None else plain.port,
+        rack=broker.rack,
+        storage_id=broker.storage_id,
+        dirty=broker.dirty,
+        broker_epoch=broker.broker_epoch,
+        transaction_level=broker.transaction_level,
+        kafka_listeners=[
+            common_pb2.KafkaListener(
+                name=each.name, protocol=each.protocol, host=each.host, port=each.port
+            )
+            for each in broker.kafka_listeners
+        ],
+    )
+
+
+def broker_from_wire(wire: common_pb2.Broker) -> BrokerInfo:
+    """A listener that is spoken with in a way that is not known here is left out."""
+    listeners = tuple(
+        KafkaListener(each.name, SecurityProtocol(each.protocol), each.host, each.port)
+        for each in wire.kafka_listeners
+        if each.protocol in SecurityProtocol.__members__
+    )
+    if not wire.kafka_listeners and wire.HasField("kafka_host"):  # it knows of one only
+        plaintext = SecurityProtocol.PLAINTEXT
+        listeners = (KafkaListener(plaintext, plaintext, wire.kafka_host, wire.kafka_port),)
+    return BrokerInfo(
+        broker_id=wire.broker_id,
+        name=wire.name,
+        grpc_host=wire.grpc_host,
+        grpc_port=wire.grpc_port,
+        kafka_listeners=listeners,
+        rack=wire.rack if wire.HasField("rack") else None,
+        storage_id=wire.storage_id,
+        dirty=wire.dirty,
+        broker_epoch=wire.broker_epoch,
+        transaction_level=wire.transaction_level,
     )
 
 

@@ -23,8 +23,10 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from minikafka.errors import MinikafkaError
-from minikafka.model import PartitionMetadata, PartitionState, TopicPartition
+from minikafka.model import BrokerInfo, PartitionMetadata, PartitionState, TopicPartition
 from minikafka.rpc.convert import (
+    broker_from_wire,
+    broker_to_wire,
     error_from_wire,
     error_to_wire,
     partition_from_wire,
@@ -50,6 +52,7 @@ class Ways(NamedTuple):
 
 _BY_HAND: dict[Any, Ways] = {
     MinikafkaError: Ways(error_to_wire, error_from_wire),
+    BrokerInfo: Ways(broker_to_wire, broker_from_wire),
     TopicPartition: Ways(tp_to_wire, tp_from_wire),
     PartitionState: Ways(state_to_wire, state_from_wire),
     PartitionMetadata: Ways(partition_to_wire, partition_from_wire),

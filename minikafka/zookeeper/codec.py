@@ -14,12 +14,15 @@ from typing import NamedTuple
 
 from minikafka.api.features import MIN_TRANSACTION_LEVEL, TRANSACTION_VERSION
 from minikafka.broker.ports import Takeover
+from minikafka.config.listeners import MAX_LISTENERS
 from minikafka.core.control.assignment import is_legal_name
 from minikafka.model import (
     NO_LEADER,
     Assignment,
     BrokerInfo,
+    KafkaListener,
     PartitionState,
+    SecurityProtocol,
     TopicDescription,
     TopicPartition,
 )
@@ -61,11 +64,16 @@ class ProducerIdBlock(NamedTuple):
 
 
 def encode_broker(broker: BrokerInfo, timestamp_ms: int) -> bytes:
-    """`host` and `port` are the Kafka listener's, as in Kafka: null and -1 if there is none."""
+    """`host` and `port` are of the listener PLAINTEXT, as in Kafka: null and -1 without one."""
+    plain = broker.kafka_listener(SecurityProtocol.PLAINTEXT)
     return encode(
         {
-            "host": broker.kafka_host,
-            "port": -1 if broker.kafka_port is None else broker.kafka_port,
+            "host": None if plain is None else plain.host,
+            "port": -1 if plain is None else plain.port,
+            "endpoints": [f"{each.name}://{each.address}" for each in broker.kafka_listeners],
+            "listener_security_protocol_map": {
+                each.name: each.protocol for each in broker.kafka_listeners
+            },
             "rack": broker.rack,
             "timestamp": str(timestamp_ms),
             "name": broker.name,
@@ -160,14 +168,12 @@ def encode_cluster_id(cluster_id: str) -> bytes:
 
 def decode_broker(path: str, data: bytes, broker_id: int, broker_epoch: int) -> BrokerInfo:
     def read(fields: Fields) -> BrokerInfo:
-        kafka_port = fields.whole("port", -1, 65_535)
         return BrokerInfo(
             broker_id=broker_id,
             name=fields.text("name"),
             grpc_host=fields.text("grpc_host"),
             grpc_port=fields.whole("grpc_port", 0, 65_535),
-            kafka_host=fields.optional_text("host"),
-            kafka_port=None if kafka_port == -1 else kafka_port,
+            kafka_listeners=_kafka_listeners(fields),
             rack=fields.optional_text("rack"),
             storage_id=fields.text("storage_id"),
             dirty=fields.boolean("dirty"),
@@ -176,6 +182,34 @@ def decode_broker(path: str, data: bytes, broker_id: int, broker_epoch: int) -> 
         )
 
     return decode(path, data, read)
+
+
+def _kafka_listeners(fields: Fields) -> tuple[KafkaListener, ...]:
+    """Brokers from before there were several tell host and port."""
+    if "endpoints" not in fields:
+        host, port = fields.optional_text("host"), fields.whole("port", -1, 65_535)
+        if host is None or port == -1:
+            return ()
+        plaintext = SecurityProtocol.PLAINTEXT
+        return (KafkaListener(plaintext, plaintext, host, port),)
+    protocols = fields.texts_by_name("listener_security_protocol_map")
+    endpoints = fields.texts("endpoints", MAX_LISTENERS)
+    return tuple(_kafka_listener(each, protocols) for each in endpoints)
+
+
+def _kafka_listener(endpoint: str, protocols: Mapping[str, str]) -> KafkaListener:
+    name, _, address = endpoint.partition("://")
+    protocol = protocols.get(name, name)
+    host, _, port = address.rpartition(":")
+    number = natural(port)
+    if not host or number is None or number > 65_535:
+        raise WrongFieldError(f"endpoints has {shown(endpoint)}, expected NAME://HOST:PORT")
+    if protocol not in SecurityProtocol.__members__:
+        raise WrongFieldError(
+            f"listener_security_protocol_map.{name[:64]} is {shown(protocol)}, expected one of "
+            + ", ".join(SecurityProtocol)
+        )
+    return KafkaListener(name, SecurityProtocol(protocol), host.strip("[]"), number)
 
 
 def _features(level: int) -> dict[str, dict[str, int]]:

@@ -153,6 +153,12 @@ class Fields:
         """A list of lines for people: what is no text is shown as one."""
         return tuple(map(str, self._get(name, list, "a list of texts")))
 
+    def texts(self, name: str, most: int) -> tuple[str, ...]:
+        found = self._get(name, list, "a list of texts")
+        if len(found) > most or not all(isinstance(each, str) for each in found):
+            raise WrongFieldError(f"{name} is {shown(found)}, expected {most} texts at most")
+        return tuple(found)
+
     def object(self, name: str) -> Fields:
         return Fields(self._get(name, dict, "an object"))
 

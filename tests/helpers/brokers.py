@@ -48,6 +48,7 @@ from minikafka.records.build import BatchBuilder
 from minikafka.records.header import split
 from minikafka.records.read import iter_records
 from tests.helpers.cluster_store import FakeClusterStore, FakeZooKeeper
+from tests.helpers.listeners import plaintext_at
 from tests.helpers.waiting import until
 
 T = TypeVar("T")
@@ -218,8 +219,7 @@ class BrokerCluster:
             config.name,
             "127.0.0.1",
             broker_id,
-            f"host-{broker_id}",
-            9090 + broker_id,
+            plaintext_at(f"host-{broker_id}", 9090 + broker_id),
             storage_id=logs.storage_id,
             dirty=logs.dirty,
             transaction_level=self.transaction_levels.get(broker_id, MAX_TRANSACTION_LEVEL),

@@ -7,6 +7,7 @@ which `messages.write` takes those that the version has.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from minikafka.api.requests import (
     EARLIEST_TIMESTAMP,
@@ -21,6 +22,7 @@ from minikafka.api.service import BrokerService
 from minikafka.errors import (
     InvalidRequestError,
     LeaderNotAvailableError,
+    ListenerNotFoundError,
     MinikafkaError,
     MismatchedEndpointTypeError,
     UnsupportedEndpointTypeError,
@@ -37,10 +39,10 @@ from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.kafka.ids import uuid_of
 from minikafka.kafka.operations import NOT_ASKED_FOR, ON_CLUSTER, ON_TOPIC
 from minikafka.kafka.partitions import ask_each
+from minikafka.kafka.reach import Reachable, reachable
 from minikafka.model import (
     INTERNAL_TOPICS,
     NO_LEADER,
-    BrokerInfo,
     PartitionMetadata,
     TopicPartition,
 )
@@ -48,6 +50,7 @@ from minikafka.turns import in_slices
 
 # The types of endpoint: with ZooKeeper there are only brokers.
 BROKERS, CONTROLLERS = 1, 2
+_LISTENER_NOT_FOUND_KNOWN = 6  # the version of Metadata from which on it is (KIP-302)
 _MAX_TIMESTAMP_KNOWN = 7  # the version of ListOffsets from which on it is (KIP-734)
 
 
@@ -62,13 +65,14 @@ async def metadata(service: BrokerService, call: Call, request: requests.Metadat
     named = dict.fromkeys(topic.name for topic in topics if topic.name is not None)
     names = None if everything else list(named)
     found = await service.metadata(names, request.allow_auto_topic_creation)
+    seen = _Seen.by(call, found)
     operations = _operations(ON_TOPIC, asked_for=request.include_topic_authorized_operations)
     return {
         "throttle_time": 0,
-        "brokers": brokers(found),
+        "brokers": seen.brokers(),
         "cluster_id": found.cluster_id,
-        "controller_id": _visible(found, found.controller_id),
-        "topics": [_topic(found, topic, operations) async for topic in in_slices(found.topics)],
+        "controller_id": seen.visible(found.controller_id),
+        "topics": [_topic(seen, topic, operations) async for topic in in_slices(found.topics)],
         "cluster_authorized_operations": _operations(
             ON_CLUSTER, asked_for=request.include_cluster_authorized_operations
         ),
@@ -96,36 +100,43 @@ def _refused_ids(topics: Iterable[requests.MetadataTopic]) -> Values:
     }
 
 
-def brokers(found: ClusterMetadata) -> list[Values]:
-    """Those that Kafka's clients can reach."""
-    return [
-        {
-            "node_id": broker.broker_id,
-            "broker_id": broker.broker_id,
-            "host": broker.kafka_host,
-            "port": broker.kafka_port,
-            "rack": broker.rack,
-        }
-        for broker in found.brokers
-        if broker.kafka_host is not None
-    ]
+class _Seen(NamedTuple):
+    """The cluster as one client sees it. `unreachable` is the error of a partition whose leader
+    lives, and has no listener of the name that the client came through."""
+
+    live: frozenset[int]
+    reachable: dict[int, Reachable]
+    unreachable: type[MinikafkaError]
+
+    @classmethod
+    def by(cls, call: Call, found: ClusterMetadata) -> _Seen:
+        known = call.version >= _LISTENER_NOT_FOUND_KNOWN
+        return cls(
+            frozenset(broker.broker_id for broker in found.brokers),
+            reachable(found.brokers, call.listener),
+            ListenerNotFoundError if known else LeaderNotAvailableError,
+        )
+
+    def brokers(self) -> list[Values]:
+        """Those that it can reach."""
+        return [{"node_id": each.broker_id, **each._asdict()} for each in self.reachable.values()]
+
+    def visible(self, broker_id: int) -> int:
+        return broker_id if broker_id in self.reachable else NO_LEADER
+
+    def error_of_leader(self, broker_id: int) -> int:
+        if broker_id in self.reachable:
+            return 0
+        return (self.unreachable if broker_id in self.live else LeaderNotAvailableError).code
 
 
-def _visible(found: ClusterMetadata, broker_id: int) -> int:
-    return broker_id if broker_id in _reachable(found.brokers) else NO_LEADER
-
-
-def _reachable(infos: Iterable[BrokerInfo]) -> set[int]:
-    return {broker.broker_id for broker in infos if broker.kafka_host is not None}
-
-
-def _topic(found: ClusterMetadata, topic: TopicMetadata, operations: int) -> Values:
+def _topic(seen: _Seen, topic: TopicMetadata, operations: int) -> Values:
     return {
         "error_code": _topic_code(topic.error),
         "name": topic.name,
         "topic_id": uuid_of(topic.topic_id),
         "is_internal": topic.name in INTERNAL_TOPICS,
-        "partitions": [_partition(found, partition) for partition in topic.partitions],
+        "partitions": [_partition(seen, partition) for partition in topic.partitions],
         "topic_authorized_operations": operations,
     }
 
@@ -134,18 +145,16 @@ def _topic_code(error: MinikafkaError | None) -> int:
     return 0 if error is None else error.code
 
 
-def _partition(found: ClusterMetadata, partition: PartitionMetadata) -> Values:
+def _partition(seen: _Seen, partition: PartitionMetadata) -> Values:
     state, replicas = partition.state, partition.assignment.replicas
-    live = {broker.broker_id for broker in found.brokers}
-    leader = _visible(found, state.leader)
     return {
-        "error_code": LeaderNotAvailableError.code if leader == NO_LEADER else 0,
+        "error_code": seen.error_of_leader(state.leader),
         "partition_index": partition.topic_partition.partition,
-        "leader_id": leader,
+        "leader_id": seen.visible(state.leader),
         "leader_epoch": state.leader_epoch,
         "replica_nodes": replicas,
         "isr_nodes": state.isr,
-        "offline_replicas": [replica for replica in replicas if replica not in live],
+        "offline_replicas": [replica for replica in replicas if replica not in seen.live],
     }
 
 
@@ -156,13 +165,14 @@ async def describe_cluster(
     if endpoint_type != BROKERS:
         return _no_endpoints(endpoint_type)
     found = await service.metadata([], False)
+    seen = _Seen.by(call, found)
     return {
         "throttle_time": 0,
         **error_fields(None),
         "endpoint_type": BROKERS,
         "cluster_id": found.cluster_id,
-        "controller_id": _visible(found, found.controller_id),
-        "brokers": brokers(found),
+        "controller_id": seen.visible(found.controller_id),
+        "brokers": seen.brokers(),
         "cluster_authorized_operations": _operations(
             ON_CLUSTER, asked_for=request.include_cluster_authorized_operations
         ),

@@ -67,17 +67,18 @@ async def find_coordinator(
     wanted = FindCoordinatorRequest(keys, request.key_type)
     kind = service.transactions if wanted.key_type == COORDINATES_TRANSACTIONS else service.groups
     found = (await kind.find_coordinator(wanted)).coordinators
-    answers = [_coordinator(each) async for each in in_slices(found)]
+    answers = [_coordinator(each, call.listener) async for each in in_slices(found)]
     if call.version >= _SEVERAL_KEYS:
         return {"throttle_time": 0, "coordinators": answers}
     return {"throttle_time": 0, **answers[0]}
 
 
-def _coordinator(found: FoundCoordinator) -> Values:
+def _coordinator(found: FoundCoordinator, listener: str) -> Values:
     broker, error = found.broker, found.error
-    if broker is not None and broker.kafka_host is None:
-        error = CoordinatorNotAvailableError(f"broker {broker.name} has no Kafka listener")
-    if error is not None or broker is None:
+    at = None if broker is None else broker.kafka_listener(listener)
+    if broker is not None and at is None:
+        error = CoordinatorNotAvailableError(f"broker {broker.name} has no listener {listener}")
+    if error is not None or broker is None or at is None:
         return {
             "key": found.key,
             "error_code": code(error),
@@ -91,8 +92,8 @@ def _coordinator(found: FoundCoordinator) -> Values:
         "error_code": 0,
         "error_message": None,
         "node_id": broker.broker_id,
-        "host": broker.kafka_host,
-        "port": broker.kafka_port,
+        "host": at.host,
+        "port": at.port,
     }
 
 

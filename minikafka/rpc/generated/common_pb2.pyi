@@ -49,8 +49,20 @@ class PartitionState(_message.Message):
     isr_storage: _containers.ScalarMap[int, str]
     def __init__(self, leader: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., isr: _Optional[_Iterable[int]] = ..., controller_epoch: _Optional[int] = ..., partition_version: _Optional[int] = ..., isr_storage: _Optional[_Mapping[int, str]] = ...) -> None: ...
 
+class KafkaListener(_message.Message):
+    __slots__ = ("name", "protocol", "host", "port")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    protocol: str
+    host: str
+    port: int
+    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+
 class Broker(_message.Message):
-    __slots__ = ("broker_id", "name", "grpc_host", "grpc_port", "kafka_host", "kafka_port", "rack", "storage_id", "dirty", "broker_epoch", "transaction_level")
+    __slots__ = ("broker_id", "name", "grpc_host", "grpc_port", "kafka_host", "kafka_port", "rack", "storage_id", "dirty", "broker_epoch", "transaction_level", "kafka_listeners")
     BROKER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     GRPC_HOST_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +74,7 @@ class Broker(_message.Message):
     DIRTY_FIELD_NUMBER: _ClassVar[int]
     BROKER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    KAFKA_LISTENERS_FIELD_NUMBER: _ClassVar[int]
     broker_id: int
     name: str
     grpc_host: str
@@ -73,7 +86,8 @@ class Broker(_message.Message):
     dirty: bool
     broker_epoch: int
     transaction_level: int
-    def __init__(self, broker_id: _Optional[int] = ..., name: _Optional[str] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., kafka_host: _Optional[str] = ..., kafka_port: _Optional[int] = ..., rack: _Optional[str] = ..., storage_id: _Optional[str] = ..., dirty: _Optional[bool] = ..., broker_epoch: _Optional[int] = ..., transaction_level: _Optional[int] = ...) -> None: ...
+    kafka_listeners: _containers.RepeatedCompositeFieldContainer[KafkaListener]
+    def __init__(self, broker_id: _Optional[int] = ..., name: _Optional[str] = ..., grpc_host: _Optional[str] = ..., grpc_port: _Optional[int] = ..., kafka_host: _Optional[str] = ..., kafka_port: _Optional[int] = ..., rack: _Optional[str] = ..., storage_id: _Optional[str] = ..., dirty: _Optional[bool] = ..., broker_epoch: _Optional[int] = ..., transaction_level: _Optional[int] = ..., kafka_listeners: _Optional[_Iterable[_Union[KafkaListener, _Mapping]]] = ...) -> None: ...
 
 class Partition(_message.Message):
     __slots__ = ("topic_partition", "topic_id", "replicas", "adding", "removing", "state")

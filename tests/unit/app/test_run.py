@@ -246,7 +246,7 @@ async def test_clients_of_kafka_are_let_in_when_the_broker_knows_the_cluster(
     listening = parse_broker_config({**settings, "listeners": "PLAINTEXT://127.0.0.1:0"})
     serving = asyncio.create_task(until_it_serves(listening, capsys))
     await registered.wait()
-    port = brokers[0].info.kafka_port
+    port = brokers[0].info.kafka_listeners[0].port
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
     told.set()

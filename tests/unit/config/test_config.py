@@ -23,8 +23,11 @@ from minikafka.config import (
     validate_topic_overrides,
     without_effect,
 )
+from minikafka.config.listeners import Listener
 from minikafka.errors import InvalidConfigError, UsageError
+from minikafka.model import KafkaListener, SecurityProtocol
 from tests.helpers import property_docs
+from tests.helpers.listeners import plaintext_at
 
 REQUIRED = {"broker.id": "1", "zookeeper.connect": "127.0.0.1:2181", "log.dirs": "/data"}
 
@@ -454,27 +457,66 @@ def test_a_broker_that_listens_everywhere_must_say_what_others_connect_to(host: 
     assert config.advertised_grpc == Endpoint("kafka-1", 19092)
 
 
-def test_a_kafka_listener_has_kafkas_form() -> None:
-    assert broker().advertised_kafka is None
+def test_listeners_have_kafkas_form() -> None:
+    assert broker().advertised_kafka == ()
     config = broker(listeners="PLAINTEXT://localhost:9092")
-    assert config.listeners == config.advertised_kafka == Endpoint("localhost", 9092)
+    assert config.listeners == (Listener("PLAINTEXT", "localhost", 9092),)
+    assert config.advertised_kafka == plaintext_at("localhost", 9092)
     everywhere = broker(listeners="PLAINTEXT://:0", advertised_listeners="plaintext://[::1]:9092")
-    assert everywhere.listeners == Endpoint("0.0.0.0", 0)
-    assert everywhere.advertised_kafka == Endpoint("::1", 9092)
+    assert everywhere.listeners == (Listener("PLAINTEXT", "0.0.0.0", 0),)
+    assert everywhere.advertised_kafka == plaintext_at("::1", 9092)
+
+
+def test_there_may_be_several_listeners_of_which_some_are_advertised() -> None:
+    config = broker(
+        listeners="inside://10.0.0.5:9092, OUTSIDE://:9094,PLAINTEXT://127.0.0.1:0",
+        advertised_listeners="OUTSIDE://kafka.example:443,INSIDE://10.0.0.5:9092",
+        listener_security_protocol_map="INSIDE:PLAINTEXT,outside:plaintext",
+    )
+    plaintext = SecurityProtocol.PLAINTEXT
+    assert config.advertised_kafka == (
+        KafkaListener("INSIDE", plaintext, "10.0.0.5", 9092),
+        KafkaListener("OUTSIDE", plaintext, "kafka.example", 443),
+    )
+    assert str(config.listeners) == (
+        "INSIDE://10.0.0.5:9092,OUTSIDE://0.0.0.0:9094,PLAINTEXT://127.0.0.1:0"
+    )
+    assert str(config.listener_security_protocol_map) == "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT"
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("localhost:9092", "expected one listener PLAINTEXT://HOST:PORT"),
-        ("PLAINTEXT://localhost", "expected one listener"),
-        ("PLAINTEXT://localhost:70000", "a port from 0 to 65535"),
-        ("SSL://localhost:9093", "SSL is not supported"),
-        ("PLAINTEXT://a:1,PLAINTEXT://b:2", "a broker has one Kafka listener"),
+        ("localhost:9092", "expected NAME://HOST:PORT,..."),
+        ("PLAINTEXT://localhost", "expected NAME://HOST:PORT,..."),
+        ("PLAINTEXT://localhost:70000", "with ports from 0 to 65535"),
+        ("PLAINTEXT://a:1,PLAINTEXT://b:2", "expected each name once: PLAINTEXT is there twice"),
+        ("A://a:1,B://b:1", "expected a port for each listener: 1 is there twice"),
+        ("GRPC://a:1", "GRPC names grpc.listener"),
+        (",".join(f"L{n}://a:{n}" for n in range(1, 66)), "expected 64 listeners at most"),
+        ("INSIDE://a:1", "add INSIDE: and one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
     ],
 )
-def test_a_kafka_listener_of_another_form_is_refused(text: str, why: str) -> None:
+def test_listeners_of_another_form_are_refused(text: str, why: str) -> None:
     assert why in refusal(listeners=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("INSIDE", "expected NAME:PROTOCOL,..."),
+        ("INSIDE:TLS", "TLS is no security protocol"),
+        ("A:SSL,a:SSL", "expected each name once: A is there twice"),
+    ],
+)
+def test_a_protocol_map_of_another_form_is_refused(text: str, why: str) -> None:
+    assert why in refusal(listener_security_protocol_map=text)
+
+
+def test_only_listeners_that_there_are_can_be_advertised() -> None:
+    assert "names OUTSIDE, which is not in listeners: PLAINTEXT may be advertised" in refusal(
+        listeners="PLAINTEXT://a:1", advertised_listeners="OUTSIDE://b:2"
+    )
 
 
 def test_kafkas_clients_must_be_told_an_address_that_they_can_connect_to() -> None:

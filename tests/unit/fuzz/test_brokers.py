@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.kafka.listener import KafkaListener
+from minikafka.kafka.server import KafkaServer
 from tests.fuzz import requests
 from tests.helpers.brokers import BrokerCluster
+from tests.helpers.listeners import start_plaintext
 
 NOW_MS = 1_800_000_000_000
 COUNT = 400
@@ -55,14 +56,14 @@ async def test_every_lie_is_answered_or_refused_and_none_fails_unexpectedly(
         await cluster.start(1, 2)
         for topic in requests.TOPICS:
             await cluster.create_topic(topic, [1, 2])
-        listener = KafkaListener(
+        listener = KafkaServer(
             cluster.service(1),
             RequestMemory(1_000_000),
             max_request_bytes=1_000_000,
             max_idle_ms=60_000,
             max_fetch_sessions=10,
         )
-        liar = Liar(await listener.start("127.0.0.1", 0))
+        liar = Liar(await start_plaintext(listener))
         answered = 0
         with caplog.at_level(logging.ERROR):
             for number in range(COUNT):

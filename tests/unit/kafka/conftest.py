@@ -19,11 +19,13 @@ from minikafka.api.requests import (
 )
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
+from minikafka.kafka.acceptor import ServedListener
 from minikafka.kafka.admission import ConnectionLimits
 from minikafka.kafka.apis import APIS, ApiKey
-from minikafka.kafka.listener import SEND_FILES_FROM_BYTES, KafkaListener
+from minikafka.kafka.server import SEND_FILES_FROM_BYTES, KafkaServer
 from minikafka.model import BrokerInfo
 from tests.helpers.kio_messages import read_response, written_request
+from tests.helpers.listeners import plaintext_at, start_plaintext
 from tests.helpers.loops import LOOPS
 
 MAX_REQUEST_BYTES = 10_000
@@ -42,7 +44,11 @@ class ObedientBroker:
         self.fetched: list[FetchRequest] = []
         self.fetch_answers: asyncio.Queue[Sequence[FetchResult]] = asyncio.Queue()
         self.cluster = ClusterMetadata(
-            "cluster", 1, 1, [BrokerInfo(1, "A", "127.0.0.1", 1, "127.0.0.1", 9092)], []
+            "cluster",
+            1,
+            1,
+            [BrokerInfo(1, "A", "127.0.0.1", 1, plaintext_at("127.0.0.1", 9092))],
+            [],
         )
         self.metadata_gate = asyncio.Event()
         self.metadata_gate.set()
@@ -112,7 +118,7 @@ class Ground:
         self.broker = ObedientBroker()
         self.memory = RequestMemory(1_000_000)
         self.counters = RequestCounters()
-        self.listener: KafkaListener | None = None
+        self.listener: KafkaServer | None = None
         self.port = 0
         self._clients: list[Client] = []
 
@@ -128,7 +134,7 @@ class Ground:
         features: Callable[[], Features | None] = lambda: None,
     ) -> None:
         self.memory = RequestMemory(max_queued_bytes)
-        self.listener = KafkaListener(
+        self.listener = KafkaServer(
             self.broker,  # type: ignore[arg-type]
             self.memory,
             max_request_bytes=max_request_bytes,
@@ -139,10 +145,25 @@ class Ground:
             send_files_from_bytes=send_files_from_bytes,
             features=features,
         )
-        self.port = await self.listener.start("127.0.0.1", 0, serving=serving)
+        self.port = await start_plaintext(self.listener, serving=serving)
 
-    async def connect(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def start_listeners(
+        self, listeners: Sequence[ServedListener], **more: Any
+    ) -> Mapping[str, int]:
+        """Their ports by name."""
+        self.listener = KafkaServer(
+            self.broker,  # type: ignore[arg-type]
+            self.memory,
+            max_request_bytes=MAX_REQUEST_BYTES,
+            max_idle_ms=600_000,
+            max_fetch_sessions=10,
+            counters=self.counters,
+            **more,
+        )
+        return await self.listener.start(listeners)
+
+    async def connect(self, port: int | None = None) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", port or self.port))
         self._clients.append(client)
         return client
 

@@ -10,7 +10,7 @@ import pytest
 from minikafka.kafka.admission import YIELDS_AFTER_S, Admission, ConnectionLimits
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import Ground
-from tests.unit.kafka.test_listener import bystander_is_served
+from tests.unit.kafka.test_server import bystander_is_served
 
 
 @dataclass(eq=False)

@@ -15,9 +15,10 @@ from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, Pr
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.handlers.cluster import HANDLERS
-from minikafka.kafka.listener import KafkaListener
+from minikafka.kafka.server import KafkaServer
 from tests.clients.record import captured
 from tests.helpers.amounts import amount
+from tests.helpers.listeners import PLAINTEXT_LISTENER
 
 MAX_REQUEST_BYTES = 1_000_000
 MAX_HELD_BYTES = 4 * MAX_REQUEST_BYTES
@@ -113,7 +114,7 @@ async def test_damaged_requests_are_read_or_refused_quickly_and_leave_nothing_be
     for api, handler in HANDLERS.items():
         monkeypatch.setitem(HANDLERS, api, handler._replace(answer=_nothing))
     memory = RequestMemory(MAX_HELD_BYTES)
-    listener = KafkaListener(
+    listener = KafkaServer(
         Broker(),  # type: ignore[arg-type]
         memory,
         max_request_bytes=MAX_REQUEST_BYTES,
@@ -122,7 +123,8 @@ async def test_damaged_requests_are_read_or_refused_quickly_and_leave_nothing_be
     )
     chance = random.Random(seed)
     for number in range(ROUNDS):
-        connection = listener._connect()
+        connection = listener._begin(PLAINTEXT_LISTENER, "127.0.0.1")
+        assert connection is not None
         transport = Transport()
         connection.connection_made(transport)  # type: ignore[arg-type]
         request = chance.choice(REQUESTS) if chance.randrange(10) else chance.randbytes(200)

@@ -20,10 +20,11 @@ from minikafka.errors import (
 )
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.model import BrokerInfo, TopicPartition
+from tests.helpers.listeners import plaintext_at
 from tests.unit.kafka.conftest import Ground
 
 TP = TopicPartition("t", 3)
-A = BrokerInfo(1, "A", "grpc", 1, "kafka-host", 9092)
+A = BrokerInfo(1, "A", "grpc", 1, plaintext_at("kafka-host", 9092))
 
 
 class Groups:

@@ -25,8 +25,9 @@ from minikafka.errors import (
 )
 from minikafka.kafka import fetch, produce
 from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.reach import Reachable
 from minikafka.kafka.wire import MalformedRequestError, Reader
-from minikafka.model import AbortedTransaction, BrokerInfo, TopicPartition
+from minikafka.model import AbortedTransaction, TopicPartition
 from tests.helpers.kio_messages import read_response, written_request
 
 PRODUCE, FETCH = APIS[ApiKey.PRODUCE], APIS[ApiKey.FETCH]
@@ -160,8 +161,8 @@ HINTED = [
 def test_who_came_to_the_wrong_broker_is_told_where_the_leaders_are(version: int) -> None:
     assert produce.leaders_named(HINTED, version) == {2, 3, -1}
     leaders = {
-        2: BrokerInfo(2, "B", "grpc", 1, "host-2", 9093, "rack"),
-        3: BrokerInfo(3, "C", "grpc", 1, "host-3" * 40, 9094),
+        2: Reachable(2, "host-2", 9093, "rack"),
+        3: Reachable(3, "host-3" * 40, 9094, None),
     }
     response = read(ApiKey.PRODUCE, version, produce.write_response(HINTED, version, leaders))
     told = [

@@ -15,10 +15,11 @@ from minikafka.broker.request_memory import RequestMemory
 from minikafka.core.replication.log_state import LogState
 from minikafka.errors import NotControllerError
 from minikafka.kafka.apis import APIS, ApiKey
-from minikafka.kafka.listener import KafkaListener
+from minikafka.kafka.server import KafkaServer
 from minikafka.records.header import parse_header
 from minikafka.records.read import iter_records
 from tests.helpers.brokers import BrokerCluster, batch_of
+from tests.helpers.listeners import start_plaintext
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import Client
 
@@ -53,14 +54,14 @@ async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
     listener = None
     try:
         await cluster.start(1, 2)
-        listener = KafkaListener(
+        listener = KafkaServer(
             cluster.service(1),
             RequestMemory(1_000_000),
             max_request_bytes=1_000_000,
             max_idle_ms=60_000,
             max_fetch_sessions=10,
         )
-        port = await listener.start("127.0.0.1", 0)
+        port = await start_plaintext(listener)
         client = Client(*await asyncio.open_connection("127.0.0.1", port))
         yield Ground(cluster, client)
         client.writer.close()

@@ -10,7 +10,7 @@ import pytest
 
 from minikafka.api.requests import FetchResult
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.kafka import listener
+from minikafka.kafka import server as kafka_server
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.arriving import PACE_BYTES_PER_S, PATIENCE_S, SMALL_BYTES, Arriving
 from minikafka.kafka.frames import FrameSplitter
@@ -18,7 +18,7 @@ from minikafka.model import TopicPartition
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import Client, Ground
 from tests.unit.kafka.test_admission import Clock
-from tests.unit.kafka.test_listener import METADATA, bystander_is_served, fetch
+from tests.unit.kafka.test_server import METADATA, bystander_is_served, fetch
 
 MB = 1_000_000
 
@@ -285,7 +285,7 @@ async def send_large_answer(ground: Ground, client: Client) -> None:
 async def test_who_reads_nothing_is_closed_when_memory_is_scarce(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "READING_PATIENCE_S", 0.2)
+    monkeypatch.setattr(kafka_server, "READING_PATIENCE_S", 0.2)
     await ground.start(max_queued_bytes=20 * MB)
     hostile, honest = await ground.connect(), await ground.connect()
     transport: Any = hostile.writer.transport

@@ -19,15 +19,15 @@ import pytest
 
 from minikafka.api.pieces import Piece, release
 from minikafka.api.requests import FetchResult, ProduceResult
-from minikafka.kafka import listener as listener_module
 from minikafka.kafka import sending
+from minikafka.kafka import server as server_module
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.sending import FileSender
 from minikafka.log.partition_log import DiskLog
 from minikafka.model import TopicPartition
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import Client, Ground
-from tests.unit.kafka.test_listener import METADATA, T0, bystander_is_served, fetch, produce
+from tests.unit.kafka.test_server import METADATA, T0, bystander_is_served, fetch, produce
 from tests.unit.log.helpers import CONFIG, TOPIC_ID, append_values, open_store
 from tests.unit.log.test_lending import SendingDisk
 
@@ -151,7 +151,7 @@ async def test_ranges_and_bytes_come_out_as_the_log_has_them(
         ("t", 2): files.read(1, 1),
         ("u", 0): b"",
     }
-    assert ground.broker.fetched[0].lend_from_bytes == listener_module.SEND_FILES_FROM_BYTES
+    assert ground.broker.fetched[0].lend_from_bytes == server_module.SEND_FILES_FROM_BYTES
     await bystander_is_served(client)
 
 
@@ -351,7 +351,7 @@ async def test_where_files_cannot_be_sent_they_are_read(
             response = await client.ask(ApiKey.FETCH, 12, fetch())
             assert records_of(response) == {("t", 0): files.read()}
     asked = [request.lend_from_bytes for request in ground.broker.fetched]
-    assert asked == [listener_module.SEND_FILES_FROM_BYTES, None]
+    assert asked == [server_module.SEND_FILES_FROM_BYTES, None]
     assert caplog.text.count("cannot be sent, and are read from now on") == 1
 
 

@@ -42,11 +42,12 @@ from minikafka.kafka.handlers import transactions as handlers
 from minikafka.kafka.requests import AddOffsetsToTxn, AddPartitionsToTxn
 from minikafka.model import BrokerInfo, TopicPartition
 from tests.helpers.kio_messages import plain
+from tests.helpers.listeners import plaintext_at
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import Client, Ground
 
 T0, T1, U0 = TopicPartition("t", 0), TopicPartition("t", 1), TopicPartition("u", 0)
-A = BrokerInfo(1, "A", "grpc", 1, "kafka-host", 9092)
+A = BrokerInfo(1, "A", "grpc", 1, plaintext_at("kafka-host", 9092))
 
 
 class Transactions:

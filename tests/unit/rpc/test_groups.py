@@ -24,6 +24,7 @@ from minikafka.model import BrokerInfo, TopicPartition
 from minikafka.rpc.groups import METHODS
 from minikafka.rpc.mirror import from_wire, to_wire
 from minikafka.rpc.unary import host_of
+from tests.helpers.listeners import plaintext_at
 from tests.unit.rpc.conftest import Loopback
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
@@ -39,7 +40,7 @@ KNOWN: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     MinikafkaError: ERRORS,
     TopicPartition: st.builds(TopicPartition, st.text(max_size=5), INT32),
-    BrokerInfo: st.just(BrokerInfo(1, "A", "host", 9, "h", 10, "r", "s", True, 7)),
+    BrokerInfo: st.just(BrokerInfo(1, "A", "host", 9, plaintext_at("h", 10), "r", "s", True, 7)),
 }
 
 

@@ -13,21 +13,23 @@ from minikafka.errors import InvalidRequestError
 from minikafka.model import (
     Assignment,
     BrokerInfo,
+    KafkaListener,
     PartitionState,
+    SecurityProtocol,
     TopicDescription,
     TopicPartition,
 )
 from minikafka.zookeeper import codec
 from minikafka.zookeeper.errors import CorruptNodeError
 from minikafka.zookeeper.json_data import MAX_DATA_BYTES
+from tests.helpers.listeners import plaintext_at
 
 BROKER = BrokerInfo(
     broker_id=5,
     name="E",
     grpc_host="10.0.0.5",
     grpc_port=19092,
-    kafka_host="kafka.example",
-    kafka_port=9092,
+    kafka_listeners=plaintext_at("kafka.example", 9092),
     rack="r1",
     storage_id="disk",
     dirty=True,
@@ -47,6 +49,8 @@ def test_a_broker_is_kept_under_kafkas_names_and_some_of_our_own():
         "version": 1,
         "host": "kafka.example",
         "port": 9092,
+        "endpoints": ["PLAINTEXT://kafka.example:9092"],
+        "listener_security_protocol_map": {"PLAINTEXT": "PLAINTEXT"},
         "rack": "r1",
         "timestamp": "1700000000000",
         "name": "E",
@@ -58,6 +62,49 @@ def test_a_broker_is_kept_under_kafkas_names_and_some_of_our_own():
     }
     data = codec.encode_broker(BROKER, 0)
     assert codec.decode_broker("/brokers/ids/5", data, 5, 77) == BROKER
+
+
+def test_a_broker_may_have_several_listeners():
+    broker = replace(
+        BROKER,
+        kafka_listeners=(
+            KafkaListener("INSIDE", SecurityProtocol.PLAINTEXT, "::1", 9092),
+            KafkaListener("OUTSIDE", SecurityProtocol.SASL_SSL, "kafka.example", 443),
+        ),
+    )
+    data = codec.encode_broker(broker, 0)
+    fields = fields_of(data)
+    assert (fields["host"], fields["port"]) == (None, -1)  # none is named PLAINTEXT
+    assert fields["endpoints"] == ["INSIDE://[::1]:9092", "OUTSIDE://kafka.example:443"]
+    assert codec.decode_broker("/brokers/ids/5", data, 5, 77) == broker
+
+
+def test_a_broker_from_before_there_were_several_has_one_listener():
+    fields = fields_of(codec.encode_broker(BROKER, 0))
+    del fields["endpoints"], fields["listener_security_protocol_map"]
+    assert codec.decode_broker("/b", json.dumps(fields).encode(), 5, 77) == BROKER
+    fields["port"] = -1
+    found = codec.decode_broker("/b", json.dumps(fields).encode(), 5, 77)
+    assert found.kafka_listeners == ()
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "protocols", "why"),
+    [
+        (["PLAINTEXT:9092"], {}, "expected NAME://HOST:PORT"),
+        (["PLAINTEXT://a:70000"], {}, "expected NAME://HOST:PORT"),
+        (["PLAINTEXT://a:-1"], {}, "expected NAME://HOST:PORT"),
+        (["INSIDE://a:1"], {}, "expected one of PLAINTEXT"),
+        (["INSIDE://a:1"], {"INSIDE": "TLS"}, "expected one of PLAINTEXT"),
+        (["PLAINTEXT://a:1"] * 65, {}, "expected 64 texts at most"),
+        ([1], {}, "expected 64 texts at most"),
+    ],
+)
+def test_listeners_that_cannot_be_are_corrupt(endpoints, protocols, why):
+    fields = fields_of(codec.encode_broker(BROKER, 0))
+    fields |= {"endpoints": endpoints, "listener_security_protocol_map": protocols}
+    with pytest.raises(CorruptNodeError, match=why):
+        codec.decode_broker("/b", json.dumps(fields).encode(), 5, 77)
 
 
 def test_a_broker_says_what_it_can_do_of_transactions():

@@ -1,14 +1,13 @@
-"""The TCP server of the Kafka door: connections, what they have in common, and when they end.
+"""The Kafka door: its listeners, their connections, what these have in common, and when they end.
 
-State: the open connections, which are numbered as they are accepted, the fetch sessions, the memory
-of unanswered requests (shared with the other doors), and the connections that wait for room in it.
-A connection on which nothing happened for connections.max.idle.ms is closed.
+State: the listeners, the open connections, which are numbered as they are accepted, the fetch
+sessions, the memory of unanswered requests (shared with the other doors), and the connections that
+wait for room in it. A connection on which nothing happened for connections.max.idle.ms is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +20,9 @@ from minikafka.api.requests import FetchRequest, FetchResult, ProduceRequest, Pr
 from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
-from minikafka.config.properties import Endpoint
 from minikafka.errors import MinikafkaError
 from minikafka.kafka import api_versions, fetch, messages, produce
+from minikafka.kafka.acceptor import Acceptor, ServedListener
 from minikafka.kafka.admission import Admission, ConnectionLimits
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.arriving import Arriving
@@ -33,13 +32,15 @@ from minikafka.kafka.fetch import MAX_PARTITIONS, KafkaFetch
 from minikafka.kafka.fetch_sessions import FetchSessions
 from minikafka.kafka.handlers.cluster import HANDLERS
 from minikafka.kafka.handlers.handler import Handler, RequestT
+from minikafka.kafka.reach import Reachable, reachable
 from minikafka.kafka.wire import (
     LongRequestError,
     MalformedRequestError,
     PacedReader,
     Reader,
 )
-from minikafka.model import BrokerInfo, TopicPartition
+from minikafka.model import TopicPartition
+from minikafka.security.principal import ANONYMOUS, Caller
 from minikafka.turns import aside, next_turn
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,9 @@ _KINDS = {api: "".join(part.capitalize() for part in api.name.split("_")) for ap
 _KINDS[ApiKey.FETCH] = "FetchConsumer"
 
 
-class KafkaListener:
-    """Implements connection.Door over a BrokerService."""
+class KafkaServer:
+    """Implements connection.Door over a BrokerService. `service_for(caller)` is the broker as that
+    caller may use it; without it everybody may do everything."""
 
     def __init__(
         self,
@@ -75,8 +77,10 @@ class KafkaListener:
         limits: ConnectionLimits | None = None,
         send_files_from_bytes: int | None = None,
         features: Callable[[], Features | None] = lambda: None,
+        service_for: Callable[[Caller], BrokerService] | None = None,
     ) -> None:
         self._service = service
+        self._service_for = service_for or (lambda caller: service)
         self._memory = memory
         self._max_request_bytes = max_request_bytes
         self._max_idle_s = max_idle_ms / 1000
@@ -86,7 +90,7 @@ class KafkaListener:
         self._numbers = count_from(1)
         self._unread: dict[Connection, None] = {}
         self._admission: Admission[Connection] = Admission(limits or ConnectionLimits(), monotonic)
-        self._server: asyncio.Server | None = None
+        self._acceptors: list[Acceptor] = []
         self._reaper: asyncio.TimerHandle | None = None
         self._reaped_s = 0.0
         self._loading: asyncio.Future[None] | None = None
@@ -97,38 +101,30 @@ class KafkaListener:
 
     # --- life ---
 
-    async def start(self, host: str, port: int, *, serving: bool = True) -> int:
-        """Take the port, and return it: a free one for port 0. Connections are refused until it
-        is `serving` (see start_serving). PortTakenError, or UsageError if the host is not this
-        machine's."""
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                self._connect, host or None, port, backlog=512, start_serving=False
-            )
-        except OSError as failure:
-            raise Endpoint(host, port).cannot_listen(failure, "listeners") from None
+    async def start(
+        self, listeners: Sequence[ServedListener], *, serving: bool = True
+    ) -> dict[str, int]:
+        """Take the ports, and return them by the listeners' names: free ones for port 0.
+        Connections are refused until it is `serving` (see start_serving). PortTakenError, or
+        UsageError if a host is not this machine's."""
+        ports: dict[str, int] = {}
+        for each in listeners:
+            acceptor = Acceptor(each, self._begin)
+            ports[each.name] = await acceptor.bind()
+            self._acceptors.append(acceptor)
         self._arm_reaper()
-        bound: int = self._server.sockets[0].getsockname()[1]
         if serving:
             await self.start_serving()
-        return bound
+        return ports
 
     async def start_serving(self) -> None:
         """Take connections from now on. PortTakenError if another process was quicker to listen.
 
         To be called once the broker knows the cluster: before that it would deny topics that there
         are, and a client that hears so may give them up; refused, it asks another broker."""
-        assert self._server is not None, "start comes first"
-        sockets = self._server.sockets
-        endpoint = Endpoint(*sockets[0].getsockname()[:2])
-        try:
-            await self._server.start_serving()
-            if any(each.fileno() < 0 for each in sockets):
-                # uvloop closes a socket that cannot listen, and says nothing.
-                raise OSError(errno.EADDRINUSE, "the address is in use")
-        except OSError as failure:
-            raise endpoint.cannot_listen(failure, "listeners") from None
+        assert self._acceptors, "start comes first"
+        for each in self._acceptors:
+            each.listen()
 
     @property
     def connection_count(self) -> int:
@@ -136,21 +132,28 @@ class KafkaListener:
 
     async def stop(self) -> None:
         """Take no more connections and close those that are there. Idempotent."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        server.close()
+        acceptors, self._acceptors = self._acceptors, []
+        for each in acceptors:
+            await each.close()
         if self._reaper is not None:
             self._reaper.cancel()
         for connection in self._admission:
             connection.close()
-        await server.wait_closed()
 
-    def _connect(self) -> Connection:
-        loop = asyncio.get_running_loop()
+    def _begin(self, listener: ServedListener, host: str) -> Connection | None:
+        """A connection from this address, if it may come in."""
         if self._loading is None:
-            self._loading = loop.run_in_executor(None, messages.load)
-        return Connection(self, self._max_request_bytes, monotonic, next(self._numbers))
+            self._loading = asyncio.get_running_loop().run_in_executor(None, messages.load)
+        caller = Caller(ANONYMOUS, host, listener.name)
+        connection = Connection(
+            self,
+            self._max_request_bytes,
+            monotonic,
+            next(self._numbers),
+            caller,
+            self._service_for(caller),
+        )
+        return connection if self._admission.admit(connection) else None
 
     def _arm_reaper(self) -> None:
         loop = asyncio.get_running_loop()
@@ -174,9 +177,6 @@ class KafkaListener:
         self._arm_reaper()
 
     # --- what connections call ---
-
-    def admit(self, connection: Connection) -> bool:
-        return self._admission.admit(connection)
 
     def has_room(self) -> bool:
         return self._memory.has_room
@@ -232,7 +232,7 @@ class KafkaListener:
         return await self._handle(call, handler, request)
 
     async def _handle(self, call: Call, handler: Handler[RequestT], request: RequestT) -> Body:
-        values = await handler.answer(self._service, call, request)
+        values = await handler.answer(call.session.service, call, request)
         try:
             return [messages.write(call.api, call.version, values)]
         except LongAnswerError:
@@ -278,7 +278,7 @@ class KafkaListener:
                 item for item in request.partitions if item.topic_partition not in refused
             ]
         try:
-            return self._service.produce(request), refused
+            return call.session.service.produce(request), refused
         except MinikafkaError as error:
             return None, refused | {item.topic_partition: error for item in request.partitions}
 
@@ -293,7 +293,7 @@ class KafkaListener:
             results += [] if appended is None else await appended
             results += [ProduceResult(tp, error) for tp, error in refused.items()]
         named = produce.leaders_named(results, call.version)
-        leaders = await self._reachable(named) if named else None
+        leaders = await self._reachable(call, named) if named else None
         return self._produced(call, acks, results, leaders)
 
     def _on_produced(
@@ -340,21 +340,18 @@ class KafkaListener:
 
         told.add_done_callback(on_told)
 
-    async def _reachable(self, broker_ids: set[int]) -> dict[int, BrokerInfo]:
-        """Those of them that have a Kafka listener."""
+    async def _reachable(self, call: Call, broker_ids: set[int]) -> dict[int, Reachable]:
+        """Those of them that this client can reach."""
         found = await self._service.metadata([], False)
-        return {
-            broker.broker_id: broker
-            for broker in found.brokers
-            if broker.broker_id in broker_ids and broker.kafka_host is not None
-        }
+        named = (broker for broker in found.brokers if broker.broker_id in broker_ids)
+        return reachable(named, call.listener)
 
     @staticmethod
     def _produced(
         call: Call,
         acks: int,
         results: Sequence[ProduceResult],
-        leaders: Mapping[int, BrokerInfo] | None = None,
+        leaders: Mapping[int, Reachable] | None = None,
     ) -> Body | None:
         if acks != 0:
             return [b"".join(produce.write_response(results, call.version, leaders))]
@@ -391,14 +388,15 @@ class KafkaListener:
             lend_from_bytes,
             asked.read_committed,
         )
-        results = await self._results(request)
+        results = await self._results(connection.service, request)
         if session is not None:
             results = session.select(results, full=full)
         return fetch.write_response(results, call.version, session_id=session_id)
 
-    async def _results(self, request: FetchRequest) -> Sequence[FetchResult]:
+    @staticmethod
+    async def _results(service: BrokerService, request: FetchRequest) -> Sequence[FetchResult]:
         try:
-            return await self._service.fetch(request)
+            return await service.fetch(request)
         except MinikafkaError as error:
             return [FetchResult(item.topic_partition, error) for item in request.partitions]
 

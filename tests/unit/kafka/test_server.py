@@ -22,6 +22,7 @@ from minikafka.errors import (
 )
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.model import BrokerInfo, TopicPartition
+from tests.helpers.listeners import plaintext_at, start_plaintext
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import MAX_REQUEST_BYTES, Client, Ground
 
@@ -219,8 +220,8 @@ async def test_a_producer_at_the_wrong_broker_is_told_who_leads_and_where(
 
     monkeypatch.setattr(ground.broker, "produce", refuse)
     ground.broker.cluster.brokers = [
-        BrokerInfo(1, "A", "127.0.0.1", 1, "127.0.0.1", 9092),
-        BrokerInfo(2, "B", "127.0.0.1", 2, "host-2", 9093),
+        BrokerInfo(1, "A", "127.0.0.1", 1, plaintext_at("127.0.0.1", 9092)),
+        BrokerInfo(2, "B", "127.0.0.1", 2, plaintext_at("host-2", 9093)),
         BrokerInfo(3, "C", "127.0.0.1", 3),
     ]
     await ground.start()
@@ -378,9 +379,9 @@ async def test_a_port_that_is_taken_is_named(ground: Ground) -> None:
     other.listener = None
     assert ground.listener is not None
     with pytest.raises(UsageError, match=f"port {ground.port} on 127.0.0.1 is taken"):
-        await ground.listener.start("127.0.0.1", ground.port)
+        await start_plaintext(ground.listener, "127.0.0.1", ground.port)
     with pytest.raises(UsageError, match=r"cannot listen on 203\.0\.113\.1"):
-        await ground.listener.start("203.0.113.1", 0)
+        await start_plaintext(ground.listener, "203.0.113.1")
 
 
 async def test_connections_are_refused_until_it_serves(ground: Ground) -> None:
