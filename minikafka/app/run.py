@@ -24,13 +24,13 @@ import uvloop
 from minikafka import loop_watch
 from minikafka.api.features import MAX_TRANSACTION_LEVEL
 from minikafka.app.background import BackgroundServices
+from minikafka.app.listeners import served_listeners, warn_of_what_is_open
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
 from minikafka.config import BrokerConfig
 from minikafka.config.properties import Endpoint, connection_overrides
 from minikafka.descriptors import descriptor_budget, raise_descriptor_limit
 from minikafka.errors import KafkaStorageError
-from minikafka.kafka.acceptor import ServedListener
 from minikafka.kafka.admission import ConnectionLimits
 from minikafka.kafka.server import KafkaServer
 from minikafka.log.store import DiskLogStore
@@ -148,6 +148,7 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
         )
         duties = BackgroundServices(config, store, broker, logs, peers, _now_ms, _now_timestamp_ms)
         await duties.start()
+        warn_of_what_is_open(config)
         doors = Doors(config, broker, duties)
         try:
             await doors.open()
@@ -196,6 +197,7 @@ class Doors:
                 counters=counters,
                 limits=_connection_limits(config),
                 features=lambda: broker.service.features,
+                failure_delay_ms=config.connection_failed_authentication_delay_ms,
             )
 
     async def open(self) -> None:
@@ -206,7 +208,7 @@ class Doors:
         if self._config.grpc_advertised_listener is None:
             self._broker.announce(grpc_port=port)
         if self._kafka is not None:
-            ports = await self._kafka.start(_served_listeners(self._config), serving=False)
+            ports = await self._kafka.start(served_listeners(self._config), serving=False)
             if self._config.advertised_listeners is None:
                 self._broker.announce(kafka_ports=ports)
         if self._config.metrics_listener is not None:
@@ -234,13 +236,6 @@ class Doors:
         if self._kafka is not None:
             await self._kafka.stop()
         await self.grpc.stop()
-
-
-def _served_listeners(config: BrokerConfig) -> list[ServedListener]:
-    return [
-        ServedListener(each.name, each.host, each.port, config.protocol_of(each.name))
-        for each in config.listeners or ()
-    ]
 
 
 def _connection_limits(config: BrokerConfig) -> ConnectionLimits:

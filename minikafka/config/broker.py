@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from minikafka import model
 from minikafka.config.listeners import (
+    MECHANISMS_EXPECTED,
+    NO_MECHANISMS,
     NO_PROTOCOLS,
+    NOBODY,
+    PRINCIPALS_EXPECTED,
     PROTOCOLS_EXPECTED,
+    ListenerKey,
     Listeners,
+    Mechanisms,
+    Principals,
     ProtocolMap,
     listener_list,
     protocol_of,
+    read_mechanisms,
+    read_principals,
     read_protocols,
 )
 from minikafka.config.properties import (
@@ -28,11 +38,13 @@ from minikafka.config.properties import (
     any_of,
     boolean,
     declarations,
+    declare,
     describe,
     endpoint,
     field_name,
     long,
     one_of,
+    password,
     ratio,
     read_connection_overrides,
     read_directory,
@@ -53,6 +65,8 @@ from minikafka.config.topic import (
     TOPIC_PROPERTIES,
     TopicConfig,
 )
+from minikafka.security.jaas import parse_jaas
+from minikafka.security.secret import Secret
 
 _MS_PER_MINUTE = 60_000
 _MS_PER_HOUR = 3_600_000
@@ -117,6 +131,34 @@ class BrokerConfig:
         "How each listener is spoken with; one that is not named here is itself a protocol.",
         PROTOCOLS_EXPECTED,
         read_protocols,
+    )
+    sasl_enabled_mechanisms: Mechanisms = declare(
+        "list",
+        NO_MECHANISMS,
+        "What clients may prove their names by on SASL_PLAINTEXT and SASL_SSL (also of one "
+        "listener: listener.name.NAME.sasl.enabled.mechanisms).",
+        MECHANISMS_EXPECTED,
+        read_mechanisms,
+    )
+    sasl_jaas_config: Secret | None = password(
+        'Of PLAIN: the users that there are, as user_NAME="password" (of one listener: '
+        "listener.name.NAME.plain.sasl.jaas.config).",
+        'MODULE required name="value" ...;',
+        parse_jaas,
+    )
+    connections_max_reauth_ms: int = long(
+        0,
+        "After what time a client that has proved its name by SASL has to do so again; 0 is never "
+        "(also of one listener).",
+    )
+    connection_failed_authentication_delay_ms: int = whole(
+        100, "How long a client that could not prove its name waits to be closed upon."
+    )
+    super_users: Principals = text_value(
+        NOBODY,
+        "Principals that may do everything, with semicolons between them.",
+        PRINCIPALS_EXPECTED,
+        read_principals,
     )
     metrics_listener: Endpoint | None = endpoint(
         None,
@@ -409,6 +451,16 @@ class BrokerConfig:
         "less a reserve, which is the default.",
         1,
     )
+
+    # Of single listeners; they go before what holds for all.
+    of_listeners: Mapping[ListenerKey, Any] = field(default_factory=dict, repr=False)
+
+    def of_listener(self, listener: str, name: str, mechanism: str = "") -> Any:
+        """The value of a property for a listener and a mechanism."""
+        for key in (ListenerKey(listener, mechanism, name), ListenerKey(listener, "", name)):
+            if key in self.of_listeners:
+                return self.of_listeners[key]
+        return getattr(self, field_name(name))
 
     @property
     def name(self) -> str:

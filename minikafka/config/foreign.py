@@ -9,7 +9,7 @@ names are those that Apache Kafka 3.9 declares, and some of older ones. Pure, wi
 from __future__ import annotations
 
 # Names that a person makes up after these.
-_FAMILIES = ("listener.name.", "rlmm.config.", "rsm.config.")
+_FAMILIES = ("rlmm.config.", "rsm.config.")
 
 _NAMES = frozenset(
     """
@@ -17,7 +17,7 @@ advertised.host.name advertised.port allow.everyone.if.no.acl.found
 alter.log.dirs.replication.quota.window.num alter.log.dirs.replication.quota.window.size.seconds
 auto.include.jmx.reporter broker.heartbeat.interval.ms broker.id.generation.enable
 broker.session.timeout.ms broker.session.uuid client.quota.callback.class
-connection.failed.authentication.delay.ms connections.max.reauth.ms control.plane.listener.name
+control.plane.listener.name
 controller.listener.names controller.quorum.append.linger.ms controller.quorum.bootstrap.servers
 controller.quorum.election.backoff.max.ms controller.quorum.election.timeout.ms
 controller.quorum.fetch.timeout.ms controller.quorum.request.timeout.ms
@@ -70,7 +70,7 @@ remote.log.storage.manager.class.name remote.log.storage.manager.class.path
 remote.log.storage.manager.impl.prefix remote.log.storage.system.enable replica.selector.class
 replica.socket.receive.buffer.bytes replica.socket.timeout.ms replication.quota.window.num
 replication.quota.window.size.seconds request.timeout.ms reserved.broker.max.id
-sasl.client.callback.handler.class sasl.enabled.mechanisms sasl.jaas.config
+sasl.client.callback.handler.class
 sasl.kerberos.kinit.cmd sasl.kerberos.min.time.before.relogin
 sasl.kerberos.principal.to.local.rules sasl.kerberos.service.name
 sasl.kerberos.ticket.renew.jitter sasl.kerberos.ticket.renew.window.factor
@@ -92,7 +92,7 @@ ssl.endpoint.identification.algorithm ssl.engine.factory.class ssl.key.password
 ssl.keymanager.algorithm ssl.keystore.certificate.chain ssl.keystore.key ssl.keystore.location
 ssl.keystore.password ssl.keystore.type ssl.principal.mapping.rules ssl.protocol ssl.provider
 ssl.secure.random.implementation ssl.trustmanager.algorithm ssl.truststore.certificates
-ssl.truststore.location ssl.truststore.password ssl.truststore.type super.users
+ssl.truststore.location ssl.truststore.password ssl.truststore.type
 telemetry.max.bytes transaction.abort.timed.out.transaction.cleanup.interval.ms
 transaction.partition.verification.enable transaction.state.log.load.buffer.size
 unclean.leader.election.interval.ms unstable.api.versions.enable

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from minikafka.config.properties import Endpoint, address_hint, read_address, text_value
 from minikafka.model import SecurityProtocol
+from minikafka.security.principal import Principal, parse_principal
 
 GRPC = "GRPC"
 MAX_LISTENERS = 64
@@ -130,6 +131,72 @@ def read_protocols(text: str) -> ProtocolMap:
             raise ValueError(f"expected {MAX_LISTENERS} names at most")
         found[name] = SecurityProtocol(protocol)
     return found
+
+
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+MECHANISMS_EXPECTED = f"a list of {', '.join(MECHANISMS)}"
+
+
+class Mechanisms(tuple[str, ...]):
+    """SASL mechanisms, each once, in the order in which they were written."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ",".join(self)
+
+
+NO_MECHANISMS = Mechanisms()
+
+
+def read_mechanisms(text: str) -> Mechanisms:
+    """ValueError, with what would be right."""
+    parts = (part.strip().upper() for part in text.split(","))
+    found = Mechanisms(dict.fromkeys(part for part in parts if part))
+    for each in found:
+        if each not in MECHANISMS:
+            raise ValueError(f"{each[:64]} is not supported: expected {MECHANISMS_EXPECTED}")
+    return found
+
+
+class Principals(tuple[Principal, ...]):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ";".join(map(str, self))
+
+
+NOBODY = Principals()
+PRINCIPALS_EXPECTED = "User:NAME;..., such as User:admin;User:ops"
+
+
+def read_principals(text: str) -> Principals:
+    """ValueError, with what would be right. A name may hold commas (it may be a certificate's)."""
+    parts = [part.strip() for part in text.split(";")]
+    return Principals([parse_principal(part) for part in parts if part])
+
+
+_OF_A_LISTENER = re.compile(
+    r"listener\.name\.(?P<listener>[^.]+)\."
+    r"(?:(?P<mechanism>plain|scram-sha-256|scram-sha-512|oauthbearer|gssapi)\.)?(?P<name>.+)"
+)
+
+
+class ListenerKey(NamedTuple):
+    """Which property of which listener. `listener` and `mechanism` in upper case; the latter is
+    empty for a property of all mechanisms."""
+
+    listener: str
+    mechanism: str
+    name: str
+
+
+def listener_key(name: str) -> ListenerKey | None:
+    """What `listener.name.inside.plain.sasl.jaas.config` is about; None for any other name."""
+    parts = _OF_A_LISTENER.fullmatch(name)
+    if parts is None:
+        return None
+    return ListenerKey(parts["listener"].upper(), (parts["mechanism"] or "").upper(), parts["name"])
 
 
 def protocol_of(name: str, protocols: Mapping[str, SecurityProtocol]) -> SecurityProtocol:

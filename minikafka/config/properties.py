@@ -302,6 +302,16 @@ def read_address(text: str, lowest_port: int = 1) -> Endpoint | None:
     return Endpoint(parts["bracketed"] or parts["plain"], int(parts["port"]))
 
 
+def is_loopback(host: str) -> bool:
+    """Can only this machine reach what listens there?"""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def address_hint(text: str) -> str:
     """What to add to a refusal of `text`: that brackets are missing, where that is what is wrong.
     Empty, or begins with a semicolon."""

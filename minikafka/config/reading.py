@@ -10,12 +10,16 @@ from typing import Any, TypeAlias
 
 from minikafka.config.broker import BROKER_PROPERTIES, BrokerConfig
 from minikafka.config.foreign import is_foreign, refusal
-from minikafka.config.properties import Property, as_text, field_name
+from minikafka.config.listeners import GRPC, MECHANISMS, ListenerKey, listener_key
+from minikafka.config.properties import Property, as_text, field_name, is_loopback
 from minikafka.config.topic import TOPIC_PROPERTIES, TopicConfig
 from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
-from minikafka.model import SecurityProtocol
+from minikafka.security.jaas import parse_jaas
+from minikafka.security.principal import ANONYMOUS
 
 _UNSPECIFIED_HOSTS = ("0.0.0.0", "::")
+# That may be set for one of them alone.
+LISTENER_PROPERTIES = ("connections.max.reauth.ms", "sasl.enabled.mechanisms", "sasl.jaas.config")
 _ALIASES = {"log.dir": "log.dirs"}
 _BROKER_PROPERTIES = {declared.name: declared for declared in BROKER_PROPERTIES}
 
@@ -33,7 +37,12 @@ def parse_broker_config(given: Mapping[str, str]) -> BrokerConfig:
     What only Kafka has a use for is passed over, unless it would have protected something;
     `without_effect` tells what.
     """
-    texts = {name: text for name, text in given.items() if not is_foreign(name)}
+    of_listeners = {key: text for name, text in given.items() if (key := listener_key(name))}
+    texts = {
+        name: text
+        for name, text in given.items()
+        if not is_foreign(name) and listener_key(name) is None
+    }
     for name in given.keys() - texts.keys():
         if why := refusal(name, given[name]):
             raise UsageError(why)
@@ -50,9 +59,23 @@ def parse_broker_config(given: Mapping[str, str]) -> BrokerConfig:
             raise UsageError(
                 f"{declared.name} is required and not set: expected {declared.expects}"
             )
-    config = BrokerConfig(**values)
+    config = BrokerConfig(**values, of_listeners=_read_of_listeners(of_listeners))
     _check_broker(config)
     return config
+
+
+def _read_of_listeners(texts: Mapping[ListenerKey, str]) -> dict[ListenerKey, Any]:
+    values: dict[ListenerKey, Any] = {}
+    for key, text in texts.items():
+        if is_foreign(key.name):
+            continue
+        if key.name not in LISTENER_PROPERTIES:
+            raise UsageError(
+                f"{key.name} is no property of single listeners: {', '.join(LISTENER_PROPERTIES)} "
+                "are"
+            )
+        [values[key]] = _read_all(BrokerConfig, {key.name: text}, UsageError).values()
+    return values
 
 
 def without_effect(config_class: ConfigClass, given: Mapping[str, str]) -> list[str]:
@@ -60,8 +83,9 @@ def without_effect(config_class: ConfigClass, given: Mapping[str, str]) -> list[
     by_name = {declared.name: declared for declared in properties(config_class)}
     sentences = []
     for name, text in sorted(given.items()):
-        declared = by_name.get(name)
-        if declared is None and config_class is BrokerConfig and is_foreign(name):
+        declared, key = by_name.get(name), listener_key(name)
+        meant = name if key is None else key.name
+        if declared is None and config_class is BrokerConfig and is_foreign(meant):
             sentences.append(f"{name} has no effect: minikafka has no use for it")
         elif declared is not None and declared.no_effect and _differs(declared, text):
             sentences.append(f"{name}={text.strip()} has no effect: {declared.no_effect}")
@@ -123,14 +147,47 @@ def _check_listeners(config: BrokerConfig) -> None:
             protocol = config.protocol_of(name)
         except ValueError as problem:
             raise UsageError(f"listeners: {problem}") from None
-        if protocol is not SecurityProtocol.PLAINTEXT:
+        if protocol.encrypts:
             raise UsageError(f"the listener {name} is {protocol}, which is not supported yet")
+        if protocol.asks_by_sasl:
+            _check_sasl(config, name)
+    for key in config.of_listeners:
+        if key.listener not in (*names, GRPC):
+            raise UsageError(
+                f"listener.name.{key.listener.lower()}.{key.name} is of no listener: there are "
+                f"{', '.join(names) or 'none'}"
+            )
     for each in config.advertised_kafka:
         if each.host in _UNSPECIFIED_HOSTS:
             raise UsageError(
                 f"{each.address} is no address that clients can connect to: "
                 f"set advertised.listeners to {each.name}:// and this machine's HOST:PORT"
             )
+
+
+def _check_sasl(config: BrokerConfig, listener: str) -> None:
+    mechanisms = config.of_listener(listener, "sasl.enabled.mechanisms")
+    if not mechanisms:
+        raise UsageError(
+            f"the listener {listener} asks for names by SASL, and nothing says how they are "
+            f"proved: set sasl.enabled.mechanisms to some of {', '.join(MECHANISMS)}"
+        )
+    for mechanism in mechanisms:
+        if mechanism != "PLAIN":
+            raise UsageError(f"{mechanism} is not supported yet on {listener}")
+        jaas = config.of_listener(listener, "sasl.jaas.config", mechanism)
+        if jaas is None or not parse_jaas(jaas.reveal()).users:
+            raise UsageError(
+                f"the listener {listener} offers PLAIN, and there are no users: set "
+                f"listener.name.{listener.lower()}.plain.sasl.jaas.config to "
+                'org.apache.kafka.common.security.plain.PlainLoginModule required user_NAME="...";'
+            )
+    if is_loopback(config.grpc_listener.host) and ANONYMOUS in config.super_users:
+        return
+    raise UsageError(
+        f"the listener {listener} asks for names and grpc.listener does not, which would be a back "
+        "door: on a loopback address add User:ANONYMOUS to super.users to leave it open"
+    )
 
 
 def topic_config(overrides: Mapping[str, str], defaults: TopicConfig) -> TopicConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
@@ -15,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from minikafka.config.properties import is_loopback
 from minikafka.dashboard.control import Act
 from minikafka.dashboard.history import BrokerView
 from minikafka.dashboard.hub import Hub
@@ -85,15 +85,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """They are the command's."""
         yield
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def bind(host: str, port: int | None) -> socket.socket:

@@ -13,12 +13,13 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from minikafka.config.properties import Endpoint
 from minikafka.model import SecurityProtocol
-from minikafka.security.principal import plain_address
+from minikafka.security.mechanism import MechanismKind
+from minikafka.security.principal import Principal, plain_address
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,19 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 @dataclass(frozen=True, slots=True)
 class ServedListener:
-    """One listener as it is to be served. `tls` gives the context for the next connection."""
+    """One listener as it is to be served. `tls` gives the context for the next connection,
+    `name_of` the name that a client's certificate (in DER) stands for, or a ValueError;
+    `mechanisms` are what a client may prove its name by, and `max_reauth_ms` tells after what time
+    it has to do so again (0: never)."""
 
     name: str
     host: str
     port: int
     protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
     tls: Callable[[], ssl.SSLContext] | None = None
+    name_of: Callable[[bytes], Principal] | None = None
+    mechanisms: Mapping[str, MechanismKind] | None = None
+    max_reauth_ms: int = 0
 
     @property
     def endpoint(self) -> Endpoint:

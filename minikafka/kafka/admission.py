@@ -82,6 +82,11 @@ class Admission(Generic[A]):
         self._per_host[host] += 1
         return True
 
+    def replace(self, before: A, after: A) -> None:
+        """One that was admitted goes on as another object."""
+        del self._open[before]
+        self._open[after] = None
+
     def leave(self, connection: A) -> None:
         """It was closed. Nothing for one that was not admitted."""
         if connection not in self._open:

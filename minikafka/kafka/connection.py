@@ -32,7 +32,6 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from struct import Struct
 from time import perf_counter
 from typing import NamedTuple, Protocol, cast
 
@@ -42,25 +41,35 @@ from minikafka.kafka.acceptor import Newcomer
 from minikafka.kafka.apis import APIS, Api, ApiKey, find
 from minikafka.kafka.frames import FrameSplitter
 from minikafka.kafka.sending import FileSender, all_bytes, sends_files
-from minikafka.kafka.wire import INT32, LongRequestError, MalformedRequestError, PacedReader, Reader
+from minikafka.kafka.wire import (
+    HEADER,
+    INT32,
+    LongRequestError,
+    MalformedRequestError,
+    PacedReader,
+    Reader,
+)
 from minikafka.security.principal import Caller
+from minikafka.security.sasl import Exchange, State
 
 log = logging.getLogger(__name__)
 
 MAX_OUTSTANDING = 256
 READ_AT_LEAST_BYTES = 64 * 1024  # or it does not count as reading
 QUICK_ITEMS = 250  # so many partitions of a produce or a fetch are read at once on the loop
-_HEADER = Struct(">hhi")
 
 Body = Sequence[Piece]
 
 
 class Session(Protocol):
     """What a request asks of the connection that it came on. `service` is the broker as this caller
-    may use it."""
+    may use it; `exchange` is how the name was proved by SASL, None if it was not."""
 
     caller: Caller
     service: BrokerService
+    exchange: Exchange | None
+
+    def close(self, reason: str = "") -> None: ...
 
 
 class Call(NamedTuple):
@@ -140,9 +149,11 @@ class Connection(Newcomer):
         number: int,
         caller: Caller,
         service: BrokerService,
+        exchange: Exchange | None = None,
     ) -> None:
         self.caller = caller
         self.service = service
+        self.exchange = exchange
         self._door = door
         self._now = now
         self._number = number
@@ -320,6 +331,9 @@ class Connection(Newcomer):
             self.close(str(error))
             return
         call, served = api
+        if self.exchange is not None and (why := _unproved(self.exchange, call.api, self._now())):
+            self.close(why)
+            return
         slot = _Slot(len(frame), perf_counter())
         self._slots.append(slot)
         self._door.take(slot.size_bytes)
@@ -353,7 +367,7 @@ class Connection(Newcomer):
 
     def _read_header(self, frame: memoryview) -> tuple[Reader, tuple[Call, Api | None]]:
         reader = Reader(frame, quick_items=QUICK_ITEMS)
-        key, version, correlation_id = reader.unpack(_HEADER)
+        key, version, correlation_id = reader.unpack(HEADER)
         served = find(key)
         if served is None:
             raise CloseConnection(f"API key {key} is not served")
@@ -443,6 +457,18 @@ class Connection(Newcomer):
 
     def on_unsendable(self, error: OSError) -> None:
         self._door.on_unsendable(error)
+
+
+def _unproved(exchange: Exchange, api: ApiKey, now_s: float) -> str:
+    """Why a request is not served though there was a proof; empty if it is. A proof that is not
+    good any more can be made again; while that is under way, nothing else comes in between."""
+    if exchange.state is State.OPEN:
+        if api in (ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE, ApiKey.API_VERSIONS):
+            return ""
+        return "its session has expired" if exchange.is_over(int(now_s * 1000)) else ""
+    if exchange.state is State.TOKENS and api is ApiKey.SASL_AUTHENTICATE:
+        return ""
+    return f"{api.name} while its name is not proved"
 
 
 def framed(correlation_id: int, body: Body, *, flexible: bool) -> list[Piece]:

@@ -16,9 +16,19 @@ from collections.abc import Iterator
 
 from minikafka.kafka.wire import INT32, MalformedRequestError
 
+_HTTP = (b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"CONN", b"PRI ")
 _MIN_BYTES = 8  # API key, version, correlation id
 _LARGE_BYTES = 4 * 1024 * 1024
 _SMALL_PIECE_BYTES = 16 * 1024
+
+
+def what_it_may_be(head: bytes) -> str:
+    """What else than Kafka's protocol begins with these bytes, behind a semicolon; or nothing."""
+    if head[:2] == b"\x16\x03":
+        return "; it looks like TLS, which this listener does not speak"
+    if head[:4] in _HTTP:
+        return "; it looks like HTTP"
+    return ""
 
 
 class _Pieces:
@@ -125,6 +135,6 @@ class FrameSplitter:
         if not _MIN_BYTES <= size <= self._max_bytes:
             raise MalformedRequestError(
                 f"a request of {size} bytes: {_MIN_BYTES} to {self._max_bytes} "
-                "(socket.request.max.bytes) are read"
+                f"(socket.request.max.bytes) are read{what_it_may_be(head)}"
             )
         return size

@@ -24,14 +24,16 @@ from minikafka.errors import MinikafkaError
 from minikafka.kafka import api_versions, fetch, messages, produce
 from minikafka.kafka.acceptor import Acceptor, ServedListener
 from minikafka.kafka.admission import Admission, ConnectionLimits
-from minikafka.kafka.apis import ApiKey
+from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.arriving import Arriving
+from minikafka.kafka.authenticating import SASL, Unproved, answer_sasl
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
 from minikafka.kafka.encoding import LongAnswerError
 from minikafka.kafka.fetch import MAX_PARTITIONS, KafkaFetch
 from minikafka.kafka.fetch_sessions import FetchSessions
 from minikafka.kafka.handlers.cluster import HANDLERS
 from minikafka.kafka.handlers.handler import Handler, RequestT
+from minikafka.kafka.lobby import Lobby
 from minikafka.kafka.reach import Reachable, reachable
 from minikafka.kafka.wire import (
     LongRequestError,
@@ -41,6 +43,7 @@ from minikafka.kafka.wire import (
 )
 from minikafka.model import TopicPartition
 from minikafka.security.principal import ANONYMOUS, Caller
+from minikafka.security.sasl import Exchange, State
 from minikafka.turns import aside, next_turn
 
 log = logging.getLogger(__name__)
@@ -62,8 +65,9 @@ _KINDS[ApiKey.FETCH] = "FetchConsumer"
 
 
 class KafkaServer:
-    """Implements connection.Door over a BrokerService. `service_for(caller)` is the broker as that
-    caller may use it; without it everybody may do everything."""
+    """Implements connection.Door, and authenticating.LobbyService, over a BrokerService.
+    `service_for(caller)` is the broker as that caller may use it; without it everybody may do
+    everything."""
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class KafkaServer:
         send_files_from_bytes: int | None = None,
         features: Callable[[], Features | None] = lambda: None,
         service_for: Callable[[Caller], BrokerService] | None = None,
+        failure_delay_ms: int = 100,
     ) -> None:
         self._service = service
         self._service_for = service_for or (lambda caller: service)
@@ -89,7 +94,10 @@ class KafkaServer:
         self._arriving = Arriving(memory, monotonic)
         self._numbers = count_from(1)
         self._unread: dict[Connection, None] = {}
-        self._admission: Admission[Connection] = Admission(limits or ConnectionLimits(), monotonic)
+        self._admission: Admission[Connection | Unproved]
+        self._admission = Admission(limits or ConnectionLimits(), monotonic)
+        self._failure_delay_s = failure_delay_ms / 1000
+        self._lobby = Lobby(self._failure_delay_s)
         self._acceptors: list[Acceptor] = []
         self._reaper: asyncio.TimerHandle | None = None
         self._reaped_s = 0.0
@@ -140,20 +148,27 @@ class KafkaServer:
         for connection in self._admission:
             connection.close()
 
-    def _begin(self, listener: ServedListener, host: str) -> Connection | None:
+    def _begin(self, listener: ServedListener, host: str) -> Connection | Unproved | None:
         """A connection from this address, if it may come in."""
         if self._loading is None:
             self._loading = asyncio.get_running_loop().run_in_executor(None, messages.load)
-        caller = Caller(ANONYMOUS, host, listener.name)
-        connection = Connection(
-            self,
-            self._max_request_bytes,
-            monotonic,
-            next(self._numbers),
-            caller,
-            self._service_for(caller),
+        newcomer: Connection | Unproved | None
+        if listener.mechanisms is None and listener.name_of is None:
+            newcomer = self._connection(Caller(ANONYMOUS, host, listener.name), next(self._numbers))
+        else:
+            newcomer = self._lobby.begin(self, listener, host, next(self._numbers))
+        if newcomer is None or self._admission.admit(newcomer):
+            return newcomer
+        newcomer.abandon()
+        return None
+
+    def _connection(
+        self, caller: Caller, number: int, exchange: Exchange | None = None
+    ) -> Connection:
+        service = self._service_for(caller)
+        return Connection(
+            self, self._max_request_bytes, monotonic, number, caller, service, exchange
         )
-        return connection if self._admission.admit(connection) else None
 
     def _arm_reaper(self) -> None:
         loop = asyncio.get_running_loop()
@@ -171,10 +186,29 @@ class KafkaServer:
             self._arm_reaper()
             return
         self._reaped_s = now_s
-        for connection in self._admission:
-            if connection.idle and now_s - connection.last_active_s > self._max_idle_s:
-                connection.close()
+        for each in self._admission:
+            if each.idle and now_s - each.last_active_s > self._max_idle_s:
+                each.close()
         self._arm_reaper()
+
+    # --- what those without a name call ---
+
+    @property
+    def cluster_features(self) -> Features | None:
+        return self._features()
+
+    def open(self, newcomer: Unproved, caller: Caller, exchange: Exchange | None) -> Connection:
+        self._lobby.leave(newcomer)
+        connection = self._connection(caller, newcomer.number, exchange)
+        self._admission.replace(newcomer, connection)
+        return connection
+
+    def on_failed(self, newcomer: Unproved, reason: str) -> float:
+        return self._lobby.on_failed(newcomer, reason)
+
+    def on_lost(self, newcomer: Unproved) -> None:
+        self._lobby.leave(newcomer)
+        self._admission.leave(newcomer)
 
     # --- what connections call ---
 
@@ -219,6 +253,8 @@ class KafkaServer:
         """Any request but produce and fetch."""
         if call.api is ApiKey.API_VERSIONS:
             return [api_versions.write_response(call.version, features=self._features())]
+        if call.api in SASL:
+            return self._serve_sasl(call, body)
         if self._loading is not None and not self._loading.done():
             await asyncio.shield(self._loading)
         handler = HANDLERS[call.api]
@@ -230,6 +266,18 @@ class KafkaServer:
                 request = await aside(messages.read_paced, call.api, call.version, body, form)
                 return await self._handle(call, handler, request)
         return await self._handle(call, handler, request)
+
+    def _serve_sasl(self, call: Call, body: memoryview) -> Body:
+        """Of one who has a name, and proves it again; or need not."""
+        exchange = call.session.exchange or Exchange({}).opened()
+        reader = Reader(body, flexible=call.version >= APIS[call.api].first_flexible)
+        answer = answer_sasl(exchange, call.api, call.version, reader)
+        if exchange.state is State.FAILED:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._failure_delay_s, call.session.close, exchange.reason)
+        if answer is None:
+            raise CloseConnection(exchange.reason)
+        return [answer]
 
     async def _handle(self, call: Call, handler: Handler[RequestT], request: RequestT) -> Body:
         values = await handler.answer(call.session.service, call, request)

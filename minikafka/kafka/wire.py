@@ -29,6 +29,7 @@ INT8 = Struct(">b")
 INT16 = Struct(">h")
 INT32 = Struct(">i")
 INT64 = Struct(">q")
+HEADER = Struct(">hhi")  # API key, version, correlation id: how each request begins
 _MAX_VARINT_BYTES = 5
 _MAX_LENGTH = 2**31 - 1
 _ONE_BYTE = [bytes((value,)) for value in range(0x80)]

@@ -23,7 +23,13 @@ from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.decoding import Structure, reader_of
 from minikafka.kafka.wire import Reader
 
-BY_HAND = {ApiKey.PRODUCE, ApiKey.FETCH, ApiKey.API_VERSIONS}
+BY_HAND = {
+    ApiKey.PRODUCE,
+    ApiKey.FETCH,
+    ApiKey.API_VERSIONS,
+    ApiKey.SASL_HANDSHAKE,
+    ApiKey.SASL_AUTHENTICATE,
+}
 # What is read and written by the definitions, with every version that is served.
 BY_DEFINITION = [
     (key, version)

@@ -92,7 +92,7 @@ def require_packages() -> None:
 
 def check_control(control: bool, host: str, bootstrap: str | None = None) -> None:
     """Raises UsageError where --control is not to be had."""
-    from minikafka.dashboard.server import is_loopback
+    from minikafka.config.properties import is_loopback
 
     if control and not is_loopback(host):
         raise UsageError(

@@ -650,7 +650,6 @@ def test_a_broker_property_at_a_topic_is_answered_with_the_topics_name_for_it() 
         "node.id",
         "group.consumer.assignors",
         "offsets.load.buffer.size",
-        "listener.name.internal.ssl.keystore.location",
         "remote.log.storage.system.enable",
     ],
 )

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from minikafka.config.properties import is_loopback
 from minikafka.dashboard.hub import Hub
-from minikafka.dashboard.server import bind, is_loopback, own_hosts, serving
+from minikafka.dashboard.server import bind, own_hosts, serving
 from minikafka.dashboard.state import DashboardState
 from minikafka.dashboard.web import STATIC, Web
 from minikafka.errors import MinikafkaError, UsageError
