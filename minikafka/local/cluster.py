@@ -38,7 +38,7 @@ from minikafka.local.layout import Layout, format_properties, tail
 from minikafka.local.progress import Progress
 from minikafka.local.telling import tell
 from minikafka.model import broker_name
-from minikafka.privacy import keep_from_others
+from minikafka.privacy import keep_from_others, write_secret
 from minikafka.processes import Process
 
 DEFAULT_BROKERS = 3
@@ -74,7 +74,12 @@ def check_settings(settings: Mapping[str, str]) -> None:
     for name in _OWN_PROPERTIES:
         if name in settings:
             raise UsageError(f"--set {name}: `minikafka up` sets that for each broker itself")
-    probe = {"broker.id": "1", "zookeeper.connect": "127.0.0.1:2181", "log.dirs": "unused"}
+    probe = {
+        "broker.id": "1",
+        "zookeeper.connect": "127.0.0.1:2181",
+        "log.dirs": "unused",
+        "listeners": "PLAINTEXT://127.0.0.1:9092",
+    }
     parse_broker_config(probe | dict(settings))
     for sentence in without_effect(BrokerConfig, settings):
         tell(sentence)
@@ -268,7 +273,7 @@ class LocalCluster:
                 "group.initial.rebalance.delay.ms": "0",
             }
             text = format_properties(pairs | dict(settings))
-            self.layout.properties(broker.id).write_text(text)
+            write_secret(self.layout.properties(broker.id), text)
 
     def with_free_ports(self, broker: BrokerEntry) -> BrokerEntry:
         """The broker at other ports, for good, if somebody took its own while it was dead."""
@@ -291,7 +296,7 @@ class LocalCluster:
             clusterfile.save(self.layout.data_dir, cluster.with_broker(moved))
         path = self.layout.properties(broker.id)
         pairs = parse_properties(path.read_text()) | _listeners(moved)
-        path.write_text(format_properties(pairs))
+        write_secret(path, format_properties(pairs))
         return moved
 
     def start_broker(self, broker: BrokerEntry) -> BrokerEntry:

@@ -712,6 +712,7 @@ _KINDS = {
     "double": {"DOUBLE"},
     "integer": {"INT", "SHORT"},
     "list": {"LIST"},
+    "password": {"PASSWORD"},
     "long": {"LONG"},
     "text": {"STRING"},
 }
