@@ -17,6 +17,7 @@ from minikafka.local.cluster import LocalCluster
 from minikafka.local.clusterfile import BrokerEntry, ClusterFile, ZooKeeperEntry
 from minikafka.local.discovery import Bootstrap, NoCluster, find_cluster, read_addresses
 from minikafka.model import BrokerInfo
+from tests.helpers.listeners import plaintext_at
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def test_an_ipv6_address_without_brackets_is_refused_with_what_is_missing() -> N
         with pytest.raises(UsageError, match=r"an IPv6 address stands in brackets, as in \[::1\]"):
             refusal("::1:19092")
         assert refusal("[::1]:19092") == ("[::1]:19092",)
-    info = BrokerInfo(1, "A", "::1", 19092, "fe80::1", 9092)
+    info = BrokerInfo(1, "A", "::1", 19092, plaintext_at("fe80::1", 9092))
     assert (info.grpc_address, info.kafka_address) == ("[::1]:19092", "[fe80::1]:9092")
-    assert BrokerInfo(1, "A", "h", 19092, "k", 9092).kafka_address == "k:9092"
+    assert BrokerInfo(1, "A", "h", 19092, plaintext_at("k", 9092)).kafka_address == "k:9092"
     assert BrokerInfo(1, "A", "h", 19092).kafka_address is None
 
 
