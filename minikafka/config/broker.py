@@ -68,6 +68,7 @@ from minikafka.config.topic import (
 from minikafka.security.jaas import parse_jaas
 from minikafka.security.secret import Secret
 
+AUTHORIZERS = ("kafka.security.authorizer.AclAuthorizer",)
 _MS_PER_MINUTE = 60_000
 _MS_PER_HOUR = 3_600_000
 UNTHROTTLED = INT64_MAX  # bytes a second of replication
@@ -153,6 +154,15 @@ class BrokerConfig:
     )
     connection_failed_authentication_delay_ms: int = whole(
         100, "How long a client that could not prove its name waits to be closed upon."
+    )
+    authorizer_class_name: str = one_of(
+        "",
+        AUTHORIZERS,
+        "Who may do what is judged by access control entries, once this is set: Kafka's own "
+        "authorizer for clusters with ZooKeeper. Nobody is let do anything without an entry then.",
+    )
+    allow_everyone_if_no_acl_found: bool = boolean(
+        False, "Whether everybody may do everything to a resource that no entry stands on."
     )
     super_users: Principals = text_value(
         NOBODY,

@@ -13,7 +13,7 @@ _FAMILIES = ("rlmm.config.", "rsm.config.")
 
 _NAMES = frozenset(
     """
-advertised.host.name advertised.port allow.everyone.if.no.acl.found
+advertised.host.name advertised.port
 alter.log.dirs.replication.quota.window.num alter.log.dirs.replication.quota.window.size.seconds
 auto.include.jmx.reporter broker.heartbeat.interval.ms broker.id.generation.enable
 broker.session.timeout.ms broker.session.uuid client.quota.callback.class
@@ -109,7 +109,6 @@ zookeeper.ssl.truststore.type zookeeper.sync.time.ms
 # By name: the values that promise nothing, and what is not there.
 _PROTECTIONS = {
     "alter.config.policy.class.name": ((), "there are no policies for alterations"),
-    "authorizer.class.name": ((), "there is no authorizer, and everybody may do everything"),
     "create.topic.policy.class.name": ((), "there are no policies for new topics"),
     "process.roles": ((), "brokers find each other by ZooKeeper, not by KRaft"),
     "security.inter.broker.protocol": (("PLAINTEXT",), "brokers talk to each other in the clear"),

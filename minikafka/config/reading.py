@@ -114,6 +114,7 @@ def _check_broker(config: BrokerConfig) -> None:
             "set grpc.advertised.listener to this machine's HOST:PORT"
         )
     _check_listeners(config)
+    _check_back_door(config)
     at_most = [
         ("replica.fetch.wait.max.ms", "replica.lag.time.max.ms", "a waiting follower would lag"),
         ("message.max.bytes", "socket.request.max.bytes", "a large batch would never fit"),
@@ -135,7 +136,7 @@ def _check_broker(config: BrokerConfig) -> None:
 def _check_listeners(config: BrokerConfig) -> None:
     if config.advertised_listeners is not None and config.listeners is None:
         raise UsageError("advertised.listeners is set and listeners is not: set both, or neither")
-    names = config.listeners.names if config.listeners is not None else []
+    names = _names(config)
     for name in config.advertised_listeners.names if config.advertised_listeners else ():
         if name not in names:
             raise UsageError(
@@ -174,7 +175,7 @@ def _check_sasl(config: BrokerConfig, listener: str) -> None:
         )
     for mechanism in mechanisms:
         if mechanism != "PLAIN":
-            raise UsageError(f"{mechanism} is not supported yet on {listener}")
+            continue
         jaas = config.of_listener(listener, "sasl.jaas.config", mechanism)
         if jaas is None or not parse_jaas(jaas.reveal()).users:
             raise UsageError(
@@ -182,12 +183,28 @@ def _check_sasl(config: BrokerConfig, listener: str) -> None:
                 f"listener.name.{listener.lower()}.plain.sasl.jaas.config to "
                 'org.apache.kafka.common.security.plain.PlainLoginModule required user_NAME="...";'
             )
+
+
+def _check_back_door(config: BrokerConfig) -> None:
+    """What one door refuses the other does: gRPC asks for names as soon as anything here does, or
+    is for this machine alone, and left open knowingly."""
+    asks = [name for name in _names(config) if config.protocol_of(name).asks_by_sasl]
+    if asks:
+        who = f"the listener {asks[0]} asks for names"
+    elif config.authorizer_class_name:
+        who = "authorizer.class.name is set"
+    else:
+        return
     if is_loopback(config.grpc_listener.host) and ANONYMOUS in config.super_users:
         return
     raise UsageError(
-        f"the listener {listener} asks for names and grpc.listener does not, which would be a back "
-        "door: on a loopback address add User:ANONYMOUS to super.users to leave it open"
+        f"{who}, and grpc.listener asks for none, which would be a back door: on a loopback "
+        "address add User:ANONYMOUS to super.users to leave it open"
     )
+
+
+def _names(config: BrokerConfig) -> list[str]:
+    return [] if config.listeners is None else config.listeners.names
 
 
 def topic_config(overrides: Mapping[str, str], defaults: TopicConfig) -> TopicConfig:

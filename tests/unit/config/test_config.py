@@ -667,7 +667,6 @@ def test_a_property_that_only_kafka_has_a_use_for_is_taken_and_told_of(name: str
 @pytest.mark.parametrize(
     ("name", "wrong", "right"),
     [
-        ("authorizer.class.name", "kafka.security.authorizer.AclAuthorizer", ""),
         ("create.topic.policy.class.name", "example.Policy", ""),
         ("process.roles", "broker,controller", ""),
         ("security.inter.broker.protocol", "SASL_SSL", "PLAINTEXT"),

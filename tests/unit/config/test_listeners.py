@@ -91,10 +91,19 @@ def test_the_most_particular_value_holds() -> None:
         ),
         ({"super.users": None}, "a back door"),
         ({"super.users": "User:other"}, "a back door"),
+        (
+            {"listener.security.protocol.map": "INSIDE:PLAINTEXT", "super.users": None}
+            | {"authorizer.class.name": "kafka.security.authorizer.AclAuthorizer"},
+            "authorizer.class.name is set, and grpc.listener asks for none",
+        ),
+        (
+            {"authorizer.class.name": "com.example.Mine"},
+            "expected one of kafka.security.authorizer.AclAuthorizer",
+        ),
         ({"super.users": "alice"}, "'alice' is no principal: it is Type:name"),
         (
             {"grpc.listener": "0.0.0.0:1", "grpc.advertised.listener": "h:1"},
-            "asks for names and grpc.listener does not, which would be a back door",
+            "the listener INSIDE asks for names, and grpc.listener asks for none",
         ),
     ],
 )
