@@ -399,6 +399,24 @@ class ListenerNotFoundError(_Stale):
     code, name = 72, "LISTENER_NOT_FOUND"
 
 
+class UnsupportedSaslMechanismError(FatalError):
+    code, name = 33, "UNSUPPORTED_SASL_MECHANISM"
+
+
+class ResourceNotFoundError(FatalError):
+    code, name = 91, "RESOURCE_NOT_FOUND"
+
+
+class DuplicateResourceError(FatalError):
+    """The same thing is in one request twice."""
+
+    code, name = 92, "DUPLICATE_RESOURCE"
+
+
+class UnacceptableCredentialError(FatalError):
+    code, name = 93, "UNACCEPTABLE_CREDENTIAL"
+
+
 class MismatchedEndpointTypeError(FatalError):
     code, name = 114, "MISMATCHED_ENDPOINT_TYPE"
 

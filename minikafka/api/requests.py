@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from minikafka.api.access import AccessRequest, AclDeletion
 from minikafka.api.pieces import Piece
 from minikafka.errors import MinikafkaError
 from minikafka.model import (
@@ -471,7 +472,8 @@ class ListReassignmentsRequest:
     partitions: Sequence[TopicPartition] = ()
 
 
-ControllerRequest = (
+# What the core of the controller decides; who may do what, it does not know of.
+CoreRequest = (
     ReportFailedReplicas
     | CreateTopicsRequest
     | DeleteTopicsRequest
@@ -483,11 +485,12 @@ ControllerRequest = (
     | AlterReassignmentsRequest
     | ListReassignmentsRequest
 )
+ControllerRequest = CoreRequest | AccessRequest
 
 
 @dataclass(slots=True)
 class NamedResult:
-    """The outcome for one topic or broker, by name."""
+    """The outcome for one topic, broker, rule or user, by name."""
 
     name: str
     error: MinikafkaError | None = None
@@ -509,13 +512,15 @@ class PartitionResult:
 @dataclass(slots=True)
 class ControllerResponse:
     """One result for each thing that the request names, in `results` or `partitions`; for producer
-    ids the block [start, end); for a list of reassignments the assignments."""
+    ids the block [start, end); for a list of reassignments the assignments; for filters of rules
+    `acl_deletions`."""
 
     results: Sequence[NamedResult] = ()
     partitions: Sequence[PartitionResult] = ()
     producer_id_start: int = -1
     producer_id_end: int = -1
     reassignments: Mapping[TopicPartition, Assignment] = field(default_factory=dict)
+    acl_deletions: Sequence[AclDeletion] = ()
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Protocol
 
+from minikafka.api.access import ScramDescription
 from minikafka.api.groups import (
     DeleteGroupsRequest,
     DeleteGroupsResult,
@@ -80,6 +81,8 @@ from minikafka.errors import MinikafkaError
 from minikafka.model import (
     TopicPartition,
 )
+from minikafka.security.acl import EntryFilter
+from minikafka.security.authorizer import Rule
 
 
 class GroupService(Protocol):
@@ -231,6 +234,13 @@ class BrokerService(Protocol):
 
     async def init_producer_id(self) -> tuple[int, int]:
         """(producer id, producer epoch)."""
+
+    async def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
+        """In order, as this broker knows them. SecurityDisabledError without an authorizer."""
+
+    async def describe_scram(self, users: Sequence[str] | None) -> Sequence[ScramDescription]:
+        """Who has which credentials: of these users, each once, or of all who have any. Salts and
+        keys are never told."""
 
     async def administer(self, request: ControllerRequest, timeout_ms: int) -> ControllerResponse:
         """For clients: forwarded to the controller, wherever it is; retries while there is none."""

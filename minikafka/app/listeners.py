@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import secrets
 
+from minikafka.broker.access.access import Access
+from minikafka.broker.access.users import UserCache
 from minikafka.config import BrokerConfig
 from minikafka.config.properties import is_loopback
 from minikafka.kafka.acceptor import ServedListener
-from minikafka.security import plain
+from minikafka.security import plain, scram
 from minikafka.security.jaas import parse_jaas
 from minikafka.security.mechanism import MechanismKind
 from minikafka.security.secret import Secret
 
 logger = logging.getLogger(__name__)
 
+_OFFERED = "sasl.enabled.mechanisms"
+_NONCE_BYTES = 24
 
-def served_listeners(config: BrokerConfig) -> list[ServedListener]:
-    """In the order of `listeners`."""
+
+def served_listeners(config: BrokerConfig, access: Access | None) -> list[ServedListener]:
+    """In the order of `listeners`. `access`: the broker's, which knows SCRAM's users."""
     return [
         ServedListener(
             each.name,
             each.host,
             each.port,
             config.protocol_of(each.name),
-            mechanisms=_mechanisms(config, each.name),
+            mechanisms=_mechanisms(config, each.name, access),
             max_reauth_ms=config.of_listener(each.name, "connections.max.reauth.ms"),
         )
         for each in config.listeners or ()
@@ -39,20 +44,27 @@ def warn_of_what_is_open(config: BrokerConfig) -> None:
             continue
         if not protocol.asks_by_sasl and not protocol.encrypts:
             logger.warning("%s is open to whoever reaches it: it asks for no names", each)
-        elif "PLAIN" in (_mechanisms(config, each.name) or ()) and not protocol.encrypts:
+        elif not protocol.encrypts and plain.NAME in config.of_listener(each.name, _OFFERED):
             logger.warning("%s: PLAIN shows passwords to whoever can listen in between", each)
     if not is_loopback(config.grpc_listener.host):
         logger.warning("gRPC at %s is open to whoever reaches it", config.grpc_listener)
 
 
-def _mechanisms(config: BrokerConfig, listener: str) -> dict[str, MechanismKind] | None:
+def _mechanisms(
+    config: BrokerConfig, listener: str, access: Access | None
+) -> dict[str, MechanismKind] | None:
     """Those that a listener offers; None if it asks for no proof."""
     if not config.protocol_of(listener).asks_by_sasl:
         return None
-    return {
-        name: _KINDS[name](config, listener)
-        for name in config.of_listener(listener, "sasl.enabled.mechanisms")
-    }
+    kinds: dict[str, MechanismKind] = {}
+    for name in config.of_listener(listener, _OFFERED):
+        if name == plain.NAME:
+            kinds[name] = _plain(config, listener)
+        else:
+            assert access is not None
+            assert access.users is not None
+            kinds[name] = _scram(scram.HASHES[name], access.users)
+    return kinds
 
 
 def _plain(config: BrokerConfig, listener: str) -> MechanismKind:
@@ -61,4 +73,8 @@ def _plain(config: BrokerConfig, listener: str) -> MechanismKind:
     return MechanismKind(plain.NAME, plain.MAX_TOKEN_BYTES, lambda: plain.PlainServer(users))
 
 
-_KINDS: dict[str, Callable[[BrokerConfig, str], MechanismKind]] = {plain.NAME: _plain}
+def _scram(kind: scram.Hash, users: UserCache) -> MechanismKind:
+    def begin() -> scram.ScramServer:
+        return scram.ScramServer(kind, users.users(kind), secrets.token_urlsafe(_NONCE_BYTES))
+
+    return MechanismKind(kind.name, scram.MAX_TOKEN_BYTES, begin)

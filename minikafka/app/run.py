@@ -23,6 +23,7 @@ import uvloop
 
 from minikafka import loop_watch
 from minikafka.api.features import MAX_TRANSACTION_LEVEL
+from minikafka.app.access import access_of
 from minikafka.app.background import BackgroundServices
 from minikafka.app.listeners import served_listeners, warn_of_what_is_open
 from minikafka.broker.broker import Broker
@@ -145,6 +146,7 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
             _now_ms,
             _now_timestamp_ms,
             read_process,
+            access_of(config, store, _now_ms),
         )
         duties = BackgroundServices(config, store, broker, logs, peers, _now_ms, _now_timestamp_ms)
         await duties.start()
@@ -208,7 +210,9 @@ class Doors:
         if self._config.grpc_advertised_listener is None:
             self._broker.announce(grpc_port=port)
         if self._kafka is not None:
-            ports = await self._kafka.start(served_listeners(self._config), serving=False)
+            ports = await self._kafka.start(
+                served_listeners(self._config, self._broker.access), serving=False
+            )
             if self._config.advertised_listeners is None:
                 self._broker.announce(kafka_ports=ports)
         if self._config.metrics_listener is not None:

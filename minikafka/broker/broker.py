@@ -23,6 +23,7 @@ from minikafka.api.requests import (
     ControlledShutdownRequest,
     ReportFailedReplicas,
 )
+from minikafka.broker.access.access import Access
 from minikafka.broker.control.candidate import ControllerRuntime
 from minikafka.broker.control.client import CALL_TIMEOUT_MS, ControllerClient
 from minikafka.broker.metadata import MetadataCache
@@ -62,6 +63,7 @@ class Broker:
         now_ms: Callable[[], int],
         now_timestamp_ms: Callable[[], int],
         read_process: Callable[[], ProcessUsage] = ProcessUsage,
+        access: Access | None = None,
     ) -> None:
         self.config = config
         self.info = info
@@ -115,6 +117,15 @@ class Broker:
         self.store_listeners: list[Callable[[StoreEvent], None]] = []
         # Run while the broker is registered; to be filled before `start`.
         self.duties: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.access = access
+        if access is not None:
+            self._take_access(access)
+
+    def _take_access(self, access: Access) -> None:
+        self.service.access = access
+        self.controller.access = access.writer
+        self.store_listeners.append(access.on_store_event)
+        self.duties += access.duties()
 
     def _make_replicas(self, now_timestamp_ms: Callable[[], int]) -> ReplicaManager:
         return ReplicaManager(
@@ -181,6 +192,8 @@ class Broker:
             await self.replicas.reload_configs()
         except BrokerNotAvailableError as error:
             raise SessionLostError(f"{error}: {error.__cause__}") from error
+        if self.access is not None:
+            await self.access.start()
         await self._register()
         runs = [
             self._run_store_events,

@@ -11,6 +11,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 
+from minikafka.api.access import (
+    AlterScramRequest,
+    CreateAclsRequest,
+    DeleteAclsRequest,
+    ScramDescription,
+)
 from minikafka.api.features import Features
 from minikafka.api.metrics import BrokerMetrics
 from minikafka.api.requests import (
@@ -55,6 +61,7 @@ from minikafka.api.transactions import (
     WriteMarkersRequest,
     WriteMarkersResult,
 )
+from minikafka.broker.access.access import NO_AUTHORIZER, Access
 from minikafka.broker.control.client import ControllerClient, LocalController
 from minikafka.broker.control.parts import check_size, failed, joined, parts_of
 from minikafka.broker.coordinators.topic import CoordinatorTopic, TopicPlan
@@ -95,6 +102,7 @@ from minikafka.errors import (
     InvalidRequestError,
     InvalidTopicError,
     MinikafkaError,
+    SecurityDisabledError,
     TopicAlreadyExistsError,
 )
 from minikafka.model import (
@@ -104,6 +112,8 @@ from minikafka.model import (
     TRANSACTIONS_TOPIC,
     TopicPartition,
 )
+from minikafka.security.acl import EntryFilter
+from minikafka.security.authorizer import Rule
 from minikafka.turns import in_slices
 
 logger = logging.getLogger(__name__)
@@ -147,6 +157,7 @@ class Service:
             replicas.find, self._check_leads, RecordChecker(now_timestamp_ms), replicas.counters
         )
         self.features: Features | None = None  # of the cluster, once it has agreed
+        self.access: Access | None = None  # to be given before the broker starts
         self.memory = RequestMemory(config.queued_max_request_bytes)
         self._fetch = FetchHandler(
             replicas.find,
@@ -507,6 +518,19 @@ class Service:
     async def broker_metrics(self) -> BrokerMetrics:
         return await self._read_metrics()
 
+    # --- who may do what -------------------------------------------------------------------------
+
+    def _access(self) -> Access:
+        if self.access is None:
+            raise SecurityDisabledError(NO_AUTHORIZER)
+        return self.access
+
+    async def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
+        return self._access().describe_acls(asked)
+
+    async def describe_scram(self, users: Sequence[str] | None) -> Sequence[ScramDescription]:
+        return await self._access().describe_scram(users)
+
     # --- to and from the controller --------------------------------------------------------------
 
     async def administer(self, request: ControllerRequest, timeout_ms: int) -> ControllerResponse:
@@ -514,6 +538,8 @@ class Service:
         if isinstance(request, AlterBrokerConfigRequest):
             # Here, since only a broker itself knows what it was started with.
             self.check_broker_configs(request.broker, request.changes)
+        if isinstance(request, CreateAclsRequest | DeleteAclsRequest):
+            self._access().require_authorizer()
         check_size(request)
         responses: list[ControllerResponse] = []
         for part in parts_of(request):
@@ -529,6 +555,8 @@ class Service:
             logger.warning("%s", notice)
         if isinstance(request, AlterTopicConfigRequest | AlterBrokerConfigRequest):
             await self._apply_configs(deadline_ms)
+        if isinstance(request, CreateAclsRequest | DeleteAclsRequest | AlterScramRequest):
+            await self._access().catch_up(request, max(deadline_ms - self._now_ms(), 1) / 1000)
         if isinstance(request, CreateTopicsRequest) and not request.validate_only:
             # So that the client finds its topic when it asks this broker next.
             there = [

@@ -432,16 +432,67 @@ class ListTransactions(Structure):
     duration_filter: int = -1
 
 
-# --- access control lists ------------------------------------------------------------------------
+# --- access control lists and credentials ---------------------------------------------------------
 
 
-class DescribeAcls(Structure):
-    """Nothing of it is read."""
+class AclFilter(Structure):
+    resource_type_filter: int
+    resource_name_filter: str | None
+    pattern_type_filter: int
+    principal_filter: str | None
+    host_filter: str | None
+    operation: int
+    permission_type: int
+
+
+class DescribeAcls(AclFilter):
+    """One filter."""
 
 
 class CreateAcls(Structure):
-    creations: Sequence[Structure]
+    creations: Sequence[AclCreation]
+
+
+class AclCreation(Structure):
+    resource_type: int
+    resource_name: str
+    resource_pattern_type: int
+    principal: str
+    host: str
+    operation: int
+    permission_type: int
 
 
 class DeleteAcls(Structure):
-    filters: Sequence[Structure]
+    filters: Sequence[AclFilter]
+
+
+class DescribeUserScramCredentials(Structure):
+    """None or no `users`: all."""
+
+    users: Sequence[UserName] | None
+
+
+class UserName(Structure):
+    name: str
+
+
+class AlterUserScramCredentials(Structure):
+    deletions: Sequence[ScramCredentialDeletion]
+    upsertions: Sequence[ScramCredentialUpsertion]
+
+
+class ScramCredentialDeletion(Structure):
+    name: str
+    mechanism: int
+
+
+class ScramCredentialUpsertion(Structure):
+    name: str
+    mechanism: int
+    iterations: int
+    salt: bytes
+    salted_password: bytes
+
+    def __repr__(self) -> str:
+        return f"ScramCredentialUpsertion({self.name!r})"  # what is salted is as good as a password

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+from minikafka.api.access import AlterScramRequest, CreateAclsRequest, DeleteAclsRequest
 from minikafka.api.requests import (
     AllocateProducerIdsRequest,
     AlterBrokerConfigRequest,
@@ -28,6 +29,7 @@ from minikafka.api.requests import (
 )
 from minikafka.errors import InvalidRequestError
 from minikafka.model import Assignment, TopicPartition
+from minikafka.rpc import convert_access
 from minikafka.rpc.convert import (
     error_of,
     optional_error_to_wire,
@@ -79,6 +81,14 @@ def administer_to_wire(value: ControllerRequest, timeout_ms: int) -> control_pb2
                 )
         case ListReassignmentsRequest():
             wire.list_reassignments.CopyFrom(to_wire(value, control_pb2.ListReassignments))
+        case CreateAclsRequest(rules):
+            wire.create_acls.SetInParent()
+            wire.create_acls.rules.extend(map(convert_access.rule_to_wire, rules))
+        case DeleteAclsRequest(filters):
+            wire.delete_acls.SetInParent()
+            wire.delete_acls.filters.extend(map(convert_access.filter_to_wire, filters))
+        case AlterScramRequest():
+            wire.alter_scram.CopyFrom(convert_access.alter_scram_to_wire(value))
         case ReportFailedReplicas() | AllocateProducerIdsRequest():
             raise InvalidRequestError(
                 f"{type(value).__name__} is a request of brokers, not of clients"
@@ -114,6 +124,14 @@ def administer_from_wire(wire: control_pb2.AdministerRequest) -> ControllerReque
             )
         case "list_reassignments":
             return from_wire(wire.list_reassignments, ListReassignmentsRequest)
+        case "create_acls":
+            rules = wire.create_acls.rules
+            return CreateAclsRequest(tuple(map(convert_access.rule_from_wire, rules)))
+        case "delete_acls":
+            filters = wire.delete_acls.filters
+            return DeleteAclsRequest(tuple(map(convert_access.filter_from_wire, filters)))
+        case "alter_scram":
+            return convert_access.alter_scram_from_wire(wire.alter_scram)
     raise InvalidRequestError("the request names no operation that this broker knows")
 
 
@@ -139,6 +157,7 @@ def administered_to_wire(value: ControllerResponse) -> control_pb2.AdministerRes
             )
             for tp, each in value.reassignments.items()
         ],
+        acl_deletions=convert_access.deletions_to_wire(value.acl_deletions),
     )
 
 
@@ -166,6 +185,7 @@ def administered_from_wire(
             )
             for each in wire.reassignments
         },
+        acl_deletions=convert_access.deletions_from_wire(wire.acl_deletions),
     )
 
 

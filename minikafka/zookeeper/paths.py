@@ -6,7 +6,10 @@ kazoo's own chroot is not needed (which cannot make one that is not there).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from minikafka.errors import InvalidRequestError
 
 _CONFIG_CHANGE = "config_change_"
 
@@ -91,6 +94,35 @@ class Layout:
         return f"{self.config_changes}/{_CONFIG_CHANGE}"
 
     @property
+    def users(self) -> str:
+        return f"{self.root}/config/users"
+
+    def user(self, sanitized: str) -> str:
+        """`sanitized`: the user's name as stores/users.py writes it."""
+        return f"{self.users}/{_name(sanitized)}"
+
+    @property
+    def acls(self) -> str:
+        """Of literal patterns: a folder for each type of resource is below."""
+        return f"{self.root}/kafka-acl"
+
+    @property
+    def prefixed_acls(self) -> str:
+        return f"{self.root}/kafka-acl-extended/prefixed"
+
+    @property
+    def acl_changes(self) -> str:
+        return f"{self.root}/kafka-acl-changes"
+
+    @property
+    def prefixed_acl_changes(self) -> str:
+        return f"{self.root}/kafka-acl-extended-changes"
+
+    @property
+    def decoy(self) -> str:
+        return f"{self.root}/security/decoy"
+
+    @property
     def delete_topics(self) -> str:
         return f"{self.root}/admin/delete_topics"
 
@@ -143,6 +175,22 @@ def split_connect(connect: str) -> tuple[str, Layout]:
     """("host:port,host:port", layout) of a connect string `host:port,…[/chroot]`."""
     hosts, _, chroot = connect.partition("/")
     return hosts, Layout(f"/{chroot.strip('/')}" if chroot.strip("/") else "")
+
+
+# What ZooKeeper takes in no path, and what separates the names in it.
+_NO_NAME = re.compile("[/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]")
+_MAX_NAME_CHARACTERS = 4_096
+
+
+def check_node_name(name: str) -> None:
+    """InvalidRequestError for a name from outside that no node can have."""
+    if name in ("", ".", "..") or _NO_NAME.search(name):
+        raise InvalidRequestError(f"{name[:256]!r} cannot be the name of a node of ZooKeeper")
+    if len(name) > _MAX_NAME_CHARACTERS:
+        raise InvalidRequestError(
+            f"a name of {len(name)} characters is too long to be kept: at most "
+            f"{_MAX_NAME_CHARACTERS}"
+        )
 
 
 def _name(name: str) -> str:

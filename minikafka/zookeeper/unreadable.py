@@ -69,6 +69,12 @@ def _remedy(path: str) -> str:
             "this partition gets no other leader and no other ISR until it is put right; without "
             "the node a new State would be made, in which any replica may lead"
         )
+    if "/config/users/" in path:
+        return "nobody can log in by what cannot be read until it is put right, or written anew"
+    if "/kafka-acl" in path:
+        return (
+            "what it stands on is denied to all but super users until it is put right, or deleted"
+        )
     if "/config/" in path:
         return "what was read before holds on until it is put right, or deleted"
     if path.endswith("/latest_producer_id_block"):

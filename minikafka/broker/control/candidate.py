@@ -23,6 +23,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from minikafka.api.access import AlterScramRequest, CreateAclsRequest, DeleteAclsRequest
 from minikafka.api.requests import (
     AlterPartitionRequest,
     AlterPartitionResponse,
@@ -34,6 +35,7 @@ from minikafka.api.requests import (
     UpdateStateRequest,
     UpdateStateResponse,
 )
+from minikafka.broker.access.writer import AccessWriter
 from minikafka.broker.control import requests
 from minikafka.broker.control.takeover import TakeoverCount, WakeupCounter
 from minikafka.broker.control.term import ControllerEnvironment, ControllerTerm
@@ -50,7 +52,11 @@ from minikafka.config import BrokerConfig
 from minikafka.core.control.commands import DeposedError, Operation
 from minikafka.core.control.context import ControllerCounters
 from minikafka.core.control.controller import Controller
-from minikafka.errors import NotControllerError, StaleControllerEpochError
+from minikafka.errors import (
+    NotControllerError,
+    SecurityDisabledError,
+    StaleControllerEpochError,
+)
 from minikafka.model import BrokerInfo
 
 log = logging.getLogger("minikafka.controller")
@@ -99,6 +105,7 @@ class ControllerRuntime:
         self._backoff_ms = backoff_ms
         # What else the controller does; to be filled before `start`.
         self.term_listeners: list[TermListener] = []
+        self.access: AccessWriter | None = None
         self._in_touch = asyncio.Event()
         self._in_touch.set()
         self._environment = ControllerEnvironment(
@@ -176,8 +183,15 @@ class ControllerRuntime:
         return await self._active_term().request(shut_down)
 
     async def controller_call(self, request: ControllerRequest) -> ControllerResponse:
-        """Anything else. A deletion is answered when the topics are gone, or soon."""
+        """Anything else. A deletion is answered when the topics are gone, or soon. Who may do what
+        concerns nothing that a term knows: such requests do not wait in its queue."""
         term = self._active_term()
+        if isinstance(request, CreateAclsRequest | DeleteAclsRequest | AlterScramRequest):
+            if not term.loaded:
+                raise NotControllerError(f"broker {self._broker_id} has not taken over yet")
+            if self.access is None:
+                raise SecurityDisabledError("this controller keeps no users and no entries")
+            return await self.access.carry_out(request)
         deletable = self._config.delete_topic_enable
         response = await term.request(
             lambda core: requests.controller_call(core, request, term.chance(), deletable=deletable)

@@ -7,6 +7,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from minikafka.api.access import (
+    AclDeletion,
+    AlterScramRequest,
+    CreateAclsRequest,
+    DeleteAclsRequest,
+    ScramAlteration,
+)
 from minikafka.api.requests import (
     AlterReassignmentsRequest,
     ControllerRequest,
@@ -25,12 +32,30 @@ T = TypeVar("T")
 
 NAMES_IN_PART = 200
 MAX_NEW_PARTITIONS = 10_000  # of one request, as in Kafka with its own controllers
+MAX_RULES = 10_000  # likewise
+MAX_FILTERS = 1_000  # each looks at every rule that there is
+MAX_CREDENTIALS = 10_000
 
 
 def check_size(request: ControllerRequest) -> None:
-    """PolicyViolationError for topics of more partitions than one request may make."""
-    if not isinstance(request, CreateTopicsRequest):
-        return
+    """PolicyViolationError for more than one request may ask for."""
+    match request:
+        case CreateAclsRequest(rules):
+            _check_count(len(rules), MAX_RULES, "rules")
+        case DeleteAclsRequest(filters):
+            _check_count(len(filters), MAX_FILTERS, "filters")
+        case AlterScramRequest(alterations):
+            _check_count(len(alterations), MAX_CREDENTIALS, "credentials")
+        case CreateTopicsRequest():
+            _check_partitions(request)
+
+
+def _check_count(count: int, limit: int, what: str) -> None:
+    if count > limit:
+        raise PolicyViolationError(f"{count} {what} in one request: at most {limit} may be")
+
+
+def _check_partitions(request: CreateTopicsRequest) -> None:
     wanted = sum(_partitions(topic) for topic in request.topics)
     if wanted > MAX_NEW_PARTITIONS:
         raise PolicyViolationError(
@@ -59,7 +84,22 @@ def parts_of(request: ControllerRequest) -> list[ControllerRequest]:
                 AlterReassignmentsRequest({each: targets[each] for each in some})
                 for some in _some(list(targets))
             ]
+        case CreateAclsRequest(rules):
+            return [CreateAclsRequest(some) for some in _some(rules)]
+        case DeleteAclsRequest(filters):
+            return [DeleteAclsRequest(some) for some in _some(filters)]
+        case AlterScramRequest(alterations):
+            return [AlterScramRequest(some) for some in _of_users(alterations)]
     return [request]
+
+
+def _of_users(alterations: Sequence[ScramAlteration]) -> Iterator[list[ScramAlteration]]:
+    """Those of one user stay together, and nobody has results of two parts."""
+    by_user: dict[str, list[ScramAlteration]] = {}
+    for alteration in alterations:
+        by_user.setdefault(alteration.user, []).append(alteration)
+    for users in _some(list(by_user)):
+        yield [each for user in users for each in by_user[user]]
 
 
 def failed(part: ControllerRequest, error: MinikafkaError) -> ControllerResponse:
@@ -73,6 +113,13 @@ def failed(part: ControllerRequest, error: MinikafkaError) -> ControllerResponse
             return ControllerResponse(partitions=[PartitionResult(tp, error) for tp in partitions])
         case AlterReassignmentsRequest(targets):
             return ControllerResponse(partitions=[PartitionResult(tp, error) for tp in targets])
+        case CreateAclsRequest(rules):
+            return ControllerResponse([NamedResult(str(rule), error) for rule in rules])
+        case DeleteAclsRequest(filters):
+            return ControllerResponse(acl_deletions=[AclDeletion(error) for _ in filters])
+        case AlterScramRequest(alterations):
+            users = dict.fromkeys(each.user for each in alterations)
+            return ControllerResponse([NamedResult(user, error) for user in users])
     return ControllerResponse()
 
 
@@ -87,6 +134,7 @@ def joined(responses: Sequence[ControllerResponse]) -> ControllerResponse:
             for response in responses
             for each, assignment in response.reassignments.items()
         },
+        acl_deletions=[each for response in responses for each in response.acl_deletions],
     )
 
 

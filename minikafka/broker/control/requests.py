@@ -15,8 +15,8 @@ from minikafka.api.requests import (
     AlterPartitionResponse,
     AlterReassignmentsRequest,
     AlterTopicConfigRequest,
-    ControllerRequest,
     ControllerResponse,
+    CoreRequest,
     CreatePartitionsRequest,
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -44,7 +44,7 @@ def alter_partition(
 
 
 def controller_call(
-    controller: Controller, request: ControllerRequest, chance: NewTopicDefaults, *, deletable: bool
+    controller: Controller, request: CoreRequest, chance: NewTopicDefaults, *, deletable: bool
 ) -> Operation[ControllerResponse]:
     """Any other request. `deletable`: delete.topic.enable."""
     match request:

@@ -33,7 +33,7 @@ from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.fetch import ISOLATION_LEVELS, READ_COMMITTED
-from minikafka.kafka.handlers import acls, admin, configs, groups, reassignments, transactions
+from minikafka.kafka.handlers import admin, configs, groups, reassignments, security, transactions
 from minikafka.kafka.handlers.admin import error_fields
 from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.kafka.ids import uuid_of
@@ -255,7 +255,7 @@ HANDLERS: Handlers = {
     ApiKey.LIST_OFFSETS: Handler(requests.ListOffsets, list_offsets),
     ApiKey.OFFSET_FOR_LEADER_EPOCH: Handler(requests.OffsetForLeaderEpoch, offset_for_leader_epoch),
     ApiKey.DESCRIBE_CLUSTER: Handler(requests.DescribeCluster, describe_cluster),
-    **acls.HANDLERS,
+    **security.HANDLERS,
     **admin.HANDLERS,
     **configs.HANDLERS,
     **groups.HANDLERS,

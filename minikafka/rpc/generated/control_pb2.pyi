@@ -307,8 +307,82 @@ class AlterBrokerConfig(_message.Message):
     unset: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, broker: _Optional[str] = ..., set: _Optional[_Mapping[str, str]] = ..., unset: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class AclRule(_message.Message):
+    __slots__ = ("resource_type", "resource_name", "pattern_type", "principal", "host", "operation", "permission")
+    RESOURCE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    PERMISSION_FIELD_NUMBER: _ClassVar[int]
+    resource_type: int
+    resource_name: str
+    pattern_type: int
+    principal: str
+    host: str
+    operation: int
+    permission: int
+    def __init__(self, resource_type: _Optional[int] = ..., resource_name: _Optional[str] = ..., pattern_type: _Optional[int] = ..., principal: _Optional[str] = ..., host: _Optional[str] = ..., operation: _Optional[int] = ..., permission: _Optional[int] = ...) -> None: ...
+
+class AclFilter(_message.Message):
+    __slots__ = ("resource_type", "resource_name", "pattern_type", "principal", "host", "operation", "permission")
+    RESOURCE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    PERMISSION_FIELD_NUMBER: _ClassVar[int]
+    resource_type: int
+    resource_name: str
+    pattern_type: int
+    principal: str
+    host: str
+    operation: int
+    permission: int
+    def __init__(self, resource_type: _Optional[int] = ..., resource_name: _Optional[str] = ..., pattern_type: _Optional[int] = ..., principal: _Optional[str] = ..., host: _Optional[str] = ..., operation: _Optional[int] = ..., permission: _Optional[int] = ...) -> None: ...
+
+class CreateAcls(_message.Message):
+    __slots__ = ("rules",)
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    rules: _containers.RepeatedCompositeFieldContainer[AclRule]
+    def __init__(self, rules: _Optional[_Iterable[_Union[AclRule, _Mapping]]] = ...) -> None: ...
+
+class DeleteAcls(_message.Message):
+    __slots__ = ("filters",)
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
+    filters: _containers.RepeatedCompositeFieldContainer[AclFilter]
+    def __init__(self, filters: _Optional[_Iterable[_Union[AclFilter, _Mapping]]] = ...) -> None: ...
+
+class ScramUpsertion(_message.Message):
+    __slots__ = ("iterations", "salt", "salted_password")
+    ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    SALT_FIELD_NUMBER: _ClassVar[int]
+    SALTED_PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    iterations: int
+    salt: bytes
+    salted_password: bytes
+    def __init__(self, iterations: _Optional[int] = ..., salt: _Optional[bytes] = ..., salted_password: _Optional[bytes] = ...) -> None: ...
+
+class ScramAlteration(_message.Message):
+    __slots__ = ("user", "mechanism", "upsertion")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    MECHANISM_FIELD_NUMBER: _ClassVar[int]
+    UPSERTION_FIELD_NUMBER: _ClassVar[int]
+    user: str
+    mechanism: str
+    upsertion: ScramUpsertion
+    def __init__(self, user: _Optional[str] = ..., mechanism: _Optional[str] = ..., upsertion: _Optional[_Union[ScramUpsertion, _Mapping]] = ...) -> None: ...
+
+class AlterScram(_message.Message):
+    __slots__ = ("alterations",)
+    ALTERATIONS_FIELD_NUMBER: _ClassVar[int]
+    alterations: _containers.RepeatedCompositeFieldContainer[ScramAlteration]
+    def __init__(self, alterations: _Optional[_Iterable[_Union[ScramAlteration, _Mapping]]] = ...) -> None: ...
+
 class AdministerRequest(_message.Message):
-    __slots__ = ("create_topics", "delete_topics", "create_partitions", "elect_leaders", "alter_topic_config", "alter_reassignments", "list_reassignments", "alter_broker_config", "timeout_ms")
+    __slots__ = ("create_topics", "delete_topics", "create_partitions", "elect_leaders", "alter_topic_config", "alter_reassignments", "list_reassignments", "alter_broker_config", "create_acls", "delete_acls", "alter_scram", "timeout_ms")
     CREATE_TOPICS_FIELD_NUMBER: _ClassVar[int]
     DELETE_TOPICS_FIELD_NUMBER: _ClassVar[int]
     CREATE_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
@@ -317,6 +391,9 @@ class AdministerRequest(_message.Message):
     ALTER_REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     LIST_REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     ALTER_BROKER_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    CREATE_ACLS_FIELD_NUMBER: _ClassVar[int]
+    DELETE_ACLS_FIELD_NUMBER: _ClassVar[int]
+    ALTER_SCRAM_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     create_topics: CreateTopics
     delete_topics: DeleteTopics
@@ -326,8 +403,11 @@ class AdministerRequest(_message.Message):
     alter_reassignments: AlterReassignments
     list_reassignments: ListReassignments
     alter_broker_config: AlterBrokerConfig
+    create_acls: CreateAcls
+    delete_acls: DeleteAcls
+    alter_scram: AlterScram
     timeout_ms: int
-    def __init__(self, create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ..., alter_topic_config: _Optional[_Union[AlterTopicConfig, _Mapping]] = ..., alter_reassignments: _Optional[_Union[AlterReassignments, _Mapping]] = ..., list_reassignments: _Optional[_Union[ListReassignments, _Mapping]] = ..., alter_broker_config: _Optional[_Union[AlterBrokerConfig, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ..., alter_topic_config: _Optional[_Union[AlterTopicConfig, _Mapping]] = ..., alter_reassignments: _Optional[_Union[AlterReassignments, _Mapping]] = ..., list_reassignments: _Optional[_Union[ListReassignments, _Mapping]] = ..., alter_broker_config: _Optional[_Union[AlterBrokerConfig, _Mapping]] = ..., create_acls: _Optional[_Union[CreateAcls, _Mapping]] = ..., delete_acls: _Optional[_Union[DeleteAcls, _Mapping]] = ..., alter_scram: _Optional[_Union[AlterScram, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class NamedResult(_message.Message):
     __slots__ = ("name", "error", "topic_partition")
@@ -351,12 +431,30 @@ class OngoingReassignment(_message.Message):
     removing: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, topic_partition: _Optional[_Union[_common_pb2.TopicPartition, _Mapping]] = ..., replicas: _Optional[_Iterable[int]] = ..., adding: _Optional[_Iterable[int]] = ..., removing: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class DeletedAcl(_message.Message):
+    __slots__ = ("rule", "error")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    rule: AclRule
+    error: _common_pb2.Error
+    def __init__(self, rule: _Optional[_Union[AclRule, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ...) -> None: ...
+
+class AclDeletion(_message.Message):
+    __slots__ = ("error", "deleted")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    error: _common_pb2.Error
+    deleted: _containers.RepeatedCompositeFieldContainer[DeletedAcl]
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., deleted: _Optional[_Iterable[_Union[DeletedAcl, _Mapping]]] = ...) -> None: ...
+
 class AdministerResponse(_message.Message):
-    __slots__ = ("error", "results", "reassignments")
+    __slots__ = ("error", "results", "reassignments", "acl_deletions")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    ACL_DELETIONS_FIELD_NUMBER: _ClassVar[int]
     error: _common_pb2.Error
     results: _containers.RepeatedCompositeFieldContainer[NamedResult]
     reassignments: _containers.RepeatedCompositeFieldContainer[OngoingReassignment]
-    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., results: _Optional[_Iterable[_Union[NamedResult, _Mapping]]] = ..., reassignments: _Optional[_Iterable[_Union[OngoingReassignment, _Mapping]]] = ...) -> None: ...
+    acl_deletions: _containers.RepeatedCompositeFieldContainer[AclDeletion]
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., results: _Optional[_Iterable[_Union[NamedResult, _Mapping]]] = ..., reassignments: _Optional[_Iterable[_Union[OngoingReassignment, _Mapping]]] = ..., acl_deletions: _Optional[_Iterable[_Union[AclDeletion, _Mapping]]] = ...) -> None: ...
