@@ -25,6 +25,7 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
@@ -198,7 +199,11 @@ public class Program {
         ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(200));
         records.forEach(Program::emitRecord);
         if (!records.isEmpty()) {
-          consumer.commitSync();
+          try {
+            consumer.commitSync();
+          } catch (CommitFailedException rebalanced) {
+            // Whoever has the partitions now reads these again; the next poll joins.
+          }
         }
       }
     } catch (WakeupException ended) {
