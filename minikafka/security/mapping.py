@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from minikafka.security.certificate import read_certificate
 from minikafka.security.principal import (
     ANONYMOUS,
     EVERYBODY,
@@ -59,6 +60,13 @@ class PrincipalMapping:
         if len(rules) > _MAX_RULES_CHARACTERS:
             raise ValueError(f"expected at most {_MAX_RULES_CHARACTERS} characters")
         self._rules = _read_rules(rules)
+
+    def of_certificate(self, der: bytes | None) -> Principal:
+        """Of whom TLS has believed it; ANONYMOUS where none was shown. ValueError as `principal`,
+        and if the certificate cannot be read."""
+        if der is None:
+            return ANONYMOUS
+        return self.principal(read_certificate(der).distinguished_name)
 
     def principal(self, distinguished_name: str) -> Principal:
         """ValueError if no rule fits, or what comes out is no name."""
