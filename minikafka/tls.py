@@ -32,11 +32,13 @@ from minikafka.config.tls import (
     TlsSettings,
 )
 from minikafka.errors import UsageError
+from minikafka.escaping import escaped
 from minikafka.security.certificate import Certificate, certificates_in_pem, read_certificate
 from minikafka.security.secret import Secret
 
 log = logging.getLogger(__name__)
 
+_SHOWN_CHARACTERS = 256
 MAX_FILE_BYTES = 1_048_576
 _NOT_FOR_OTHERS = stat.S_IRWXO | stat.S_IWGRP
 _VERSIONS = {TLS_1_2: ssl.TLSVersion.TLSv1_2, TLS_1_3: ssl.TLSVersion.TLSv1_3}
@@ -375,8 +377,8 @@ class TlsFiles(Generic[T]):
         settings, now_ms = self._settings, self._now_ms()
         if not settings.allow_dn_changes and after.distinguished_name != before.distinguished_name:
             raise UsageError(
-                f"{store.named}: the new certificate is of {after.distinguished_name}, not of "
-                f"{before.distinguished_name} (ssl.allow.dn.changes=true would allow it)"
+                f"{store.named}: the new certificate is of {_shown(after)}, not of "
+                f"{_shown(before)} (ssl.allow.dn.changes=true would allow it)"
             )
         if not settings.allow_san_changes and before.alternative_names - after.alternative_names:
             raise UsageError(
@@ -390,6 +392,10 @@ class TlsFiles(Generic[T]):
         """Differs when a file was replaced or written to."""
         stores = (self._settings.keystore, self._settings.truststore)
         return tuple(_state(each.location) for each in stores if each and each.location)
+
+
+def _shown(certificate: Certificate) -> str:
+    return escaped(certificate.distinguished_name[:_SHOWN_CHARACTERS])
 
 
 def _state(path: str) -> tuple[int, ...] | None:
