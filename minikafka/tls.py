@@ -48,6 +48,7 @@ _VERIFY = {
     ClientAuth.REQUIRED: ssl.CERT_REQUIRED,
 }
 _BEGIN, _END, _PRIVATE_KEY = "-----BEGIN ", "-----END ", "PRIVATE KEY-----"
+_LONGEST_LABEL = 64
 _ENCRYPTED = ("ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED")
 
 
@@ -225,7 +226,7 @@ def _read_file(path: str, named: str, *, private: bool) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as failure:
         raise UsageError(f"{named} cannot be read: {failure.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{named} is no file")
@@ -235,7 +236,12 @@ def _read_file(path: str, named: str, *, private: bool) -> bytes:
                 f"{named} has mode {mode:04o}, and there is a private key in it: others must not "
                 "be able to read or to change it (chmod 600, or 640 for a group)"
             )
-        data = file.read(MAX_FILE_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as failure:
+        raise UsageError(f"{named} cannot be read: {failure.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:
         raise UsageError(f"{named} is larger than {MAX_FILE_BYTES} bytes")
     return data
@@ -255,14 +261,14 @@ def _find_key(text: str, store: Store) -> Secret:
     """The first private key in it."""
     position = text.find(_BEGIN)
     while position >= 0:
-        line = text[position : position + 64].partition("\n")[0].rstrip()
-        end = text.find(_END, position)
+        line = text[position : position + _LONGEST_LABEL].partition("\n")[0].rstrip()
         if line.endswith(_PRIVATE_KEY):
-            tail = text.find(_PRIVATE_KEY, end)
-            if end < 0 or tail < 0:
+            last = _END + line.removeprefix(_BEGIN)
+            end = text.find(last, position)
+            if end < 0:
                 raise UsageError(f"{store.named}: the private key has no END")
-            return Secret(text[position : tail + len(_PRIVATE_KEY)] + "\n")
-        position = -1 if end < 0 else text.find(_BEGIN, end)
+            return Secret(text[position:end] + last + "\n")
+        position = text.find(_BEGIN, position + 1)
     raise UsageError(
         f"{store.named} holds no private key in PEM: expected -----BEGIN PRIVATE KEY----- "
         "beside its certificates"
