@@ -338,6 +338,23 @@ async def test_no_ticket_is_given(version: str) -> None:
     assert given == [True, False]
 
 
+async def test_no_session_is_resumed_past_an_authority_that_was_dropped(tmp_path: Path) -> None:
+    """Within one context TLS 1.2 may be, which Python cannot switch off."""
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    session = str(tmp_path / "session")
+    pem = str(private_file(tmp_path / "alice.pem", ALICE.pem.reveal()))
+    shown = ("-tls1_2", "-cert", pem, "-key", pem)
+    before, after = server(BROKER, CA, **REQUIRED), server(BROKER, OTHER_CA, **REQUIRED)
+    resumed = []
+    async with serving(before) as (port, _), serving(after) as (port_after, seen_after):
+        await s_client(port, *shown, "-sess_out", session)
+        for each in (port, port_after):
+            _, output = await s_client(each, *shown, "-sess_in", session)
+            resumed.append("Reused, TLS" in output)
+    assert resumed == [True, False]
+    assert seen_after == []
+
+
 async def test_renegotiation_is_refused() -> None:
     """R at the beginning of a line asks openssl for it."""
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)

@@ -361,13 +361,14 @@ async def test_keys_that_do_not_fit_change_nothing(secured: Any, tmp_path: Path)
 
 
 async def s_client(port: int, *options: str) -> str:
+    """What openssl prints until the server hangs up: what it is told is no HTTP/2."""
     process = await asyncio.create_subprocess_exec(
-        *("openssl", "s_client", "-connect", f"127.0.0.1:{port}", *options),
-        stdin=subprocess.DEVNULL,
+        *("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-ign_eof", *options),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    output, _ = await asyncio.wait_for(process.communicate(b"hello\n" * 20), DEADLINE_S)
     return output.decode(errors="replace")
 
 
@@ -387,6 +388,20 @@ async def test_old_protocols_and_weak_suites_are_refused(
     output = await s_client(loopback.port, *offered)
     assert "Cipher is (NONE)" in output
     assert "unexpected eof" in output  # said hello, and was left
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+async def test_no_session_is_resumed_past_an_authority_that_was_dropped(
+    secured: Any, tmp_path: Path, version: str
+) -> None:
+    """gRPC gives tickets, which cannot be switched off; new keys make them worthless."""
+    pem, session = str(write(tmp_path, "alice", ALICE)), str(tmp_path / "session")
+    shown = (version, "-alpn", "h2", "-cert", pem, "-key", pem)
+    await s_client(secured.port, *shown, "-sess_out", session)
+    assert "Reused, TLS" in await s_client(secured.port, *shown, "-sess_in", session)
+    certificates.write_private(tmp_path / "server-trusts.crt", OTHER_CA.chain)
+    assert await secured.tls.look() is True
+    assert "Reused, TLS" not in await s_client(secured.port, *shown, "-sess_in", session)
 
 
 async def test_reflection_is_for_servers_without_tls(loopback: Any, tmp_path: Path) -> None:
