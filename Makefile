@@ -22,7 +22,7 @@ $(READY): pyproject.toml minikafka/records/_walk.c
 	  echo "minikafka needs Python 3.11 or later, and $(PYTHON) is not: make PYTHON=python3.12 ..." >&2; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dashboard,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dashboard,security,dev]'
 	@touch $@
 
 demo: $(READY) ## Five brokers, a killed leader, and every record read back (ARGS="--file FILE").

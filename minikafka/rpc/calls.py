@@ -72,10 +72,14 @@ class Closable(Protocol):
 
 
 class Connection:
-    """A gRPC channel to one address, made on the first use (in the event loop of that use)."""
+    """A gRPC channel to one address, made on the first use (in the event loop of that use). Without
+    `credentials` it is not encrypted, and nobody proves anything."""
 
-    def __init__(self, address: str, options: Options) -> None:
+    def __init__(
+        self, address: str, options: Options, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         self.address = address
+        self.credentials = credentials
         self._options = options
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
@@ -87,7 +91,12 @@ class Connection:
         if self._closed:
             raise NetworkError(f"{self.address}: the connection is closed")
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=self._options)
+            if self.credentials is None:
+                self._channel = grpc.aio.insecure_channel(self.address, options=self._options)
+            else:
+                self._channel = grpc.aio.secure_channel(
+                    self.address, self.credentials, options=self._options
+                )
         return self._channel
 
     async def call(

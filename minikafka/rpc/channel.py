@@ -83,12 +83,15 @@ class BrokerChannel:
         request_timeout_ms: int = 10_000,
         margin_ms: int = 5_000,
         keepalive: Keepalive = DEFAULT_KEEPALIVE,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """`address` is HOST:PORT. `request_timeout_ms` bounds the calls that do not say how long
-        they may take; those that do (produce, fetch, administer) are given `margin_ms` more."""
+        they may take; those that do (produce, fetch, administer) are given `margin_ms` more. With
+        `credentials` (credentials.ChannelTls) it is TLS that is spoken."""
         self._request_timeout_ms = request_timeout_ms
         self._margin_ms = margin_ms
-        self._connection = Connection(address, channel_options(request_timeout_ms, keepalive))
+        options = channel_options(request_timeout_ms, keepalive)
+        self._connection = Connection(address, options, credentials)
         self._produce = Pipeline[ProduceResult](self._connection, PRODUCE, hot.produced_from_wire)
         self._fetch = Pipeline[FetchResult](self._connection, FETCH, hot.fetched_from_wire)
         self._watches: set[grpc.aio.Call] = set()

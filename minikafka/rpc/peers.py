@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from math import inf
 
+import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
@@ -157,7 +159,12 @@ def _is_cancelled() -> bool:
 
 
 class GrpcPeers:
-    """`margin_ms`: how much longer than the leader may hold a fetch its answer may take."""
+    """`margin_ms`: how much longer than the leader may hold a fetch its answer may take.
+    `credentials` gives those of the next connection (credentials.ChannelTls); without it none is
+    encrypted.
+
+    `_retired`: by broker, a connection with credentials that were replaced since. What is under way
+    on it goes on, and so do its streams, until another one is retired or the incarnation goes."""
 
     def __init__(
         self,
@@ -165,10 +172,13 @@ class GrpcPeers:
         margin_ms: int = 2_000,
         connect_timeout_ms: int = 3_000,
         keepalive: Keepalive = DEFAULT_KEEPALIVE,
+        credentials: Callable[[], grpc.ChannelCredentials] | None = None,
     ) -> None:
         self._margin_ms = margin_ms
         self._options = channel_options(connect_timeout_ms, keepalive)
+        self._credentials = credentials
         self._connections: dict[int, tuple[int, Connection]] = {}  # by id: broker epoch, connection
+        self._retired: dict[int, Connection] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -269,7 +279,10 @@ class GrpcPeers:
         self._closed = True
         for _, connection in self._connections.values():
             self._close_soon(connection)
+        for connection in self._retired.values():
+            self._close_soon(connection)
         self._connections.clear()
+        self._retired.clear()
         if self._closing:
             await asyncio.wait(self._closing)
 
@@ -281,14 +294,22 @@ class GrpcPeers:
         if self._closed:
             raise NetworkError("this broker is stopping: it no longer calls anybody")
         address = str(Endpoint(broker.grpc_host, broker.grpc_port))
+        credentials = None if self._credentials is None else self._credentials()
         known = self._connections.get(broker.broker_id)
         if known is not None:
             broker_epoch, connection = known
-            if (broker_epoch, connection.address) == (broker.broker_epoch, address):
+            same = (broker_epoch, connection.address) == (broker.broker_epoch, address)
+            if same and connection.credentials is credentials:
                 return connection
             log.info("connecting anew to broker %d at %s", broker.broker_id, address)
-            self._close_soon(connection)
-        connection = Connection(address, self._options)
+            retired = self._retired.pop(broker.broker_id, None)
+            if retired is not None:
+                self._close_soon(retired)
+            if same:
+                self._retired[broker.broker_id] = connection
+            else:
+                self._close_soon(connection)
+        connection = Connection(address, self._options, credentials)
         self._connections[broker.broker_id] = broker.broker_epoch, connection
         return connection
 

@@ -18,6 +18,7 @@ from minikafka.broker.request_memory import RequestMemory
 from minikafka.config.properties import Endpoint
 from minikafka.errors import UsageError
 from minikafka.rpc import groups, transactions, unary
+from minikafka.rpc.credentials import CallerOf, knowing
 from minikafka.rpc.generated import (
     client_pb2,
     control_pb2,
@@ -49,7 +50,9 @@ class GrpcServer:
     """`max_request_bytes` is socket.request.max.bytes, `max_queued_bytes` is
     queued.max.request.bytes: the memory of what clients send and do not read, which is `memory` if
     other doors share it. `counters` is where requests are counted. `more`: methods of further
-    services, by full name. `max_connections`, and how long each may be without a call."""
+    services, by full name. `max_connections`, and how long each may be without a call.
+    `credentials` (credentials.ServerTls): TLS is spoken, and reflection is not offered. `caller_of`
+    names who makes each call, but for health checks: see credentials.current_caller."""
 
     def __init__(
         self,
@@ -63,8 +66,12 @@ class GrpcServer:
         more: Mapping[str, Mapping[str, unary.Method]] | None = None,
         max_connections: int | None = None,
         max_idle_ms: int | None = None,
+        credentials: grpc.ServerCredentials | None = None,
+        caller_of: CallerOf | None = None,
     ) -> None:
         self._service = service
+        self._credentials = credentials
+        self._caller_of = caller_of
         self._more = dict(more or {})
         self._max_request_bytes = max_request_bytes
         self._keepalive = keepalive
@@ -95,11 +102,16 @@ class GrpcServer:
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
         server.add_generic_rpc_handlers(self._handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            (*SERVICES, *self._more, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
+        if self._credentials is None:
+            reflection.enable_server_reflection(
+                (*SERVICES, *self._more, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            )
+        address = str(Endpoint(host, port))
         try:
-            bound_port = server.add_insecure_port(str(Endpoint(host, port)))
+            if self._credentials is None:
+                bound_port = server.add_insecure_port(address)
+            else:
+                bound_port = server.add_secure_port(address, self._credentials)
         except RuntimeError as failure:
             _check_can_listen(host, port)  # somebody may have been quicker
             raise UsageError(f"cannot listen on {Endpoint(host, port)}: {failure}") from None
@@ -145,6 +157,10 @@ class GrpcServer:
         }
         assert tables.keys() == set(SERVICES)
         tables.update((name, self._unary(methods)) for name, methods in self._more.items())
+        if self._caller_of is not None:
+            for methods in tables.values():
+                for name, handler in methods.items():
+                    methods[name] = _knowing(self._caller_of, handler)
         return [
             grpc.method_handlers_generic_handler(name, methods) for name, methods in tables.items()
         ]
@@ -158,6 +174,18 @@ class GrpcServer:
             )
             for name, method in methods.items()
         }
+
+
+def _knowing(
+    caller_of: CallerOf, handler: grpc.RpcMethodHandler[bytes, bytes]
+) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """The same method, wrapped. Those of brokers are of these three kinds."""
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(knowing(caller_of, handler.unary_unary))
+    if handler.unary_stream is not None:
+        return grpc.unary_stream_rpc_method_handler(knowing(caller_of, handler.unary_stream))
+    assert handler.stream_stream is not None
+    return grpc.stream_stream_rpc_method_handler(knowing(caller_of, handler.stream_stream))
 
 
 def _check_can_listen(host: str, port: int) -> None:

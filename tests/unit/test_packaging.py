@@ -147,8 +147,8 @@ def test_ci_runs_the_checks_then_the_tests_with_zookeeper_required() -> None:
     assert set(steps) <= targets()
 
 
-TOOLS = {"make", "ip", "javac", "mvn", "kcat", "node", "npm", "chromium"}
-CLIENTS = "maven kcat nodejs npm chromium"
+TOOLS = {"make", "ip", "javac", "mvn", "kcat", "openssl", "node", "npm", "chromium"}
+CLIENTS = "maven kcat openssl nodejs npm chromium"
 
 
 def stubbed(folder: Path, stubs: Mapping[str, str]) -> dict[str, str]:
