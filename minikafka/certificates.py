@@ -11,16 +11,15 @@ in place: a new file takes the place of an old one whole, so who reads sees the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from secrets import token_hex
 from typing import NamedTuple
 
 from minikafka.errors import UsageError
+from minikafka.privacy import write_private
 from minikafka.security.secret import Secret
 
 try:
@@ -195,22 +194,6 @@ def write_issued(
     if renew or not path.exists():
         write_private(path, issue(authority, name, hosts).pem.reveal())
     return path
-
-
-def write_private(path: Path, text: str) -> None:
-    """Made for its owner alone, in a folder of that kind, and put into its place whole."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{token_hex(8)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 # --- forms of keys -------------------------------------------------------------------------------

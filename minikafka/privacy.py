@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from secrets import token_hex
 
 _OTHERS = 0o027  # the group may not write, others may nothing
 
 
-def write_secret(path: Path, text: str) -> None:
-    """A file that its owner alone may read, from the moment that it is there. What was there before
-    stays until all is written."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)  # of one who was killed meanwhile
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)
+def write_private(path: Path, text: str) -> None:
+    """A file that its owner alone may read, from the moment that it is there, in a folder of that
+    kind, put into its place whole."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{token_hex(8)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def keep_from_others() -> None:

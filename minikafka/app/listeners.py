@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 
+from minikafka.app.keys import Keys
 from minikafka.broker.access.access import Access
 from minikafka.broker.access.users import UserCache
 from minikafka.config import BrokerConfig
+from minikafka.config.listeners import GRPC
 from minikafka.config.properties import is_loopback
+from minikafka.config.tls import ClientAuth
 from minikafka.kafka.acceptor import ServedListener
 from minikafka.security import plain, scram
 from minikafka.security.jaas import parse_jaas
@@ -21,7 +24,9 @@ _OFFERED = "sasl.enabled.mechanisms"
 _NONCE_BYTES = 24
 
 
-def served_listeners(config: BrokerConfig, access: Access | None) -> list[ServedListener]:
+def served_listeners(
+    config: BrokerConfig, access: Access | None, keys: Keys
+) -> list[ServedListener]:
     """In the order of `listeners`. `access`: the broker's, which knows SCRAM's users."""
     return [
         ServedListener(
@@ -29,6 +34,8 @@ def served_listeners(config: BrokerConfig, access: Access | None) -> list[Served
             each.host,
             each.port,
             config.protocol_of(each.name),
+            tls=keys.context_of(each.name),
+            name_of=keys.name_of(each.name),
             mechanisms=_mechanisms(config, each.name, access),
             max_reauth_ms=config.of_listener(each.name, "connections.max.reauth.ms"),
         )
@@ -42,11 +49,13 @@ def warn_of_what_is_open(config: BrokerConfig) -> None:
         protocol = config.protocol_of(each.name)
         if is_loopback(each.host):
             continue
-        if not protocol.asks_by_sasl and not protocol.encrypts:
+        settings = config.tls_of(each.name)
+        shown = settings is not None and settings.client_auth is not ClientAuth.NONE
+        if not protocol.asks_by_sasl and not shown:
             logger.warning("%s is open to whoever reaches it: it asks for no names", each)
         elif not protocol.encrypts and plain.NAME in config.of_listener(each.name, _OFFERED):
             logger.warning("%s: PLAIN shows passwords to whoever can listen in between", each)
-    if not is_loopback(config.grpc_listener.host):
+    if not is_loopback(config.grpc_listener.host) and config.tls_of(GRPC) is None:
         logger.warning("gRPC at %s is open to whoever reaches it", config.grpc_listener)
 
 

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from minikafka import loop_watch
 from minikafka.api.features import MAX_TRANSACTION_LEVEL
 from minikafka.app.access import access_of
 from minikafka.app.background import BackgroundServices
+from minikafka.app.keys import Keys
 from minikafka.app.listeners import served_listeners, warn_of_what_is_open
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
@@ -77,11 +78,18 @@ class Stop:
     def __init__(self) -> None:
         self.wanted = asyncio.Event()
         self.at_once = asyncio.Event()
+        self.on_hangup: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     def on_signal(self) -> None:
         if self.wanted.is_set():
             self.at_once.set()
         self.wanted.set()
+
+    def hang_up(self) -> None:
+        """SIGHUP: files may have been replaced."""
+        if self.on_hangup is not None and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.get_running_loop().create_task(self.on_hangup())
 
 
 async def _run(config: BrokerConfig) -> int:
@@ -133,7 +141,8 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
         max_open_files=_files_of_logs(config.log_max_open_files),
         threads=config.background_threads,
     )
-    peers = GrpcPeers()
+    keys = Keys(config, _now_timestamp_ms)
+    peers = GrpcPeers(credentials=keys.channel)
     try:
         info = _broker_info(config, logs)
         broker = Broker(
@@ -151,7 +160,11 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
         duties = BackgroundServices(config, store, broker, logs, peers, _now_ms, _now_timestamp_ms)
         await duties.start()
         warn_of_what_is_open(config)
-        doors = Doors(config, broker, duties)
+        broker.duties += keys.duties()
+        if keys.files():
+            stop.on_hangup = keys.look
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.hang_up)
+        doors = Doors(config, broker, duties, keys)
         try:
             await doors.open()
             return await _serve(broker, doors, stop)
@@ -172,8 +185,11 @@ class Doors:
     """The servers of one broker: gRPC, Kafka's protocol if `listeners` is set, and /metrics if
     `metrics.listener` is. The first two share the account of what clients make the broker hold."""
 
-    def __init__(self, config: BrokerConfig, broker: Broker, duties: BackgroundServices) -> None:
+    def __init__(
+        self, config: BrokerConfig, broker: Broker, duties: BackgroundServices, keys: Keys
+    ) -> None:
         self._config = config
+        self._keys = keys
         self._broker = broker
         memory = broker.service.memory
         counters = broker.replicas.counters.requests
@@ -185,6 +201,8 @@ class Doors:
             more=duties.services(),
             max_connections=descriptor_budget().connections // 4,
             max_idle_ms=config.connections_max_idle_ms,
+            credentials=None if keys.server is None else keys.server.credentials(),
+            caller_of=keys.callers,
         )
         self._kafka: KafkaServer | None = None
         self._metrics: MetricsEndpoint | None = None
@@ -211,7 +229,7 @@ class Doors:
             self._broker.announce(grpc_port=port)
         if self._kafka is not None:
             ports = await self._kafka.start(
-                served_listeners(self._config, self._broker.access), serving=False
+                served_listeners(self._config, self._broker.access, self._keys), serving=False
             )
             if self._config.advertised_listeners is None:
                 self._broker.announce(kafka_ports=ports)

@@ -8,6 +8,7 @@ from typing import Any
 
 from minikafka import model
 from minikafka.config.listeners import (
+    GRPC,
     MECHANISMS_EXPECTED,
     NO_MECHANISMS,
     NO_PROTOCOLS,
@@ -36,6 +37,7 @@ from minikafka.config.properties import (
     ConfigEntry,
     Endpoint,
     any_of,
+    as_text,
     boolean,
     declarations,
     declare,
@@ -52,8 +54,11 @@ from minikafka.config.properties import (
     read_name,
     read_zookeeper_connect,
     text_value,
+    tls_secret,
+    tls_text,
     whole,
 )
+from minikafka.config.tls import NAMES, TlsSettings, tls_settings
 from minikafka.config.topic import (
     CLEANUP_POLICIES,
     COMPRESSION_TYPES,
@@ -154,6 +159,54 @@ class BrokerConfig:
     )
     connection_failed_authentication_delay_ms: int = whole(
         100, "How long a client that could not prove its name waits to be closed upon."
+    )
+    ssl_keystore_type: str | None = tls_text("Of the key: PEM, which is the default, or PKCS12.")
+    ssl_keystore_location: str | None = tls_text(
+        "The file with this broker's key and its certificates. As all that begins with ssl., it "
+        "may be set for one listener: listener.name.NAME.ssl.keystore.location; that of gRPC is "
+        "named GRPC."
+    )
+    ssl_keystore_password: Secret | None = tls_secret("Of a file in PKCS12.")
+    ssl_keystore_key: Secret | None = tls_secret("The key itself, in PEM, instead of a file.")
+    ssl_keystore_certificate_chain: Secret | None = tls_secret(
+        "The certificates of that key, in PEM."
+    )
+    ssl_key_password: Secret | None = tls_secret("Of the key, if it is encrypted.")
+    ssl_truststore_type: str | None = tls_text("PEM, which is the default, or PKCS12.")
+    ssl_truststore_location: str | None = tls_text(
+        "The file with the certificates of those whose word counts about who is who."
+    )
+    ssl_truststore_password: Secret | None = tls_secret("Of a file in PKCS12.")
+    ssl_truststore_certificates: Secret | None = tls_secret(
+        "Those certificates themselves, in PEM."
+    )
+    ssl_client_auth: str | None = tls_text(
+        "Whether a client shows a certificate: none (the default), requested or required. Where "
+        "SASL asks for its name, only listener.name.NAME.ssl.client.auth counts."
+    )
+    ssl_enabled_protocols: str | None = declare(
+        "list", None, "TLSv1.2, TLSv1.3 or both, which is the default.", "a list", str
+    )
+    ssl_protocol: str | None = tls_text("TLS; ssl.enabled.protocols says which.")
+    ssl_cipher_suites: str | None = declare(
+        "list",
+        None,
+        "Those that are spoken, by IANA's names; all good ones without it.",
+        "a list",
+        str,
+    )
+    ssl_endpoint_identification_algorithm: str | None = tls_text(
+        "Whether a server's certificate names its host: https, which is the default, or nothing."
+    )
+    ssl_principal_mapping_rules: str | None = tls_text(
+        "Of a client's certificate, which name it stands for: RULE:pattern/replacement/[LU],... "
+        "or DEFAULT, which is all of it."
+    )
+    ssl_allow_dn_changes: bool = boolean(
+        False, "Whether a new certificate may be of another name than the one before."
+    )
+    ssl_allow_san_changes: bool = boolean(
+        False, "Whether a new certificate may lack some of the hosts that the one before named."
     )
     authorizer_class_name: str = one_of(
         "",
@@ -493,8 +546,33 @@ class BrokerConfig:
             if (each := told.get(listener.name)) is not None
         )
 
+    def tls_texts(self) -> dict[str, str]:
+        """What is set of ssl.*, for `config.tls.tls_settings`. There are secrets in it."""
+        told: dict[str, Any] = {name: getattr(self, field_name(name)) for name in NAMES}
+        told |= {
+            f"listener.name.{key.listener.lower()}.{key.name}": value
+            for key, value in self.of_listeners.items()
+            if key.name in NAMES
+        }
+        return {
+            name: value.reveal() if isinstance(value, Secret) else as_text(value)
+            for name, value in told.items()
+            if value is not None
+        }
+
+    def tls_of(self, listener: str) -> TlsSettings | None:
+        """How a listener speaks TLS; None if it does not. UsageError."""
+        protocol = self.protocol_of(listener)
+        if not protocol.encrypts:
+            return None
+        return tls_settings(
+            self.tls_texts(), server=True, listener=listener, sasl=protocol.asks_by_sasl
+        )
+
     def protocol_of(self, listener: str) -> model.SecurityProtocol:
-        """How a listener is spoken with. ValueError if nobody said."""
+        """How a listener is spoken with; that of gRPC is named GRPC. ValueError if nobody said."""
+        if listener == GRPC:
+            return self.listener_security_protocol_map.get(GRPC, model.SecurityProtocol.PLAINTEXT)
         return protocol_of(listener, self.listener_security_protocol_map)
 
     def topic_defaults(self) -> TopicConfig:

@@ -253,6 +253,15 @@ def password(doc: str, expects: str, check: Callable[[str], Any], **more: Any) -
     return declare("password", None, doc, expects, read, **more)
 
 
+def tls_text(doc: str) -> Any:
+    """One of ssl.*, as it stands there; config/tls.py reads them together."""
+    return declare("text", None, doc, "text", str)
+
+
+def tls_secret(doc: str) -> Any:
+    return password(doc, "text", str)
+
+
 VERSION_EXPECTED = "a version of Apache Kafka, such as 3.0 or 3.0-IV1"
 
 

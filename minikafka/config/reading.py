@@ -12,6 +12,7 @@ from minikafka.config.broker import BROKER_PROPERTIES, BrokerConfig
 from minikafka.config.foreign import is_foreign, refusal
 from minikafka.config.listeners import GRPC, MECHANISMS, ListenerKey, listener_key
 from minikafka.config.properties import Property, as_text, field_name, is_loopback
+from minikafka.config.tls import NAMES, ClientAuth, tls_settings
 from minikafka.config.topic import TOPIC_PROPERTIES, TopicConfig
 from minikafka.errors import InvalidConfigError, MinikafkaError, UsageError
 from minikafka.security.jaas import parse_jaas
@@ -19,7 +20,12 @@ from minikafka.security.principal import ANONYMOUS
 
 _UNSPECIFIED_HOSTS = ("0.0.0.0", "::")
 # That may be set for one of them alone.
-LISTENER_PROPERTIES = ("connections.max.reauth.ms", "sasl.enabled.mechanisms", "sasl.jaas.config")
+LISTENER_PROPERTIES = (
+    "connections.max.reauth.ms",
+    "sasl.enabled.mechanisms",
+    "sasl.jaas.config",
+    *NAMES,
+)
 _ALIASES = {"log.dir": "log.dirs"}
 _BROKER_PROPERTIES = {declared.name: declared for declared in BROKER_PROPERTIES}
 
@@ -148,10 +154,10 @@ def _check_listeners(config: BrokerConfig) -> None:
             protocol = config.protocol_of(name)
         except ValueError as problem:
             raise UsageError(f"listeners: {problem}") from None
-        if protocol.encrypts:
-            raise UsageError(f"the listener {name} is {protocol}, which is not supported yet")
+        config.tls_of(name)
         if protocol.asks_by_sasl:
             _check_sasl(config, name)
+    _check_grpc(config)
     for key in config.of_listeners:
         if key.listener not in (*names, GRPC):
             raise UsageError(
@@ -164,6 +170,25 @@ def _check_listeners(config: BrokerConfig) -> None:
                 f"{each.address} is no address that clients can connect to: "
                 f"set advertised.listeners to {each.name}:// and this machine's HOST:PORT"
             )
+
+
+def _check_grpc(config: BrokerConfig) -> None:
+    """It is PLAINTEXT or SSL; over SSL, whoever comes shows a certificate, as brokers do that call
+    each other."""
+    protocol = config.protocol_of(GRPC)
+    if protocol.asks_by_sasl:
+        raise UsageError(
+            f"gRPC cannot be {protocol}: expected GRPC:SSL in listener.security.protocol.map"
+        )
+    settings = config.tls_of(GRPC)
+    if settings is None:
+        return
+    tls_settings(config.tls_texts(), server=False, listener=GRPC)  # as a client of other brokers
+    if settings.client_auth is not ClientAuth.REQUIRED:
+        raise UsageError(
+            "gRPC over TLS needs to know who comes: set listener.name.grpc.ssl.client.auth to "
+            "required"
+        )
 
 
 def _check_sasl(config: BrokerConfig, listener: str) -> None:
@@ -188,19 +213,29 @@ def _check_sasl(config: BrokerConfig, listener: str) -> None:
 def _check_back_door(config: BrokerConfig) -> None:
     """What one door refuses the other does: gRPC asks for names as soon as anything here does, or
     is for this machine alone, and left open knowingly."""
-    asks = [name for name in _names(config) if config.protocol_of(name).asks_by_sasl]
+    asks = [name for name in _names(config) if _asks(config, name)]
     if asks:
         who = f"the listener {asks[0]} asks for names"
     elif config.authorizer_class_name:
         who = "authorizer.class.name is set"
     else:
         return
+    if config.protocol_of(GRPC).encrypts:
+        return
     if is_loopback(config.grpc_listener.host) and ANONYMOUS in config.super_users:
         return
     raise UsageError(
-        f"{who}, and grpc.listener asks for none, which would be a back door: on a loopback "
-        "address add User:ANONYMOUS to super.users to leave it open"
+        f"{who}, and grpc.listener asks for none, which would be a back door: add "
+        "GRPC:SSL to listener.security.protocol.map, or, on a loopback address, User:ANONYMOUS to "
+        "super.users to leave it open"
     )
+
+
+def _asks(config: BrokerConfig, listener: str) -> bool:
+    """Does anybody have to prove anything there?"""
+    tls = config.tls_of(listener)
+    shown = tls is not None and tls.client_auth is not ClientAuth.NONE
+    return shown or config.protocol_of(listener).asks_by_sasl
 
 
 def _names(config: BrokerConfig) -> list[str]:

@@ -38,7 +38,7 @@ from minikafka.local.layout import Layout, format_properties, tail
 from minikafka.local.progress import Progress
 from minikafka.local.telling import tell
 from minikafka.model import broker_name
-from minikafka.privacy import keep_from_others, write_secret
+from minikafka.privacy import keep_from_others, write_private
 from minikafka.processes import Process
 
 DEFAULT_BROKERS = 3
@@ -273,7 +273,7 @@ class LocalCluster:
                 "group.initial.rebalance.delay.ms": "0",
             }
             text = format_properties(pairs | dict(settings))
-            write_secret(self.layout.properties(broker.id), text)
+            write_private(self.layout.properties(broker.id), text)
 
     def with_free_ports(self, broker: BrokerEntry) -> BrokerEntry:
         """The broker at other ports, for good, if somebody took its own while it was dead."""
@@ -296,7 +296,7 @@ class LocalCluster:
             clusterfile.save(self.layout.data_dir, cluster.with_broker(moved))
         path = self.layout.properties(broker.id)
         pairs = parse_properties(path.read_text()) | _listeners(moved)
-        write_secret(path, format_properties(pairs))
+        write_private(path, format_properties(pairs))
         return moved
 
     def start_broker(self, broker: BrokerEntry) -> BrokerEntry:

