@@ -81,14 +81,17 @@ class ZooKeeperAcls:
         self._reading = asyncio.Lock()
 
     async def start(self) -> None:
-        """Make the folders."""
-        for path in self._lasting:
-            await self._znodes.ensure(path)
+        """Make the folders that are not there."""
+        nodes = await self._znodes.session.get_many(self._lasting)
+        for path, node in zip(self._lasting, nodes, strict=True):
+            if node is None:
+                await self._znodes.ensure(path)
 
     # --- reading ---------------------------------------------------------------------------------
 
     async def read_all(self, notify: Notify) -> Sequence[AclNode]:
         async with self._reading:
+            await self.start()  # what is not there cannot be watched
             await self._znodes.session.sync()
             news = [await changes.news(notify) for changes in self._changes.values()]
             found = await self._read(await self.patterns())
