@@ -24,6 +24,7 @@ import uvloop
 from minikafka import loop_watch
 from minikafka.api.features import MAX_TRANSACTION_LEVEL
 from minikafka.app.background import BackgroundServices
+from minikafka.broker.access.access import Access
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import SessionLostError
 from minikafka.config import BrokerConfig
@@ -39,7 +40,9 @@ from minikafka.privacy import keep_from_others
 from minikafka.rpc.malloc import GiveBack, tune_malloc
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer
+from minikafka.zookeeper.stores.acls import ZooKeeperAcls
 from minikafka.zookeeper.stores.store import ZooKeeperStore
+from minikafka.zookeeper.stores.users import ZooKeeperUsers
 
 if TYPE_CHECKING:
     from minikafka.metrics.endpoint import MetricsEndpoint
@@ -134,6 +137,10 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
     peers = GrpcPeers()
     try:
         info = _broker_info(config, logs)
+        znodes = store.znodes()
+        access = Access(
+            ZooKeeperAcls(znodes, store.root), ZooKeeperUsers(znodes, store.root), _now_ms
+        )
         broker = Broker(
             config,
             info,
@@ -144,6 +151,7 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
             _now_ms,
             _now_timestamp_ms,
             read_process,
+            access,
         )
         duties = BackgroundServices(config, store, broker, logs, peers, _now_ms, _now_timestamp_ms)
         await duties.start()

@@ -88,10 +88,10 @@ class Access:
             raise SecurityDisabledError(NO_AUTHORIZER)
         return self.acls
 
-    def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
-        """In order. What cannot be read is not among them: the log, and the status of the cluster,
-        tell which nodes those are."""
-        return self.require_authorizer().rules(asked)
+    async def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
+        """Those of one pattern are together. What cannot be read is not among them: the log, and
+        the status of the cluster, tell which nodes those are."""
+        return await self.require_authorizer().rules(asked)
 
     # --- users ---
 

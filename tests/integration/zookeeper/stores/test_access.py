@@ -109,10 +109,8 @@ async def test_what_the_controller_writes_others_know_soon(pair: tuple[Node, Nod
     await controller.access.writer.carry_out(deletion)
     await until(lambda: not other.may_read("t-1"))
     assert [each.user for each in await other.access.describe_scram(None)] == ["u-0", "u-1", "u-2"]
-    assert [rule.pattern.name for rule in other.access.describe_acls(EntryFilter())] == [
-        "t-0",
-        "t-2",
-    ]
+    rules = await other.access.describe_acls(EntryFilter())
+    assert [rule.pattern.name for rule in rules] == ["t-0", "t-2"]
 
 
 async def test_who_asks_to_catch_up_knows_what_was_written_before(pair: tuple[Node, Node]) -> None:
