@@ -40,10 +40,10 @@ def _set(user: str, kind: int = 1, iterations: int = 4096) -> dict[str, Any]:
     }
 
 
-def _until_known(user: str, count: int) -> Case:
+def _until_known(user: str, count: int, when: str = "then") -> Case:
     """The broker that is asked may hear a moment later of what it was told."""
     return Case(
-        f"{user} has so many credentials: {count}",
+        f"{user} has so many credentials {when}: {count}",
         ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS,
         {"users": [{"name": user}]},
         until=lambda answer: len(answer["results"][0]["credential_infos"]) == count,
@@ -81,7 +81,7 @@ CASES = [
     _altered("one right and one wrong thing of a user", _set("half"), deletions=(("half", 2),)),
     _described("who had one wrong thing has nothing", "half"),
     _altered("the other is left", deletions=(("plain", 1),)),
-    _until_known("plain", 1),
+    _until_known("plain", 1, "in the end"),
     _altered("the last", deletions=(("plain", 2), ("CN=a b,O=*+/%~ä", 1))),
     _described("everybody is gone", everybody=True),
 ]
