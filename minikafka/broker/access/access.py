@@ -152,7 +152,7 @@ def _named(user: str, node: UserNode | None) -> ScramDescription:
 
 
 def _described(node: UserNode) -> ScramDescription:
-    if node.unreadable or not node.readable:
+    if node.wrong:
         return ScramDescription(
             node.user, UnknownServerError("what is kept of the user cannot be read")
         )
