@@ -236,7 +236,8 @@ class BrokerService(Protocol):
         """(producer id, producer epoch)."""
 
     async def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
-        """In order, as this broker knows them. SecurityDisabledError without an authorizer."""
+        """As this broker knows them, those of one pattern together. SecurityDisabledError without
+        an authorizer."""
 
     async def describe_scram(self, users: Sequence[str] | None) -> Sequence[ScramDescription]:
         """Who has which credentials: of these users, each once, or of all who have any. Salts and

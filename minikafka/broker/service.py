@@ -526,7 +526,7 @@ class Service:
         return self.access
 
     async def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
-        return self._access().describe_acls(asked)
+        return await self._access().describe_acls(asked)
 
     async def describe_scram(self, users: Sequence[str] | None) -> Sequence[ScramDescription]:
         return await self._access().describe_scram(users)

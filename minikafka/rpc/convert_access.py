@@ -156,14 +156,11 @@ def deletions_to_wire(deletions: Sequence[AclDeletion]) -> list[control_pb2.AclD
     ]
 
 
-def deletions_from_wire(wire: Iterable[control_pb2.AclDeletion]) -> list[AclDeletion]:
-    return [
+def deletions_from_wire(wire: Iterable[control_pb2.AclDeletion]) -> tuple[AclDeletion, ...]:
+    return tuple(
         AclDeletion(
             error_of(each),
-            [
-                DeletedRule(rule_from_wire(deleted.rule), error_of(deleted))
-                for deleted in each.deleted
-            ],
+            tuple(DeletedRule(rule_from_wire(one.rule), error_of(one)) for one in each.deleted),
         )
         for each in wire
-    ]
+    )

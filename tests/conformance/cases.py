@@ -8,6 +8,7 @@ from tests.conformance import (
     cases_records,
     cases_topics,
     cases_transactions,
+    cases_users,
 )
 
 # Given to both systems, under the names that both know.
@@ -28,5 +29,5 @@ SETTINGS = {
 CASES = [
     *(*cases_topics.SETUP, *cases_records.SETUP, *cases_groups.SETUP),
     *(*cases_records.CASES, *cases_configs.CASES, *cases_topics.CASES, *cases_groups.CASES),
-    *(*cases_transactions.CASES, *cases_topics.LAST),
+    *(*cases_transactions.CASES, *cases_users.CASES, *cases_topics.LAST),
 ]

@@ -4,20 +4,21 @@
 
 Each time one broker from nothing, with the settings of cases.py: 3.9 in ZooKeeper mode, as
 minikafka is, and in KRaft mode, where that answers otherwise; and 4, for versions that are newer.
+Then once more in ZooKeeper mode, with an authorizer.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.kafka.apache import ApacheKafka
 from benchmarks.kafka.kraft import KraftKafka as Kafka4
 from benchmarks.kafka.system import bootstrap
-from tests.conformance import recorded
+from tests.conformance import cases_acls, recorded
 from tests.conformance.cases import CASES, SETTINGS
 from tests.conformance.exchange import play
 from tests.conformance.kraft import KraftKafka
@@ -39,14 +40,17 @@ def main() -> int:
             others = list(play(CASES, address))
         with kafka_4(Path(path) / "4") as address:
             newer = list(play(CASES, address))
+        with zookeeper_mode(Path(path) / "authorizer", cases_acls.SETTINGS) as address:
+            guarded = list(play(cases_acls.CASES, address))
     recorded.write(exchanges, others, newer)
-    print(f"{len(exchanges)} answers recorded in {recorded.FOLDER}")
+    recorded.write_with_authorizer(guarded)
+    print(f"{len(exchanges) + len(guarded)} answers recorded in {recorded.FOLDER}")
     return 0
 
 
 @contextmanager
-def zookeeper_mode(path: Path) -> Iterator[str]:
-    kafka = ApacheKafka(path, {**SETTINGS, **_TRANSACTIONS}, brokers=1)
+def zookeeper_mode(path: Path, more: Mapping[str, str] | None = None) -> Iterator[str]:
+    kafka = ApacheKafka(path, {**SETTINGS, **_TRANSACTIONS, **(more or {})}, brokers=1)
     try:
         kafka.start()
         yield bootstrap(kafka)

@@ -37,6 +37,7 @@ from minikafka.api.transactions import (
     WriteMarkersRequest,
     WriteMarkersResult,
 )
+from minikafka.broker.access.access import Access
 from minikafka.broker.broker import Broker
 from minikafka.broker.ports import Peers, ReplicationStream
 from minikafka.broker.service import Service
@@ -195,6 +196,7 @@ class BrokerCluster:
         self.network = Network()
         self.running: dict[int, Running] = {}
         self.transaction_levels: dict[int, int] = {}  # where it is not the highest
+        self.access: Callable[[], Access] | None = None  # made anew for each broker
 
     async def start(self, *broker_ids: int) -> None:
         for broker_id in broker_ids:
@@ -233,6 +235,7 @@ class BrokerCluster:
             LocalPeers(self.network, broker_id),
             lambda: time.monotonic_ns() // 1_000_000,
             lambda: time.time_ns() // 1_000_000,
+            access=None if self.access is None else self.access(),
         )
         self.network.services[broker_id] = broker.service
         self.running[broker_id] = Running(broker, store, logs)

@@ -88,10 +88,10 @@ class Access:
             raise SecurityDisabledError(NO_AUTHORIZER)
         return self.acls
 
-    def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
-        """In order. What cannot be read is not among them: the log, and the status of the cluster,
-        tell which nodes those are."""
-        return self.require_authorizer().rules(asked)
+    async def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
+        """Those of one pattern are together. What cannot be read is not among them: the log, and
+        the status of the cluster, tell which nodes those are."""
+        return await self.require_authorizer().rules(asked)
 
     # --- users ---
 
@@ -152,7 +152,7 @@ def _named(user: str, node: UserNode | None) -> ScramDescription:
 
 
 def _described(node: UserNode) -> ScramDescription:
-    if node.unreadable or not node.readable:
+    if node.wrong:
         return ScramDescription(
             node.user, UnknownServerError("what is kept of the user cannot be read")
         )

@@ -1,8 +1,8 @@
 """The access control entries as this broker knows them, and the judge over them.
 
-State: the judge, which holds the entries; of each pattern the mzxid of what was read last, so that
-an older read never wins; the patterns whose nodes cannot be read. Nobody knows what stands on
-those: all that they cover is denied. Until all has been read once, everything is.
+State: the judge, and the entries that it goes by; of each pattern the mzxid of what was read last,
+so that an older read never wins; the patterns whose nodes cannot be read. Nobody knows what stands
+on those: all that they cover is denied. Until all has been read once, everything is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from minikafka.broker.access.following import Following
-from minikafka.broker.access.ports import AclNode, AclStore
+from minikafka.broker.access.ports import AclNode, AclStore, Entries
 from minikafka.broker.ports import StoreEvent
 from minikafka.security.acl import (
     ANY_HOST,
@@ -24,6 +24,7 @@ from minikafka.security.acl import (
 )
 from minikafka.security.authorizer import Authorizer, Rule
 from minikafka.security.principal import EVERYBODY
+from minikafka.turns import in_slices
 
 # In place of entries that nobody can tell. It is shown to nobody.
 _DENY_ALL = frozenset({Entry(EVERYBODY, ANY_HOST, Operation.ALL, Permission.DENY)})
@@ -39,6 +40,7 @@ class AclCache:
         self._store = store
         self._following = Following("access control entries", self._read, now_ms)
         self._mzxids: dict[Pattern, int] = {}
+        self._entries: dict[Pattern, Entries] = {}  # what the judge goes by, but what is denied so
         self._unreadable: set[Pattern] = set()
         self.loaded = False
         authorizer.replace({Pattern(each, ANY_NAME): _DENY_ALL for each in ResourceType})
@@ -65,11 +67,14 @@ class AclCache:
 
     # --- asking ---
 
-    def rules(self, asked: EntryFilter) -> Sequence[Rule]:
-        """In order."""
-        return sorted(
-            rule for rule in self.authorizer.rules(asked) if rule.pattern not in self._unreadable
-        )
+    async def rules(self, asked: EntryFilter) -> Sequence[Rule]:
+        """Those of one pattern are together."""
+        found: list[Rule] = []
+        async for pattern, entries in in_slices(list(self._entries.items())):
+            if asked.matches_pattern(pattern):
+                those = (Rule(pattern, entry) for entry in sorted(entries))
+                found += (rule for rule in those if asked.matches(*rule))
+        return found
 
     def unreadable(self, asked: EntryFilter) -> Sequence[Pattern]:
         """The patterns that a filter means and of which nobody can tell what stands on them."""
@@ -93,7 +98,8 @@ class AclCache:
         """At once: at no moment is anything allowed that a Deny is about to forbid."""
         self._mzxids = {node.pattern: node.mzxid for node in nodes}
         self._unreadable = {node.pattern for node in nodes if node.entries is None}
-        self.authorizer.replace({node.pattern: _entries(node) for node in nodes})
+        self._entries = {node.pattern: node.entries for node in nodes if node.entries}
+        self.authorizer.replace({node.pattern: _judged(node) for node in nodes})
         self.loaded = True
 
     def _take(self, nodes: Sequence[AclNode]) -> None:
@@ -104,12 +110,14 @@ class AclCache:
                 self._mzxids[node.pattern] = node.mzxid
             else:
                 self._mzxids.pop(node.pattern, None)
+            self._entries.pop(node.pattern, None)
+            self._unreadable.discard(node.pattern)
             if node.entries is None:
                 self._unreadable.add(node.pattern)
-            else:
-                self._unreadable.discard(node.pattern)
-            self.authorizer.put(node.pattern, _entries(node))
+            elif node.entries:
+                self._entries[node.pattern] = node.entries
+            self.authorizer.put(node.pattern, _judged(node))
 
 
-def _entries(node: AclNode) -> frozenset[Entry]:
+def _judged(node: AclNode) -> Entries:
     return _DENY_ALL if node.entries is None else node.entries

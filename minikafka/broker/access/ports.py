@@ -40,6 +40,11 @@ class UserNode:
     unreadable: Sequence[str] = ()
     readable: bool = True
 
+    @property
+    def wrong(self) -> bool:
+        """Is anything there that cannot be read?"""
+        return bool(self.unreadable) or not self.readable
+
 
 class AclStore(Protocol):
     """Raises SessionLostError as the ClusterStore does."""

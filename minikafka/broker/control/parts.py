@@ -134,7 +134,7 @@ def joined(responses: Sequence[ControllerResponse]) -> ControllerResponse:
             for response in responses
             for each, assignment in response.reassignments.items()
         },
-        acl_deletions=[each for response in responses for each in response.acl_deletions],
+        acl_deletions=tuple(each for response in responses for each in response.acl_deletions),
     )
 
 

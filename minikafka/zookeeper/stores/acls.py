@@ -53,10 +53,12 @@ E = TypeVar("E", ResourceType, PatternType, Operation, Permission)
 
 class ZooKeeperAcls:
     """`root`: the chroot. All calls raise SessionLostError and ZooKeeperError. `_reading`: one
-    reads at a time, so that what is read later is never older."""
+    reads at a time, so that what is read later is never older. `_wrong`: what could not be read;
+    it is watched, and read with every change."""
 
     def __init__(self, znodes: Znodes, root: str) -> None:
         self._znodes = znodes
+        self._wrong: set[Pattern] = set()
         layout = Layout(root)
         self._folders = {
             PatternType.LITERAL: layout.acls,
@@ -81,17 +83,21 @@ class ZooKeeperAcls:
         self._reading = asyncio.Lock()
 
     async def start(self) -> None:
-        """Make the folders."""
-        for path in self._lasting:
-            await self._znodes.ensure(path)
+        """Make the folders that are not there."""
+        nodes = await self._znodes.session.get_many(self._lasting)
+        for path, node in zip(self._lasting, nodes, strict=True):
+            if node is None:
+                await self._znodes.ensure(path)
 
     # --- reading ---------------------------------------------------------------------------------
 
     async def read_all(self, notify: Notify) -> Sequence[AclNode]:
         async with self._reading:
+            await self.start()  # what is not there cannot be watched
             await self._znodes.session.sync()
             news = [await changes.news(notify) for changes in self._changes.values()]
-            found = await self._read(await self.patterns())
+            self._wrong.clear()
+            found = await self._read(await self.patterns(), notify)
             for changes, each in zip(self._changes.values(), news, strict=True):
                 changes.mark(each)
         return found
@@ -100,7 +106,7 @@ class ZooKeeperAcls:
         async with self._reading:
             await self._znodes.session.sync()
             news = {kind: await each.news(notify) for kind, each in self._changes.items()}
-            changed: dict[Pattern, None] = {}
+            changed: dict[Pattern, None] = dict.fromkeys(self._wrong)
             for kind, fresh in news.items():
                 if fresh.announced is None:
                     return None
@@ -109,7 +115,7 @@ class ZooKeeperAcls:
                     if pattern is None:
                         return None
                     changed[pattern] = None
-            found = await self._read(list(changed))
+            found = await self._read(list(changed), notify)
             for kind, fresh in news.items():
                 self._changes[kind].mark(fresh)
         return found
@@ -125,12 +131,19 @@ class ZooKeeperAcls:
             for name in some
         ]
 
-    async def _read(self, patterns: Sequence[Pattern]) -> list[AclNode]:
+    async def _read(self, patterns: Sequence[Pattern], notify: Notify) -> list[AclNode]:
         paths = [self._path(pattern) for pattern in patterns]
         nodes = await self._znodes.session.get_many(paths)
         found = []
         async for pattern, path, node in in_slices(zip(patterns, paths, nodes, strict=True)):
-            found.append(self._node(pattern, path, node))
+            read = self._node(pattern, path, node)
+            if read.entries is None:
+                read = self._node(pattern, path, await self._znodes.get(path, notify))
+            if read.entries is None:
+                self._wrong.add(pattern)
+            else:
+                self._wrong.discard(pattern)
+            found.append(read)
         return found
 
     def _node(self, pattern: Pattern, path: str, node: tuple[bytes, ZnodeStat] | None) -> AclNode:

@@ -58,10 +58,12 @@ def desanitized(name: str) -> str | None:
 
 class ZooKeeperUsers:
     """`root`: the chroot. All calls raise SessionLostError and ZooKeeperError. `_reading`: one
-    reads at a time, so that what is read later is never older."""
+    reads at a time, so that what is read later is never older. `_wrong`: the names of nodes that
+    could not be read; they are watched, and read with every change."""
 
     def __init__(self, znodes: Znodes, root: str) -> None:
         self._znodes = znodes
+        self._wrong: set[str] = set()
         self._layout = Layout(root)
         self._changes = Announcements(znodes, self._layout.config_change_prefix)
         self._reading = asyncio.Lock()
@@ -76,7 +78,8 @@ class ZooKeeperUsers:
         async with self._reading:
             await self._znodes.session.sync()
             news = await self._changes.news(notify)
-            found = await self._read(await self._names())
+            self._wrong.clear()
+            found = await self._read_watched(await self._names(), notify)
             self._changes.mark(news)
         return found
 
@@ -86,7 +89,7 @@ class ZooKeeperUsers:
             news = await self._changes.news(notify)
             if news.announced is None:
                 return None
-            names: dict[str, None] = {}
+            names: dict[str, None] = dict.fromkeys(self._wrong)
             for path, data in news.announced:
                 try:
                     entity_path = codec.decode_config_change(path, data)
@@ -95,7 +98,7 @@ class ZooKeeperUsers:
                 name = entity_path.removeprefix(_FOLDER)
                 if name != entity_path and "/" not in name and desanitized(name):
                     names[name] = None
-            found = await self._read(list(names))
+            found = await self._read_watched(list(names), notify)
             self._changes.mark(news)
         return found
 
@@ -119,6 +122,24 @@ class ZooKeeperUsers:
             found.append(
                 UserNode(user, {}) if not path or not node else self._user(user, path, node)
             )
+        return found
+
+    async def _read_watched(self, names: Sequence[str], notify: Notify) -> list[UserNode]:
+        """The same; what cannot be read is watched."""
+        found = await self._read(names)
+        for place, name in enumerate(names):
+            if found[place].wrong:
+                node = await self._znodes.get(self._layout.user(name), notify)
+                user = found[place].user
+                found[place] = (
+                    UserNode(user, {})
+                    if node is None
+                    else self._user(user, self._layout.user(name), node)
+                )
+            if found[place].wrong:
+                self._wrong.add(name)
+            else:
+                self._wrong.discard(name)
         return found
 
     def _user(self, user: str, path: str, node: Node) -> UserNode:

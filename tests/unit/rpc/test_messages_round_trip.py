@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minikafka import errors, model
+from minikafka.api import access
 from minikafka.api import requests as r
 from minikafka.errors import (
     InvalidRequestError,
@@ -21,6 +22,9 @@ from minikafka.errors import (
 from minikafka.model import TopicPartition
 from minikafka.rpc import convert, convert_client, convert_control, hot, mirror
 from minikafka.rpc.generated import client_pb2, common_pb2, control_pb2
+from minikafka.security import acl
+from minikafka.security.authorizer import Rule
+from minikafka.security.principal import Principal
 from tests.helpers.amounts import amount
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
@@ -87,6 +91,41 @@ PROPOSAL = st.builds(
     INT32,
     several(st.tuples(INT32, INT64)).map(tuple),
     TEXT,
+)
+PRINCIPAL = st.builds(Principal, st.sampled_from(["User", "Group"]), TEXT.filter(bool))
+RULE = st.builds(
+    Rule,
+    st.builds(
+        acl.Pattern, st.sampled_from(acl.ResourceType), TEXT, st.sampled_from(acl.PatternType)
+    ),
+    st.builds(
+        acl.Entry,
+        PRINCIPAL,
+        TEXT,
+        st.sampled_from(acl.Operation),
+        st.sampled_from(acl.Permission),
+    ),
+)
+FILTER = st.builds(
+    acl.EntryFilter,
+    maybe(st.sampled_from(acl.ResourceType)),
+    maybe(TEXT),
+    st.sampled_from(acl.PatternFilter),
+    maybe(PRINCIPAL),
+    maybe(TEXT),
+    maybe(st.sampled_from(acl.Operation)),
+    maybe(st.sampled_from(acl.Permission)),
+)
+ALTERATION = st.builds(
+    access.ScramAlteration,
+    TEXT,
+    TEXT,
+    maybe(st.builds(access.ScramUpsertion, INT32, st.binary(max_size=9), st.binary(max_size=9))),
+)
+DELETION = st.builds(
+    access.AclDeletion,
+    maybe(ERRORS),
+    several(st.builds(access.DeletedRule, RULE, maybe(ERRORS))),
 )
 REPLICAS = several(st.tuples(TP, TEXT))
 PRODUCE = st.builds(
@@ -319,6 +358,9 @@ TRIPS: dict[str, Trip] = {
                 st.dictionaries(TP, maybe(several(INT32).map(tuple)), max_size=3),
             ),
             st.builds(r.ListReassignmentsRequest, several(TP)),
+            st.builds(access.CreateAclsRequest, several(RULE)),
+            st.builds(access.DeleteAclsRequest, several(FILTER)),
+            st.builds(access.AlterScramRequest, several(ALTERATION)),
         ),
         lambda value: convert_control.administer_to_wire(value, 30),
         convert_control.administer_from_wire,
@@ -329,6 +371,7 @@ TRIPS: dict[str, Trip] = {
             several(st.builds(r.NamedResult, TEXT, maybe(ERRORS))),
             several(st.builds(r.PartitionResult, TP, maybe(ERRORS))),
             reassignments=st.dictionaries(TP, ASSIGNMENT, max_size=3),
+            acl_deletions=several(DELETION),
         ),
         convert_control.administered_to_wire,
         lambda wire: convert_control.administered_from_wire(wire, r.ListReassignmentsRequest()),
@@ -406,3 +449,30 @@ def test_what_only_brokers_ask_is_not_among_what_clients_ask(
 def test_a_request_without_an_operation_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="names no operation"):
         convert_control.administer_from_wire(control_pb2.AdministerRequest(timeout_ms=30))
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        control_pb2.CreateAcls(rules=[control_pb2.AclRule(principal="User:a")]),
+        control_pb2.CreateAcls(
+            rules=[
+                control_pb2.AclRule(
+                    resource_type=2, pattern_type=3, operation=3, permission=3, principal="a"
+                )
+            ]
+        ),
+        control_pb2.DeleteAcls(filters=[control_pb2.AclFilter(resource_type=1)]),
+        control_pb2.DeleteAcls(filters=[control_pb2.AclFilter(operation=-1)]),
+        control_pb2.DeleteAcls(filters=[control_pb2.AclFilter(pattern_type=2**31 - 1)]),
+        control_pb2.DeleteAcls(filters=[control_pb2.AclFilter(permission=4)]),
+        control_pb2.DeleteAcls(filters=[control_pb2.AclFilter(principal="")]),
+    ],
+)
+def test_a_rule_or_filter_that_means_nothing_is_refused(
+    wire: control_pb2.CreateAcls | control_pb2.DeleteAcls,
+) -> None:
+    creates = isinstance(wire, control_pb2.CreateAcls)
+    request = control_pb2.AdministerRequest(**{"create_acls" if creates else "delete_acls": wire})
+    with pytest.raises(InvalidRequestError, match=r"there are|is no principal"):
+        convert_control.administer_from_wire(request)

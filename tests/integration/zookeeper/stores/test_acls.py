@@ -21,7 +21,7 @@ from minikafka.security.acl import (
 from minikafka.security.principal import Principal
 from minikafka.zookeeper.errors import CorruptNodeError
 from minikafka.zookeeper.stores import announcements
-from minikafka.zookeeper.stores.acls import ZooKeeperAcls
+from minikafka.zookeeper.stores.acls import ZooKeeperAcls, encode_entries
 from minikafka.zookeeper.stores.store import ZooKeeperStore
 from tests.helpers.waiting import until
 from tests.integration.zookeeper.conftest import NewStore
@@ -206,6 +206,19 @@ async def test_what_cannot_be_read_is_told_and_never_written_over(pair: Pair, da
         await pair.add(WORDS, READ)
     assert await pair.get("/kafka-acl/Topic/words") == data
     assert "denied to all but super users" in next(iter(pair.store.unreadable.nodes.values()))
+
+
+async def test_what_could_not_be_read_is_heard_of_when_it_is_put_right_by_hand(
+    pair: Pair,
+) -> None:
+    await pair.put("/kafka-acl/Topic/words", b"{")
+    heard: list[int] = []
+    await pair.others.read_all(lambda: heard.append(1))
+    await pair.put("/kafka-acl/Topic/words", encode_entries(frozenset({READ})))
+    await until(lambda: heard)
+    assert await pair.read_changed() == {WORDS: {READ}}
+    assert await pair.read_changed() == {}
+    assert pair.store.unreadable.nodes == {}
 
 
 async def test_an_empty_node_and_an_allowed_host_that_is_none_are_as_for_kafka(pair: Pair) -> None:

@@ -228,6 +228,21 @@ async def test_a_node_that_cannot_be_read_is_told_without_what_it_holds(
         assert "planted-secret" not in text
 
 
+async def test_what_could_not_be_read_is_heard_of_when_it_is_put_right_by_hand(
+    pair: Pair,
+) -> None:
+    await pair.put("/config/users/alice", b"{")
+    heard: list[int] = []
+    await pair.others.read_all(lambda: heard.append(1))
+    path = pair.store.root + "/config/users/alice"
+    right = json.dumps({"version": 1, "config": {SHORT: write_credential(ONE)}}).encode()
+    await pair.store.session.call(lambda client: client.set_async(path, right))
+    await until(lambda: heard)
+    assert await pair.changed() == [("alice", {SHORT: ONE})]
+    assert await pair.changed() == []
+    assert pair.store.unreadable.nodes == {}
+
+
 async def test_a_credential_that_is_none_counts_as_none_and_can_be_replaced(pair: Pair) -> None:
     config = {SHORT: "planted-secret", LONG: write_credential(TWO)}
     await pair.put("/config/users/alice", json.dumps({"version": 1, "config": config}).encode())

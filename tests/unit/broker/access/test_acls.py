@@ -77,7 +77,7 @@ async def test_what_there_is_holds_once_it_is_read(ground: Ground) -> None:
     await ground.cache.start()
     assert ground.may_read("words")
     assert not ground.may_read("others")
-    assert ground.cache.rules(EntryFilter()) == [Rule(WORDS, READ)]
+    assert await ground.cache.rules(EntryFilter()) == [Rule(WORDS, READ)]
 
 
 async def test_a_change_is_heard_of_and_only_what_changed_is_read(ground: Ground) -> None:
@@ -112,7 +112,9 @@ async def test_a_node_that_cannot_be_read_denies_all_that_it_covers(ground: Grou
     assert ground.may_read("words")
     assert not ground.may_read("app-1")
     assert ground.may_read("app-1", ADMIN)
-    assert ground.cache.rules(EntryFilter()) == [Rule(WORDS, READ)], "what stands in is not shown"
+    assert await ground.cache.rules(EntryFilter()) == [Rule(WORDS, READ)], (
+        "what stands in is not shown"
+    )
     assert ground.cache.unreadable(EntryFilter()) == [APP]
     assert ground.cache.unreadable(EntryFilter(name="words")) == []
     ground.shared.put_acl(APP, frozenset({READ}))

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from minikafka.api.access import (
+    AclDeletion,
+    AlterScramRequest,
+    CreateAclsRequest,
+    DeleteAclsRequest,
+    ScramAlteration,
+)
 from minikafka.api.requests import (
     AlterReassignmentsRequest,
     AlterTopicConfigRequest,
@@ -26,6 +33,16 @@ from minikafka.broker.control.parts import (
 )
 from minikafka.errors import NotControllerError, PolicyViolationError
 from minikafka.model import Assignment, TopicPartition
+from minikafka.security.acl import (
+    Entry,
+    EntryFilter,
+    Operation,
+    Pattern,
+    Permission,
+    ResourceType,
+)
+from minikafka.security.authorizer import Rule
+from minikafka.security.principal import Principal
 
 MANY = 2 * NAMES_IN_PART + 1
 NAMES = [f"t{number}" for number in range(MANY)]
@@ -105,3 +122,52 @@ def test_one_request_makes_no_more_partitions_than_so_many() -> None:
     check_size(DeleteTopicsRequest(NAMES))
     with pytest.raises(PolicyViolationError, match="10001 partitions would be made at once"):
         check_size(CreateTopicsRequest([CreateTopic("a", MAX_NEW_PARTITIONS), CreateTopic("b")]))
+
+
+def test_entries_and_credentials_go_in_parts_and_come_back_in_order() -> None:
+    rules = [
+        Rule(
+            Pattern(ResourceType.TOPIC, str(number)),
+            Entry(Principal("User", "a"), "*", Operation.READ, Permission.ALLOW),
+        )
+        for number in range(450)
+    ]
+    created = parts_of(CreateAclsRequest(rules))
+    assert [len(part.rules) for part in created] == [200, 200, 50]
+    error = NotControllerError("gone")
+    answer = failed(created[2], error)
+    assert [(each.name, each.error) for each in answer.results] == [
+        (str(rule), error) for rule in rules[400:]
+    ]
+
+    filters = [EntryFilter(name=str(number)) for number in range(201)]
+    deleted = parts_of(DeleteAclsRequest(filters))
+    assert [list(part.filters) for part in deleted] == [filters[:200], filters[200:]]
+    first = ControllerResponse(acl_deletions=[AclDeletion()] * 200)
+    whole = joined([first, failed(deleted[1], error)])
+    assert [each.error for each in whole.acl_deletions] == [None] * 200 + [error]
+
+
+def test_what_is_altered_of_one_user_stays_together() -> None:
+    alterations = [
+        ScramAlteration(str(number), mechanism) for mechanism in "ab" for number in range(201)
+    ]
+    altered = parts_of(AlterScramRequest(alterations))
+    users = [[each.user for each in part.alterations] for part in altered]
+    assert users[1] == ["200", "200"]
+    assert users[0] == [str(number) for number in range(200) for _ in "ab"]
+    answer = failed(altered[1], NotControllerError("gone"))
+    assert [each.name for each in answer.results] == ["200"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        CreateAclsRequest(range(10_001)),  # type: ignore[arg-type]
+        DeleteAclsRequest([EntryFilter()] * 1_001),
+        AlterScramRequest([ScramAlteration("a", "b")] * 10_001),
+    ],
+)
+def test_more_than_one_request_may_ask_for_is_refused(request_) -> None:
+    with pytest.raises(PolicyViolationError, match="in one request"):
+        check_size(request_)
