@@ -13,9 +13,9 @@ AclAuthorizer, with networks as hosts (KIP-1167) beside.
 State: the entries, by type and then by name, by prefix, or for every name; and the verdicts that
 were given since they last changed, by caller. A verdict is a dict's look-up; finding one looks at
 the entries of one name, of `*`, and of one prefix for each length that there is.
-Invariant: `_verdicts` holds nothing that was decided on other entries, and, of all callers together,
-`_remembered` verdicts. What is remembered is bounded by number, and names longer than most are not
-remembered: they come from whoever asks.
+Invariant: `_verdicts` holds nothing that was decided on other entries, and, of all callers
+together, `_remembered` verdicts. What is remembered is bounded by number, and names longer than
+most are not remembered: they come from whoever asks.
 """
 
 from __future__ import annotations
