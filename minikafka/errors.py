@@ -117,13 +117,25 @@ class RecordListTooLargeError(FatalError):
 
 
 class TopicAuthorizationFailedError(FatalError):
-    """Nobody but the brokers may do that with this topic."""
+    """Who asks may not do that with this topic; with those of the brokers' own nobody may."""
 
     code, name = 29, "TOPIC_AUTHORIZATION_FAILED"
 
 
+class GroupAuthorizationFailedError(FatalError):
+    code, name = 30, "GROUP_AUTHORIZATION_FAILED"
+
+
+class ClusterAuthorizationFailedError(FatalError):
+    code, name = 31, "CLUSTER_AUTHORIZATION_FAILED"
+
+
 class TransactionalIdAuthorizationFailedError(FatalError):
     code, name = 53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+
+
+class DelegationTokenAuthorizationFailedError(FatalError):
+    code, name = 65, "DELEGATION_TOKEN_AUTHORIZATION_FAILED"
 
 
 class InvalidTxnStateError(FatalError):

@@ -81,7 +81,7 @@ from minikafka.errors import MinikafkaError
 from minikafka.model import (
     TopicPartition,
 )
-from minikafka.security.acl import EntryFilter
+from minikafka.security.acl import EntryFilter, ResourceType
 from minikafka.security.authorizer import Rule
 
 
@@ -222,8 +222,13 @@ class BrokerService(Protocol):
     def check_broker_configs(self, broker: str, changes: Mapping[str, str | None]) -> None:
         """InvalidConfigError for the first change that cannot be. `administer` checks as well."""
 
-    def check_topic_configs(self, overrides: Mapping[str, str]) -> None:
-        """InvalidConfigError for the first override that is unknown or has a wrong value."""
+    def check_topic_configs(self, topic: str, overrides: Mapping[str, str]) -> None:
+        """UnknownTopicOrPartitionError if there is no such topic, InvalidConfigError for the first
+        override that is unknown or has a wrong value."""
+
+    def authorized_operations(self, type: ResourceType, name: str) -> int:
+        """What the caller may do with a resource, whether it is there or not: the bit of each
+        operation (KIP-430)."""
 
     async def describe_log_dir(self) -> tuple[str, Sequence[tuple[TopicPartition, int, int]]]:
         """This broker's data directory; for each log in it its size in bytes, and by how many

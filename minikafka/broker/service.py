@@ -104,6 +104,7 @@ from minikafka.errors import (
     MinikafkaError,
     SecurityDisabledError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
 )
 from minikafka.model import (
     INTERNAL_TOPICS,
@@ -112,7 +113,7 @@ from minikafka.model import (
     TRANSACTIONS_TOPIC,
     TopicPartition,
 )
-from minikafka.security.acl import EntryFilter
+from minikafka.security.acl import SUPPORTED, EntryFilter, ResourceType, bits_of
 from minikafka.security.authorizer import Rule
 from minikafka.turns import in_slices
 
@@ -124,6 +125,7 @@ MAX_NOTICES = 20  # of one request
 MAX_AUTO_CREATED = 100  # by one request for metadata: a client asks again for what is missing
 FETCH_MARGIN_MS = 1_000
 LOOKUPS_AT_ONCE = 2  # by timestamp, in threads
+_EVERYTHING = {each: bits_of(operations) for each, operations in SUPPORTED.items()}
 
 
 class Service:
@@ -501,8 +503,14 @@ class Service:
     def broker_overrides(self, broker: str) -> Mapping[str, str]:
         return self._replicas.live.overrides(broker_entity_name(broker))
 
-    def check_topic_configs(self, overrides: Mapping[str, str]) -> None:
+    def check_topic_configs(self, topic: str, overrides: Mapping[str, str]) -> None:
+        if topic not in self._metadata.topics:
+            raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
         validate_topic_overrides(overrides)
+
+    def authorized_operations(self, type: ResourceType, name: str) -> int:
+        """Everything: who is restricted asks a guard."""
+        return _EVERYTHING[type]
 
     def check_broker_configs(self, broker: str, changes: Mapping[str, str | None]) -> None:
         changed_layers(self._replicas.live.layers, broker_entity_name(broker), changes)

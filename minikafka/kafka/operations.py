@@ -1,20 +1,28 @@
-"""What a client may do, as clients ask for it (KIP-430): where nobody restricts, everything.
-
-A set of operations is a number with the bit of each. Which operations there are for a resource is
-Apache Kafka's.
-"""
+"""What a client may do, as clients ask for it (KIP-430): a number with a bit for each operation."""
 
 from __future__ import annotations
 
-from minikafka.security.acl import SUPPORTED, ResourceType
+from minikafka.api.service import BrokerService
+from minikafka.security.acl import CLUSTER_NAME, ResourceType
 
 NOT_ASKED_FOR = -(2**31)
 
 
-def _bits(resource_type: ResourceType) -> int:
-    return sum(1 << operation for operation in SUPPORTED[resource_type])
+def on_cluster(service: BrokerService, *, asked_for: bool) -> int:
+    if not asked_for:
+        return NOT_ASKED_FOR
+    return service.authorized_operations(ResourceType.CLUSTER, CLUSTER_NAME)
 
 
-ON_CLUSTER = _bits(ResourceType.CLUSTER)
-ON_TOPIC = _bits(ResourceType.TOPIC)
-ON_GROUP = _bits(ResourceType.GROUP)
+def on_topic(service: BrokerService, name: str, *, asked_for: bool) -> int:
+    """To be asked only of topics that the client may describe."""
+    if not asked_for:
+        return NOT_ASKED_FOR
+    return service.authorized_operations(ResourceType.TOPIC, name)
+
+
+def on_group(service: BrokerService, name: str, *, asked_for: bool) -> int:
+    """As `on_topic`."""
+    if not asked_for:
+        return NOT_ASKED_FOR
+    return service.authorized_operations(ResourceType.GROUP, name)

@@ -8,6 +8,7 @@ In ZooKeeper they are kept as Kafka keeps them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -94,6 +95,11 @@ IMPLIED_BY: dict[Operation, frozenset[Operation]] = {
     _O.DESCRIBE: frozenset((_O.DESCRIBE, _O.READ, _O.WRITE, _O.DELETE, _O.ALTER)),
     _O.DESCRIBE_CONFIGS: frozenset((_O.DESCRIBE_CONFIGS, _O.ALTER_CONFIGS)),
 }
+
+
+def bits_of(operations: Iterable[Operation]) -> int:
+    """A set of operations as Kafka's clients are told of it (KIP-430): the bit of each."""
+    return sum(1 << operation for operation in operations)
 
 
 class Pattern(NamedTuple):

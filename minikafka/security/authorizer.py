@@ -13,7 +13,9 @@ AclAuthorizer, with networks as hosts (KIP-1167) beside.
 State: the entries, by type and then by name, by prefix, or for every name; and the verdicts that
 were given since they last changed, by caller. A verdict is a dict's look-up; finding one looks at
 the entries of one name, of `*`, and of one prefix for each length that there is.
-Invariant: `_verdicts` holds nothing that was decided on other entries.
+Invariant: `_verdicts` holds nothing that was decided on other entries, and, of all callers
+together, `_remembered` verdicts. What is remembered is bounded by number, and names longer than
+most are not remembered: they come from whoever asks.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ from minikafka.security.principal import Caller, Principal
 
 MAX_CALLERS = 10_000
 MAX_VERDICTS = 4_096  # of one caller
+MAX_REMEMBERED = 500_000  # of all of them
+MAX_REMEMBERED_NAME = 255
 
 Entries = frozenset[Entry]
-_Question = tuple[Operation, ResourceType, str]
+_Question = tuple[Operation, ResourceType, str | None]  # None: any resource of the type
 _NONE: Entries = frozenset()
 
 
@@ -108,20 +112,30 @@ class Authorizer:
         self._allow_if_no_acl = allow_if_no_acl
         self._types = {each: _OfType() for each in ResourceType}
         self._verdicts: dict[tuple[Principal, str], dict[_Question, bool]] = {}
+        self._remembered = 0
+        self.version = 0  # moves whenever the entries may have changed
 
     # --- entries ---------------------------------------------------------------------------------
 
     def put(self, pattern: Pattern, entries: Iterable[Entry]) -> None:
         """These stand on that pattern from now on, and no others; none: nothing does."""
         self._types[pattern.type].put(pattern, frozenset(entries))
-        self._verdicts.clear()
+        self._on_change()
 
     def replace(self, entries: Mapping[Pattern, Iterable[Entry]]) -> None:
         """These are all that there are."""
         self._types = {each: _OfType() for each in ResourceType}
         for pattern, some in entries.items():
             self._types[pattern.type].put(pattern, frozenset(some))
+        self._on_change()
+
+    def _on_change(self) -> None:
+        self.version += 1
+        self._forget()
+
+    def _forget(self) -> None:
         self._verdicts.clear()
+        self._remembered = 0
 
     def rules(self, asked: EntryFilter) -> list[Rule]:
         """Those that a filter finds, in no particular order."""
@@ -139,19 +153,36 @@ class Authorizer:
 
     def allows(self, caller: Caller, operation: Operation, type: ResourceType, name: str) -> bool:
         """As `decide`, from what is remembered."""
-        who = caller.principal, caller.host
-        verdicts = self._verdicts.get(who)
-        if verdicts is None:
-            if len(self._verdicts) >= MAX_CALLERS:
-                self._verdicts.clear()
-            verdicts = self._verdicts[who] = {}
         question = operation, type, name
-        known = verdicts.get(question)
+        verdicts = self._verdicts.get((caller.principal, caller.host))
+        known = None if verdicts is None else verdicts.get(question)
         if known is None:
-            if len(verdicts) >= MAX_VERDICTS:
-                verdicts.clear()
-            known = verdicts[question] = self.decide(caller, operation, type, name).allowed
+            known = self.decide(caller, operation, type, name).allowed
+            if len(name) <= MAX_REMEMBERED_NAME:
+                self._remember(caller, question, known)
         return known
+
+    def allows_any(self, caller: Caller, operation: Operation, type: ResourceType) -> bool:
+        """As `decide_any`, from what is remembered."""
+        question = operation, type, None
+        verdicts = self._verdicts.get((caller.principal, caller.host))
+        known = None if verdicts is None else verdicts.get(question)
+        if known is None:
+            known = self.decide_any(caller, operation, type).allowed
+            self._remember(caller, question, known)
+        return known
+
+    def _remember(self, caller: Caller, question: _Question, allowed: bool) -> None:
+        who = caller.principal, caller.host
+        too_many = who not in self._verdicts and len(self._verdicts) >= MAX_CALLERS
+        if too_many or self._remembered >= MAX_REMEMBERED:
+            self._forget()
+        verdicts = self._verdicts.setdefault(who, {})
+        if len(verdicts) >= MAX_VERDICTS:
+            self._remembered -= len(verdicts)
+            verdicts.clear()
+        verdicts[question] = allowed
+        self._remembered += 1
 
     def decide(
         self, caller: Caller, operation: Operation, type: ResourceType, name: str

@@ -17,10 +17,12 @@ from minikafka.api.requests import (
 from minikafka.api.service import BrokerService
 from minikafka.config.overrides import ConfigDescription
 from minikafka.errors import (
+    ClusterAuthorizationFailedError,
     InvalidConfigError,
     InvalidRequestError,
     MinikafkaError,
     RequestTimedOutError,
+    TopicAuthorizationFailedError,
     UnknownTopicIdError,
 )
 from minikafka.kafka import requests
@@ -88,10 +90,14 @@ async def create_topics(
             "replication_factor": -1,
             "configs": [],
         }
-        if error is None and request.validate_only:
-            answer |= _as_planned(*service.describe_new_topic(topics[name]))
-        elif error is None:
-            answer |= await _as_created(service, name)
+        if error is None:
+            try:
+                if request.validate_only:
+                    answer |= _as_planned(*service.describe_new_topic(topics[name]))
+                else:
+                    answer |= await _as_created(service, name)
+            except TopicAuthorizationFailedError as refused:  # made, but not to be looked at
+                answer["topic_config_error_code"] = refused.code
         answers.append(answer)
     return {"throttle_time": 0, "topics": answers}
 
@@ -292,7 +298,10 @@ async def describe_log_dirs(
             for topic in request.topics
             for index in topic.partitions
         }
-    log_dir, sizes = await service.describe_log_dir()
+    try:
+        log_dir, sizes = await service.describe_log_dir()
+    except ClusterAuthorizationFailedError as refused:
+        return {"throttle_time": 0, "error_code": refused.code, "results": []}
     topics: dict[str, list[Values]] = {}
     for each, size_bytes, lag in sizes:
         if wanted is None or each in wanted:

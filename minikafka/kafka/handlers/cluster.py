@@ -25,6 +25,7 @@ from minikafka.errors import (
     ListenerNotFoundError,
     MinikafkaError,
     MismatchedEndpointTypeError,
+    TopicAuthorizationFailedError,
     UnsupportedEndpointTypeError,
     UnsupportedVersionError,
 )
@@ -37,7 +38,7 @@ from minikafka.kafka.handlers import admin, configs, groups, reassignments, secu
 from minikafka.kafka.handlers.admin import error_fields
 from minikafka.kafka.handlers.handler import Handler, Handlers
 from minikafka.kafka.ids import uuid_of
-from minikafka.kafka.operations import NOT_ASKED_FOR, ON_CLUSTER, ON_TOPIC
+from minikafka.kafka.operations import NOT_ASKED_FOR, on_cluster, on_topic
 from minikafka.kafka.partitions import ask_each
 from minikafka.kafka.reach import Reachable, reachable
 from minikafka.model import (
@@ -66,21 +67,23 @@ async def metadata(service: BrokerService, call: Call, request: requests.Metadat
     names = None if everything else list(named)
     found = await service.metadata(names, request.allow_auto_topic_creation)
     seen = _Seen.by(call, found)
-    operations = _operations(ON_TOPIC, asked_for=request.include_topic_authorized_operations)
+    asked_for = request.include_topic_authorized_operations
+
+    def answer(topic: TopicMetadata) -> Values:
+        refused = isinstance(topic.error, TopicAuthorizationFailedError)
+        operations = on_topic(service, topic.name, asked_for=asked_for and not refused)
+        return _topic(seen, topic, operations)
+
     return {
         "throttle_time": 0,
         "brokers": seen.brokers(),
         "cluster_id": found.cluster_id,
         "controller_id": seen.visible(found.controller_id),
-        "topics": [_topic(seen, topic, operations) async for topic in in_slices(found.topics)],
-        "cluster_authorized_operations": _operations(
-            ON_CLUSTER, asked_for=request.include_cluster_authorized_operations
+        "topics": [answer(topic) async for topic in in_slices(found.topics)],
+        "cluster_authorized_operations": on_cluster(
+            service, asked_for=request.include_cluster_authorized_operations
         ),
     }
-
-
-def _operations(everything: int, *, asked_for: bool) -> int:
-    return everything if asked_for else NOT_ASKED_FOR
 
 
 def _refused_ids(topics: Iterable[requests.MetadataTopic]) -> Values:
@@ -173,8 +176,8 @@ async def describe_cluster(
         "cluster_id": found.cluster_id,
         "controller_id": seen.visible(found.controller_id),
         "brokers": seen.brokers(),
-        "cluster_authorized_operations": _operations(
-            ON_CLUSTER, asked_for=request.include_cluster_authorized_operations
+        "cluster_authorized_operations": on_cluster(
+            service, asked_for=request.include_cluster_authorized_operations
         ),
     }
 

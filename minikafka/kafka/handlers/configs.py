@@ -12,12 +12,7 @@ from minikafka.api.requests import (
 )
 from minikafka.api.service import BrokerService
 from minikafka.config.overrides import ConfigDescription, ConfigSource, broker_entity_name
-from minikafka.errors import (
-    InvalidConfigError,
-    InvalidRequestError,
-    MinikafkaError,
-    UnknownTopicOrPartitionError,
-)
+from minikafka.errors import InvalidConfigError, InvalidRequestError, MinikafkaError
 from minikafka.kafka import requests
 from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
@@ -213,11 +208,8 @@ async def _alter(
 async def _alter_topic(
     service: BrokerService, request: requests.AlterConfigs, topic: str, wanted: Changes
 ) -> None:
-    found = await service.metadata([topic], False)
-    if found.topics[0].error is not None:
-        raise UnknownTopicOrPartitionError(f"there is no topic {topic!r}")
     if request.validate_only:
-        service.check_topic_configs({n: v for n, v in wanted.items() if v is not None})
+        service.check_topic_configs(topic, {n: v for n, v in wanted.items() if v is not None})
         return
     await _change(service, AlterTopicConfigRequest(topic, wanted))
 

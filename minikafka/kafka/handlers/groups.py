@@ -30,6 +30,7 @@ from minikafka.api.groups import (
 from minikafka.api.service import BrokerService
 from minikafka.errors import (
     CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
     InconsistentGroupProtocolError,
     MinikafkaError,
 )
@@ -38,7 +39,7 @@ from minikafka.kafka.apis import ApiKey
 from minikafka.kafka.connection import Call
 from minikafka.kafka.encoding import Values
 from minikafka.kafka.handlers.handler import Handler, Handlers
-from minikafka.kafka.operations import NOT_ASKED_FOR, ON_GROUP
+from minikafka.kafka.operations import on_group
 from minikafka.model import TopicPartition, topic_partition
 from minikafka.turns import in_slices
 
@@ -338,11 +339,16 @@ async def describe_groups(
     service: BrokerService, call: Call, request: requests.DescribeGroups
 ) -> Values:
     result = await service.groups.describe_groups(DescribeGroupsRequest(request.groups))
-    asked = request.include_authorized_operations
-    operations = ON_GROUP if asked else NOT_ASKED_FOR
+    asked_for = request.include_authorized_operations
+
+    def answer(group: GroupDescription) -> Values:
+        refused = isinstance(group.error, GroupAuthorizationFailedError)
+        operations = on_group(service, group.group_id, asked_for=asked_for and not refused)
+        return _described(group, operations)
+
     return {
         "throttle_time": 0,
-        "groups": [_described(each, operations) async for each in in_slices(result.groups)],
+        "groups": [answer(each) async for each in in_slices(result.groups)],
     }
 
 
