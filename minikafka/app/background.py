@@ -9,9 +9,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from operator import attrgetter
 
+from minikafka.api.jobs import JobService
+from minikafka.api.nodes import NodeService
+from minikafka.app.guarding import of_caller
 from minikafka.broker.broker import Broker
+from minikafka.broker.guard import jobs_for, nodes_for, replicas_for
 from minikafka.broker.jobs.kinds import JobEnvironment
 from minikafka.broker.jobs.master import JobMaster
+from minikafka.broker.jobs.ports import ReplicaService
 from minikafka.broker.jobs.replicas import ReplicaReader
 from minikafka.broker.jobs.service import BrokerJobService
 from minikafka.broker.jobs.worker import JobWorker
@@ -25,6 +30,7 @@ from minikafka.rpc import jobs as rpc_jobs
 from minikafka.rpc import nodes as rpc_nodes
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.unary import Method
+from minikafka.security.authorizer import Authorizer
 from minikafka.zookeeper.stores.jobs import ZooKeeperJobs
 from minikafka.zookeeper.stores.nodes import ZooKeeperNodes
 from minikafka.zookeeper.stores.store import ZooKeeperStore
@@ -104,12 +110,17 @@ class BackgroundServices:
         await self._nodes.start()
         await self._jobs.start()
 
-    def services(self) -> Mapping[str, Mapping[str, Method]]:
-        """For GrpcServer."""
+    def services(self, authorizer: Authorizer | None) -> Mapping[str, Mapping[str, Method]]:
+        """For GrpcServer; whose callers have names if there is an authorizer."""
+        nodes: NodeService = self._lister
+        jobs: JobService = self._job_service
+        replicas: ReplicaService = self._reader
         return {
-            rpc_nodes.SERVICE: rpc_nodes.methods(self._lister),
-            rpc_jobs.JOB_SERVICE: rpc_jobs.job_methods(self._job_service),
-            rpc_jobs.REPLICA_SERVICE: rpc_jobs.replica_methods(self._reader),
+            rpc_nodes.SERVICE: rpc_nodes.methods(of_caller(nodes_for, nodes, authorizer)),
+            rpc_jobs.JOB_SERVICE: rpc_jobs.job_methods(of_caller(jobs_for, jobs, authorizer)),
+            rpc_jobs.REPLICA_SERVICE: rpc_jobs.replica_methods(
+                of_caller(replicas_for, replicas, authorizer)
+            ),
         }
 
 

@@ -10,12 +10,10 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import grpc
-
 from minikafka.config import BrokerConfig
 from minikafka.config.listeners import GRPC
 from minikafka.config.tls import ClientAuth, tls_settings
-from minikafka.rpc.credentials import CertificateCallers, ChannelTls, ServerTls
+from minikafka.rpc.credentials import CertificateCallers, ChannelCredentials, ChannelTls, ServerTls
 from minikafka.security.mapping import PrincipalMapping
 from minikafka.security.principal import Principal
 from minikafka.tls import ReloadingContext, TlsFiles
@@ -61,7 +59,7 @@ class Keys:
         return self._names.get(listener)
 
     @property
-    def channel(self) -> Callable[[], grpc.ChannelCredentials] | None:
+    def channel(self) -> Callable[[], ChannelCredentials] | None:
         """Gives the credentials of the next connection to another broker."""
         files = self._channel
         return None if files is None else lambda: files.value

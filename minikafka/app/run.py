@@ -25,6 +25,7 @@ from minikafka import loop_watch
 from minikafka.api.features import MAX_TRANSACTION_LEVEL
 from minikafka.app.access import access_of
 from minikafka.app.background import BackgroundServices
+from minikafka.app.guarding import authorizer_of, grpcs, kafkas
 from minikafka.app.keys import Keys
 from minikafka.app.listeners import served_listeners, warn_of_what_is_open
 from minikafka.broker.broker import Broker
@@ -193,12 +194,13 @@ class Doors:
         self._broker = broker
         memory = broker.service.memory
         counters = broker.replicas.counters.requests
+        named = keys.callers is not None
         self.grpc = GrpcServer(
-            broker.service,
+            grpcs(broker, named=named),
             max_request_bytes=config.socket_request_max_bytes,
             memory=memory,
             counters=counters,
-            more=duties.services(),
+            more=duties.services(authorizer_of(broker.access) if named else None),
             max_connections=descriptor_budget().connections // 4,
             max_idle_ms=config.connections_max_idle_ms,
             credentials=None if keys.server is None else keys.server.credentials(),
@@ -217,6 +219,7 @@ class Doors:
                 counters=counters,
                 limits=_connection_limits(config),
                 features=lambda: broker.service.features,
+                service_for=kafkas(broker),
                 failure_delay_ms=config.connection_failed_authentication_delay_ms,
             )
 

@@ -47,6 +47,7 @@ class CallContext(Protocol):
     async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn: ...
 
 
+ChannelCredentials: TypeAlias = grpc.ChannelCredentials
 CallerOf: TypeAlias = Callable[[CallContext], Caller]
 Handle: TypeAlias = Callable[[Any, Any], Any]  # of grpc.aio: what it returns is awaited
 
