@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
 import stat
 from collections.abc import Callable, Iterator
@@ -47,8 +48,8 @@ _VERIFY = {
     ClientAuth.REQUESTED: ssl.CERT_OPTIONAL,
     ClientAuth.REQUIRED: ssl.CERT_REQUIRED,
 }
-_BEGIN, _END, _PRIVATE_KEY = "-----BEGIN ", "-----END ", "PRIVATE KEY-----"
-_LONGEST_LABEL = 64
+_BEGIN_KEY = re.compile(r"-----BEGIN ((?:[A-Z]{1,16} ){0,2}PRIVATE KEY)-----")
+_PEM_COLUMNS = 64
 _ENCRYPTED = ("ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED")
 
 
@@ -258,21 +259,22 @@ def _text(data: bytes, store: Store) -> str:
 
 
 def _find_key(text: str, store: Store) -> Secret:
-    """The first private key in it."""
-    position = text.find(_BEGIN)
-    while position >= 0:
-        line = text[position : position + _LONGEST_LABEL].partition("\n")[0].rstrip()
-        if line.endswith(_PRIVATE_KEY):
-            last = _END + line.removeprefix(_BEGIN)
-            end = text.find(last, position)
-            if end < 0:
-                raise UsageError(f"{store.named}: the private key has no END")
-            return Secret(text[position:end] + last + "\n")
-        position = text.find(_BEGIN, position + 1)
-    raise UsageError(
-        f"{store.named} holds no private key in PEM: expected -----BEGIN PRIVATE KEY----- "
-        "beside its certificates"
-    )
+    """The first private key in it, in lines as OpenSSL wants them: in a property it may be one."""
+    begin = _BEGIN_KEY.search(text)
+    if begin is None:
+        raise UsageError(
+            f"{store.named} holds no private key in PEM: expected -----BEGIN PRIVATE KEY----- "
+            "beside its certificates"
+        )
+    last = f"-----END {begin[1]}-----"
+    end = text.find(last, begin.end())
+    if end < 0:
+        raise UsageError(f"{store.named}: the private key has no END")
+    body = text[begin.end() : end]
+    if ":" not in body:  # or it has headers, in lines of their own
+        plain = "".join(body.split())
+        body = "\n".join(plain[at : at + _PEM_COLUMNS] for at in range(0, len(plain), _PEM_COLUMNS))
+    return Secret(f"{begin[0]}\n{body.strip()}\n{last}\n")
 
 
 def _find_certificates(text: str, store: Store) -> list[bytes]:

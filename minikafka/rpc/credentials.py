@@ -23,7 +23,13 @@ from urllib.parse import unquote
 import grpc
 import grpc.aio
 
-from minikafka.config.tls import PROTOCOLS, ClientAuth, TlsSettings
+from minikafka.config.tls import (
+    PROTOCOLS,
+    SUITES_OF_TLS_1_2,
+    SUITES_OF_TLS_1_3,
+    ClientAuth,
+    TlsSettings,
+)
 from minikafka.errors import UsageError
 from minikafka.escaping import escaped
 from minikafka.security.certificate import certificates_in_pem
@@ -34,6 +40,7 @@ from minikafka.tls import Material, TlsFiles, client_context, server_context
 log = logging.getLogger(__name__)
 
 LISTENER = "GRPC"
+_OWN = f"listener.name.{LISTENER.lower()}."
 NOT_KNOWN = "the certificate of this client names nobody whom this broker knows"
 _MAX_KNOWN = 1_024
 _SHOWN_CHARACTERS = 256
@@ -62,7 +69,8 @@ class ServerTls(TlsFiles[grpc.ServerCertificateConfiguration]):
         _check(settings)
         if settings.client_auth is ClientAuth.REQUESTED:
             raise UsageError(
-                "ssl.client.auth=requested is not supported for GRPC: expected required or none"
+                "ssl.client.auth=requested is not supported for GRPC: expected required or none "
+                f"({_OWN}ssl.client.auth is for it alone)"
             )
         self._asks = settings.client_auth is ClientAuth.REQUIRED
         super().__init__(settings, _server_keys, now_ms, name=f"listener {LISTENER}")
@@ -95,19 +103,25 @@ class ChannelTls(TlsFiles[grpc.ChannelCredentials]):
         if not settings.check_hostname:
             raise UsageError(
                 "ssl.endpoint.identification.algorithm is blank: gRPC always checks the name of a "
-                "server. Leave it out, and have the certificate name the host"
+                f"server. Leave it out, or set {_OWN}ssl.endpoint.identification.algorithm=https"
             )
         super().__init__(settings, _channel_keys, now_ms, name="connections over gRPC")
 
 
 def _check(settings: TlsSettings) -> None:
+    """What holds for other listeners may not hold here: their properties come under this one's
+    name, too."""
     if settings.protocols != PROTOCOLS:
         raise UsageError(
-            "ssl.enabled.protocols cannot be chosen for gRPC: leave it out there "
-            f"({' and '.join(PROTOCOLS)} are spoken)"
+            "ssl.enabled.protocols cannot be chosen for gRPC: leave it out, or set "
+            f"{_OWN}ssl.enabled.protocols={','.join(PROTOCOLS)}"
         )
-    if settings.cipher_suites is not None:
-        raise UsageError("ssl.cipher.suites cannot be chosen for gRPC: leave it out there")
+    every = {*SUITES_OF_TLS_1_2, *SUITES_OF_TLS_1_3}
+    if settings.cipher_suites is not None and set(settings.cipher_suites) != every:
+        raise UsageError(
+            "ssl.cipher.suites cannot be chosen for gRPC: leave it out, or name all that there are "
+            f"in {_OWN}ssl.cipher.suites ({','.join(sorted(every))})"
+        )
 
 
 def _server_keys(material: Material) -> grpc.ServerCertificateConfiguration:

@@ -17,7 +17,7 @@ UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 _MANY_OCTETS_OF_TAG = 0x1F
 _MAX_OCTETS_OF_LENGTH = 4
 _MAX_OID_BYTES = 64
-_TIME_FORMATS = {UTC_TIME: (13, "%y%m%d%H%M%SZ"), GENERALIZED_TIME: (15, "%Y%m%d%H%M%SZ")}
+_DIGITS_OF_MOMENT = 10  # month to second
 _UTC_TIME_CENTURY = 50  # years of two digits below it are of this century (RFC 5280, 4.1.2.5.1)
 
 
@@ -98,13 +98,20 @@ def read_oid(content: bytes) -> str:
 
 def read_time_ms(element: Element) -> int:
     """Of a certificate: whole seconds, UTC. Since 1970."""
-    length, form = _TIME_FORMATS.get(element.tag, (0, ""))
     content = element.content
-    if len(content) != length or not content[:-1].isdigit() or content[-1:] != b"Z":
+    digits_of_year = {UTC_TIME: 2, GENERALIZED_TIME: 4}.get(element.tag, 0)
+    digits = content[:-1]
+    if (
+        digits_of_year == 0
+        or len(digits) != digits_of_year + _DIGITS_OF_MOMENT
+        or not digits.isdigit()
+        or content[-1:] != b"Z"
+    ):
         raise ValueError("a time in a certificate is not YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ")
-    text = content.decode("ascii")
+    year = int(digits[:digits_of_year])
     if element.tag == UTC_TIME:
-        century = "20" if int(text[:2]) < _UTC_TIME_CENTURY else "19"
-        text, form = century + text, _TIME_FORMATS[GENERALIZED_TIME][1]
-    moment = datetime.strptime(text, form).replace(tzinfo=UTC)
+        year += 2000 if year < _UTC_TIME_CENTURY else 1900
+    rest = digits[digits_of_year:]
+    month, day, hour, minute, second = (int(rest[at : at + 2]) for at in range(0, len(rest), 2))
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     return int(moment.timestamp()) * 1000

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from minikafka.security.der import OID, SEQUENCE, SET, Element, elements, only, read_oid
 
-MAX_DN_CHARACTERS = 4_096
-_MAX_RELATIVE_NAMES = 256
-_MAX_ATTRIBUTES = 64  # of one relative name
+# Bounds for patterns, too, that are tried on such a name: those of mapping.py may look at each way
+# in which commas and attributes could be shared out.
+MAX_DN_CHARACTERS = 1_024
+MAX_ATTRIBUTES = 32
 
 _KEYWORDS = {
     "2.5.4.3": "CN",
@@ -38,18 +39,22 @@ _BLANKS = " \r"
 
 def distinguished_name(der: bytes) -> str:
     """Of a Name (RFC 5280, 4.1.2.4), with its tag; empty if it has no parts. ValueError."""
-    relative_names = elements(only(der, SEQUENCE).content, _MAX_RELATIVE_NAMES)
-    text = ",".join(_relative_name(each) for each in reversed(relative_names))
+    relative_names = [
+        _relative_name(each) for each in elements(only(der, SEQUENCE).content, MAX_ATTRIBUTES)
+    ]
+    if sum(map(len, relative_names)) > MAX_ATTRIBUTES:
+        raise ValueError(f"a distinguished name has more than {MAX_ATTRIBUTES} attributes")
+    text = ",".join("+".join(each) for each in reversed(relative_names))
     if len(text) > MAX_DN_CHARACTERS:
         raise ValueError(f"a distinguished name has more than {MAX_DN_CHARACTERS} characters")
     return text
 
 
-def _relative_name(element: Element) -> str:
-    attributes = elements(element.content, _MAX_ATTRIBUTES)
+def _relative_name(element: Element) -> list[str]:
+    attributes = elements(element.content, MAX_ATTRIBUTES)
     if element.tag != SET or not attributes:
         raise ValueError("a part of a distinguished name is no set of attributes")
-    return "+".join(_attribute(each) for each in attributes)
+    return [_attribute(each) for each in attributes]
 
 
 def _attribute(element: Element) -> str:

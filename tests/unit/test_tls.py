@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -218,6 +219,39 @@ def test_an_encrypted_key_is_opened_with_its_password(run: Run, tmp_path: Path) 
     assert material.plain_key == BROKER.key
 
 
+@pytest.mark.parametrize("between", ["\n", " ", "\r\n", ""])
+def test_keys_in_properties_may_be_lines_or_one(between: str) -> None:
+    properties = {
+        name: re.sub(r"(?<=[A-Za-z0-9+/=-])\n", between, text).strip()
+        for name, text in inline(BROKER, CA).items()
+    }
+    material = load_material(tls_settings(properties, server=True))
+    assert (material.key, material.chain) == (BROKER.key, BROKER.chain)
+    assert material.trusted_pem == CA.chain
+    server_context(material)
+
+
+@pytest.mark.parametrize("kind", ["PKCS8", "TraditionalOpenSSL"])
+@pytest.mark.parametrize("password", [None, "swordfish"])
+def test_keys_of_each_form_are_read(kind: str, password: str | None) -> None:
+    pem = key_of(BROKER).private_bytes(
+        serialization.Encoding.PEM,
+        getattr(serialization.PrivateFormat, kind),
+        serialization.BestAvailableEncryption(password.encode())
+        if password
+        else serialization.NoEncryption(),
+    )
+    properties = inline(BROKER) | {"ssl.keystore.key": pem.decode()}
+    if password:
+        properties["ssl.key.password"] = password
+    material = load_material(tls_settings(properties, server=True))
+    server_context(material)
+    assert material.plain_key is not None
+    assert (
+        key_of(Issued(material.plain_key, "")).private_numbers() == key_of(BROKER).private_numbers()
+    )
+
+
 def test_a_pkcs12_file_is_as_good(run: Run, tmp_path: Path) -> None:
     properties = {
         "ssl.keystore.type": "PKCS12",
@@ -409,6 +443,10 @@ STRANGER = certificates.issue(OTHER_CA, "broker", HOSTS)
         (BROKER.key.reveal() + BROKER.chain.replace("M", "*"), "not in base64"),
         (BROKER.key.reveal() + BROKER.chain.replace("\nM", "\nA", 1), "DER"),
         (BIG, f"is larger than {MAX_FILE_BYTES} bytes"),
+        (
+            "-----BEGIN PRIVATE KEY-----" + "x" * 900_000 + "-----END PRIVATE KEY-----",
+            "certificate",
+        ),
         ("\x30\x82", "is not in PEM"),
         ("\xfe\xed\xfe\xed", "a JKS file is not read"),
         ("-----BEGIN PRIVATE KEY-----", "the private key has no END"),

@@ -69,16 +69,16 @@ class Following:
                 self._behind_since_ms = None
 
     async def run(self) -> None:
-        """Catch up whenever something has changed, for ever."""
+        """Catch up whenever something has changed, for ever. That it cannot be done is told
+        once."""
+        failing = False
         while True:
             await self._due.wait()
             try:
                 await self.catch_up()
+                failing = False
             except (SessionLostError, MinikafkaError) as error:
-                log.warning(
-                    "%s cannot be read anew, those of %.1f s ago hold on: %s",
-                    self._what,
-                    self.behind_ms() / 1000,
-                    error,
-                )
+                level = logging.DEBUG if failing else logging.WARNING
+                failing = True
+                log.log(level, "%s cannot be read anew, what is known holds: %s", self._what, error)
                 await asyncio.sleep(RETRY_S)

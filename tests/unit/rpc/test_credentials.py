@@ -26,7 +26,7 @@ from minikafka.api.requests import (
     UpdateStateResponse,
 )
 from minikafka.certificates import Issued
-from minikafka.config.tls import tls_settings
+from minikafka.config.tls import SUITES_OF_TLS_1_2, SUITES_OF_TLS_1_3, tls_settings
 from minikafka.errors import NetworkError, UnknownServerError, UsageError
 from minikafka.privacy import write_private
 from minikafka.rpc.credentials import (
@@ -456,6 +456,19 @@ def test_a_client_over_grpc_cannot_leave_out_the_name(tmp_path: Path) -> None:
     given["ssl.endpoint.identification.algorithm"] = ""
     with pytest.raises(UsageError, match="gRPC always checks the name"):
         ChannelTls(tls_settings(given, server=False), now_ms)
+
+
+def test_what_is_set_for_other_listeners_can_be_put_right_for_grpc(tmp_path: Path) -> None:
+    given = properties(tmp_path, "server", BROKER) | {
+        "ssl.client.auth": "requested",
+        "ssl.enabled.protocols": "TLSv1.3",
+        "ssl.cipher.suites": ",".join(SUITES_OF_TLS_1_3),
+        "listener.name.grpc.ssl.client.auth": "required",
+        "listener.name.grpc.ssl.enabled.protocols": "TLSv1.2,TLSv1.3",
+        "listener.name.grpc.ssl.cipher.suites": ",".join([*SUITES_OF_TLS_1_2, *SUITES_OF_TLS_1_3]),
+    }
+    tls = ServerTls(tls_settings(given, server=True, listener="GRPC"), now_ms)
+    assert tls.material.chain == BROKER.chain
 
 
 def test_keys_that_do_not_fit_are_refused_at_the_start(tmp_path: Path) -> None:

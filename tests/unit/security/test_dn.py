@@ -55,6 +55,7 @@ def attribute_of(identifier: bytes) -> bytes:
 
 
 GOOD = common_name(b"alice")
+ATTRIBUTE_SET = tlv(0x31, tlv(0x30, CN + tlv(0x0C, b"a")) * 2)
 
 
 @pytest.mark.parametrize("cut", range(len(GOOD)))
@@ -93,6 +94,7 @@ def test_a_name_that_is_cut_off_is_refused(cut: int) -> None:
         ("sets within sets", tlv(0x30, tlv(0x31, tlv(0x31, tlv(0x31, tlv(0x31, b"")))))),
         ("a million sets", tlv(0x30, b"\x31\x00" * 1_000_000)),
         ("a million attributes", tlv(0x30, tlv(0x31, b"\x30\x00" * 1_000_000))),
+        ("too many attributes", tlv(0x30, ATTRIBUTE_SET * 17)),
         ("a million characters", common_name(b"x" * 1_000_000)),
         ("too many characters", common_name(b"x" * (MAX_DN_CHARACTERS - 2))),
     ],
@@ -106,6 +108,10 @@ def test_what_is_no_name_is_refused(what: str, der: bytes) -> None:
 
 def test_the_longest_name_is_read() -> None:
     assert len(distinguished_name(common_name(b"x" * (MAX_DN_CHARACTERS - 3)))) == MAX_DN_CHARACTERS
+
+
+def test_as_many_attributes_as_may_be_are_read() -> None:
+    assert distinguished_name(tlv(0x30, ATTRIBUTE_SET * 16)) == ",".join(["CN=a+CN=a"] * 16)
 
 
 @given(st.binary(max_size=64), st.data())
