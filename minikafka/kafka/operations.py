@@ -1,4 +1,4 @@
-"""What a client may do, as clients ask for it (KIP-430): a number with a bit for each operation."""
+"""What a client may do, as clients ask for it (KIP-430): the bit of each operation."""
 
 from __future__ import annotations
 

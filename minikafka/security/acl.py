@@ -23,6 +23,8 @@ CLUSTER_NAME = "kafka-cluster"
 
 
 class _Named(IntEnum):
+    __hash__ = int.__hash__  # that of an Enum is Python's, and they are looked up with each request
+
     @property
     def word(self) -> str:
         """As Kafka writes it: TransactionalId, DescribeConfigs."""

@@ -38,6 +38,9 @@ ERRORS: Mapping[ResourceType, type[MinikafkaError]] = {
 }
 
 FEW = 256  # items of a request that are judged in one go
+MAX_OPEN = 1_000  # topics that one connection's guard remembers to be allowed
+MAX_OPEN_NAME = 255
+_NONE: frozenset[str] = frozenset()
 _REASON_CHARACTERS = 1_024
 
 Refusals = Mapping[str, MinikafkaError]  # by name
@@ -54,14 +57,19 @@ ResultT = TypeVar("ResultT")
 
 
 class Asking:
-    """`request`, everywhere: as Kafka names it, for the log."""
+    """`request`, everywhere: as Kafka names it, for the log.
 
-    __slots__ = ("audit", "authorizer", "caller")
+    State: `_open`, topics on which an operation is allowed, as of `_version` of the entries.
+    """
+
+    __slots__ = ("_open", "_version", "audit", "authorizer", "caller")
 
     def __init__(self, authorizer: Authorizer, caller: Caller, audit: Audit) -> None:
         self.authorizer = authorizer
         self.caller = caller
         self.audit = audit
+        self._open: dict[Operation, set[str]] = {}
+        self._version = authorizer.version
 
     # --- one resource ----------------------------------------------------------------------------
 
@@ -234,16 +242,26 @@ class Asking:
         said of it? The short way through, of what is asked a thousand times a second."""
         if len(items) > FEW or logger.isEnabledFor(logging.DEBUG):
             return False
-        allows, caller = self.authorizer.allows, self.caller
-        seen = set()
+        if self._version != self.authorizer.version:
+            self._open.clear()
+            self._version = self.authorizer.version
+        topics = self._open.get(operation, _NONE)
+        for item in items:
+            if item.topic_partition.topic not in topics:
+                return self._opens(operation, {each.topic_partition.topic for each in items})
+        return True
+
+    def _opens(self, operation: Operation, topics: set[str]) -> bool:
+        """Each is asked for once, and remembered if it is allowed."""
+        known = self._open.setdefault(operation, set())
         try:
-            for item in items:
-                topic = item.topic_partition.topic
-                if topic in seen:
-                    continue
-                seen.add(topic)
-                if not allows(caller, operation, ResourceType.TOPIC, topic):
+            for topic in topics - known:
+                if not self.authorizer.allows(self.caller, operation, ResourceType.TOPIC, topic):
                     return False
+                if len(known) >= MAX_OPEN:
+                    known.clear()
+                if len(topic) <= MAX_OPEN_NAME:
+                    known.add(topic)
         except Exception:  # the long way says so
             return False
         return True

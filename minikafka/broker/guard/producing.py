@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from struct import Struct
 
 from minikafka.api.requests import ProduceRequest, ProduceResult
+from minikafka.api.service import BrokerService
 from minikafka.broker.guard.asking import FEW, Asking, Refusals, merged
 from minikafka.errors import MinikafkaError, TransactionalIdAuthorizationFailedError
 from minikafka.model import TRANSACTIONAL, TopicPartition
@@ -34,25 +35,33 @@ _LEAST_LENGTH = HEADER_BYTES - LENGTH_PREFIX_BYTES
 
 
 class GuardedProducing:
-    """`produce` is the raw service's."""
+    """The part of a GuardedService that its caller writes through."""
 
-    def __init__(self, produce: Callable[[ProduceRequest], Produced], asking: Asking) -> None:
-        self._produce = produce
+    def __init__(self, service: BrokerService, asking: Asking) -> None:
+        self._service = service
         self._asking = asking
         self._ahead: asyncio.Future[None] | None = None
 
     def produce(self, request: ProduceRequest) -> Produced:
-        """See BrokerService.produce."""
+        """See BrokerService.produce. Where nothing is refused it is the raw service's own."""
+        partitions = request.partitions
+        if self._ahead is None and self._asking.is_open(Operation.WRITE, partitions):
+            for each in partitions:
+                if is_of_transaction(each.records):
+                    break
+            else:
+                return self._service.produce(request)
+        return self._judged(request)
+
+    def _judged(self, request: ProduceRequest) -> Produced:
         if self._ahead is not None or len(request.partitions) > FEW:
             judged = asyncio.get_running_loop().create_future()
             ahead, self._ahead = self._ahead, judged
             return asyncio.ensure_future(self._later(request, ahead, judged))
-        of_transaction = any(is_of_transaction(each.records) for each in request.partitions)
-        if not of_transaction and self._asking.is_open(Operation.WRITE, request.partitions):
-            return self._produce(request)
-        refused = self._not_of_its_transaction(request) if of_transaction else None
-        if refused is not None:
-            return _answered(_all_refused(request, refused))
+        if any(is_of_transaction(each.records) for each in request.partitions):
+            refused = self._not_of_its_transaction(request)
+            if refused is not None:
+                return _answered(_all_refused(request, refused))
         topics = Counter(each.topic_partition.topic for each in request.partitions)
         refusals = {topic: self._refusal(topic, count) for topic, count in topics.items()}
         return self._start(request, {t: e for t, e in refusals.items() if e is not None})
@@ -104,12 +113,12 @@ class GuardedProducing:
     def _start(self, request: ProduceRequest, refused: Refusals) -> Produced:
         """Hand on what is not refused."""
         if not refused:
-            return self._produce(request)
+            return self._service.produce(request)
         asked = [each.topic_partition for each in request.partitions]
         allowed = [each for each in request.partitions if each.topic_partition.topic not in refused]
         if not allowed:
             return _answered(merged(asked, refused, (), ProduceResult))
-        started = self._produce(replace(request, partitions=allowed))
+        started = self._service.produce(replace(request, partitions=allowed))
         return _merged(asked, refused, started)
 
 

@@ -10,7 +10,7 @@ State: none but the parts'. There is one a connection.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +37,6 @@ from minikafka.api.requests import (
     ListOffsetsPartition,
     ListOffsetsResult,
     PartitionStatus,
-    ProduceRequest,
-    ProduceResult,
     ReplicaFetchRequest,
     ReplicaFetchResponse,
     TopicConfigEntry,
@@ -82,13 +80,11 @@ def service_for(
     return GuardedService(service, Asking(authorizer, caller, audit))
 
 
-class GuardedService:
+class GuardedService(GuardedProducing):
     """Implements BrokerService over another one, for the caller of `asking`."""
 
     def __init__(self, service: BrokerService, asking: Asking) -> None:
-        self._service = service
-        self._asking = asking
-        self._producing = GuardedProducing(service.produce, asking)
+        super().__init__(service, asking)
         self._groups = GuardedGroups(service.groups, asking)
         self._transactions = GuardedTransactions(service.transactions, asking)
 
@@ -105,10 +101,6 @@ class GuardedService:
         return self._service.broker_id
 
     # --- records ---------------------------------------------------------------------------------
-
-    def produce(self, request: ProduceRequest) -> Awaitable[Sequence[ProduceResult]]:
-        """Write on the topics; see GuardedProducing."""
-        return self._producing.produce(request)
 
     def fetch(self, request: FetchRequest) -> Coroutine[Any, Any, Sequence[FetchResult]]:
         """Read on the topics. If none is allowed, nothing is waited for."""

@@ -139,9 +139,12 @@ def _named_twice(names: Iterable[str]) -> dict[str, MinikafkaError]:
 
 
 async def _as_created(service: BrokerService, name: str) -> dict[str, object]:
-    """What a client is told of a topic that it has just made (from version 5 on)."""
+    """What a client is told of a topic that it has just made (from version 5 on).
+    TopicAuthorizationFailedError: nothing."""
     found = await service.metadata([name], False)
     topic = found.topics[0]
+    if isinstance(topic.error, TopicAuthorizationFailedError):
+        raise topic.error
     if topic.error is not None or not topic.partitions:
         return {}
     factor = len(topic.partitions[0].assignment.replicas)
