@@ -1,6 +1,8 @@
 """The door for everybody else's clients: Kafka's wire protocol over TCP.
 
-    listener.py    the TCP server: connections, limits, idle ones
+    acceptor.py    takes the connections of one listener, over TLS where that is spoken
+    lobby.py, authenticating.py, sasl_messages.py   those that have no name yet, and how they get one
+    server.py      all listeners and their connections: limits, idle ones
     connection.py  one connection: frames in, requests started in order, answers out in order
     apis.py        which APIs and versions are served
     api_versions.py   telling clients so, and which features the cluster has
@@ -9,7 +11,8 @@
     fetch_sessions.py      incremental fetches (KIP-227)
     messages.py    every other message, by the definitions of the kio library
     definitions.py, decoding.py, encoding.py   those definitions, and what reads and writes by them
-    handlers*.py   what each API does: a translation onto the typed requests of broker/
+    reach.py       the addresses that a client is told: of its own listener
+    handlers/      what each API does: a translation onto the typed requests of broker/
     partitions.py   what handlers have in common that ask something of partitions
 
 Nothing here decides anything about logs, replicas or groups: that is in broker/ and core/.
