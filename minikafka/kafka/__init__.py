@@ -1,7 +1,7 @@
 """The door for everybody else's clients: Kafka's wire protocol over TCP.
 
     acceptor.py    takes the connections of one listener, over TLS where that is spoken
-    lobby.py, authenticating.py, sasl_messages.py   those that have no name yet, and how they get one
+    lobby.py, authenticating.py, sasl_messages.py   those without a name, and how they get one
     server.py      all listeners and their connections: limits, idle ones
     connection.py  one connection: frames in, requests started in order, answers out in order
     apis.py        which APIs and versions are served
