@@ -17,6 +17,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from math import inf
+from time import monotonic
 from typing import Any, NoReturn, Protocol, TypeAlias, cast
 from urllib.parse import unquote
 
@@ -44,6 +46,7 @@ _OWN = f"listener.name.{LISTENER.lower()}."
 NOT_KNOWN = "the certificate of this client names nobody whom this broker knows"
 _MAX_KNOWN = 1_024
 _SHOWN_CHARACTERS = 256
+_TOLD_EVERY_S = 1.0
 
 
 class CallContext(Protocol):
@@ -192,15 +195,34 @@ def address_of(peer: str) -> str:
     return str(plain_address(host))
 
 
-def knowing(caller_of: CallerOf, handle: Handle) -> Handle:
+class Refusals:
+    """Tells the log who was refused: each address once in a second, however often it asks; and how
+    many were, `count`. `_told_s`: by address, when; bounded."""
+
+    def __init__(self, now_s: Callable[[], float] = monotonic) -> None:
+        self.count = 0
+        self._now_s = now_s
+        self._told_s: dict[str, float] = {}
+
+    def tell(self, peer: str, why: ValueError) -> None:
+        self.count += 1
+        now_s, address = self._now_s(), address_of(peer)
+        if now_s - self._told_s.get(address, -inf) < _TOLD_EVERY_S:
+            return
+        if len(self._told_s) >= _MAX_KNOWN:
+            self._told_s.clear()
+        self._told_s[address] = now_s
+        log.info("a client at %s is refused: %s", peer, escaped(str(why)[:_SHOWN_CHARACTERS]))
+
+
+def knowing(caller_of: CallerOf, handle: Handle, refusals: Refusals) -> Handle:
     """`handle`, in whose run `current_caller` tells who calls. Who cannot be named is refused."""
 
     async def handle_knowing(request: Any, context: CallContext) -> Any:
         try:
             caller = caller_of(context)
         except ValueError as failure:
-            why = escaped(str(failure)[:_SHOWN_CHARACTERS])
-            log.info("%s is refused: %s", context.peer(), why)
+            refusals.tell(context.peer(), failure)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, NOT_KNOWN)
         token = _CALLER.set(caller)
         try:

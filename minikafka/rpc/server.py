@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -18,7 +19,7 @@ from minikafka.broker.request_memory import RequestMemory
 from minikafka.config.properties import Endpoint
 from minikafka.errors import UsageError
 from minikafka.rpc import groups, transactions, unary
-from minikafka.rpc.credentials import CallerOf, knowing
+from minikafka.rpc.credentials import CallerOf, Handle, Refusals, knowing
 from minikafka.rpc.generated import (
     client_pb2,
     control_pb2,
@@ -52,7 +53,8 @@ class GrpcServer:
     other doors share it. `counters` is where requests are counted. `more`: methods of further
     services, by full name. `max_connections`, and how long each may be without a call.
     `credentials` (credentials.ServerTls): TLS is spoken, and reflection is not offered. `caller_of`
-    names who makes each call, but for health checks: see credentials.current_caller."""
+    names who makes each call, but for health checks: see credentials.current_caller; `refusals`
+    has how many it could not name."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class GrpcServer:
         self._service = service
         self._credentials = credentials
         self._caller_of = caller_of
+        self.refusals = Refusals()
         self._more = dict(more or {})
         self._max_request_bytes = max_request_bytes
         self._keepalive = keepalive
@@ -158,9 +161,10 @@ class GrpcServer:
         assert tables.keys() == set(SERVICES)
         tables.update((name, self._unary(methods)) for name, methods in self._more.items())
         if self._caller_of is not None:
+            wrap = partial(knowing, self._caller_of, refusals=self.refusals)
             for methods in tables.values():
                 for name, handler in methods.items():
-                    methods[name] = _knowing(self._caller_of, handler)
+                    methods[name] = _wrapped(wrap, handler)
         return [
             grpc.method_handlers_generic_handler(name, methods) for name, methods in tables.items()
         ]
@@ -176,16 +180,16 @@ class GrpcServer:
         }
 
 
-def _knowing(
-    caller_of: CallerOf, handler: grpc.RpcMethodHandler[bytes, bytes]
+def _wrapped(
+    wrap: Callable[[Handle], Handle], handler: grpc.RpcMethodHandler[bytes, bytes]
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     """The same method, wrapped. Those of brokers are of these three kinds."""
     if handler.unary_unary is not None:
-        return grpc.unary_unary_rpc_method_handler(knowing(caller_of, handler.unary_unary))
+        return grpc.unary_unary_rpc_method_handler(wrap(handler.unary_unary))
     if handler.unary_stream is not None:
-        return grpc.unary_stream_rpc_method_handler(knowing(caller_of, handler.unary_stream))
+        return grpc.unary_stream_rpc_method_handler(wrap(handler.unary_stream))
     assert handler.stream_stream is not None
-    return grpc.stream_stream_rpc_method_handler(knowing(caller_of, handler.stream_stream))
+    return grpc.stream_stream_rpc_method_handler(wrap(handler.stream_stream))
 
 
 def _check_can_listen(host: str, port: int) -> None:

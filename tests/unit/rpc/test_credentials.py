@@ -33,6 +33,7 @@ from minikafka.rpc.credentials import (
     NOT_KNOWN,
     CertificateCallers,
     ChannelTls,
+    Refusals,
     ServerTls,
     address_of,
     current_caller,
@@ -193,7 +194,7 @@ async def test_a_certificate_that_names_nobody_is_refused_and_the_name_is_not_to
     loopback: Any, tmp_path: Path
 ) -> None:
     callers = CertificateCallers(PrincipalMapping("RULE:CN=broker/$0/"))
-    await loopback.start(credentials=server_tls(tmp_path).credentials(), caller_of=callers)
+    server = await loopback.start(credentials=server_tls(tmp_path).credentials(), caller_of=callers)
     credentials = channel_tls(tmp_path).value
     channel = loopback.channel(credentials=credentials)
     with pytest.raises(NetworkError, match=NOT_KNOWN):
@@ -201,6 +202,25 @@ async def test_a_certificate_that_names_nobody_is_refused_and_the_name_is_not_to
     with pytest.raises(NetworkError, match=NOT_KNOWN):
         await channel.fetch(FetchRequest(0, 1, 1, []))
     assert loopback.service.calls == {}
+    assert server.refusals.count == 2
+
+
+def test_who_is_refused_again_and_again_is_told_once_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    now_s = [0.0]
+    refusals = Refusals(lambda: now_s[0])
+    told = []
+    for now_s[0] in (0.0, 0.5, 0.9, 1.0, 1.5):
+        caplog.clear()
+        refusals.tell("ipv4:10.0.0.1:1", ValueError("CN=\nevil" + "x" * 1_000))
+        told += [record.getMessage() for record in caplog.records]
+    assert told == ["a client at ipv4:10.0.0.1:1 is refused: CN=\\nevil" + "x" * 248] * 2
+    for port in range(3_000):
+        refusals.tell(f"ipv4:10.0.{port // 250}.{port % 250}:1", ValueError("no"))
+    assert refusals.count == 3_005
+    assert len(refusals._told_s) <= 1_024
 
 
 async def test_without_tls_everybody_is_nobody_in_particular(loopback: Any) -> None:
