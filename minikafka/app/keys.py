@@ -6,6 +6,7 @@ Files that are replaced are looked at every LOOK_S, and when a person asks for i
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 from minikafka.config import BrokerConfig
 from minikafka.config.listeners import GRPC
 from minikafka.config.tls import ClientAuth, tls_settings
+from minikafka.errors import UsageError
 from minikafka.rpc.credentials import CertificateCallers, ChannelCredentials, ChannelTls, ServerTls
 from minikafka.security.mapping import PrincipalMapping
 from minikafka.security.principal import Principal
 from minikafka.tls import ReloadingContext, TlsFiles
+
+logger = logging.getLogger(__name__)
 
 LOOK_S = 10.0
 
@@ -68,9 +72,14 @@ class Keys:
         more = [each for each in (self.server, self._channel) if each is not None]
         return [*self._contexts.values(), *more]
 
-    async def look(self) -> None:
+    async def look(self, *, asked: bool = False) -> None:
+        """At all of them; `asked`: a person did. What cannot take over is in the log, and the old
+        ones stay."""
         for each in self.files():
-            await each.look()
+            try:
+                await each.look(asked=asked)
+            except (UsageError, OSError) as failure:
+                logger.error("the old keys and trusted certificates stay: %s", failure)
 
     def duties(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         return [self._look_again] if self.files() else []

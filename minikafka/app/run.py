@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,7 @@ async def _run_in_cluster(config: BrokerConfig, store: ZooKeeperStore, stop: Sto
         warn_of_what_is_open(config)
         broker.duties += keys.duties()
         if keys.files():
-            stop.on_hangup = keys.look
+            stop.on_hangup = partial(keys.look, asked=True)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.hang_up)
         doors = Doors(config, broker, duties, keys)
         try:
