@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import select
 import sys
 from typing import TYPE_CHECKING
@@ -78,8 +79,16 @@ COMMANDS = {
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, "--version", message="minikafka %(version)s")
-def cli() -> None:
+@click.option(
+    "--command-config",
+    metavar="FILE",
+    help="Properties that say how to reach a secured cluster: security.protocol=SSL and ssl.*, "
+    "under Java's names (else MINIKAFKA_COMMAND_CONFIG).",
+)
+def cli(command_config: str | None) -> None:
     """See _HELP."""
+    if command_config is not None:
+        os.environ["MINIKAFKA_COMMAND_CONFIG"] = command_config
 
 
 class _Patient(io.RawIOBase):

@@ -42,6 +42,7 @@ from minikafka.api.transactions import (
     ProducerIdentity,
     TransactionDescription,
 )
+from minikafka.client.securing import channel_credentials
 from minikafka.config.overrides import ConfigDescription
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
@@ -132,7 +133,8 @@ Connect = Callable[[str], Channel]
 
 
 def connect_over_grpc(address: str) -> Channel:
-    """The channel of a real broker; gRPC is imported when the first one is made."""
+    """The channel of a real broker, over TLS if this process is told so (securing.py); gRPC is
+    imported when the first one is made. UsageError for what is wrong with that."""
     from minikafka.rpc.channel import BrokerChannel
 
-    return BrokerChannel(address)
+    return BrokerChannel(address, credentials=channel_credentials())
