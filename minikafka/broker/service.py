@@ -564,7 +564,8 @@ class Service:
         if isinstance(request, AlterTopicConfigRequest | AlterBrokerConfigRequest):
             await self._apply_configs(deadline_ms)
         if isinstance(request, CreateAclsRequest | DeleteAclsRequest | AlterScramRequest):
-            await self._access().catch_up(request, max(deadline_ms - self._now_ms(), 1) / 1000)
+            wait_ms = max(1, min(deadline_ms - self._now_ms(), METADATA_WAIT_MS))
+            await self._access().catch_up(request, wait_ms / 1000)
         if isinstance(request, CreateTopicsRequest) and not request.validate_only:
             # So that the client finds its topic when it asks this broker next.
             there = [

@@ -18,6 +18,7 @@ from typing import TypeVar
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from minikafka.api.access import ScramDescription
 from minikafka.api.jobs import JobService
 from minikafka.api.metrics import BrokerMetrics
 from minikafka.api.nodes import NodeService
@@ -41,8 +42,8 @@ from minikafka.api.service import GroupService
 from minikafka.config.overrides import ConfigDescription
 from minikafka.errors import NetworkError
 from minikafka.model import TopicPartition
+from minikafka.rpc import convert_access, hot, mirror
 from minikafka.rpc import convert_client as convert
-from minikafka.rpc import hot, mirror
 from minikafka.rpc.calls import Connection, raise_for_failure
 from minikafka.rpc.convert import HasError, raise_error_of, tps_to_wire
 from minikafka.rpc.convert_control import administer_to_wire, administered_from_wire
@@ -55,6 +56,8 @@ from minikafka.rpc.nodes import NodeStub
 from minikafka.rpc.pipeline import Pipeline
 from minikafka.rpc.transactions import TransactionStub
 from minikafka.rpc.tuning import DEFAULT_KEEPALIVE, Keepalive, channel_options
+from minikafka.security.acl import EntryFilter
+from minikafka.security.authorizer import Rule
 
 PRODUCE = "/minikafka.v1.ClientService/Produce"
 FETCH = "/minikafka.v1.ClientService/Fetch"
@@ -208,6 +211,18 @@ class BrokerChannel:
             lambda stub, timeout: stub.DescribeConfigs(wire, timeout=timeout)
         )
         return mirror.all_from_wire(response.configs, ConfigDescription)
+
+    async def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
+        """As the broker at the other end knows them."""
+        wire = client_pb2.DescribeAclsRequest(filter=convert_access.filter_to_wire(asked))
+        response = await self._call(lambda stub, timeout: stub.DescribeAcls(wire, timeout=timeout))
+        return [convert_access.rule_from_wire(rule) for rule in response.rules]
+
+    async def describe_scram(self, users: Sequence[str] = ()) -> Sequence[ScramDescription]:
+        """Of these users, or of all who have any credential."""
+        wire = client_pb2.DescribeScramRequest(users=users)
+        response = await self._call(lambda stub, timeout: stub.DescribeScram(wire, timeout=timeout))
+        return mirror.all_from_wire(response.users, ScramDescription)
 
     async def init_producer_id(self) -> tuple[int, int]:
         """(producer id, producer epoch)."""

@@ -32,13 +32,13 @@ from minikafka.api.service import BrokerService
 from minikafka.broker.counters import RequestCounters
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.errors import InvalidRequestError
-from minikafka.rpc import convert_client, convert_control, mirror
+from minikafka.rpc import convert_access, convert_client, convert_control, mirror
 from minikafka.rpc.convert import error_for_peer, error_to_wire, tps_from_wire
 from minikafka.rpc.generated import client_pb2, control_pb2, metrics_pb2
 from minikafka.rpc.limits import SHORT_BYTES, check_fields
 from minikafka.rpc.many_partitions import update_state_from_wire
 from minikafka.rpc.streams import Context, too_large
-from minikafka.turns import aside, give_way
+from minikafka.turns import aside, give_way, in_slices
 
 # How Kafka calls the request of a method that we call otherwise: requests are counted by its name.
 _IN_KAFKAS_WORDS = {
@@ -246,6 +246,20 @@ async def _describe_configs(
     )
 
 
+async def _describe_acls(service: BrokerService, wire: client_pb2.DescribeAclsRequest) -> Message:
+    rules = await service.describe_acls(convert_access.filter_from_wire(wire.filter))
+    return client_pb2.DescribeAclsResponse(
+        rules=[convert_access.rule_to_wire(rule) async for rule in in_slices(rules)]
+    )
+
+
+async def _describe_scram(service: BrokerService, wire: client_pb2.DescribeScramRequest) -> Message:
+    described = await service.describe_scram(list(wire.users))
+    return client_pb2.DescribeScramResponse(
+        users=mirror.all_to_wire(described, client_pb2.ScramDescription)
+    )
+
+
 async def _init_producer_id(
     service: BrokerService, wire: client_pb2.InitProducerIdRequest
 ) -> Message:
@@ -331,6 +345,12 @@ CLIENT = {
         client_pb2.DescribeTopicConfigsRequest,
         client_pb2.DescribeTopicConfigsResponse,
         _describe_topic_configs,
+    ),
+    "DescribeAcls": Method(
+        client_pb2.DescribeAclsRequest, client_pb2.DescribeAclsResponse, _describe_acls
+    ),
+    "DescribeScram": Method(
+        client_pb2.DescribeScramRequest, client_pb2.DescribeScramResponse, _describe_scram
     ),
     "DescribeConfigs": Method(
         client_pb2.DescribeConfigsRequest,

@@ -388,6 +388,52 @@ class DescribeConfigsResponse(_message.Message):
     configs: _containers.RepeatedCompositeFieldContainer[ConfigDescription]
     def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., configs: _Optional[_Iterable[_Union[ConfigDescription, _Mapping]]] = ...) -> None: ...
 
+class DescribeAclsRequest(_message.Message):
+    __slots__ = ("filter",)
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    filter: _control_pb2.AclFilter
+    def __init__(self, filter: _Optional[_Union[_control_pb2.AclFilter, _Mapping]] = ...) -> None: ...
+
+class DescribeAclsResponse(_message.Message):
+    __slots__ = ("error", "rules")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    error: _common_pb2.Error
+    rules: _containers.RepeatedCompositeFieldContainer[_control_pb2.AclRule]
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[_control_pb2.AclRule, _Mapping]]] = ...) -> None: ...
+
+class DescribeScramRequest(_message.Message):
+    __slots__ = ("users",)
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    users: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, users: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ScramCredential(_message.Message):
+    __slots__ = ("mechanism", "iterations")
+    MECHANISM_FIELD_NUMBER: _ClassVar[int]
+    ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    mechanism: str
+    iterations: int
+    def __init__(self, mechanism: _Optional[str] = ..., iterations: _Optional[int] = ...) -> None: ...
+
+class ScramDescription(_message.Message):
+    __slots__ = ("user", "error", "credentials")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    user: str
+    error: _common_pb2.Error
+    credentials: _containers.RepeatedCompositeFieldContainer[ScramCredential]
+    def __init__(self, user: _Optional[str] = ..., error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., credentials: _Optional[_Iterable[_Union[ScramCredential, _Mapping]]] = ...) -> None: ...
+
+class DescribeScramResponse(_message.Message):
+    __slots__ = ("error", "users")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    error: _common_pb2.Error
+    users: _containers.RepeatedCompositeFieldContainer[ScramDescription]
+    def __init__(self, error: _Optional[_Union[_common_pb2.Error, _Mapping]] = ..., users: _Optional[_Iterable[_Union[ScramDescription, _Mapping]]] = ...) -> None: ...
+
 class InitProducerIdRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

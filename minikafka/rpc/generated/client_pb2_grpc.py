@@ -79,6 +79,16 @@ class ClientServiceStub:
                 request_serializer=minikafka_dot_v1_dot_client__pb2.DescribeConfigsRequest.SerializeToString,
                 response_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeConfigsResponse.FromString,
                 _registered_method=True)
+        self.DescribeAcls = channel.unary_unary(
+                '/minikafka.v1.ClientService/DescribeAcls',
+                request_serializer=minikafka_dot_v1_dot_client__pb2.DescribeAclsRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeAclsResponse.FromString,
+                _registered_method=True)
+        self.DescribeScram = channel.unary_unary(
+                '/minikafka.v1.ClientService/DescribeScram',
+                request_serializer=minikafka_dot_v1_dot_client__pb2.DescribeScramRequest.SerializeToString,
+                response_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeScramResponse.FromString,
+                _registered_method=True)
         self.InitProducerId = channel.unary_unary(
                 '/minikafka.v1.ClientService/InitProducerId',
                 request_serializer=minikafka_dot_v1_dot_client__pb2.InitProducerIdRequest.SerializeToString,
@@ -153,6 +163,20 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeAcls(self, request, context):
+        """As the broker that is asked knows them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeScram(self, request, context):
+        """Who has which credentials; salts and keys are never told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def InitProducerId(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -213,6 +237,16 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.DescribeConfigs,
                     request_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeConfigsRequest.FromString,
                     response_serializer=minikafka_dot_v1_dot_client__pb2.DescribeConfigsResponse.SerializeToString,
+            ),
+            'DescribeAcls': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeAcls,
+                    request_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeAclsRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_client__pb2.DescribeAclsResponse.SerializeToString,
+            ),
+            'DescribeScram': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeScram,
+                    request_deserializer=minikafka_dot_v1_dot_client__pb2.DescribeScramRequest.FromString,
+                    response_serializer=minikafka_dot_v1_dot_client__pb2.DescribeScramResponse.SerializeToString,
             ),
             'InitProducerId': grpc.unary_unary_rpc_method_handler(
                     servicer.InitProducerId,
@@ -468,6 +502,60 @@ class ClientService:
             '/minikafka.v1.ClientService/DescribeConfigs',
             minikafka_dot_v1_dot_client__pb2.DescribeConfigsRequest.SerializeToString,
             minikafka_dot_v1_dot_client__pb2.DescribeConfigsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeAcls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.ClientService/DescribeAcls',
+            minikafka_dot_v1_dot_client__pb2.DescribeAclsRequest.SerializeToString,
+            minikafka_dot_v1_dot_client__pb2.DescribeAclsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeScram(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/minikafka.v1.ClientService/DescribeScram',
+            minikafka_dot_v1_dot_client__pb2.DescribeScramRequest.SerializeToString,
+            minikafka_dot_v1_dot_client__pb2.DescribeScramResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -241,8 +241,10 @@ def decode_entries(path: str, data: bytes) -> Entries:
 def _entry(fields: Fields) -> Entry:
     host = fields.text("host")
     permission = _worded(fields, "permissionType", _PERMISSIONS)
+    named = fields.text("principal")
     try:
-        principal = parse_principal(fields.text("principal"))
+        (named + host).encode()  # JSON can hold halves of characters, which nobody can be told
+        principal = parse_principal(named)
         if permission is Permission.DENY:
             check_host(host)  # else it would deny nobody; what is allowed to no host does no harm
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.access import ScramDescription
 from minikafka.api.metrics import BrokerMetrics
 from minikafka.api.requests import (
     AlterPartitionRequest,
@@ -41,6 +42,8 @@ from minikafka.model import BrokerInfo, TopicPartition
 from minikafka.rpc.channel import BrokerChannel
 from minikafka.rpc.peers import GrpcPeers
 from minikafka.rpc.server import GrpcServer
+from minikafka.security.acl import EntryFilter
+from minikafka.security.authorizer import Rule
 
 DEADLINE_S = 20.0
 
@@ -153,6 +156,12 @@ class FakeService:
 
     async def describe_broker_configs(self, broker: str) -> Sequence[ConfigDescription]:
         return await self._answer("describe_broker_configs", broker)
+
+    async def describe_acls(self, asked: EntryFilter) -> Sequence[Rule]:
+        return await self._answer("describe_acls", asked)
+
+    async def describe_scram(self, users: Sequence[str] | None) -> Sequence[ScramDescription]:
+        return await self._answer("describe_scram", users)
 
     async def init_producer_id(self) -> tuple[int, int]:
         return await self._answer("init_producer_id", None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.access import ScramDescription
 from minikafka.api.metrics import (
     BrokerMetrics,
     ControllerMetrics,
@@ -59,6 +60,18 @@ from minikafka.model import (
     TopicPartition,
 )
 from minikafka.rpc import streams
+from minikafka.security.acl import (
+    Entry,
+    EntryFilter,
+    Operation,
+    Pattern,
+    PatternFilter,
+    PatternType,
+    Permission,
+    ResourceType,
+)
+from minikafka.security.authorizer import Rule
+from minikafka.security.principal import Principal
 from tests.helpers.waiting import until
 
 TP = TopicPartition("topic", 0)
@@ -290,6 +303,8 @@ UNARY = {
     "describe_topic_configs": lambda channel: channel.describe_topic_configs("topic"),
     "describe_configs": lambda channel: channel.describe_configs("topic"),
     "describe_broker_configs": lambda channel: channel.describe_broker_configs("1"),
+    "describe_acls": lambda channel: channel.describe_acls(EntryFilter()),
+    "describe_scram": lambda channel: channel.describe_scram(["alice"]),
     "init_producer_id": lambda channel: channel.init_producer_id(),
     "broker_metrics": lambda channel: channel.broker_metrics(),
     "administer": lambda channel: channel.administer(DeleteTopicsRequest(["topic"]), 1_000),
@@ -518,6 +533,21 @@ async def test_unary_calls_carry_arguments_and_results(loopback: Any) -> None:
     assert await channel.describe_broker_configs("") == described
     assert loopback.service.of("describe_configs").requests == ["topic"]
     assert loopback.service.of("describe_broker_configs").requests == ["1", ""]
+
+    pattern = Pattern(ResourceType.GROUP, "app-", PatternType.PREFIXED)
+    entry = Entry(Principal("User", "a"), "*", Operation.READ, Permission.DENY)
+    replies["describe_acls"] = [Rule(pattern, entry)]
+    asked = EntryFilter(ResourceType.GROUP, "app-1", PatternFilter.MATCH)
+    assert await channel.describe_acls(asked) == replies["describe_acls"]
+    assert loopback.service.of("describe_acls").requests == [asked]
+
+    replies["describe_scram"] = (
+        ScramDescription("alice", None, (("SCRAM-SHA-256", 4096), ("SCRAM-SHA-512", 8192))),
+        ScramDescription("bob"),
+    )
+    assert await channel.describe_scram() == replies["describe_scram"]
+    assert await channel.describe_scram(["a", "b"]) == replies["describe_scram"]
+    assert loopback.service.of("describe_scram").requests == [[], ["a", "b"]]
 
     replies["init_producer_id"] = (4_000_000_000, 3)
     assert await channel.init_producer_id() == (4_000_000_000, 3)

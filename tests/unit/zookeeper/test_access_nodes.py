@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minikafka.security.acl import (
     Entry,
@@ -25,6 +27,7 @@ from minikafka.security.scram import (
     write_credential,
 )
 from minikafka.zookeeper import codec
+from minikafka.zookeeper.errors import CorruptNodeError
 from minikafka.zookeeper.stores.acls import (
     _announced,
     decode_entries,
@@ -32,7 +35,21 @@ from minikafka.zookeeper.stores.acls import (
     encode_entries,
 )
 from minikafka.zookeeper.stores.users import desanitized, sanitized
+from tests.helpers.amounts import amount
 
+TEXT = st.text(max_size=8) | st.sampled_from(["User:a", "*", "Read", "Allow", "Deny", "\ud800"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("principal", "permissionType", "operation", "host"), TEXT | JSON),
+)
+NODE = st.fixed_dictionaries(
+    {"version": st.just(1) | JSON, "acls": st.lists(FIELDS | JSON, max_size=3) | JSON}
+).map(lambda value: json.dumps(value).encode())
 ALICE = Principal("User", "alice")
 WORDS = (
     b'{"acls":[{"principal":"User:alice","permissionType":"Allow","host":"*","operation":"Read"},'
@@ -114,3 +131,46 @@ def test_credentials_of_kafka_are_read_and_would_be_written_as_the_same() -> Non
 def test_a_name_is_sanitized_as_kafka_did_it() -> None:
     name, node = "CN=a b,O=*+/%~ä", "CN%3Da%20b%2CO%3D%2A%2B%2F%25%7E%C3%A4"
     assert (sanitized(name), desanitized(node)) == (node, name)
+
+
+@settings(max_examples=amount(300), deadline=None)
+@given(st.binary(max_size=40) | NODE | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_a_node_holds_is_entries_or_cannot_be_read(data: bytes) -> None:
+    try:
+        entries = decode_entries("/x", data)
+    except CorruptNodeError:
+        return
+    assert not entries or decode_entries("/x", encode_entries(entries)) == entries
+    for entry in entries:
+        str(entry).encode()
+
+
+@settings(max_examples=amount(200), deadline=None)
+@given(st.sampled_from(PatternType), st.binary(max_size=40) | NODE)
+def test_whatever_is_announced_is_a_pattern_or_nothing(kind: PatternType, data: bytes) -> None:
+    pattern = _announced(kind, "/x", data)
+    assert pattern is None or (pattern.kind is kind and pattern.name)
+
+
+@settings(max_examples=amount(200), deadline=None)
+@given(st.text(max_size=60) | st.text("=,aA0salt_keyrvion", max_size=200))
+def test_whatever_a_credential_is_it_is_none_or_a_right_one(text: str) -> None:
+    with pytest.raises(ValueError):
+        read_credential(SHA_256, text)
+    with pytest.raises(ValueError):
+        read_credential(SHA_512, f"salt=AAAA,{text}")
+
+
+@settings(max_examples=amount(200), deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+def test_every_name_is_that_of_a_node_and_of_nobody_else(name: str) -> None:
+    node = sanitized(name)
+    assert desanitized(node) == name
+    assert node.isascii()
+    assert "/" not in node
+
+
+def test_half_a_character_is_no_name() -> None:
+    data = WORDS.replace(b"User:alice", b"User:\\ud800")
+    with pytest.raises(CorruptNodeError):
+        decode_entries("/x", data)

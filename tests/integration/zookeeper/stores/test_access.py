@@ -16,6 +16,7 @@ from minikafka.api.access import (
     ScramUpsertion,
 )
 from minikafka.broker.access.access import Access
+from minikafka.errors import NotControllerError
 from minikafka.security.acl import (
     Entry,
     EntryFilter,
@@ -31,8 +32,8 @@ from minikafka.zookeeper.stores.acls import ZooKeeperAcls
 from minikafka.zookeeper.stores.store import ZooKeeperStore
 from minikafka.zookeeper.stores.users import ZooKeeperUsers
 from tests.helpers.waiting import until
-from tests.helpers.zookeeper import expire_session
-from tests.integration.zookeeper.conftest import NewStore
+from tests.helpers.zookeeper import MULTI, expire_session
+from tests.integration.zookeeper.conftest import NewProxy, NewStore
 
 ALICE = Principal("User", "alice")
 READ = Entry(ALICE, "*", Operation.READ, Permission.ALLOW)
@@ -151,3 +152,50 @@ async def test_nothing_is_read_or_watched_where_nothing_asks_who_it_is(
     assert access.duties() == []
     for folder in ("/kafka-acl", "/security", "/config/users"):
         assert await store.session.get(store.root + folder) is None
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_write_whose_answer_is_lost_is_done_once(
+    hosts: str, chroot: str, new_store: NewStore, new_proxy: NewProxy, arrives: bool
+) -> None:
+    proxy = await new_proxy(hosts)
+    store = await new_store(proxy.hosts + chroot)
+    assert (await store.elect_controller(1)).won
+    node = Node(store)
+    await node.access.start()
+    cut = proxy.cut_before_reply if arrives else proxy.cut_before_request
+    steps = (
+        node.allow("words"),
+        node.set_password("alice"),
+        node.access.writer.carry_out(DeleteAclsRequest([EntryFilter()])),
+    )
+    for done, step in enumerate(steps, start=1):
+        cut(MULTI)
+        await step
+        assert proxy.cuts_done == done
+    await node.access.catch_up(CreateAclsRequest([]), 10)
+    await node.access.catch_up(AlterScramRequest([]), 10)
+    assert not node.may_read("words")
+    assert node.knows("alice")
+    for folder, announced in (("/kafka-acl-changes", 2), ("/config/changes", 1)):
+        assert len(await store.znodes().children(store.root + folder)) == announced
+    assert await store.znodes().children(store.root + "/kafka-acl/Topic") == []
+
+
+async def test_who_is_deposed_meanwhile_writes_nothing(
+    hosts: str, chroot: str, new_store: NewStore, new_proxy: NewProxy
+) -> None:
+    proxy = await new_proxy(hosts)
+    store, other = await new_store(proxy.hosts + chroot), await new_store(hosts + chroot)
+    assert (await store.elect_controller(1)).won
+    await expire_session(store.session, hosts)  # which it has not noticed yet, or just has
+    await until(lambda: other.session.connected)
+
+    async def elected() -> bool:
+        return (await other.elect_controller(2)).won
+
+    await until(elected)
+    with pytest.raises(NotControllerError):
+        await Node(store).allow("words")
+    assert await Node(other).access.writer.carry_out(DeleteAclsRequest([EntryFilter()]))
+    assert await other.znodes().children(other.root + "/kafka-acl/Topic") == []
