@@ -55,9 +55,12 @@ class GuardedProducing:
 
     def _judged(self, request: ProduceRequest) -> Produced:
         if self._ahead is not None or len(request.partitions) > FEW:
-            judged = asyncio.get_running_loop().create_future()
+            judged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ahead, self._ahead = self._ahead, judged
-            return asyncio.ensure_future(self._later(request, ahead, judged))
+            work = asyncio.ensure_future(self._later(request, ahead, judged))
+            # Who gives up before this has begun does not hold those up that come after.
+            work.add_done_callback(lambda _: self._on_judged(judged))
+            return work
         if any(is_of_transaction(each.records) for each in request.partitions):
             refused = self._not_of_its_transaction(request)
             if refused is not None:
@@ -72,15 +75,17 @@ class GuardedProducing:
         ahead: asyncio.Future[None] | None,
         judged: asyncio.Future[None],
     ) -> Sequence[ProduceResult]:
-        try:
-            if ahead is not None:
-                await asyncio.shield(ahead)
-            started = await self._judged_in_slices(request)
-        finally:
-            judged.set_result(None)
-            if self._ahead is judged:
-                self._ahead = None
+        if ahead is not None:
+            await asyncio.shield(ahead)
+        started = await self._judged_in_slices(request)
+        self._on_judged(judged)
         return await started
+
+    def _on_judged(self, judged: asyncio.Future[None]) -> None:
+        if not judged.done():
+            judged.set_result(None)
+        if self._ahead is judged:
+            self._ahead = None
 
     async def _judged_in_slices(self, request: ProduceRequest) -> Produced:
         async for each in in_slices(request.partitions):
