@@ -58,8 +58,7 @@ class GuardedProducing:
             judged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ahead, self._ahead = self._ahead, judged
             work = asyncio.ensure_future(self._later(request, ahead, judged))
-            # Who gives up before this has begun does not hold those up that come after.
-            work.add_done_callback(lambda _: self._on_judged(judged))
+            work.add_done_callback(lambda _: self._on_over(ahead, judged))
             return work
         if any(is_of_transaction(each.records) for each in request.partitions):
             refused = self._not_of_its_transaction(request)
@@ -80,6 +79,14 @@ class GuardedProducing:
         started = await self._judged_in_slices(request)
         self._on_judged(judged)
         return await started
+
+    def _on_over(self, ahead: asyncio.Future[None] | None, judged: asyncio.Future[None]) -> None:
+        """Who gives up before its turn has come neither holds those up that come after, nor lets
+        them go before what came first."""
+        if ahead is None or ahead.done():
+            self._on_judged(judged)
+        else:
+            ahead.add_done_callback(lambda _: self._on_judged(judged))
 
     def _on_judged(self, judged: asyncio.Future[None]) -> None:
         if not judged.done():

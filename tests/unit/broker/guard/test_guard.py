@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from minikafka.api.groups import OffsetFetchGroup, OffsetFetchRequest
 from minikafka.api.jobs import JobService
 from minikafka.api.nodes import NodeService
 from minikafka.api.requests import (
@@ -276,6 +277,45 @@ async def test_who_gives_up_does_not_stop_what_comes_after() -> None:
     first.cancel()
     async with asyncio.timeout(10):
         assert errors_of(await second) == [("a", 0)]
+
+
+async def test_who_gives_up_does_not_let_others_go_before_what_came_first() -> None:
+    ground = Ground(judge(*((WRITE, TOPIC, name) for name in "abc")), ALICE)
+    many = [produce_request(*[name] * (producing.FEW + 1)) for name in "ab"]
+    first: Any = ground.produce(many[0])
+    second: Any = ground.produce(many[1])
+    third: Any = ground.produce(produce_request("c"))
+    second.cancel()
+    await asyncio.gather(first, third)
+    reached = [request.partitions[0].topic_partition.topic for _, (request,) in ground.raw.calls]
+    assert reached == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("makes_topics", "creates", "code"),
+    [(False, False, 3), (False, True, 3), (True, False, 29), (True, True, 0)],
+)
+async def test_a_topic_that_is_not_there_is_made_by_who_may_create_it(
+    makes_topics: bool, creates: bool, code: int
+) -> None:
+    entries = [(Operation.CREATE, TOPIC, "new")] if creates else []
+    ground = Ground(judge((Operation.DESCRIBE, TOPIC, "*"), *entries), ALICE)
+    ground.raw.makes_topics = makes_topics
+    found = await ground.metadata(["new", "a"], True)
+    assert [(t.name, t.error.code if t.error else 0) for t in found.topics] == [
+        ("new", code),
+        ("a", 0),
+    ]
+    assert ("new" in ground.raw.topics) is (code == 0)
+
+
+async def test_a_group_is_not_asked_for_offsets_of_topics_that_are_refused() -> None:
+    ground = Ground(judge((Operation.DESCRIBE, ResourceType.GROUP, "g")), ALICE)
+    wanted = OffsetFetchGroup("g", [TopicPartition("a", 0)])
+    [group] = (await ground.groups.fetch_offsets(OffsetFetchRequest([wanted]))).groups
+    assert group.error is None
+    assert isinstance(group.partitions[0].error, TopicAuthorizationFailedError)
+    assert not ground.raw.calls
 
 
 async def test_a_fetch_of_what_is_refused_is_answered_at_once() -> None:
