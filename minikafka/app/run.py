@@ -30,6 +30,7 @@ from minikafka.app.guarding import authorizer_of, grpcs, kafkas
 from minikafka.app.keys import Keys
 from minikafka.app.listeners import served_listeners, warn_of_what_is_open
 from minikafka.broker.broker import Broker
+from minikafka.broker.guard.audit import AUDIT
 from minikafka.broker.ports import SessionLostError
 from minikafka.config import BrokerConfig
 from minikafka.config.properties import Endpoint, connection_overrides
@@ -297,6 +298,7 @@ async def _serve(broker: Broker, doors: Doors, stop: Stop) -> int:
     finally:
         # First nobody can ask any more, then the logs are closed.
         await doors.close()
+        AUDIT.flush()
         try:
             await broker.close(clean=not broker.fatal.done())
         except KafkaStorageError as error:

@@ -8,7 +8,6 @@ for it (DEBUG). What cannot be judged, since the judge fails, is denied.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -162,7 +161,10 @@ class Asking:
     ) -> Refusals:
         """Each is asked for once, however often it is named."""
         refused: dict[str, MinikafkaError] = {}
-        async for name, count in in_slices(Counter(names).items()):
+        counts: dict[str, int] = {}
+        async for name in in_slices(names):
+            counts[name] = counts.get(name, 0) + 1
+        async for name, count in in_slices(counts.items()):
             error = self.refusal(request, operation, type, name, count=count)
             if error is not None:
                 refused[name] = error
@@ -172,11 +174,11 @@ class Asking:
         self, request: str, operation: Operation, type: ResourceType, names: Iterable[str]
     ) -> set[str]:
         """Those of all of them that are not to be seen."""
-        return {
-            name
-            async for name in in_slices(dict.fromkeys(names))
-            if not self.allows(request, operation, type, name, named=False)
-        }
+        verdicts: dict[str, bool] = {}
+        async for name in in_slices(names):
+            if name not in verdicts:
+                verdicts[name] = self.allows(request, operation, type, name, named=False)
+        return {name for name, allowed in verdicts.items() if not allowed}
 
     async def of_topics(
         self,
@@ -193,9 +195,13 @@ class Asking:
         )
         if not refused:
             return await ask(items)
-        allowed = [each for each in items if each.topic_partition.topic not in refused]
-        found = await ask(allowed) if allowed else ()
-        return merged([each.topic_partition for each in items], refused, found, refuse)
+        allowed = await without(items, refused)
+        found = iter(await ask(allowed) if allowed else ())
+        asked = (each.topic_partition for each in items)
+        return [
+            refuse(each, refused[each.topic]) if each.topic in refused else next(found)
+            async for each in in_slices(asked)
+        ]
 
     async def of_partitions(
         self,
@@ -211,10 +217,13 @@ class Asking:
         )
         if not refused:
             return await ask(partitions)
-        once = list(dict.fromkeys(partitions))
-        allowed = [each for each in once if each.topic not in refused]
-        found = await ask(allowed) if allowed else ()
-        return merged(once, refused, found, refuse)
+        once = dict.fromkeys(partitions)
+        allowed = [each async for each in in_slices(once) if each.topic not in refused]
+        found = iter(await ask(allowed) if allowed else ())
+        return [
+            refuse(each, refused[each.topic]) if each.topic in refused else next(found)
+            async for each in in_slices(once)
+        ]
 
     async def of_names(
         self,
@@ -229,8 +238,8 @@ class Asking:
         refused = await self.refusals(request, operation, type, names)
         if not refused:
             return await ask(names)
-        once = list(dict.fromkeys(names))
-        allowed = [each for each in once if each not in refused]
+        once = dict.fromkeys(names)
+        allowed = [each async for each in in_slices(once) if each not in refused]
         found = iter(await ask(allowed) if allowed else ())
         return [
             refuse(each, refused[each]) if each in refused else next(found)
@@ -283,6 +292,11 @@ class Asking:
         if type is ResourceType.CLUSTER and Operation.DESCRIBE not in allowed:
             return 0
         return bits_of(allowed)
+
+
+async def without(items: Iterable[ItemT], refused: Refusals) -> list[ItemT]:
+    """Those whose topics are not refused."""
+    return [each async for each in in_slices(items) if each.topic_partition.topic not in refused]
 
 
 def merged(

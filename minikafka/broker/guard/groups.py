@@ -41,7 +41,7 @@ from minikafka.api.groups import (
 )
 from minikafka.api.service import GroupService
 from minikafka.api.transactions import TxnOffsetCommitRequest
-from minikafka.broker.guard.asking import Asking, Refusals, merged
+from minikafka.broker.guard.asking import Asking, Refusals, merged, without
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
 from minikafka.security.acl import Operation, ResourceType
@@ -136,9 +136,9 @@ class GuardedGroups:
         refused = await self._asking.refusals(name, _READ, _TOPIC, topics)
         if not refused:
             return await commit(partitions)
-        allowed = [each for each in partitions if each.topic_partition.topic not in refused]
+        allowed = await without(partitions, refused)
         found = await commit(allowed) if allowed else OffsetCommitResult([])
-        named = [each.topic_partition for each in partitions]
+        named = (each.topic_partition for each in partitions)
         return OffsetCommitResult(await _with_refused(named, refused, found.partitions))
 
     async def fetch_offsets(self, request: OffsetFetchRequest) -> OffsetFetchResult:
@@ -176,7 +176,8 @@ class GuardedGroups:
         refused = await self._asking.refusals(_OFFSET_FETCH, _DESCRIBE, _TOPIC, topics)
         if not refused:
             return _Plan(group, None, {}, group)
-        allowed = [each for each in group.partitions if each.topic not in refused]
+        partitions = in_slices(group.partitions)
+        allowed = [each async for each in partitions if each.topic not in refused]
         rest = OffsetFetchGroup(group.group_id, allowed) if allowed else None
         return _Plan(group, None, refused, rest)
 
@@ -193,7 +194,11 @@ class GuardedGroups:
         hidden = await self._asking.hidden(_OFFSET_FETCH, _DESCRIBE, _TOPIC, topics)
         if not hidden:
             return found
-        seen = [each for each in found.partitions if each.topic_partition.topic not in hidden]
+        seen = [
+            each
+            async for each in in_slices(found.partitions)
+            if each.topic_partition.topic not in hidden
+        ]
         return replace(found, partitions=seen)
 
     async def delete_offsets(self, request: OffsetDeleteRequest) -> OffsetDeleteResult:
@@ -206,7 +211,8 @@ class GuardedGroups:
         refused = await self._asking.refusals(name, _READ, _TOPIC, topics)
         if not refused:
             return await self._groups.delete_offsets(request)
-        allowed = [each for each in request.partitions if each.topic not in refused]
+        partitions = in_slices(request.partitions)
+        allowed = [each async for each in partitions if each.topic not in refused]
         if not allowed:
             found = OffsetDeleteResult(None)
         else:

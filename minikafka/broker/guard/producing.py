@@ -55,9 +55,11 @@ class GuardedProducing:
 
     def _judged(self, request: ProduceRequest) -> Produced:
         if self._ahead is not None or len(request.partitions) > FEW:
-            judged = asyncio.get_running_loop().create_future()
+            judged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ahead, self._ahead = self._ahead, judged
-            return asyncio.ensure_future(self._later(request, ahead, judged))
+            work = asyncio.ensure_future(self._later(request, ahead, judged))
+            work.add_done_callback(lambda _: self._on_over(ahead, judged))
+            return work
         if any(is_of_transaction(each.records) for each in request.partitions):
             refused = self._not_of_its_transaction(request)
             if refused is not None:
@@ -72,15 +74,25 @@ class GuardedProducing:
         ahead: asyncio.Future[None] | None,
         judged: asyncio.Future[None],
     ) -> Sequence[ProduceResult]:
-        try:
-            if ahead is not None:
-                await asyncio.shield(ahead)
-            started = await self._judged_in_slices(request)
-        finally:
-            judged.set_result(None)
-            if self._ahead is judged:
-                self._ahead = None
+        if ahead is not None:
+            await asyncio.shield(ahead)
+        started = await self._judged_in_slices(request)
+        self._on_judged(judged)
         return await started
+
+    def _on_over(self, ahead: asyncio.Future[None] | None, judged: asyncio.Future[None]) -> None:
+        """Who gives up before its turn has come neither holds those up that come after, nor lets
+        them go before what came first."""
+        if ahead is None or ahead.done():
+            self._on_judged(judged)
+        else:
+            ahead.add_done_callback(lambda _: self._on_judged(judged))
+
+    def _on_judged(self, judged: asyncio.Future[None]) -> None:
+        if not judged.done():
+            judged.set_result(None)
+        if self._ahead is judged:
+            self._ahead = None
 
     async def _judged_in_slices(self, request: ProduceRequest) -> Produced:
         async for each in in_slices(request.partitions):

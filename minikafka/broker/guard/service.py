@@ -31,7 +31,6 @@ from minikafka.api.requests import (
     DeleteRecordsResult,
     EpochEnd,
     EpochEndQuery,
-    FetchPartition,
     FetchRequest,
     FetchResult,
     ListOffsetsPartition,
@@ -51,7 +50,7 @@ from minikafka.api.transactions import (
     WriteMarkersResult,
 )
 from minikafka.broker.guard.administration import administer
-from minikafka.broker.guard.asking import Asking
+from minikafka.broker.guard.asking import Asking, merged, without
 from minikafka.broker.guard.audit import AUDIT, Audit
 from minikafka.broker.guard.groups import GuardedGroups
 from minikafka.broker.guard.producing import GuardedProducing
@@ -109,14 +108,16 @@ class GuardedService(GuardedProducing):
         return self._fetch(request)
 
     async def _fetch(self, request: FetchRequest) -> Sequence[FetchResult]:
-        async def ask(allowed: Sequence[FetchPartition]) -> Sequence[FetchResult]:
-            if allowed is not request.partitions:
-                return await self._service.fetch(replace(request, partitions=allowed))
+        topics = (each.topic_partition.topic for each in request.partitions)
+        refused = await self._asking.refusals("Fetch", Operation.READ, _TOPIC, topics)
+        if not refused:
             return await self._service.fetch(request)
-
-        return await self._asking.of_topics(
-            "Fetch", Operation.READ, request.partitions, ask, FetchResult
-        )
+        allowed = await without(request.partitions, refused)
+        found: Sequence[FetchResult] = ()
+        if allowed:
+            found = await self._service.fetch(replace(request, partitions=allowed))
+        asked = [each.topic_partition for each in request.partitions]
+        return merged(asked, refused, found, FetchResult)
 
     async def list_offsets(
         self, partitions: Sequence[ListOffsetsPartition]

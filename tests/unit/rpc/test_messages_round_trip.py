@@ -61,18 +61,21 @@ STATE = st.builds(
 )
 ASSIGNMENT = st.builds(model.Assignment, *[several(INT32).map(tuple)] * 3)
 PARTITION = st.builds(model.PartitionMetadata, TP, TEXT, ASSIGNMENT, STATE)
+KAFKA_LISTENER = st.builds(
+    model.KafkaListener, TEXT, st.sampled_from(model.SecurityProtocol), TEXT, INT32
+)
 BROKER = st.builds(
     model.BrokerInfo,
     INT32,
     TEXT,
     TEXT,
     INT32,
-    maybe(TEXT),
-    maybe(INT32),
+    several(KAFKA_LISTENER).map(tuple),
     maybe(TEXT),
     TEXT,
     st.booleans(),
     INT64,
+    INT32,
 )
 HINT = st.builds(r.LeaderHint, INT32, INT32)
 NEW_TOPIC = st.builds(

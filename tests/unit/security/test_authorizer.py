@@ -248,6 +248,46 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             assert all(len(each) <= 3 for each in remembered.values())
 
 
+def test_what_is_remembered_of_all_callers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authorizer_module, "MAX_REMEMBERED", 5)
+    monkeypatch.setattr(authorizer_module, "MAX_VERDICTS", 3)
+    authorizer = judge((OR, allow(READ)))
+    for number in range(20):
+        assert may(authorizer, name=f"or{number}", who=caller(host=f"10.0.0.{number % 4}"))
+        held = sum(len(each) for each in authorizer._verdicts.values())
+        assert held == authorizer._remembered <= 5
+
+
+def test_long_names_are_judged_and_not_remembered() -> None:
+    authorizer = judge((OR, allow(READ)))
+    assert may(authorizer, name="or" + "x" * 1000)
+    assert not may(authorizer, name="x" * 1000)
+    assert authorizer._remembered == 0
+
+
+def test_what_may_be_done_somewhere_is_remembered_until_the_entries_change() -> None:
+    authorizer = judge((OR, allow(WRITE)))
+    assert authorizer.allows_any(caller(), WRITE, TOPIC)
+    assert not authorizer.allows_any(caller(BOB), WRITE, TOPIC)
+    assert authorizer._remembered == 2
+    assert authorizer.allows_any(caller(), WRITE, TOPIC)
+    assert authorizer._remembered == 2
+    authorizer.put(OR, ())
+    assert not authorizer.allows_any(caller(), WRITE, TOPIC)
+
+
+def test_the_version_moves_with_each_change() -> None:
+    authorizer = Authorizer()
+    versions = [authorizer.version]
+    authorizer.put(OR, [allow(READ)])
+    versions.append(authorizer.version)
+    authorizer.put(OR, ())
+    versions.append(authorizer.version)
+    authorizer.replace({})
+    versions.append(authorizer.version)
+    assert versions == sorted(set(versions))
+
+
 def test_rules_are_found_by_a_filter() -> None:
     authorizer = judge(
         (ORDERS, allow(READ)), (OR, deny(WRITE, BOB, "10.0.0.0/8")), (EVERY, allow(DESCRIBE))
