@@ -414,7 +414,8 @@ def test_each_broker_accepts_its_properties_and_its_id_is_in_its_name(
 
 
 def test_brokers_differ_in_nothing_but_id_address_and_volume(compose: dict[str, Any]) -> None:
-    own = {"broker.id", "grpc.listener", "grpc.advertised.listener"}
+    own = {"broker.id", "grpc.listener", "grpc.advertised.listener", "listeners"}
+    own.add("advertised.listeners")
     common = {
         tuple((e.name, e.value) for e in config.describe() if e.name not in own)
         for config in brokers(compose).values()
@@ -433,7 +434,13 @@ def test_what_a_broker_advertises_is_what_is_published_on_this_machine(
         port = config.grpc_listener.port
         assert config.advertised_grpc.port == port
         assert f"127.0.0.1:{port}:{port}" in published
-    assert len(published) == len(brokers(compose))
+        inside, outside = config.advertised_kafka
+        assert config.listeners is not None
+        assert [each.port for each in config.listeners] == [inside.port, outside.port]
+        assert (inside.name, inside.host) == ("INSIDE", "network")
+        assert (outside.name, outside.host) == ("OUTSIDE", "127.0.0.1")
+        assert f"127.0.0.1:{outside.port}:{outside.port}" in published
+    assert len(published) == 2 * len(brokers(compose))
 
 
 def test_ports_are_published_on_this_machine_only_and_once(compose: dict[str, Any]) -> None:
