@@ -58,6 +58,8 @@ COMMANDS = {
             "admin.transactions",
             "List and describe transactions, find those that hang, and abort them.",
         ),
+        ("users", "admin.users", "Who may log in by SCRAM: add, list, delete, new passwords."),
+        ("acls", "admin.acls", "Who may do what: add, list, remove entries, and explain them."),
         ("status", "admin.status", "The health of the cluster in one line, then its partitions."),
         ("nodes", "admin.nodes", "The brokers with their load, and those that went away."),
         ("dashboard", "looking.dashboard", "Show the cluster on a web page, live."),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
+from minikafka.api.access import ScramDescription
 from minikafka.api.groups import FindCoordinatorRequest, FindCoordinatorResult
 from minikafka.api.jobs import JobService
 from minikafka.api.metrics import BrokerMetrics
@@ -46,6 +47,8 @@ from minikafka.client.securing import channel_credentials
 from minikafka.config.overrides import ConfigDescription
 from minikafka.errors import MinikafkaError
 from minikafka.model import TopicPartition
+from minikafka.security.acl import EntryFilter
+from minikafka.security.authorizer import Rule
 
 
 class TransactionCalls(Protocol):
@@ -119,6 +122,10 @@ class Channel(Protocol):
 
     def describe_broker_configs(self, broker: str) -> Awaitable[Sequence[ConfigDescription]]:
         """Every property of this broker, by its id; for "" what is set for all brokers."""
+
+    def describe_acls(self, asked: EntryFilter) -> Awaitable[Sequence[Rule]]: ...
+    def describe_scram(self, users: Sequence[str]) -> Awaitable[Sequence[ScramDescription]]:
+        """No users: all who have any credential."""
 
     def init_producer_id(self) -> Awaitable[tuple[int, int]]:
         """(producer id, producer epoch), the id never given before."""

@@ -40,6 +40,7 @@ from minikafka.api.requests import (
     TopicMetadata,
 )
 from minikafka.api.transactions import CheckedPartition, DescribedProducers
+from minikafka.client.administering.access_admin import AccessAdmin
 from minikafka.client.administering.group_admin import GroupAdmin
 from minikafka.client.administering.job_admin import JobAdmin
 from minikafka.client.administering.node_admin import NodeAdmin
@@ -71,7 +72,7 @@ _SHARE_OF_THE_LEADER = 0.8  # of the time limit: its answer must still arrive
 _TRY_AGAIN = (NetworkError, NotControllerError, BrokerNotAvailableError)
 
 
-class AsyncAdmin(GroupAdmin, TransactionAdmin, NodeAdmin, JobAdmin):
+class AsyncAdmin(GroupAdmin, TransactionAdmin, NodeAdmin, JobAdmin, AccessAdmin):
     """Belongs to one event loop; `await start()` first, or use it with `async with`."""
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,3 +108,76 @@ def test_a_wrong_file_is_wrong_usage(secured: Secured, tmp_path: Path, text: str
     assert done.returncode == 2
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- users and entries, by the commands ----------------------------------------------------------
+
+
+def test_an_entry_lets_somebody_in_and_out_again(secured: Secured) -> None:
+    bob = "User:CN=bob"
+    status, said = secured.run("bob", "acls", "add", bob, "all", "--topic", "words")
+    assert (status, "may not Alter the Cluster" in said) == (1, True), said
+    status, said = secured.run("ops", "acls", "explain", bob, "describe", "--topic", "words")
+    assert (status, "no: no entry stands on Topic words" in said) == (1, True), said
+    status, said = secured.run(
+        "ops", "acls", "add", bob, "read,write", "--topic", "wor", "--prefix"
+    )
+    assert status == 0, said
+    assert "allow User:CN=bob Write from * on prefixed Topic wor" in said
+    status, said = secured.run("ops", "acls", "explain", bob, "describe", "--topic", "words")
+    assert (status, "yes: allowed by: allow User:CN=bob" in said) == (0, True), said
+    assert happens(lambda: "words" in secured.run("bob", "topics", "list")[1], within_s=10)
+    status, said = secured.run("ops", "acls", "list", "--topic", "words", "--format", "json")
+    entry = {"resource": "Topic", "name": "wor", "pattern": "Prefixed", "principal": bob}
+    entry |= {"permission": "Allow", "host": "*"}
+    assert json.loads(said) == [
+        {**entry, "operation": operation} for operation in ("Read", "Write")
+    ]
+    assert secured.run("ops", "acls", "remove", *words)[0] == 0
+    assert happens(lambda: "words" not in secured.run("bob", "topics", "list")[1], within_s=10)
+    status, said = secured.run("ops", "acls", "remove", *words)
+    assert (status, "no such entry" in said) == (1, True), said
+
+
+def test_users_are_added_listed_and_deleted(secured: Secured, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("wonderland\n")
+    add = ("users", "add", "alice", "--password-file", str(password))
+    status, said = secured.run("ops", *add)
+    assert (status, "wonderland" in said) == (0, False), said
+    status, said = secured.run("ops", *add)
+    assert (status, "is there already" in said) == (1, True), said
+    status, said = secured.run("ops", "users", "passwd", "alice", "--generate")
+    assert status == 0, said
+    status, said = secured.run("ops", "users", "list", "--format", "json")
+    mechanisms = [
+        {"mechanism": name, "iterations": 4096} for name in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+    ]
+    assert json.loads(said) == [{"user": "alice", "mechanisms": mechanisms, "error": None}]
+    assert secured.run("bob", "users", "list")[0] == 1
+    assert secured.run("ops", "users", "delete", "alice", "--mechanism", "scram-sha-256")[0] == 0
+    assert "SCRAM-SHA-256" not in secured.run("ops", "users", "list")[1]
+    assert secured.run("ops", "users", "delete", "alice")[0] == 0
+    status, said = secured.run("ops", "users", "delete", "alice")
+    assert (status, "no SCRAM credential" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("acls", "add", "alice", "read", "--topic", "t"), "is no principal"),
+        (("acls", "add", "User:a", "eat", "--topic", "t"), "'eat' is no operation"),
+        (("acls", "add", "User:a", "read"), "on what? Give --topic"),
+        (("acls", "add", "User:a", "create-tokens", "--topic", "t"), "cannot be done to a Topic"),
+        (("acls", "add", "User:a", "read", "--topic", "t", "--host", "x"), "is no host"),
+        (("acls", "explain", "User:a", "read", "--topic", "t", "--host", "*"), "an address"),
+        (("users", "add", "a"), "no password: give --password-file"),
+        (("users", "add", "a", "--generate", "--password-stdin"), "give one of them"),
+        (("users", "add", "a", "--password-file", "/none"), "/none"),
+    ],
+)
+def test_wrong_words_are_wrong_usage(
+    secured: Secured, arguments: tuple[str, ...], why: str
+) -> None:
+    status, said = secured.run("ops", *arguments)
+    assert (status, why in said, "Traceback" in said) == (2, True, False), said
