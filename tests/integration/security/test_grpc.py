@@ -119,9 +119,8 @@ def test_an_entry_lets_somebody_in_and_out_again(secured: Secured) -> None:
     assert (status, "may not Alter the Cluster" in said) == (1, True), said
     status, said = secured.run("ops", "acls", "explain", bob, "describe", "--topic", "words")
     assert (status, "no: no entry stands on Topic words" in said) == (1, True), said
-    status, said = secured.run(
-        "ops", "acls", "add", bob, "read,write", "--topic", "wor", "--prefix"
-    )
+    words = (bob, "read,write", "--topic", "wor", "--prefix")
+    status, said = secured.run("ops", "acls", "add", *words)
     assert status == 0, said
     assert "allow User:CN=bob Write from * on prefixed Topic wor" in said
     status, said = secured.run("ops", "acls", "explain", bob, "describe", "--topic", "words")
