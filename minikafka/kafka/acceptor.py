@@ -176,6 +176,7 @@ class Acceptor:
     async def _establish(self, accepted: socket.socket, newcomer: Newcomer) -> None:
         """A task of its own: a handshake takes as long as the client makes it take."""
         tls = self.listener.tls
+        established = False
         try:
             await self._loop.connect_accepted_socket(
                 lambda: newcomer,
@@ -183,12 +184,17 @@ class Acceptor:
                 ssl=None if tls is None else tls(),
                 ssl_handshake_timeout=None if tls is None else HANDSHAKE_TIMEOUT_S,
             )
-        except (OSError, asyncio.CancelledError) as failure:
-            accepted.close()
-            newcomer.abandon()
-            if isinstance(failure, OSError):  # an SSLError, mostly: it is the client's
-                log.info("a handshake on %s failed: %s", self.listener.name, failure)
+            established = True
+        except asyncio.CancelledError:
+            pass  # somebody has closed it
+        except OSError as failure:  # an SSLError, mostly: it is the client's
+            log.info("a handshake on %s failed: %s", self.listener.name, failure)
+        except Exception as failure:
+            log.error("a connection to %s was lost", self.listener.name, exc_info=failure)
         finally:
+            if not established:
+                accepted.close()
+                newcomer.abandon()
             newcomer.establishing = None
             if self._pause is None and self._sockets:
                 self._loop.call_soon(self._accept)

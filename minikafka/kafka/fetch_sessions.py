@@ -7,6 +7,8 @@ changed, and answers leave out partitions with nothing new; epoch -1 ends it.
 State: at most `slots` sessions, each of one connection and gone with it. A client whose session is
 not there begins anew by itself, so nothing here has to last.
 
+A session is its owner's: to anybody else it is not there, and nobody else ends it.
+
 Invariant: a session's epoch is the one that the next fetch must have, else INVALID_FETCH_SESSION_
 EPOCH: an answer that got lost is noticed, and the client begins anew.
 """
@@ -21,6 +23,7 @@ from minikafka.errors import FetchSessionIdNotFoundError, InvalidFetchSessionEpo
 from minikafka.kafka.fetch import MAX_PARTITIONS, NO_SESSION, KafkaFetch
 from minikafka.kafka.wire import MalformedRequestError
 from minikafka.model import TopicPartition
+from minikafka.security.principal import ANONYMOUS, Principal
 
 SLOTS = 1_000  # max.incremental.fetch.session.cache.slots
 _INITIAL_EPOCH = 0
@@ -35,6 +38,7 @@ class FetchSession:
     session_id: int
     next_epoch: int
     partitions: dict[TopicPartition, FetchPartition]
+    owner: Principal = ANONYMOUS
     told: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
 
     def update(self, fetch: KafkaFetch) -> None:
@@ -85,15 +89,18 @@ class FetchSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def take(self, fetch: KafkaFetch) -> tuple[FetchSession | None, bool]:
-        """The session of a fetch, brought up to date (None: it has none), and whether its answer is
-        to be full. Raises FetchSessionIdNotFoundError, InvalidFetchSessionEpochError."""
+    def take(
+        self, fetch: KafkaFetch, owner: Principal = ANONYMOUS
+    ) -> tuple[FetchSession | None, bool]:
+        """The session of a fetch of `owner`'s, brought up to date (None: it has none), and whether
+        its answer is to be full. Raises FetchSessionIdNotFoundError, InvalidFetchSessionEpochError."""
         if fetch.session_epoch in (_INITIAL_EPOCH, _FINAL_EPOCH):
-            self.close(fetch.session_id)
+            if self._of(owner, fetch.session_id) is not None:
+                self.close(fetch.session_id)
             if fetch.session_epoch == _FINAL_EPOCH or len(self._sessions) >= self._slots:
                 return None, True
-            return self._open(fetch), True
-        session = self._sessions.get(fetch.session_id)
+            return self._open(fetch, owner), True
+        session = self._of(owner, fetch.session_id)
         if session is None:
             raise FetchSessionIdNotFoundError(f"there is no fetch session {fetch.session_id}")
         if session.next_epoch != fetch.session_epoch:
@@ -104,12 +111,16 @@ class FetchSessions:
         session.update(fetch)
         return session, False
 
-    def _open(self, fetch: KafkaFetch) -> FetchSession:
+    def _of(self, owner: Principal, session_id: int) -> FetchSession | None:
+        session = self._sessions.get(session_id)
+        return session if session is not None and session.owner == owner else None
+
+    def _open(self, fetch: KafkaFetch, owner: Principal) -> FetchSession:
         self._last_id = 1 if self._last_id == _MAX_INT32 else self._last_id + 1
         while self._last_id in self._sessions:
             self._last_id += 1
         partitions = {item.topic_partition: item for item in fetch.partitions}
-        session = FetchSession(self._last_id, 1, partitions)
+        session = FetchSession(self._last_id, 1, partitions, owner)
         self._sessions[session.session_id] = session
         return session
 

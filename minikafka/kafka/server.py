@@ -418,7 +418,7 @@ class KafkaServer:
             ]
             return fetch.write_response(refused, call.version)
         try:
-            session, full = self._sessions.take(asked)
+            session, full = self._sessions.take(asked, connection.caller.principal)
         except MinikafkaError as error:
             return fetch.write_response([], call.version, error_code=error.code)
         session_id = 0

@@ -13,6 +13,7 @@ from minikafka.errors import (
 from minikafka.kafka.fetch import KafkaFetch
 from minikafka.kafka.fetch_sessions import FetchSession, FetchSessions
 from minikafka.model import TopicPartition
+from minikafka.security.principal import Principal
 
 A, B, C = (TopicPartition("t", index) for index in range(3))
 
@@ -112,3 +113,16 @@ def test_a_fetch_before_version_7_has_no_session() -> None:
     sessions = FetchSessions()
     assert sessions.take(a_fetch(0, -1, asked(A))) == (None, True)
     assert len(sessions) == 0
+
+
+def test_a_session_is_its_owners_alone():
+    alice, bob = Principal("User", "alice"), Principal("User", "bob")
+    sessions = FetchSessions()
+    session, _ = sessions.take(a_fetch(0, 0, asked(A)), alice)
+    assert session is not None
+    for epoch in (1, 2):
+        with pytest.raises(FetchSessionIdNotFoundError):
+            sessions.take(a_fetch(session.session_id, epoch), bob)
+    for epoch in (0, -1):  # begins anew, or ends: what is another's stays
+        sessions.take(a_fetch(session.session_id, epoch), bob)
+    assert sessions.take(a_fetch(session.session_id, 1), alice) == (session, False)
