@@ -93,7 +93,8 @@ class FetchSessions:
         self, fetch: KafkaFetch, owner: Principal = ANONYMOUS
     ) -> tuple[FetchSession | None, bool]:
         """The session of a fetch of `owner`'s, brought up to date (None: it has none), and whether
-        its answer is to be full. Raises FetchSessionIdNotFoundError, InvalidFetchSessionEpochError."""
+        its answer is to be full. Raises FetchSessionIdNotFoundError and
+        InvalidFetchSessionEpochError."""
         if fetch.session_epoch in (_INITIAL_EPOCH, _FINAL_EPOCH):
             if self._of(owner, fetch.session_id) is not None:
                 self.close(fetch.session_id)
