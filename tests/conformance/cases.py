@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.conformance import (
     cases_configs,
     cases_groups,
+    cases_logins,
     cases_records,
     cases_topics,
     cases_transactions,
@@ -29,5 +30,5 @@ SETTINGS = {
 CASES = [
     *(*cases_topics.SETUP, *cases_records.SETUP, *cases_groups.SETUP),
     *(*cases_records.CASES, *cases_configs.CASES, *cases_topics.CASES, *cases_groups.CASES),
-    *(*cases_transactions.CASES, *cases_users.CASES, *cases_topics.LAST),
+    *(*cases_transactions.CASES, *cases_users.CASES, *cases_logins.CASES, *cases_topics.LAST),
 ]

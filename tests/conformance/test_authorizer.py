@@ -7,11 +7,10 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from minikafka.kafka.listener import KafkaListener
-
 from minikafka.broker.access.access import Access
 from minikafka.broker.request_memory import RequestMemory
 from minikafka.kafka.apis import ApiKey
+from minikafka.kafka.server import KafkaServer
 from minikafka.security.authorizer import Authorizer
 from tests.conformance import recorded
 from tests.conformance.cases_acls import CASES
@@ -19,6 +18,7 @@ from tests.conformance.compare import Intended, differences
 from tests.conformance.exchange import Exchange, play
 from tests.helpers.access import FakeAcls, FakeUsers, SharedAccess
 from tests.helpers.brokers import BrokerCluster
+from tests.helpers.listeners import start_plaintext
 
 APIS = (ApiKey.DESCRIBE_ACLS, ApiKey.CREATE_ACLS, ApiKey.DELETE_ACLS)
 _STRICT = ("no principal", "an operation that topics do not know", "a host that is none")
@@ -48,14 +48,14 @@ async def exchanges(path: Path) -> list[Exchange]:
     )
     try:
         await cluster.start(1)
-        listener = KafkaListener(
+        listener = KafkaServer(
             cluster.service(1),
             RequestMemory(1_000_000),
             max_request_bytes=1_000_000,
             max_idle_ms=60_000,
             max_fetch_sessions=10,
         )
-        port = await listener.start("127.0.0.1", 0)
+        port = await start_plaintext(listener)
         try:
             return await asyncio.to_thread(lambda: list(play(CASES, f"127.0.0.1:{port}")))
         finally:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minikafka.kafka.listener import KafkaListener
 
 from minikafka.broker.access.access import Access
 from minikafka.broker.request_memory import RequestMemory
@@ -17,12 +16,14 @@ from minikafka.errors import InvalidRequestError
 from minikafka.kafka import requests
 from minikafka.kafka.apis import APIS, ApiKey
 from minikafka.kafka.handlers.security import _filter
+from minikafka.kafka.server import KafkaServer
 from minikafka.security.acl import Operation, PatternFilter, ResourceType
 from minikafka.security.authorizer import Authorizer
 from minikafka.security.principal import Caller, Principal
 from minikafka.security.scram import SHA_256, SHA_512, credential_for
 from tests.helpers.access import FakeAcls, FakeUsers, SharedAccess
 from tests.helpers.brokers import BrokerCluster
+from tests.helpers.listeners import start_plaintext
 from tests.helpers.waiting import until
 from tests.unit.kafka.conftest import Client
 
@@ -59,14 +60,14 @@ class Ground:
         self.cluster.access = self._access
         await self.cluster.start(1, 2)
         assert self.cluster.running[1].broker.controller.active
-        self.listener = KafkaListener(
+        self.listener = KafkaServer(
             self.cluster.service(2),
             RequestMemory(1_000_000),
             max_request_bytes=1_000_000,
             max_idle_ms=60_000,
             max_fetch_sessions=10,
         )
-        port = await self.listener.start("127.0.0.1", 0)
+        port = await start_plaintext(self.listener)
         self.client = Client(*await asyncio.open_connection("127.0.0.1", port))
 
     def _access(self) -> Access:
