@@ -69,10 +69,11 @@ def test_a_certificate_may_have_no_extensions() -> None:
     assert read_certificate(certificate()).alternative_names == frozenset()
 
 
-@pytest.mark.parametrize("cut", range(0, len(GOOD), 7))
-def test_a_certificate_that_is_cut_off_is_refused(cut: int) -> None:
+@pytest.mark.parametrize("part", range(64))
+def test_a_certificate_that_is_cut_off_is_refused(part: int) -> None:
+    """(A signature is not always of the same length.)"""
     with pytest.raises(ValueError):
-        read_certificate(GOOD[:cut])
+        read_certificate(GOOD[: len(GOOD) * part // 64])
 
 
 @pytest.mark.parametrize(
