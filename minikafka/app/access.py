@@ -7,6 +7,7 @@ from collections.abc import Callable
 from minikafka.broker.access.access import Access
 from minikafka.config import BrokerConfig
 from minikafka.security.authorizer import Authorizer
+from minikafka.security.scram import HASHES
 from minikafka.zookeeper.stores.acls import ZooKeeperAcls
 from minikafka.zookeeper.stores.store import ZooKeeperStore
 from minikafka.zookeeper.stores.users import ZooKeeperUsers
@@ -30,8 +31,7 @@ def access_of(config: BrokerConfig, store: ZooKeeperStore, now_ms: Callable[[], 
 
 def _offers_scram(config: BrokerConfig) -> bool:
     return any(
-        mechanism.startswith("SCRAM-")
+        mechanism in HASHES
         for listener in config.listeners or ()
-        if config.protocol_of(listener.name).asks_by_sasl
-        for mechanism in config.of_listener(listener.name, "sasl.enabled.mechanisms")
+        for mechanism in config.mechanisms_of(listener.name)
     )

@@ -11,7 +11,6 @@ from minikafka.broker.access.users import UserCache
 from minikafka.config import BrokerConfig
 from minikafka.config.listeners import GRPC
 from minikafka.config.properties import is_loopback
-from minikafka.config.tls import ClientAuth
 from minikafka.kafka.acceptor import ServedListener
 from minikafka.security import plain, scram
 from minikafka.security.jaas import parse_jaas
@@ -20,7 +19,6 @@ from minikafka.security.secret import Secret
 
 logger = logging.getLogger(__name__)
 
-_OFFERED = "sasl.enabled.mechanisms"
 _NONCE_BYTES = 24
 
 
@@ -46,14 +44,12 @@ def served_listeners(
 def warn_of_what_is_open(config: BrokerConfig) -> None:
     """What others could read, or come in by, who are not on this machine."""
     for each in config.listeners or ():
-        protocol = config.protocol_of(each.name)
         if is_loopback(each.host):
             continue
-        settings = config.tls_of(each.name)
-        shown = settings is not None and settings.client_auth is not ClientAuth.NONE
-        if not protocol.asks_by_sasl and not shown:
+        encrypts = config.protocol_of(each.name).encrypts
+        if not config.asks_names(each.name):
             logger.warning("%s is open to whoever reaches it: it asks for no names", each)
-        elif not protocol.encrypts and plain.NAME in config.of_listener(each.name, _OFFERED):
+        elif not encrypts and plain.NAME in config.mechanisms_of(each.name):
             logger.warning("%s: PLAIN shows passwords to whoever can listen in between", each)
     if not is_loopback(config.grpc_listener.host) and config.tls_of(GRPC) is None:
         logger.warning("gRPC at %s is open to whoever reaches it", config.grpc_listener)
@@ -66,7 +62,7 @@ def _mechanisms(
     if not config.protocol_of(listener).asks_by_sasl:
         return None
     kinds: dict[str, MechanismKind] = {}
-    for name in config.of_listener(listener, _OFFERED):
+    for name in config.mechanisms_of(listener):
         if name == plain.NAME:
             kinds[name] = _plain(config, listener)
         else:

@@ -3,7 +3,7 @@ MINIKAFKA_COMMAND_CONFIG names.
 
     security.protocol=SSL
     ssl.truststore.location=/etc/minikafka/ca.crt
-    ssl.keystore.location=/home/alice/alice.pem
+    ssl.keystore.location=/etc/minikafka/alice.pem
 
 Without it nothing is encrypted, and nobody proves anything. What else is in the file (a file for
 Kafka's own tools will do) has no effect here.

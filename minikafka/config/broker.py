@@ -58,7 +58,7 @@ from minikafka.config.properties import (
     tls_text,
     whole,
 )
-from minikafka.config.tls import NAMES, TlsSettings, tls_settings
+from minikafka.config.tls import NAMES, ClientAuth, TlsSettings, tls_settings
 from minikafka.config.topic import (
     CLEANUP_POLICIES,
     COMPRESSION_TYPES,
@@ -568,6 +568,19 @@ class BrokerConfig:
         return tls_settings(
             self.tls_texts(), server=True, listener=listener, sasl=protocol.asks_by_sasl
         )
+
+    def asks_names(self, listener: str) -> bool:
+        """Does anybody have to prove anything there?"""
+        tls = self.tls_of(listener)
+        shown = tls is not None and tls.client_auth is not ClientAuth.NONE
+        return shown or self.protocol_of(listener).asks_by_sasl
+
+    def mechanisms_of(self, listener: str) -> Mechanisms:
+        """What names are proved by there; none where SASL does not ask for them."""
+        if not self.protocol_of(listener).asks_by_sasl:
+            return NO_MECHANISMS
+        found: Mechanisms = self.of_listener(listener, "sasl.enabled.mechanisms")
+        return found
 
     def protocol_of(self, listener: str) -> model.SecurityProtocol:
         """How a listener is spoken with; that of gRPC is named GRPC. ValueError if nobody said."""

@@ -192,7 +192,7 @@ def _check_grpc(config: BrokerConfig) -> None:
 
 
 def _check_sasl(config: BrokerConfig, listener: str) -> None:
-    mechanisms = config.of_listener(listener, "sasl.enabled.mechanisms")
+    mechanisms = config.mechanisms_of(listener)
     if not mechanisms:
         raise UsageError(
             f"the listener {listener} asks for names by SASL, and nothing says how they are "
@@ -213,7 +213,7 @@ def _check_sasl(config: BrokerConfig, listener: str) -> None:
 def _check_back_door(config: BrokerConfig) -> None:
     """What one door refuses the other does: gRPC asks for names as soon as anything here does, or
     is for this machine alone, and left open knowingly."""
-    asks = [name for name in _names(config) if _asks(config, name)]
+    asks = [name for name in _names(config) if config.asks_names(name)]
     if asks:
         who = f"the listener {asks[0]} asks for names"
     elif config.authorizer_class_name:
@@ -229,13 +229,6 @@ def _check_back_door(config: BrokerConfig) -> None:
         "GRPC:SSL to listener.security.protocol.map, or, on a loopback address, User:ANONYMOUS to "
         "super.users to leave it open"
     )
-
-
-def _asks(config: BrokerConfig, listener: str) -> bool:
-    """Does anybody have to prove anything there?"""
-    tls = config.tls_of(listener)
-    shown = tls is not None and tls.client_auth is not ClientAuth.NONE
-    return shown or config.protocol_of(listener).asks_by_sasl
 
 
 def _names(config: BrokerConfig) -> list[str]:

@@ -69,6 +69,8 @@ class Api(NamedTuple):
     first_flexible: int
 
 
+SASL = (ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE)  # how a name is proved
+
 _NEVER = 1_000
 
 APIS: dict[ApiKey, Api] = {

@@ -22,7 +22,7 @@ from typing import Protocol, cast
 from minikafka.api.features import Features
 from minikafka.kafka import api_versions, sasl_messages
 from minikafka.kafka.acceptor import Newcomer, ServedListener
-from minikafka.kafka.apis import APIS, ApiKey, find
+from minikafka.kafka.apis import APIS, SASL, ApiKey, find
 from minikafka.kafka.frames import what_it_may_be
 from minikafka.kafka.wire import HEADER, INT32, MalformedRequestError, Reader
 from minikafka.security.principal import ANONYMOUS, Caller, Principal
@@ -35,7 +35,6 @@ MAX_FRAMES = 10
 MAX_S = 15.0
 MAX_DELAYED = 1_000
 _OVERHEAD_BYTES = 512  # of a frame with a token
-SASL = (ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE)
 
 
 class LobbyService(Protocol):

@@ -38,7 +38,7 @@ from typing import NamedTuple, Protocol, cast
 from minikafka.api.pieces import Piece, release
 from minikafka.api.service import BrokerService
 from minikafka.kafka.acceptor import Newcomer
-from minikafka.kafka.apis import APIS, Api, ApiKey, find
+from minikafka.kafka.apis import APIS, SASL, Api, ApiKey, find
 from minikafka.kafka.frames import FrameSplitter
 from minikafka.kafka.sending import FileSender, all_bytes, sends_files
 from minikafka.kafka.wire import (
@@ -463,7 +463,7 @@ def _unproved(exchange: Exchange, api: ApiKey, now_s: float) -> str:
     """Why a request is not served though there was a proof; empty if it is. A proof that is not
     good any more can be made again; while that is under way, nothing else comes in between."""
     if exchange.state is State.OPEN:
-        if api in (ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE, ApiKey.API_VERSIONS):
+        if api in SASL or api is ApiKey.API_VERSIONS:
             return ""
         return "its session has expired" if exchange.is_over(int(now_s * 1000)) else ""
     if exchange.state is State.TOKENS and api is ApiKey.SASL_AUTHENTICATE:

@@ -24,9 +24,9 @@ from minikafka.errors import MinikafkaError
 from minikafka.kafka import api_versions, fetch, messages, produce
 from minikafka.kafka.acceptor import Acceptor, ServedListener
 from minikafka.kafka.admission import Admission, ConnectionLimits
-from minikafka.kafka.apis import APIS, ApiKey
+from minikafka.kafka.apis import APIS, SASL, ApiKey
 from minikafka.kafka.arriving import Arriving
-from minikafka.kafka.authenticating import SASL, Unproved, answer_sasl
+from minikafka.kafka.authenticating import Unproved, answer_sasl
 from minikafka.kafka.connection import Body, Call, CloseConnection, Connection
 from minikafka.kafka.encoding import LongAnswerError
 from minikafka.kafka.fetch import MAX_PARTITIONS, KafkaFetch

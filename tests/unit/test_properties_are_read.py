@@ -98,12 +98,22 @@ def read_outside() -> frozenset[str]:
 
 @cache
 def read_by_methods() -> frozenset[str]:
-    """Fields that are read by a method or property of a configuration that is itself read."""
+    """Fields that are read by a method or property of a configuration that is itself read: as its
+    own, or by name for a listener."""
     names: set[str] = set()
     for path in (PACKAGE / "config" / "topic.py", PACKAGE / "config" / "broker.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and node.name in read_outside():
                 names |= {attribute for owner, attribute in attributes(node) if owner == "self"}
+                names |= {
+                    field_name(argument.value)
+                    for call in ast.walk(node)
+                    if isinstance(call, ast.Call)
+                    and isinstance(call.func, ast.Attribute)
+                    and call.func.attr == "of_listener"
+                    for argument in call.args
+                    if isinstance(argument, ast.Constant)
+                }
     return frozenset(names)
 
 
